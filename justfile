@@ -1,0 +1,53 @@
+# `just` lists what there is; `.ci/run` is what must pass before a merge.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+_list:
+    @just --list --unsorted
+
+# Does it compile? The fastest answer.
+check:
+    cargo check --workspace --all-targets --locked
+
+# All tests, or those whose names contain FILTER.
+test *FILTER:
+    cargo test --workspace --locked {{ FILTER }}
+
+# The structural rules alone, in two seconds.
+tidy:
+    mkdir -p target/ci
+    rustc --edition 2024 --test tests/tidy.rs -o target/ci/tidy
+    target/ci/tidy --quiet
+
+# Every warning is an error.
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Formats the daemon and the guests.
+fmt:
+    cargo fmt --all
+    cargo fmt --all --manifest-path workloads/Cargo.toml
+
+# The documentation of the code; a broken link in it is an error.
+docs:
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
+
+# The benchmarks, or those whose names contain a word of ARGS.
+bench *ARGS:
+    cargo bench --workspace --locked {{ ARGS }}
+
+# Runs the app of a spec file until Ctrl-C.
+up SPEC="sampan.toml" *ARGS:
+    cargo run --release --locked -- up -f {{ SPEC }} {{ ARGS }}
+
+# Builds the guests, or those named, into workloads/dist/.
+guests *NAMES:
+    cd workloads && cargo run --locked -p xtask -- build {{ NAMES }}
+
+# Licences, sources, banned crates and known vulnerabilities of the dependencies (needs cargo-deny).
+deny:
+    cargo deny --locked check
+
+# All that must pass before a merge.
+ci:
+    .ci/run

@@ -1,0 +1,306 @@
+//! The tidy test: the rules of `ARCHITECTURE.md` and `STYLE.md` that a compiler does not check.
+//!
+//! It needs nothing but the standard library, so that it can run before anything else is built:
+//!
+//! ```sh
+//! mkdir -p target/ci && rustc --edition 2024 --test tests/tidy.rs -o target/ci/tidy && target/ci/tidy
+//! ```
+//!
+//! All violations are reported at once. Every rule has a unit test with an input that it must
+//! catch. The tables below are the rules' data: a change of the architecture is a change of a row.
+
+#[path = "tidy/code.rs"]
+mod code;
+#[path = "tidy/imports.rs"]
+mod imports;
+#[path = "tidy/lexer.rs"]
+mod lexer;
+#[path = "tidy/manifests.rs"]
+mod manifests;
+#[path = "tidy/markdown.rs"]
+mod markdown;
+#[path = "tidy/size.rs"]
+mod size;
+#[path = "tidy/text.rs"]
+mod text;
+#[path = "tidy/tree.rs"]
+mod tree;
+
+use tree::{Tree, Violation};
+
+/// A top-level module of `src/` and what it may name.
+pub(crate) struct Module {
+    /// Its name: `agent` covers `src/agent.rs` and everything in `src/agent/`.
+    name: &'static str,
+    /// Top-level modules of `src/` that it may name.
+    modules: &'static [&'static str],
+    /// Our crates that it may name, whole (`sampan_core`) or one item (`sampan_gateway::Upstream`).
+    crates: &'static [&'static str],
+}
+
+/// Who may import whom in `src/`. Rows of modules that do not exist yet do no harm.
+const MODULES: &[Module] = &[
+    Module {
+        name: "main",
+        modules: &["cli"],
+        crates: &[],
+    },
+    Module {
+        name: "cli",
+        modules: &["serve", "config", "client"],
+        crates: &["sampan_core"],
+    },
+    Module {
+        name: "serve",
+        modules: &[
+            "api",
+            "controllers",
+            "agent",
+            "edge",
+            "tasks",
+            "telemetry",
+            "config",
+        ],
+        crates: &[
+            "sampan_core",
+            "sampan_store",
+            "sampan_runtime",
+            "sampan_gateway",
+        ],
+    },
+    Module {
+        name: "api",
+        modules: &[],
+        crates: &["sampan_core", "sampan_store"],
+    },
+    Module {
+        name: "controllers",
+        modules: &[],
+        crates: &["sampan_core", "sampan_store"],
+    },
+    Module {
+        name: "agent",
+        modules: &[],
+        crates: &[
+            "sampan_core",
+            "sampan_store",
+            "sampan_runtime",
+            // The data path's one exception: the agent implements the gateway's trait.
+            "sampan_gateway::upstream",
+            "sampan_gateway::Upstream",
+        ],
+    },
+    Module {
+        name: "edge",
+        modules: &[],
+        crates: &["sampan_core", "sampan_store", "sampan_gateway"],
+    },
+    Module {
+        name: "client",
+        modules: &[],
+        crates: &["sampan_core"],
+    },
+    Module {
+        name: "config",
+        modules: &[],
+        crates: &["sampan_core"],
+    },
+    Module {
+        name: "tasks",
+        modules: &[],
+        crates: &[],
+    },
+    Module {
+        name: "telemetry",
+        modules: &[],
+        crates: &["sampan_core"],
+    },
+];
+
+/// Single files of `src/` that may name one crate more than their module.
+const FILE_CRATES: &[(&str, &str)] = &[
+    ("src/cli/compile.rs", "sampan_runtime"),
+    ("src/cli/inspect.rs", "sampan_runtime"),
+    ("src/cli/run.rs", "sampan_runtime"),
+];
+
+/// Outside crates that only some modules of `src/` may name.
+const FENCED_NAMES: &[(&str, &[&str])] =
+    &[("anyhow", &["main", "cli"]), ("clap", &["main", "cli"])];
+
+/// One of our library crates and what its manifest may name.
+pub(crate) struct Library {
+    /// Its folder under `crates/`.
+    folder: &'static str,
+    /// Packages of ours that it may depend on.
+    ours: &'static [&'static str],
+    /// All it may depend on besides, or `None` for no closed list.
+    only: Option<&'static [&'static str]>,
+    /// What its tests may use beyond `only`.
+    tests: &'static [&'static str],
+}
+
+const LIBRARIES: &[Library] = &[
+    Library {
+        folder: "core",
+        ours: &[],
+        // Pure libraries: none reads a clock, a file, a socket or entropy.
+        only: Some(&[
+            "annotate-snippets",
+            "schemars",
+            "serde",
+            "serde_json",
+            "strsim",
+            "thiserror",
+            "toml",
+            "toml_parser",
+        ]),
+        tests: &["proptest"],
+    },
+    Library {
+        folder: "store",
+        ours: &["sampan-core"],
+        only: None,
+        tests: &[],
+    },
+    Library {
+        folder: "runtime",
+        ours: &["sampan-core"],
+        only: None,
+        tests: &[],
+    },
+    Library {
+        folder: "gateway",
+        ours: &["sampan-core"],
+        only: None,
+        tests: &[],
+    },
+];
+
+/// A dependency that only some packages may have.
+pub(crate) struct Fence {
+    /// The package's name; a trailing `*` stands for any ending.
+    package: &'static str,
+    /// The feature that is fenced off; `None` for the package as a whole.
+    feature: Option<&'static str>,
+    /// Folders of the packages that may have it; the root package is `.`.
+    homes: &'static [&'static str],
+}
+
+const FENCES: &[Fence] = &[
+    Fence {
+        package: "wasmtime*",
+        feature: None,
+        homes: &["crates/runtime"],
+    },
+    Fence {
+        package: "hyper",
+        feature: Some("server"),
+        homes: &["crates/gateway"],
+    },
+    Fence {
+        package: "hyper-util",
+        feature: Some("server*"),
+        homes: &["crates/gateway"],
+    },
+    Fence {
+        package: "clap*",
+        feature: None,
+        homes: &["."],
+    },
+    Fence {
+        package: "anyhow",
+        feature: None,
+        homes: &["."],
+    },
+];
+
+/// The only file that prints.
+const PRINTER: &str = "src/cli/output.rs";
+
+/// Lines of production code in a file; `#[cfg(test)]` items are not counted.
+const FILE_LINES: usize = 600;
+
+/// Lines of a function, from its `fn` to its closing brace.
+const FUNCTION_LINES: usize = 70;
+
+/// Words that say nothing about what a thing does.
+const EMPTY_WORDS: &[&str] = &[
+    "manager", "helper", "helpers", "util", "utils", "common", "misc",
+];
+
+/// Every rule, over the whole tree.
+fn violations(tree: &Tree) -> Vec<Violation> {
+    let rules: &[fn(&Tree) -> Vec<Violation>] = &[
+        imports::check,
+        manifests::check,
+        size::check,
+        code::check,
+        text::check,
+        markdown::check,
+    ];
+    let mut found: Vec<_> = rules.iter().flat_map(|rule| rule(tree)).collect();
+    found.sort_by(|a, b| (&a.path, a.line, a.rule.name).cmp(&(&b.path, b.line, b.rule.name)));
+    found
+}
+
+#[test]
+fn the_tree_is_tidy() {
+    let root = match option_env!("CARGO_MANIFEST_DIR") {
+        Some(root) => root.into(),
+        None => std::env::current_dir().expect("a current directory"),
+    };
+    let tree = Tree::read(&root).expect("the checkout is readable");
+    // A walk that found nothing would find nothing wrong.
+    assert!(
+        tree.file("Cargo.toml").is_some(),
+        "no `Cargo.toml` in `{}`",
+        root.display()
+    );
+    assert!(
+        tree.file("src/main.rs").is_some(),
+        "no `src/main.rs` in `{}`",
+        root.display()
+    );
+
+    let found = violations(&tree);
+    let report: String = found
+        .iter()
+        .map(|violation| format!("{violation}\n"))
+        .collect();
+    assert!(
+        found.is_empty(),
+        "the tree is not tidy: {} violations\n\n{report}",
+        found.len()
+    );
+}
+
+#[test]
+fn violations_are_reported_all_at_once_and_in_order() {
+    let tree = Tree::of(&[
+        ("CHANGELOG.md", "## [Unreleased]\n"),
+        ("src/edge.rs", "//! Edge.\nuse crate::agent::A;\n"),
+        (
+            "src/agent.rs",
+            "//! Agent.\nfn f() { println!(); }\nuse crate::edge::E; \n",
+        ),
+    ]);
+    let found = violations(&tree);
+    let places: Vec<_> = found
+        .iter()
+        .map(|v| (v.path.as_str(), v.line, v.rule.name))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("src/agent.rs", 2, "prints"),
+            ("src/agent.rs", 3, "imports"),
+            ("src/agent.rs", 3, "trailing whitespace"),
+            ("src/edge.rs", 2, "imports"),
+        ]
+    );
+    let shown = found[0].to_string();
+    for part in ["src/agent.rs:2: prints: ", "\n    why: ", "\n    do:  "] {
+        assert!(shown.contains(part), "{part:?} is missing in {shown:?}");
+    }
+}

@@ -1,0 +1,9 @@
+//! Everything in Sampan that decides: names, quantities, the spec and its checks.
+//!
+//! Pure functions only. Nothing here reads a clock, a file, a socket or entropy: what a function
+//! needs of the world is an argument, and the crate's `Cargo.toml` has no library that could.
+
+pub mod name;
+pub mod object;
+pub mod quantity;
+pub mod spec;

@@ -1,0 +1,343 @@
+//! Checked objects: what a spec says once every value in it has been found good.
+//!
+//! [`crate::spec`] makes these; the runtime, the gateway and the command line use them. Defaults
+//! are already filled in, `${…}` is already replaced, names are known to exist.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    name::Name,
+    quantity::{Amount, ByteSize, Cpu, Percent, serialize_duration},
+};
+
+/// One spec file: services and jobs under one name.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct App {
+    /// The app's name.
+    pub name: Name,
+    /// Long-running HTTP workloads by name.
+    pub services: BTreeMap<Name, Service>,
+    /// Components run to completion, by name.
+    pub jobs: BTreeMap<Name, Job>,
+}
+
+/// Where a component comes from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Source {
+    /// Path of the component, relative to the spec file's directory.
+    pub path: PathBuf,
+    /// Expected SHA-256 of its bytes, as 64 lower-case hex digits without the `sha256:` prefix.
+    pub digest: Option<String>,
+}
+
+/// A long-running HTTP workload: N replicas of one component behind one name.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Service {
+    /// The service's name.
+    pub name: Name,
+    /// The component each replica runs.
+    pub component: Source,
+    /// How many pods to run.
+    pub replicas: u32,
+    /// What one request shares with the next; `None` follows the component's world.
+    pub isolation: Option<Isolation>,
+    /// Requests in flight per pod; `None` follows the component's world and isolation.
+    pub concurrency: Option<u32>,
+    /// Which requests reach the service from outside.
+    pub routes: Vec<Route>,
+    /// What must have happened before the service starts.
+    pub depends_on: BTreeMap<Name, Condition>,
+    /// Profiles the service belongs to; empty means always on.
+    pub profiles: Vec<Name>,
+    /// Whether responses carry `Sampan-Revision` and `Sampan-Pod`.
+    pub debug_headers: bool,
+    /// What the guest sees and may do.
+    pub grants: Grants,
+    /// What the guest may use.
+    pub limits: Limits,
+    /// Startup probe.
+    pub startup: Option<Probe>,
+    /// Readiness probe.
+    pub readiness: Option<Probe>,
+    /// Liveness probe.
+    pub liveness: Option<Probe>,
+    /// Restart policy.
+    pub restart: Restart,
+    /// How a new revision replaces the old.
+    pub rollout: Rollout,
+    /// Autoscaler, when the service has one.
+    pub autoscale: Option<Autoscale>,
+}
+
+/// A component run to completion.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Job {
+    /// The job's name.
+    pub name: Name,
+    /// The component to run.
+    pub component: Source,
+    /// Arguments after the program name.
+    pub args: Vec<String>,
+    /// How often a failed run is tried again.
+    pub retries: u32,
+    /// What must have happened before the job starts.
+    pub depends_on: BTreeMap<Name, Condition>,
+    /// Profiles the job belongs to; empty means always on.
+    pub profiles: Vec<Name>,
+    /// What the guest sees and may do.
+    pub grants: Grants,
+    /// What the guest may use.
+    pub limits: Limits,
+}
+
+/// What one request shares with the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// The pod keeps one instance: memory persists between requests.
+    Pod,
+    /// Every request gets a fresh instance.
+    Request,
+}
+
+/// Which requests reach a service: a host and a path prefix.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Route {
+    /// Lower-case host without a port; `None` means any host.
+    pub host: Option<String>,
+    /// Path prefix, starting with `/`. It matches whole segments: `/a` matches `/a` and `/a/b`,
+    /// not `/ab`; `/a/` matches `/a/` and below.
+    pub prefix: String,
+}
+
+/// What must be true of a dependency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// Its pods have been started.
+    Started,
+    /// At least one pod is ready.
+    Ready,
+    /// The job ended well.
+    Completed,
+}
+
+/// What a guest sees and may do. Everything else is denied.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Grants {
+    /// Environment variables, in the order of their names.
+    pub env: BTreeMap<String, String>,
+    /// Values the guest reads through `wasi:config`.
+    pub config: BTreeMap<String, String>,
+    /// Services of the same app it may call by name.
+    pub services: Vec<Name>,
+    /// Outside servers it may call.
+    pub outbound: Vec<Outbound>,
+    /// Host directories it sees.
+    pub files: Vec<Mount>,
+}
+
+/// A server outside the app that a guest may call: `scheme://host[:port]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outbound {
+    /// Scheme of the requests.
+    pub scheme: Scheme,
+    /// Which hosts.
+    pub host: HostPattern,
+    /// Port; the scheme's own when the spec names none.
+    pub port: u16,
+}
+
+/// Scheme of an outgoing request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+/// Which hosts a rule covers. Names are lower case and have no trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostPattern {
+    /// This name. An address behind it must be a public one, unless the name is `localhost`.
+    Exact(String),
+    /// Any name below this one: `*.example.com` is `Below("example.com")`.
+    Below(String),
+    /// This address, which may be a private one: naming it is the grant.
+    Address(std::net::IpAddr),
+}
+
+/// A host directory a guest sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    /// Directory on the host, relative to the spec file's directory.
+    pub host: PathBuf,
+    /// Absolute path in the guest.
+    pub guest: String,
+    /// What the guest may do there.
+    pub access: Access,
+}
+
+/// What a guest may do in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Read and list.
+    ReadOnly,
+    /// Read, list, write, create and remove.
+    ReadWrite,
+}
+
+/// What a guest may use.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Limits {
+    /// All linear memories and tables of one instance together.
+    pub memory: ByteSize,
+    /// Share of a core; `None` means no cap.
+    pub cpu: Option<Cpu>,
+    /// Wall-clock time of one request, from its arrival at the pod to the last byte of its
+    /// response; zero turns the limit off.
+    #[serde(serialize_with = "serialize_duration")]
+    pub request_timeout: Duration,
+    /// Guest CPU time of one request.
+    #[serde(serialize_with = "serialize_duration")]
+    pub request_cpu: Duration,
+    /// Deterministic budget of one request, in wasmtime fuel; `None` means unmetered.
+    pub fuel: Option<u64>,
+    /// Requests that may wait for a pod.
+    pub queue: u32,
+    /// How long one of them may wait.
+    #[serde(serialize_with = "serialize_duration")]
+    pub queue_timeout: Duration,
+    /// Largest request body.
+    pub body: ByteSize,
+}
+
+/// A probe: a question the guest itself must answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Probe {
+    /// How it is asked.
+    pub check: Check,
+    /// Time between two tries.
+    #[serde(serialize_with = "serialize_duration")]
+    pub period: Duration,
+    /// Time one try may take.
+    #[serde(serialize_with = "serialize_duration")]
+    pub timeout: Duration,
+    /// Failures in a row that count as one failure of the pod.
+    pub failures: u32,
+    /// Successes in a row that count as success.
+    pub successes: u32,
+    /// Time before the first try.
+    #[serde(serialize_with = "serialize_duration")]
+    pub delay: Duration,
+}
+
+/// How a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Check {
+    /// `GET` this path; a status from 200 to 399 is success.
+    Http(String),
+    /// Call the guest's export of `sampan:pod/health`.
+    Export,
+}
+
+/// When and how fast a failed pod is started again.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Restart {
+    /// When.
+    pub policy: RestartPolicy,
+    /// The first delay.
+    #[serde(serialize_with = "serialize_duration")]
+    pub initial: Duration,
+    /// The longest delay.
+    #[serde(serialize_with = "serialize_duration")]
+    pub max: Duration,
+    /// Health that resets the delay to `initial`.
+    #[serde(serialize_with = "serialize_duration")]
+    pub reset_after: Duration,
+}
+
+/// When a pod that ended is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Whatever the reason.
+    Always,
+    /// When it failed.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+/// How a new revision replaces the old.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rollout {
+    /// Instance by instance, or all at once.
+    pub strategy: Strategy,
+    /// Pods above `replicas`; a percentage rounds up.
+    pub max_surge: Amount,
+    /// Pods below `replicas`; a percentage rounds down.
+    pub max_unavailable: Amount,
+    /// Readiness without a break before a pod counts as available.
+    #[serde(serialize_with = "serialize_duration")]
+    pub min_ready: Duration,
+    /// Time without progress before the rollout has failed.
+    #[serde(serialize_with = "serialize_duration")]
+    pub progress_deadline: Duration,
+    /// What then happens.
+    pub on_failure: OnFailure,
+    /// Old revisions kept.
+    pub history: u32,
+    /// Time in-flight requests have to end.
+    #[serde(serialize_with = "serialize_duration")]
+    pub drain: Duration,
+}
+
+/// Instance by instance, or all at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// Within `max_surge` and `max_unavailable`.
+    Rolling,
+    /// All old pods stop before a new one starts.
+    Recreate,
+}
+
+/// What happens when a rollout has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Restore the last good revision.
+    Rollback,
+    /// Hold.
+    Pause,
+}
+
+/// Between which bounds, and towards what, the number of replicas moves.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Autoscale {
+    /// The fewest pods; zero scales to zero.
+    pub min: u32,
+    /// The most pods.
+    pub max: u32,
+    /// Target guest CPU per pod, as a share of `limits.cpu`.
+    pub cpu: Option<Percent>,
+    /// Target requests in flight per pod.
+    pub concurrency: Option<f64>,
+    /// Target requests per second and pod.
+    pub rps: Option<f64>,
+    /// Window whose highest recommendation bounds scaling down.
+    #[serde(serialize_with = "serialize_duration")]
+    pub stabilization: Duration,
+    /// Time without a request before the service scales to zero.
+    #[serde(serialize_with = "serialize_duration")]
+    pub idle: Duration,
+}

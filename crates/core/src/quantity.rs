@@ -1,0 +1,182 @@
+//! Quantities as a spec writes them: sizes, durations, CPU shares, percentages.
+//!
+//! Every kind has one canonical text: `Display` writes it, parsing it again gives the same value,
+//! and serialization uses it too.
+
+mod amount;
+mod cpu;
+mod decimal;
+mod duration;
+mod size;
+
+pub use duration::{format_duration, parse_duration, serialize_duration};
+
+/// A number of bytes, written `64MiB`, `16MB`, `4KiB` or `512B`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ByteSize(pub u64);
+
+/// A share of CPU in thousandths of a core, written `500m` or as a number of cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cpu {
+    /// Thousandths of a core.
+    pub millis: u32,
+}
+
+/// A percentage, written `25%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Percent(pub u32);
+
+/// A number of pods, or a percentage of the replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// This many.
+    Count(u32),
+    /// This share of the replicas.
+    Percent(Percent),
+}
+
+/// Why a text is not a quantity. The hint that goes with it is [`QuantityError::hint`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QuantityError {
+    /// The text has no number where one belongs.
+    #[error("`{text}` is not {kind}")]
+    Malformed {
+        /// What was to be parsed.
+        text: String,
+        /// What it should have been.
+        kind: Kind,
+    },
+    /// The text is a bare number, which could mean several things.
+    #[error("`{text}` has no unit")]
+    NoUnit {
+        /// What was to be parsed.
+        text: String,
+        /// What it should have been.
+        kind: Kind,
+    },
+    /// The text has a unit that does not exist.
+    #[error("`{text}` has the unknown unit `{unit}`")]
+    UnknownUnit {
+        /// What was to be parsed.
+        text: String,
+        /// The unit that was found.
+        unit: String,
+        /// What it should have been.
+        kind: Kind,
+    },
+    /// The text has a unit twice, or a smaller unit before a larger one.
+    #[error("`{text}` has `{unit}` in the wrong place")]
+    UnitOrder {
+        /// What was to be parsed.
+        text: String,
+        /// The unit that stands wrong.
+        unit: String,
+        /// What it should have been.
+        kind: Kind,
+    },
+    /// The text has more digits after the point than the quantity can hold.
+    #[error("`{text}` is not a whole number of {smallest}", smallest = .kind.smallest())]
+    Fraction {
+        /// What was to be parsed.
+        text: String,
+        /// What it should have been.
+        kind: Kind,
+    },
+    /// The value is too large to be held.
+    #[error("`{text}` is too large")]
+    TooLarge {
+        /// What was to be parsed.
+        text: String,
+        /// What it should have been.
+        kind: Kind,
+    },
+}
+
+/// The kinds of quantity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`ByteSize`].
+    Size,
+    /// [`Cpu`].
+    Cpu,
+    /// [`Percent`].
+    Percent,
+    /// [`Amount`].
+    Amount,
+    /// [`std::time::Duration`].
+    Duration,
+}
+
+impl Kind {
+    /// How a good value is written, as advice.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Size => {
+                "write a number and a unit, as in \"64MiB\"; the units are B, KB, MB, GB, TB \
+                 and KiB, MiB, GiB, TiB"
+            }
+            Self::Cpu => "write thousandths of a core, as in \"500m\", or cores, as in \"0.5\"",
+            Self::Percent => "write a whole number and a percent sign, as in \"25%\"",
+            Self::Amount => "write a number of pods, as in 1, or a percentage, as in \"25%\"",
+            Self::Duration => {
+                "write whole numbers with units, largest first, as in \"200ms\", \"30s\" or \
+                 \"1m30s\"; the units are h, m, s, ms"
+            }
+        }
+    }
+
+    fn smallest(self) -> &'static str {
+        match self {
+            Self::Size => "bytes",
+            Self::Cpu => "thousandths of a core",
+            Self::Percent | Self::Amount => "percent",
+            Self::Duration => "milliseconds",
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Size => "a size",
+            Self::Cpu => "a CPU share",
+            Self::Percent => "a percentage",
+            Self::Amount => "a number of pods or a percentage",
+            Self::Duration => "a duration",
+        })
+    }
+}
+
+impl QuantityError {
+    /// How to write the value instead.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Malformed { kind, .. }
+            | Self::NoUnit { kind, .. }
+            | Self::UnknownUnit { kind, .. }
+            | Self::UnitOrder { kind, .. }
+            | Self::Fraction { kind, .. }
+            | Self::TooLarge { kind, .. } => kind.advice(),
+        }
+    }
+}
+
+/// Parsing from a `str`, and serialization as the canonical text.
+macro_rules! as_text {
+    ($($quantity:ty),*) => {$(
+        impl std::str::FromStr for $quantity {
+            type Err = QuantityError;
+
+            fn from_str(text: &str) -> Result<Self, QuantityError> {
+                Self::parse(text)
+            }
+        }
+
+        impl serde::Serialize for $quantity {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+as_text!(ByteSize, Cpu, Percent, Amount);

@@ -1,0 +1,110 @@
+//! Shares of CPU.
+
+use std::fmt;
+
+use super::{
+    Cpu, Kind, QuantityError,
+    decimal::{Decimal, split_unit},
+};
+
+impl Cpu {
+    /// Parses thousandths of a core, `500m`, or cores, `2` or `0.5`.
+    ///
+    /// The syntax is that of CPU resources in Kubernetes.
+    pub fn parse(text: &str) -> Result<Self, QuantityError> {
+        let kind = Kind::Cpu;
+        let (number, unit) = split_unit(text);
+        let decimal = Decimal::parse(number).map_err(|error| error.of(text, kind))?;
+        let per_unit = match unit {
+            "" => 1000,
+            "m" => 1,
+            unit => {
+                let unit = unit.to_owned();
+                return Err(QuantityError::UnknownUnit {
+                    text: text.to_owned(),
+                    unit,
+                    kind,
+                });
+            }
+        };
+        let millis = decimal
+            .times(per_unit)
+            .map_err(|error| error.of(text, kind))?;
+        u32::try_from(millis)
+            .map(|millis| Self { millis })
+            .map_err(|_| QuantityError::TooLarge {
+                text: text.to_owned(),
+                kind,
+            })
+    }
+}
+
+/// Whole cores as a number, everything else in thousandths.
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.millis.is_multiple_of(1000) {
+            write!(f, "{}", self.millis / 1000)
+        } else {
+            write!(f, "{}m", self.millis)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn shares() {
+        for (text, millis, canonical) in [
+            ("500m", 500, "500m"),
+            ("0.5", 500, "500m"),
+            ("2", 2000, "2"),
+            ("2000m", 2000, "2"),
+            ("1.25", 1250, "1250m"),
+            ("0", 0, "0"),
+        ] {
+            let cpu = Cpu::parse(text).expect(text);
+            assert_eq!(
+                (cpu.millis, cpu.to_string().as_str()),
+                (millis, canonical),
+                "{text}"
+            );
+        }
+        for (text, message) in [
+            ("", "`` is not a CPU share"),
+            ("m", "`m` is not a CPU share"),
+            ("-1", "`-1` is not a CPU share"),
+            ("half", "`half` is not a CPU share"),
+            (
+                "0.0005",
+                "`0.0005` is not a whole number of thousandths of a core",
+            ),
+            (
+                "0.5m",
+                "`0.5m` is not a whole number of thousandths of a core",
+            ),
+            ("5 cores", "`5 cores` has the unknown unit ` cores`"),
+            ("5000000", "`5000000` is too large"),
+        ] {
+            assert_eq!(Cpu::parse(text).expect_err(text).to_string(), message);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_canonical_text_is_the_same_share(millis in any::<u32>(), shift in 0u32..32) {
+            let cpu = Cpu { millis: millis >> shift };
+            prop_assert_eq!(Cpu::parse(&cpu.to_string()), Ok(cpu));
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC*|[0-9.]{0,60}m?") {
+            if let Ok(cpu) = Cpu::parse(&text) {
+                prop_assert_eq!(Cpu::parse(&cpu.to_string()), Ok(cpu));
+            }
+        }
+    }
+}

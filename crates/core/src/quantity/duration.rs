@@ -1,0 +1,166 @@
+//! Durations in hours, minutes, seconds and milliseconds.
+
+use std::{fmt::Write as _, time::Duration};
+
+use super::{Kind, QuantityError};
+
+/// Units and their milliseconds, from large to small.
+const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// Parses whole numbers with units, largest unit first: `200ms`, `30s`, `1m30s`, `1h`, `0s`.
+pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
+    let kind = Kind::Duration;
+    let whole_text = || text.to_owned();
+    let too_large = || QuantityError::TooLarge {
+        text: whole_text(),
+        kind,
+    };
+    let mut millis: u64 = 0;
+    let mut rest = text;
+    let mut allowed = &UNITS[..];
+    loop {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let (number, after) = rest.split_at(digits);
+        let unit_end = after
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(after.len());
+        let (unit, next) = after.split_at(unit_end);
+        if number.is_empty() {
+            return Err(QuantityError::Malformed {
+                text: whole_text(),
+                kind,
+            });
+        }
+        if unit.is_empty() {
+            return Err(match next.is_empty() {
+                true => QuantityError::NoUnit {
+                    text: whole_text(),
+                    kind,
+                },
+                false => QuantityError::Malformed {
+                    text: whole_text(),
+                    kind,
+                },
+            });
+        }
+        let Some(index) = allowed.iter().position(|(name, _)| *name == unit) else {
+            let known = UNITS.iter().any(|(name, _)| *name == unit);
+            let unit = unit.to_owned();
+            return Err(match known {
+                true => QuantityError::UnitOrder {
+                    text: whole_text(),
+                    unit,
+                    kind,
+                },
+                false => QuantityError::UnknownUnit {
+                    text: whole_text(),
+                    unit,
+                    kind,
+                },
+            });
+        };
+        let part: u64 = number.parse().map_err(|_| too_large())?;
+        millis = part
+            .checked_mul(allowed[index].1)
+            .and_then(|part| part.checked_add(millis))
+            .ok_or_else(too_large)?;
+        allowed = &allowed[index + 1..];
+        rest = next;
+        if rest.is_empty() {
+            return Ok(Duration::from_millis(millis));
+        }
+    }
+}
+
+/// Writes a duration as [`parse_duration`] reads it. What is below a millisecond is dropped.
+pub fn format_duration(duration: Duration) -> String {
+    let mut rest = duration.as_millis();
+    let mut text = String::new();
+    for (unit, millis) in UNITS {
+        let (count, remainder) = (rest / u128::from(millis), rest % u128::from(millis));
+        rest = remainder;
+        if count > 0 {
+            write!(text, "{count}{unit}").expect("a string takes any text");
+        }
+    }
+    match text.is_empty() {
+        true => "0s".to_owned(),
+        false => text,
+    }
+}
+
+/// Serializes a duration as [`format_duration`] writes it, for `#[serde(serialize_with = …)]`.
+pub fn serialize_duration<S: serde::Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format_duration(*duration))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, millis, canonical) in [
+            ("200ms", 200, "200ms"),
+            ("30s", 30_000, "30s"),
+            ("1m30s", 90_000, "1m30s"),
+            ("90s", 90_000, "1m30s"),
+            ("5m", 300_000, "5m"),
+            ("1h", 3_600_000, "1h"),
+            ("1h1ms", 3_600_001, "1h1ms"),
+            ("0s", 0, "0s"),
+            ("0h0ms", 0, "0s"),
+        ] {
+            let duration = parse_duration(text).expect(text);
+            assert_eq!(duration, Duration::from_millis(millis), "{text}");
+            assert_eq!(format_duration(duration), canonical);
+        }
+        assert_eq!(format_duration(Duration::from_nanos(1_999_999)), "1ms");
+    }
+
+    #[test]
+    fn refused() {
+        for (text, message) in [
+            ("", "`` is not a duration"),
+            ("30", "`30` has no unit"),
+            ("s", "`s` is not a duration"),
+            ("-1s", "`-1s` is not a duration"),
+            ("1.5s", "`1.5s` is not a duration"),
+            ("1 s", "`1 s` is not a duration"),
+            ("1s ", "`1s ` is not a duration"),
+            ("1d", "`1d` has the unknown unit `d`"),
+            ("10us", "`10us` has the unknown unit `us`"),
+            ("30s1m", "`30s1m` has `m` in the wrong place"),
+            ("1s1s", "`1s1s` has `s` in the wrong place"),
+            ("5124095576031h", "`5124095576031h` is too large"),
+            (
+                "99999999999999999999ms",
+                "`99999999999999999999ms` is too large",
+            ),
+        ] {
+            assert_eq!(parse_duration(text).expect_err(text).to_string(), message);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_canonical_text_is_the_same_duration(millis in any::<u64>(), shift in 0u32..64) {
+            let duration = Duration::from_millis(millis >> shift);
+            prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC*|([0-9]{1,21}(h|m|s|ms)){0,5}") {
+            if let Ok(duration) = parse_duration(&text) {
+                prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
+            }
+        }
+    }
+}

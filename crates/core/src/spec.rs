@@ -1,0 +1,68 @@
+//! The spec file, `sampan.toml`: parsed, checked, described.
+//!
+//! [`load`] takes a text through four stages: `parse` makes a TOML tree with places, `raw` makes
+//! typed tables of it and replaces variables, `check` makes [`object::App`](crate::object::App)
+//! of those, and `unsupported` refuses keys whose feature is not there yet. Every stage reports
+//! what it finds and carries on, so that a user sees all problems at once. The tables in `raw`
+//! are also where [`json_schema`] and [`reference()`] come from.
+
+mod check;
+mod dotenv;
+mod interpolate;
+mod parse;
+mod problem;
+mod raw;
+mod reference;
+mod schema;
+mod unsupported;
+
+pub use parse::MAX_SPEC_BYTES;
+pub use problem::{MAX_PROBLEMS, Problem, ProblemKind, Problems, Related};
+pub use reference::reference;
+pub use schema::json_schema;
+
+use crate::object::App;
+use problem::{Place, Report};
+use raw::decode::Decoder;
+
+/// A spec to load, and what of the world it may refer to.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// Name of the file, for messages.
+    pub path: &'a str,
+    /// Its text.
+    pub text: &'a str,
+    /// Looks up an environment variable, for `${NAME}`.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// Reads a file, for `env_file`. The path is as the spec has it: relative to the spec's own
+    /// directory. An error is part of a message, so it is lower case and without a full stop.
+    pub read_file: &'a dyn Fn(&str) -> Result<String, String>,
+    /// Profiles that are on.
+    pub profiles: &'a [String],
+}
+
+/// Parses and checks a spec.
+///
+/// # Errors
+///
+/// All problems of the spec, or the first [`MAX_PROBLEMS`] of them.
+pub fn load(input: &Input<'_>) -> Result<App, Problems> {
+    // A text beyond the bound is not shown either.
+    let shown = if input.text.len() > MAX_SPEC_BYTES {
+        ""
+    } else {
+        input.text
+    };
+    let mut decoder = Decoder::new(input.environment, Report::new(input.path, shown));
+    let app = parse::parse(input.text, &mut decoder.report).and_then(|root| {
+        let spec = raw::App::from_table(&root, Place::root(), &mut decoder);
+        unsupported::report(&root, &mut decoder.report);
+        check::check(&spec, input, &mut decoder)
+    });
+    decoder.report.finish(app)
+}
+
+/// A small spec with comments, to begin with.
+pub fn example() -> &'static str {
+    include_str!("spec/example.toml")
+}

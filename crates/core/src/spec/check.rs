@@ -1,0 +1,160 @@
+//! From the spec as written to checked objects: what one value alone cannot tell.
+
+mod grants;
+mod names;
+mod routes;
+mod tuning;
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use crate::{
+    name::Name,
+    object::{App, Job, Service, Source},
+    spec::{
+        Input,
+        problem::{Place, ProblemKind},
+        raw::{self, At, Digest, HostPath, decode::Decoder},
+    },
+};
+use names::{Names, Sort};
+
+/// Checks a spec. Problems are reported; `None` when there is no app to be had.
+pub(crate) fn check(spec: &raw::App, input: &Input<'_>, decoder: &mut Decoder<'_>) -> Option<App> {
+    let names = Names::gather(spec, input.profiles, decoder);
+    let mut checker = Checker {
+        input,
+        decoder,
+        names,
+        env_files: BTreeMap::new(),
+    };
+    let mut services = BTreeMap::new();
+    for (name, service) in &spec.service.0 {
+        let on = checker.names.is_on(&name.value);
+        let checked = checker.service(&name.value, service, on);
+        services.extend(
+            checked
+                .filter(|_| on)
+                .map(|service| (name.value.clone(), service)),
+        );
+    }
+    let mut jobs = BTreeMap::new();
+    for (name, job) in &spec.job.0 {
+        let on = checker.names.is_on(&name.value);
+        let checked = checker.job(&name.value, job, on);
+        jobs.extend(checked.filter(|_| on).map(|job| (name.value.clone(), job)));
+    }
+    checker.routes(spec);
+    checker.cycles(spec);
+    Some(App {
+        name: spec.app.as_ref()?.value.clone(),
+        services,
+        jobs,
+    })
+}
+
+/// What checking needs beside the spec.
+struct Checker<'c, 'd> {
+    input: &'c Input<'c>,
+    decoder: &'c mut Decoder<'d>,
+    names: Names,
+    /// Env files read so far; `None` for one that could not be read.
+    env_files: BTreeMap<String, Option<Rc<Variables>>>,
+}
+
+/// The variables of an env file.
+type Variables = Vec<(String, String)>;
+
+impl Checker<'_, '_> {
+    fn conflict(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
+        self.decoder
+            .problem(place, ProblemKind::Conflict, message, hint);
+    }
+
+    /// Checks a service. One that is not `on` is checked too, but its env files are not read.
+    fn service(&mut self, name: &Name, raw: &raw::Service, on: bool) -> Option<Service> {
+        let component = source(raw.component.as_ref(), raw.digest.as_ref());
+        let depends_on = self.depends_on(name, on, &raw.depends_on);
+        let variables = self.environment(&raw.env_file, &raw.env, on);
+        let grants = self.grants(on, &raw.allow, &depends_on, variables, &raw.config);
+        let limits = tuning::limits(&raw.limits);
+        let startup = self.probe(raw.startup.as_ref(), true);
+        let readiness = self.probe(raw.readiness.as_ref(), false);
+        let liveness = self.probe(raw.liveness.as_ref(), true);
+        let restart = self.restart(&raw.restart);
+        let rollout = self.rollout(&raw.rollout);
+        let autoscale = raw
+            .autoscale
+            .as_ref()
+            .and_then(|raw_scale| self.autoscale(raw_scale, raw));
+        Some(Service {
+            name: name.clone(),
+            component: component?,
+            replicas: raw.replicas.value.0,
+            isolation: raw.isolation.as_ref().map(|isolation| isolation.value),
+            concurrency: raw
+                .concurrency
+                .as_ref()
+                .map(|concurrency| concurrency.value.0),
+            routes: raw.route.iter().map(|route| route.value.clone()).collect(),
+            depends_on,
+            profiles: values(&raw.profiles),
+            debug_headers: raw.debug_headers.value.0,
+            grants,
+            limits,
+            startup,
+            readiness,
+            liveness,
+            restart,
+            rollout,
+            autoscale,
+        })
+    }
+
+    fn job(&mut self, name: &Name, raw: &raw::Job, on: bool) -> Option<Job> {
+        let component = source(raw.component.as_ref(), raw.digest.as_ref());
+        let depends_on = self.depends_on(name, on, &raw.depends_on);
+        let variables = self.environment(&raw.env_file, &raw.env, on);
+        let grants = self.grants(on, &raw.allow, &depends_on, variables, &raw.config);
+        Some(Job {
+            name: name.clone(),
+            component: component?,
+            args: raw
+                .args
+                .iter()
+                .map(|argument| argument.value.0.clone())
+                .collect(),
+            retries: raw.retries.value.0,
+            depends_on,
+            profiles: values(&raw.profiles),
+            grants,
+            limits: tuning::limits(&raw.limits),
+        })
+    }
+}
+
+fn source(component: Option<&At<HostPath>>, digest: Option<&At<Digest>>) -> Option<Source> {
+    let path = component?.value.0.clone().into();
+    Some(Source {
+        path,
+        digest: digest.map(|digest| digest.value.0.clone()),
+    })
+}
+
+fn values<T: Clone>(list: &[At<T>]) -> Vec<T> {
+    list.iter().map(|at| at.value.clone()).collect()
+}
+
+impl Names {
+    fn gather(spec: &raw::App, profiles: &[String], decoder: &mut Decoder<'_>) -> Self {
+        let mut names = Self::default();
+        for (name, service) in &spec.service.0 {
+            names.add(name, Sort::Service, &service.profiles, profiles);
+        }
+        for (name, job) in &spec.job.0 {
+            if let Some(service) = names.add(name, Sort::Job, &job.profiles, profiles) {
+                names::report_same_name(name, &service, decoder);
+            }
+        }
+        names
+    }
+}

@@ -1,0 +1,168 @@
+//! What a guest sees and may reach: environment, configuration, services, servers, directories.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use super::{Checker, Variables, names::Sort};
+use crate::{
+    name::Name,
+    object::{Condition, Grants, Mount},
+    spec::{
+        MAX_SPEC_BYTES, dotenv,
+        problem::{Draft, Place, ProblemKind},
+        raw::{self, At, ConfigKey, HostPath, Map, OneOrMany, Text, VariableName},
+    },
+};
+
+impl Checker<'_, '_> {
+    /// Everything a workload is granted.
+    pub(super) fn grants(
+        &mut self,
+        on: bool,
+        allow: &raw::Allow,
+        depends_on: &BTreeMap<Name, Condition>,
+        env: BTreeMap<String, String>,
+        config: &Map<ConfigKey, At<Text>>,
+    ) -> Grants {
+        let mut services = self.callable(on, &allow.services);
+        services.extend(
+            depends_on
+                .keys()
+                .filter(|name| self.names.is(name, Sort::Service))
+                .cloned(),
+        );
+        services.sort();
+        services.dedup();
+        let mut outbound = Vec::new();
+        for server in &allow.outbound {
+            if !outbound.contains(&server.value) {
+                outbound.push(server.value.clone());
+            }
+        }
+        let config = config
+            .0
+            .iter()
+            .map(|(key, value)| (&key.value.0, &value.value.0));
+        Grants {
+            env,
+            config: config
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+            services,
+            outbound,
+            files: self.files(&allow.files),
+        }
+    }
+
+    fn files(&mut self, mounts: &[raw::Mount]) -> Vec<Mount> {
+        let mut taken: BTreeMap<&str, &Place> = BTreeMap::new();
+        let mut checked = Vec::new();
+        for mount in mounts {
+            if let Some(guest) = &mount.guest {
+                match taken.get(guest.value.0.as_str()) {
+                    Some(first) => {
+                        let message = format!("{} has a directory already", guest.shown());
+                        let hint = "give each directory a path of its own in the guest";
+                        let draft = Draft::new(&guest.place, ProblemKind::Conflict, message, hint);
+                        self.decoder
+                            .report
+                            .add(draft.also(&first.span, "first given here"));
+                    }
+                    None => {
+                        taken.insert(&guest.value.0, &guest.place);
+                    }
+                }
+            }
+            checked.extend(
+                mount
+                    .host
+                    .as_ref()
+                    .zip(mount.guest.as_ref())
+                    .map(|(host, guest)| Mount {
+                        host: host.value.0.clone().into(),
+                        guest: guest.value.0.clone(),
+                        access: mount.access.value,
+                    }),
+            );
+        }
+        checked
+    }
+
+    /// The environment of a guest: its env files in their order, then `env`.
+    pub(super) fn environment(
+        &mut self,
+        files: &OneOrMany<HostPathAt>,
+        env: &Map<VariableName, At<Text>>,
+        on: bool,
+    ) -> BTreeMap<String, String> {
+        let mut variables = BTreeMap::new();
+        for path in files.0.iter().filter(|_| on) {
+            let Some(file) = self.env_file(path) else {
+                continue;
+            };
+            let bytes = file
+                .iter()
+                .map(|(name, value)| name.len() + value.len())
+                .sum();
+            if self.decoder.expand(&path.place, bytes) {
+                variables.extend(file.iter().cloned());
+            }
+        }
+        let given = env
+            .0
+            .iter()
+            .map(|(name, value)| (&name.value.0, &value.value.0));
+        variables.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+        variables
+    }
+
+    /// The variables of an env file, which is read once however many name it.
+    fn env_file(&mut self, path: &HostPathAt) -> Option<Rc<Variables>> {
+        if let Some(known) = self.env_files.get(&path.value.0) {
+            return known.clone();
+        }
+        let variables = self.read_env_file(path).map(Rc::new);
+        self.env_files
+            .insert(path.value.0.clone(), variables.clone());
+        variables
+    }
+
+    fn read_env_file(&mut self, path: &HostPathAt) -> Option<Variables> {
+        let text = match (self.input.read_file)(&path.value.0) {
+            Ok(text) => text,
+            Err(error) => {
+                let message = format!("cannot read the env file {}: {error}", path.shown());
+                let hint = "paths are relative to this file; create it, or remove it here";
+                self.decoder
+                    .problem(&path.place, ProblemKind::EnvFile, message, hint);
+                return None;
+            }
+        };
+        if text.len() > MAX_SPEC_BYTES {
+            let message = format!("the env file {} has {} bytes", path.shown(), text.len());
+            let hint = format!("an env file may have {MAX_SPEC_BYTES}");
+            self.decoder
+                .problem(&path.place, ProblemKind::Bound, message, hint);
+            return None;
+        }
+        let file = dotenv::parse(&text);
+        if !file.faults.is_empty() {
+            let source = self.decoder.report.add_secret_source(&path.value.0, &text);
+            for fault in &file.faults {
+                let span = fault.span.clone();
+                let place = Place {
+                    source,
+                    span,
+                    key: path.place.key.clone(),
+                };
+                let message = format!("{} in an env file", fault.message);
+                self.decoder
+                    .problem(&place, ProblemKind::EnvFile, message, fault.hint);
+            }
+            return None;
+        }
+        Some(file.variables)
+    }
+}
+
+/// The path of an env file.
+type HostPathAt = At<HostPath>;

@@ -1,0 +1,226 @@
+//! `${NAME}`, `${NAME:-default}`, `${NAME:?message}` and `$$` in the text of a spec.
+
+use super::problem::quoted;
+
+/// A text after replacement.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    /// The text with every variable replaced.
+    pub(crate) text: String,
+    /// Whether there was a variable, and not only `$$`.
+    pub(crate) variables: bool,
+}
+
+/// Why a text cannot be replaced.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unreplaceable {
+    /// What is wrong.
+    pub(crate) message: String,
+    /// What to do about it.
+    pub(crate) hint: String,
+}
+
+impl Unreplaceable {
+    fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+/// Replaces the variables in `text`; `None` when there is no `$` in it.
+///
+/// The forms are those of a POSIX shell's parameter expansion that Compose files use too. Unlike
+/// there, a variable that is not set and has no default is an error, and a default cannot itself
+/// contain a variable.
+pub(crate) fn interpolate(
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<Replaced>, Unreplaceable> {
+    let Some(first) = text.find('$') else {
+        return Ok(None);
+    };
+    let mut replaced = Replaced {
+        text: text[..first].to_owned(),
+        variables: false,
+    };
+    let mut rest = &text[first..];
+    while let Some(after) = rest.strip_prefix('$') {
+        rest = if let Some(after) = after.strip_prefix('$') {
+            replaced.text.push('$');
+            after
+        } else if let Some(after) = after.strip_prefix('{') {
+            let (inside, after) = split_braces(after)?;
+            replaced.text.push_str(&value_of(inside, environment)?);
+            replaced.variables = true;
+            after
+        } else {
+            return Err(Unreplaceable::new(
+                format!("{} has a lone `$`", quoted(text)),
+                "write `$$` for a dollar sign, or `${NAME}` for the value of a variable",
+            ));
+        };
+        let next = rest.find('$').unwrap_or(rest.len());
+        replaced.text.push_str(&rest[..next]);
+        rest = &rest[next..];
+    }
+    Ok(Some(replaced))
+}
+
+/// Splits what follows `${` at the closing brace; `$$` may stand inside, a variable may not.
+fn split_braces(text: &str) -> Result<(&str, &str), Unreplaceable> {
+    let Some((inside, after)) = text.split_once('}') else {
+        return Err(Unreplaceable::new(
+            format!("{} has no closing `}}`", quoted(&format!("${{{text}"))),
+            "write `${NAME}` or `${NAME:-default}`; `$$` stands for a dollar sign",
+        ));
+    };
+    if inside.replace("$$", "").contains('$') {
+        return Err(Unreplaceable::new(
+            format!(
+                "{} has a variable inside a variable",
+                quoted(&format!("${{{inside}}}"))
+            ),
+            "give a default without `${…}`; `$$` stands for a dollar sign",
+        ));
+    }
+    Ok((inside, after))
+}
+
+/// The value of `NAME`, `NAME:-default` or `NAME:?message`.
+fn value_of(
+    inside: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Unreplaceable> {
+    let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let end = inside
+        .find(|c: char| !(first(c) || c.is_ascii_digit()))
+        .unwrap_or(inside.len());
+    let (name, operation) = inside.split_at(end);
+    if !name.starts_with(first) {
+        return Err(Unreplaceable::new(
+            format!(
+                "{} has no name of a variable",
+                quoted(&format!("${{{inside}}}"))
+            ),
+            "a name has letters, digits and `_`, and does not begin with a digit",
+        ));
+    }
+    let value = environment(name);
+    if operation.is_empty() {
+        return value.ok_or_else(|| {
+            Unreplaceable::new(
+                format!("the variable {} is not set", quoted(name)),
+                format!("set it in the environment, or give a default: `${{{name}:-default}}`"),
+            )
+        });
+    }
+    let value = value.filter(|value| !value.is_empty());
+    if let Some(default) = operation.strip_prefix(":-") {
+        return Ok(value.unwrap_or_else(|| default.replace("$$", "$")));
+    }
+    if let Some(message) = operation.strip_prefix(":?") {
+        return value.ok_or_else(|| {
+            let why = match message.trim() {
+                "" => String::new(),
+                message => format!(": {}", message.replace("$$", "$")),
+            };
+            Unreplaceable::new(
+                format!("the variable {} is not set or empty{why}", quoted(name)),
+                "set it in the environment",
+            )
+        });
+    }
+    Err(Unreplaceable::new(
+        format!("{} cannot be understood", quoted(&format!("${{{inside}}}"))),
+        "the forms are `${NAME}`, `${NAME:-default}` and `${NAME:?message}`",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn environment(name: &str) -> Option<String> {
+        match name {
+            "SET" => Some("x".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "DOLLAR" => Some("${SET}$$".to_owned()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_is_replaced() {
+        for (text, expected, variables) in [
+            ("${SET}", "x", true),
+            ("a${SET}b${SET}", "axbx", true),
+            ("${EMPTY}", "", true),
+            ("${EMPTY:-d}", "d", true),
+            ("${UNSET:-}", "", true),
+            ("${UNSET:-a:b c}", "a:b c", true),
+            ("${UNSET:-$$5}", "$5", true),
+            ("${SET:-d}", "x", true),
+            ("${SET:?why}", "x", true),
+            // A value is not read again.
+            ("${DOLLAR}", "${SET}$$", true),
+            ("$$", "$", false),
+            ("$${SET}", "${SET}", false),
+            ("ü$$ß", "ü$ß", false),
+        ] {
+            let replaced = Replaced {
+                text: expected.to_owned(),
+                variables,
+            };
+            assert_eq!(
+                interpolate(text, &environment),
+                Ok(Some(replaced)),
+                "{text}"
+            );
+        }
+        assert_eq!(interpolate("plain }", &environment), Ok(None));
+    }
+
+    #[test]
+    fn what_is_not() {
+        for (text, message) in [
+            ("${UNSET}", "the variable `UNSET` is not set"),
+            (
+                "${UNSET:?say it}",
+                "the variable `UNSET` is not set or empty: say it",
+            ),
+            ("${EMPTY:?}", "the variable `EMPTY` is not set or empty"),
+            ("5$", "`5$` has a lone `$`"),
+            ("$SET", "`$SET` has a lone `$`"),
+            ("$$$", "`$$$` has a lone `$`"),
+            ("a${SET", "`${SET` has no closing `}`"),
+            ("${}", "`${}` has no name of a variable"),
+            ("${1A}", "`${1A}` has no name of a variable"),
+            ("${SET-d}", "`${SET-d}` cannot be understood"),
+            (
+                "${A:-${SET}}",
+                "`${A:-${SET}` has a variable inside a variable",
+            ),
+        ] {
+            let error = interpolate(text, &environment).expect_err(text);
+            assert_eq!(error.message, message);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn doubled_dollars_give_back_any_text(text in "\\PC*") {
+            let doubled = text.replace('$', "$$");
+            let replaced = interpolate(&doubled, &environment).expect("nothing to look up");
+            prop_assert_eq!(replaced.map_or(doubled, |replaced| replaced.text), text);
+        }
+
+        #[test]
+        fn no_text_panics(text in "([${}:?-]|SET|ä|\\PC){0,20}") {
+            let _ = interpolate(&text, &environment);
+        }
+    }
+}

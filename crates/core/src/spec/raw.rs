@@ -1,0 +1,252 @@
+//! The spec as it is written: every table and key, declared once.
+//!
+//! What a declaration gives, and how, is told at [`table!`](table). The documentation of a key
+//! is also its description in the JSON Schema and in the reference for users.
+
+mod address;
+mod choice;
+pub(crate) mod decode;
+mod leaf;
+mod list;
+mod number;
+pub(crate) mod schema;
+mod table;
+mod text;
+
+pub(crate) use leaf::At;
+pub(crate) use list::{Dependencies, Map, OneOrMany};
+pub(crate) use number::{Count, CpuShare, Flag, Fuel, Pods, Positive, Share, Size, Time};
+pub(crate) use text::{ConfigKey, Digest, GuestPath, HostPath, RequestPath, Text, VariableName};
+
+use table::table;
+
+use crate::{
+    name::Name,
+    object::{Access, Isolation, OnFailure, Outbound, RestartPolicy, Route, Strategy},
+};
+
+const KIB: u64 = 1 << 10;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+table! {
+    /// An app: services and jobs under one name, on one private network.
+    struct App {
+        /// The app's name.
+        required app: At<Name>, "\"shop\"";
+        /// Long-running HTTP workloads, each under its name.
+        nested service: Map<Name, Service>;
+        /// Components that run to completion, each under its name.
+        nested job: Map<Name, Job>;
+    }
+}
+
+table! {
+    /// A long-running HTTP workload: a number of replicas of one component behind one name.
+    struct Service {
+        /// Path of the component, relative to this file.
+        required component: At<HostPath>, "\"web.wasm\"";
+        /// SHA-256 the component must have, as `sha256:` and 64 hex digits.
+        optional digest: At<Digest>;
+        /// How many pods run. With 0 the service is there but answers nothing.
+        preset replicas: At<Count<0, 1000>>, 1;
+        /// What one request shares with the next: with `pod` a pod keeps one instance and its
+        /// memory, with `request` every request gets a fresh one. Without it the component's
+        /// world decides: `request` for WASI 0.2, `pod` for WASI 0.3.
+        optional isolation: At<Isolation>;
+        /// Requests in flight per pod. Without it the component's world and isolation decide.
+        optional concurrency: At<Count<1, 10_000>>;
+        /// Which requests from outside reach the service: a host and a path prefix, as in
+        /// `shop.localhost/`, or a path prefix alone for any host, as in `/api`. The longest
+        /// prefix wins. Without a route the service can only be reached by other services.
+        nested route: Vec<At<Route>>;
+        /// Services and jobs to wait for: a list, which means `ready` for a service and
+        /// `completed` for a job, or a table with `started`, `ready` or `completed` for each.
+        /// A service that is waited for may also be called.
+        nested depends_on: Dependencies;
+        /// Environment variables of the guest. They win over those of `env_file`.
+        nested env: Map<VariableName, At<Text>>;
+        /// A file with a `NAME=value` on each line, or several; later ones win.
+        nested env_file: OneOrMany<At<HostPath>>;
+        /// Values the guest reads through `wasi:config`.
+        nested config: Map<ConfigKey, At<Text>>;
+        /// Profiles the service belongs to. It is left out unless one of them is asked for.
+        nested profiles: Vec<At<Name>>;
+        /// Whether responses carry `Sampan-Revision` and `Sampan-Pod`.
+        preset debug_headers: At<Flag>, false;
+        /// What the guest may reach. Everything else is denied.
+        nested allow: Allow;
+        /// What the guest may use.
+        nested limits: Limits;
+        /// Probe that must succeed before the pod counts as started; the others wait for it.
+        optional startup: Probe;
+        /// Probe that decides whether the pod gets requests.
+        optional readiness: Probe;
+        /// Probe whose failure restarts the pod.
+        optional liveness: Probe;
+        /// When and how fast a failed pod is started again.
+        nested restart: Restart;
+        /// How a new revision replaces the old.
+        nested rollout: Rollout;
+        /// Bounds and targets between which the number of replicas moves by itself.
+        optional autoscale: Autoscale;
+    }
+}
+
+table! {
+    /// A component that runs to completion.
+    struct Job {
+        /// Path of the component, relative to this file.
+        required component: At<HostPath>, "\"migrate.wasm\"";
+        /// SHA-256 the component must have, as `sha256:` and 64 hex digits.
+        optional digest: At<Digest>;
+        /// Arguments after the name of the program.
+        nested args: Vec<At<Text>>;
+        /// How often a failed run is tried again.
+        preset retries: At<Count<0, 1000>>, 0;
+        /// Environment variables of the guest. They win over those of `env_file`.
+        nested env: Map<VariableName, At<Text>>;
+        /// A file with a `NAME=value` on each line, or several; later ones win.
+        nested env_file: OneOrMany<At<HostPath>>;
+        /// Values the guest reads through `wasi:config`.
+        nested config: Map<ConfigKey, At<Text>>;
+        /// Services and jobs to wait for: a list, which means `ready` for a service and
+        /// `completed` for a job, or a table with `started`, `ready` or `completed` for each.
+        /// A service that is waited for may also be called.
+        nested depends_on: Dependencies;
+        /// Profiles the job belongs to. It is left out unless one of them is asked for.
+        nested profiles: Vec<At<Name>>;
+        /// What the guest may reach. Everything else is denied.
+        nested allow: Allow;
+        /// What the guest may use.
+        nested limits: Limits;
+    }
+}
+
+table! {
+    /// What a guest may reach. Everything else is denied.
+    struct Allow {
+        /// Services of the same app it may call by name. Those in `depends_on` need not be
+        /// repeated.
+        nested services: Vec<At<Name>>;
+        /// Servers outside the app it may call: `scheme://host`, perhaps with a port.
+        /// `https://*.example.com` stands for every name below `example.com`.
+        nested outbound: Vec<At<Outbound>>;
+        /// Directories of the host it sees.
+        nested files: Vec<Mount>;
+    }
+}
+
+table! {
+    /// A directory of the host that the guest sees.
+    struct Mount {
+        /// The directory on the host, relative to this file.
+        required host: At<HostPath>, "\"data\"";
+        /// The absolute path at which the guest sees it.
+        required guest: At<GuestPath>, "\"/data\"";
+        /// What the guest may do there.
+        preset access: At<Access>, "read-only";
+    }
+}
+
+table! {
+    /// What a guest may use.
+    struct Limits {
+        /// All linear memories and tables of one instance together.
+        preset memory: At<Size<{ 64 * KIB }, { 4 * GIB }>>, "128MiB";
+        /// Share of a core one pod may use, and the 100 % of the autoscaler. Without it there is
+        /// no cap.
+        optional cpu: At<CpuShare>;
+        /// Time one request may take, from its arrival at the pod to the last byte of its
+        /// response; `0s` means any time.
+        preset request_timeout: At<Time<0>>, "30s";
+        /// CPU time of guest code one request may use.
+        preset request_cpu: At<Time<1>>, "1s";
+        /// Wasmtime fuel one request may use: a budget that is the same on every machine.
+        /// Without it fuel is not counted.
+        optional fuel: At<Fuel>;
+        /// Requests that may wait for a pod; one more is answered with 503.
+        preset queue: At<Count<0, 1_000_000>>, 1024;
+        /// How long one of them may wait before it is answered with 503.
+        preset queue_timeout: At<Time<1>>, "10s";
+        /// Largest body of a request; a larger one is answered with 413.
+        preset body: At<Size<0, TIB>>, "16MiB";
+    }
+}
+
+table! {
+    /// A question the guest must answer: either `http` or `export` says which.
+    struct Probe {
+        /// Path to `GET`; a status from 200 to 399 is success. Redirects are not followed.
+        optional http: At<RequestPath>;
+        /// Whether to call the guest's export of `sampan:pod/health`.
+        optional export: At<Flag>;
+        /// Time between two tries.
+        preset period: At<Time<1>>, "10s";
+        /// Time one try may take.
+        preset timeout: At<Time<1>>, "1s";
+        /// Failures in a row that count as failure.
+        preset failures: At<Count<1, 1000>>, 3;
+        /// Successes in a row that count as success; 1 for startup and liveness.
+        preset successes: At<Count<1, 1000>>, 1;
+        /// Time before the first try.
+        preset delay: At<Time<0>>, "0s";
+    }
+}
+
+table! {
+    /// When and how fast a failed pod is started again.
+    struct Restart {
+        /// When: after every end, after a failure, or never.
+        preset policy: At<RestartPolicy>, "always";
+        /// The first delay; it doubles with each failure.
+        preset initial: At<Time<1>>, "200ms";
+        /// The longest delay.
+        preset max: At<Time<1>>, "60s";
+        /// Time of health after which the delay is `initial` again.
+        preset reset_after: At<Time<1>>, "60s";
+    }
+}
+
+table! {
+    /// How a new revision replaces the old.
+    struct Rollout {
+        /// Pod by pod, or all at once.
+        preset strategy: At<Strategy>, "rolling";
+        /// Pods above `replicas`: a number, or a percentage of the replicas, rounded up.
+        preset max_surge: At<Pods>, "25%";
+        /// Pods below `replicas`: a number, or a percentage of the replicas, rounded down.
+        preset max_unavailable: At<Pods>, 0;
+        /// Time a pod must be ready without a break before it counts as available.
+        preset min_ready: At<Time<0>>, "0s";
+        /// Time without progress after which the rollout has failed.
+        preset progress_deadline: At<Time<1>>, "60s";
+        /// What happens then: the last good revision is restored, or everything holds.
+        preset on_failure: At<OnFailure>, "rollback";
+        /// How many old revisions are kept.
+        preset history: At<Count<0, 1000>>, 10;
+        /// Time the requests in flight have to end when a pod is stopped.
+        preset drain: At<Time<0>>, "30s";
+    }
+}
+
+table! {
+    /// Between which bounds, and towards what, the number of replicas moves by itself. At least
+    /// one of `cpu`, `concurrency` and `rps` is needed; the one that asks for most pods wins.
+    struct Autoscale {
+        /// The fewest pods; with 0 the service scales to nothing when it is idle.
+        preset min: At<Count<0, 1000>>, 1;
+        /// The most pods.
+        required max: At<Count<1, 1000>>, "20";
+        /// CPU each pod should use, as a percentage of `limits.cpu`.
+        optional cpu: At<Share>;
+        /// Requests each pod should have in flight.
+        optional concurrency: At<Positive>;
+        /// Requests each pod should answer per second.
+        optional rps: At<Positive>;
+        /// How far back the highest need is looked for before pods are taken away.
+        preset stabilization: At<Time<0>>, "300s";
+        /// Time without a request after which the service scales to nothing, if `min` is 0.
+        preset idle: At<Time<1>>, "60s";
+    }
+}

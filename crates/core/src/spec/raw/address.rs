@@ -1,0 +1,475 @@
+//! Leaves that name hosts: routes into the app, and servers outside it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use schemars::Schema;
+
+use super::{
+    leaf::{Leaf, Refusal, Scalar},
+    schema::text,
+};
+use crate::{
+    name::MAX_NAME_BYTES,
+    object::{HostPattern, Outbound, Route, Scheme},
+    spec::problem::quoted,
+};
+
+/// The longest host name, in characters: RFC 1035, section 2.3.4.
+const MAX_HOST_BYTES: usize = 253;
+
+impl Leaf for Route {
+    fn what() -> String {
+        "a route".to_owned()
+    }
+
+    fn hint() -> String {
+        "write a host and a path prefix, as in \"shop.localhost/\", or a path prefix alone for any \
+         host, as in \"/api\""
+            .to_owned()
+    }
+
+    fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
+        let text = scalar.text()?;
+        if text.contains("://") {
+            return Err(Refusal::value(format!("{} has a scheme", quoted(text))));
+        }
+        let Some(slash) = text.find('/') else {
+            return Err(Refusal::value(format!("{} has no path", quoted(text))));
+        };
+        let (host, prefix) = text.split_at(slash);
+        let host = match host {
+            "" => None,
+            host => Some(route_host(host).map_err(|why| refusal(text, why))?),
+        };
+        path_prefix(prefix).map_err(|why| refusal(text, why))?;
+        Ok(Self {
+            host,
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    fn schema() -> Schema {
+        text(
+            "route",
+            "^[^/:]*(\\[[0-9a-fA-F:.]+\\])?/[!-\"$->@-~]*$",
+            &["/", "/api", "shop.localhost/"],
+        )
+    }
+}
+
+impl std::fmt::Display for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}{}",
+            self.host.as_deref().unwrap_or_default(),
+            self.prefix
+        )
+    }
+}
+
+/// What is wrong with a part of a text, as a sentence about the whole text.
+fn refusal(text: &str, why: Why) -> Refusal {
+    let message = format!("{} {}", quoted(text), why.message);
+    match why.hint {
+        Some(hint) => Refusal::with_hint(message, hint),
+        None => Refusal::value(message),
+    }
+}
+
+struct Why {
+    message: String,
+    hint: Option<&'static str>,
+}
+
+impl From<&str> for Why {
+    fn from(message: &str) -> Self {
+        Self {
+            message: message.to_owned(),
+            hint: None,
+        }
+    }
+}
+
+fn route_host(host: &str) -> Result<String, Why> {
+    if host.contains('*') {
+        let hint = Some("name one host, or leave the host out for any, as in \"/\"");
+        return Err(Why {
+            message: "has a `*` in its host".to_owned(),
+            hint,
+        });
+    }
+    if let Some(address) = bracketed(host)? {
+        return Ok(format!("[{address}]"));
+    }
+    if host.contains(':') {
+        let hint = Some("leave the port out: the gateway listens on one port for all routes");
+        return Err(Why {
+            message: "has a port".to_owned(),
+            hint,
+        });
+    }
+    match host.parse::<Ipv4Addr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => host_name(host),
+    }
+}
+
+/// An address in square brackets, and nothing else; `None` without brackets.
+fn bracketed(host: &str) -> Result<Option<Ipv6Addr>, Why> {
+    let Some(rest) = host.strip_prefix('[') else {
+        return Ok(None);
+    };
+    let Some((inside, after)) = rest.split_once(']') else {
+        return Err("has a `[` that is not closed".into());
+    };
+    if !after.is_empty() {
+        let hint = Some("leave out what stands between `]` and the path");
+        return Err(Why {
+            message: "has text after the `]`".to_owned(),
+            hint,
+        });
+    }
+    match inside.parse() {
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err("has no IPv6 address in its brackets".into()),
+    }
+}
+
+/// A host name in lower case and without a dot at the end.
+fn host_name(host: &str) -> Result<String, Why> {
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    if name.len() > MAX_HOST_BYTES {
+        return Err("has a host of more than 253 characters".into());
+    }
+    if !name.is_ascii() {
+        let hint = Some("write the host in its ASCII form, as in \"xn--bcher-kva.example\"");
+        return Err(Why {
+            message: "has a host beyond ASCII".to_owned(),
+            hint,
+        });
+    }
+    for label in name.split('.') {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if label.is_empty() {
+            return Err("has a host with an empty part".into());
+        }
+        if label.len() > MAX_NAME_BYTES {
+            return Err("has a part of its host with more than 63 characters".into());
+        }
+        if let Some(bad) = label.chars().find(|&c| !allowed(c)) {
+            let message = format!("has the character `{}` in its host", bad.escape_debug());
+            return Err(Why {
+                message,
+                hint: None,
+            });
+        }
+        if label.starts_with('-') || label.ends_with('-') {
+            return Err("has a part of its host that begins or ends with `-`".into());
+        }
+    }
+    // Such a name would be taken for an address by some and for a name by others.
+    let last = name.rsplit('.').next().unwrap_or_default();
+    match last.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Err("has a host that is neither a name nor an IP address".into()),
+        false => Ok(name),
+    }
+}
+
+/// A path prefix: what a request line can carry, without a query and without parts that a
+/// client would resolve before it sends.
+fn path_prefix(prefix: &str) -> Result<(), Why> {
+    if let Some(bad) = prefix
+        .chars()
+        .find(|&c| !c.is_ascii_graphic() || matches!(c, '?' | '#'))
+    {
+        return Err(Why {
+            message: format!("has the character `{}` in its path", bad.escape_debug()),
+            hint: Some(
+                "a path prefix has no query, and other characters stand as `%` and hex digits",
+            ),
+        });
+    }
+    let inner = prefix.strip_prefix('/').unwrap_or(prefix);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    match inner
+        .split('/')
+        .find(|part| matches!(*part, "" | "." | ".."))
+    {
+        Some("") if inner.is_empty() && prefix != "//" => Ok(()),
+        Some(part) => Err(Why {
+            message: format!("has the part `/{part}/` in its path"),
+            hint: Some("write the path without `//`, `/./` and `/../`"),
+        }),
+        None => Ok(()),
+    }
+}
+
+impl Leaf for Outbound {
+    fn what() -> String {
+        "a server".to_owned()
+    }
+
+    fn hint() -> String {
+        "write scheme, host and perhaps a port, as in \"https://api.example.com\", \
+         \"https://*.example.com\" or \"http://127.0.0.1:9000\""
+            .to_owned()
+    }
+
+    fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
+        let text = scalar.text()?;
+        parse_outbound(text).map_err(|why| refusal(text, why))
+    }
+
+    fn schema() -> Schema {
+        text(
+            "server",
+            "^[hH][tT][tT][pP][sS]?://[^/?#@]+$",
+            &["https://api.example.com", "https://*.example.com"],
+        )
+    }
+}
+
+fn parse_outbound(text: &str) -> Result<Outbound, Why> {
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return Err("has no scheme".into());
+    };
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        _ => return Err("has a scheme other than `http` and `https`".into()),
+    };
+    if let Some(end) = authority.find(['/', '?', '#']) {
+        let hint = Some("leave out what follows the host: a grant covers the whole server");
+        let part = match &authority[end..=end] {
+            "/" => "a path",
+            "?" => "a query",
+            _ => "a fragment",
+        };
+        return Err(Why {
+            message: format!("has {part}"),
+            hint,
+        });
+    }
+    if authority.contains('@') {
+        let hint = Some("leave it out: the guest sends its own credentials");
+        return Err(Why {
+            message: "has a user".to_owned(),
+            hint,
+        });
+    }
+    let (host, port) = split_port(authority)?;
+    let port = match (port, scheme) {
+        (Some(port), _) => match port.parse() {
+            Ok(number @ 1..) if port.bytes().all(|byte| byte.is_ascii_digit()) => number,
+            Ok(_) | Err(_) => return Err("has a port that is not from 1 to 65535".into()),
+        },
+        (None, Scheme::Http) => 80,
+        (None, Scheme::Https) => 443,
+    };
+    Ok(Outbound {
+        scheme,
+        host: host_pattern(host)?,
+        port,
+    })
+}
+
+/// Splits `host:port`, where the host may be an address in brackets that has colons itself.
+fn split_port(authority: &str) -> Result<(&str, Option<&str>), Why> {
+    let after_brackets = authority.rfind(']').map_or(0, |at| at + 1);
+    let (host, port) = match authority[after_brackets..].find(':') {
+        Some(at) => {
+            let (host, port) = authority.split_at(after_brackets + at);
+            (host, Some(&port[1..]))
+        }
+        None => (authority, None),
+    };
+    match port.is_some_and(|port| port.contains(':')) {
+        true => Err(Why {
+            message: "has a host with colons".to_owned(),
+            hint: Some("write an IPv6 address in square brackets, as in \"http://[::1]:9000\""),
+        }),
+        false => Ok((host, port)),
+    }
+}
+
+fn host_pattern(host: &str) -> Result<HostPattern, Why> {
+    if host.is_empty() {
+        return Err("has no host".into());
+    }
+    if let Some(address) = bracketed(host)? {
+        return Ok(HostPattern::Address(IpAddr::V6(address)));
+    }
+    if let Ok(address) = host.parse::<Ipv4Addr>() {
+        return Ok(HostPattern::Address(IpAddr::V4(address)));
+    }
+    if host == "*" {
+        let hint = Some("name the servers, or all below a name, as in \"https://*.example.com\"");
+        return Err(Why {
+            message: "allows every host".to_owned(),
+            hint,
+        });
+    }
+    match host.strip_prefix("*.") {
+        Some(below) if !below.contains('*') => host_name(below).map(HostPattern::Below),
+        None if !host.contains('*') => host_name(host).map(HostPattern::Exact),
+        Some(_) | None => Err(Why {
+            message: "has a `*` in the wrong place".to_owned(),
+            hint: Some("a `*` stands for all names below one, as in \"https://*.example.com\""),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn outbound(text: &str) -> Result<Outbound, Refusal> {
+        Outbound::accept(&Scalar::Text(text, false))
+    }
+
+    fn route(text: &str) -> Result<Route, Refusal> {
+        Route::accept(&Scalar::Text(text, false))
+    }
+
+    #[test]
+    fn servers() {
+        let exact = |host: &str| HostPattern::Exact(host.to_owned());
+        let address = |text: &str| HostPattern::Address(text.parse().expect("an address"));
+        for (text, scheme, host, port) in [
+            (
+                "https://api.example.com",
+                Scheme::Https,
+                exact("api.example.com"),
+                443,
+            ),
+            (
+                "HTTP://API.Example.com.:8080",
+                Scheme::Http,
+                exact("api.example.com"),
+                8080,
+            ),
+            (
+                "https://*.example.com",
+                Scheme::Https,
+                HostPattern::Below("example.com".into()),
+                443,
+            ),
+            (
+                "http://127.0.0.1:9000",
+                Scheme::Http,
+                address("127.0.0.1"),
+                9000,
+            ),
+            ("http://[::1]", Scheme::Http, address("::1"), 80),
+            (
+                "https://[2001:DB8::1]:8443",
+                Scheme::Https,
+                address("2001:db8::1"),
+                8443,
+            ),
+            (
+                "http://localhost:65535",
+                Scheme::Http,
+                exact("localhost"),
+                65535,
+            ),
+        ] {
+            assert_eq!(outbound(text).expect(text), Outbound { scheme, host, port });
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_server() {
+        for text in [
+            "",
+            "example.com",
+            "ftp://a",
+            "://a",
+            "http://",
+            "http://:80",
+            "http://a:",
+            "http://a:0",
+            "http://a:65536",
+            "http://a:+1",
+            "http://a/",
+            "http://a?x",
+            "http://a#x",
+            "http://u@a",
+            "http://*",
+            "http://*.",
+            "http://a.*.b",
+            "http://*a",
+            "http://*.*.a",
+            "http://::1",
+            "http://[::1",
+            "http://[::1]x",
+            "http://[1.2.3.4]",
+            "http://1.2.3",
+            "http://256.1.1.1",
+            "http://0x7f.1",
+            "http://a b",
+            "http://a..b",
+            "http://-a",
+            "http://ä.de",
+            "http://a\0",
+        ] {
+            // `0x7f.1` ends in a number, so it is refused like every other half address.
+            assert!(outbound(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn routes() {
+        for (text, host, prefix) in [
+            ("/", None, "/"),
+            ("/api", None, "/api"),
+            ("/api/", None, "/api/"),
+            ("Shop.localhost/", Some("shop.localhost"), "/"),
+            ("shop.localhost./a/b", Some("shop.localhost"), "/a/b"),
+            ("127.0.0.1/x", Some("127.0.0.1"), "/x"),
+            ("[::0:1]/x", Some("[::1]"), "/x"),
+        ] {
+            let expected = Route {
+                host: host.map(str::to_owned),
+                prefix: prefix.to_owned(),
+            };
+            assert_eq!(route(text).expect(text), expected);
+        }
+        for text in [
+            "",
+            "shop.localhost",
+            "http://a/",
+            "a:80/",
+            "*.a/",
+            "*/",
+            "//",
+            "/a//b",
+            "/../a",
+            "/a/.",
+            "/a?b",
+            "/a#b",
+            "/a b",
+            "/ä",
+            "[::1]:80/",
+            "[::1/",
+            "a_/b\n",
+            "1.2.3/",
+            "a..b/",
+        ] {
+            assert!(route(text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "([a*.:/@\\[\\]0-9?#-]|https?://|ä|\\PC){0,24}") {
+            if let Ok(first) = route(&text) {
+                prop_assert_eq!(route(&first.to_string()).expect("its own text"), first);
+            }
+            let _ = outbound(&text);
+        }
+    }
+}

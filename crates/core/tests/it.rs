@@ -1,0 +1,9 @@
+//! Tests of `sampan-core` from outside, in one binary.
+
+mod it {
+    //! The tests, a file for each subject.
+    mod fixtures;
+    mod hostile;
+    mod reference;
+    mod schema;
+}

@@ -1,0 +1,4 @@
+//! Native code of components: compiled in a child process, kept in a verified cache.
+
+pub mod cache;
+pub mod compile;

@@ -1,0 +1,123 @@
+//! Components that run to their end: `wasi:cli/run` of WASI 0.2 and 0.3.
+
+use std::{path::Path, sync::Arc};
+
+use sampan_core::{
+    name::PodName,
+    object::{Grants, Limits},
+};
+use wasmtime::Store;
+use wasmtime_wasi::{I32Exit, p2::bindings::CommandPre, p3::bindings::Command};
+
+use crate::{
+    admission::inspect::Wasi,
+    host::{neighbours::Neighbours, outbound::Outbound},
+    meter::{Metered, PodMeter, Usage},
+    runtime::{Loaded, Runtime, StartError},
+    sandbox::{PodContext, Sandbox, State, Stdio},
+};
+
+/// What a command is given.
+pub struct CommandSpec<'a> {
+    /// Its name in the log.
+    pub name: PodName,
+    /// Its arguments, the program's name first.
+    pub args: &'a [String],
+    /// What the guest sees and may do.
+    pub grants: &'a Grants,
+    /// What it may use. There is no request, so `request_cpu` and `request_timeout` do not count.
+    pub limits: &'a Limits,
+    /// The directory that relative mounts start from.
+    pub base: &'a Path,
+    /// Where its standard streams lead.
+    pub stdio: Stdio,
+    /// The services of the node.
+    pub neighbours: Option<Arc<dyn Neighbours>>,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It returned or exited, with this code.
+    Code(i32),
+    /// It trapped or hit a limit; the text has the backtrace.
+    Failed(String),
+}
+
+/// A command that has ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub exit: Exit,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// Runs a command to its end. Dropping the future ends the command.
+pub async fn run(
+    runtime: &Runtime,
+    loaded: &Loaded,
+    spec: CommandSpec<'_>,
+) -> Result<Ended, StartError> {
+    let wasi = loaded.inspection.command.ok_or(StartError::NoCommand)?;
+    let meter = Arc::new(PodMeter::default());
+    let context = PodContext {
+        name: Arc::new(spec.name),
+        meter: Arc::clone(&meter),
+        logs: Arc::clone(runtime.logs()),
+    };
+    let outbound = Outbound::new(spec.grants, spec.neighbours);
+    // A command may work as long as it likes: nobody waits for it but who started it.
+    let limits = Limits {
+        request_cpu: std::time::Duration::MAX,
+        ..spec.limits.clone()
+    };
+    let sandbox = Sandbox::open(
+        spec.grants,
+        &limits,
+        spec.args,
+        outbound,
+        spec.stdio,
+        spec.base,
+    )?;
+    let place = Arc::clone(&runtime.instances).acquire_owned().await;
+    let mut store = sandbox
+        .store(loaded.pre.engine(), &context)
+        .map_err(|error| StartError::Instance(format!("{error:#}")))?;
+    meter.count_instance();
+    let cpu = Arc::clone(&store.data().cpu);
+    let result = match wasi {
+        Wasi::P2 => Metered::new(p2(loaded, &mut store), cpu).await,
+        Wasi::P3 => Metered::new(p3(loaded, &mut store), cpu).await,
+    };
+    drop((store, place));
+    Ok(Ended {
+        exit: exit(result),
+        usage: meter.usage(),
+    })
+}
+
+async fn p2(loaded: &Loaded, store: &mut Store<State>) -> wasmtime::Result<Result<(), ()>> {
+    let pre = CommandPre::new(loaded.pre.clone())?;
+    let command = pre.instantiate_async(&mut *store).await?;
+    command.wasi_cli_run().call_run(&mut *store).await
+}
+
+async fn p3(loaded: &Loaded, store: &mut Store<State>) -> wasmtime::Result<Result<(), ()>> {
+    let instance = loaded.pre.instantiate_async(&mut *store).await?;
+    let command = Command::new(&mut *store, &instance)?;
+    store
+        .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
+        .await?
+}
+
+fn exit(result: wasmtime::Result<Result<(), ()>>) -> Exit {
+    match result {
+        Ok(Ok(())) => Exit::Code(0),
+        Ok(Err(())) => Exit::Code(1),
+        Err(error) => match error.downcast_ref::<I32Exit>() {
+            Some(I32Exit(code)) => Exit::Code(*code),
+            None => Exit::Failed(format!("{error:?}")),
+        },
+    }
+}

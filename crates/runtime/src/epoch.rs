@@ -1,0 +1,75 @@
+//! The clock that interrupts guests: a thread that moves every engine's epoch.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use wasmtime::EngineWeak;
+
+/// Time between two epochs: how long a guest may run before the host looks at it.
+pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
+
+/// A thread of its own, not a task: when every worker thread is inside a guest, a task would not
+/// run and nobody would be interrupted.
+pub(crate) struct EpochTicker {
+    engines: Arc<Mutex<Vec<EngineWeak>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl EpochTicker {
+    pub(crate) fn start() -> io::Result<Self> {
+        let engines = Arc::new(Mutex::new(Vec::<EngineWeak>::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = thread::Builder::new()
+            .name("sampan-epoch".to_owned())
+            .spawn({
+                let engines = Arc::clone(&engines);
+                let stop = Arc::clone(&stop);
+                move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        thread::park_timeout(EPOCH_TICK);
+                        for engine in engines
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .iter()
+                        {
+                            if let Some(engine) = engine.upgrade() {
+                                engine.increment_epoch();
+                            }
+                        }
+                    }
+                }
+            })?;
+        Ok(Self {
+            engines,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Ticks this engine too, as long as it lives.
+    pub(crate) fn add(&self, engine: EngineWeak) {
+        self.engines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(engine);
+    }
+}
+
+impl Drop for EpochTicker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // The thread only ever sleeps and adds: it cannot fail, and ends within a tick.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What the host lends a guest: streams for its output, other services, servers outside.
+
+pub(crate) mod addresses;
+pub(crate) mod client;
+pub(crate) mod neighbours;
+pub(crate) mod outbound;
+pub(crate) mod stdio;

@@ -1,0 +1,45 @@
+//! Calls from one service of an app to another, which never leave the process.
+
+use std::{error::Error, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use sampan_core::name::Name;
+
+/// A body as it passes between pods and whoever calls them.
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
+/// Why a call to another service got no response at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NeighbourError {
+    /// There is no such service.
+    #[error("there is no such service")]
+    NotFound,
+    /// No pod of it could take the request in time.
+    #[error("no pod could take the request")]
+    Unavailable,
+    /// It took too long.
+    #[error("the service took too long")]
+    TimedOut,
+    /// It failed while answering.
+    #[error("the service failed")]
+    Failed,
+}
+
+/// The answer to a call, when it comes.
+pub type Answer =
+    Pin<Box<dyn Future<Output = Result<http::Response<Body>, NeighbourError>> + Send>>;
+
+/// The other services of the node, as a guest's `http://NAME.internal/` reaches them.
+///
+/// Whether a guest may call a service has been decided before.
+pub trait Neighbours: Send + Sync + 'static {
+    /// Sends a request to a pod of `service`. `request_id` is that of the request the caller is
+    /// answering, when that is certain.
+    fn call(
+        &self,
+        service: &Name,
+        request: http::Request<Body>,
+        request_id: Option<Arc<str>>,
+    ) -> Answer;
+}

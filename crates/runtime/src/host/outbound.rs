@@ -1,0 +1,298 @@
+//! A guest's outgoing HTTP: which requests are allowed, and where they go.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use pin_project_lite::pin_project;
+use sampan_core::{
+    name::{Name, PodName},
+    object::{self, Grants, HostPattern, Scheme},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep},
+};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::{
+    client::Client,
+    neighbours::{NeighbourError, Neighbours},
+};
+use crate::logs::{CurrentRequest, Line, Ring, Stream};
+
+/// Outgoing requests one pod template has under way.
+const MAX_OUTGOING_REQUESTS: usize = 64;
+/// Time to the head of a response, unless the guest asks for another.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two pieces of a response, unless the guest asks for another.
+const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes a guest may write to an outgoing body at once.
+const BODY_CHUNK_BYTES: usize = 64 << 10;
+/// The domain under which services of the same app are reached.
+const INTERNAL_DOMAIN: &str = ".internal";
+
+type SendResult = Result<(http::Response<WasiBody>, IoResult), Error>;
+type IoResult = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+/// What one pod template may call.
+pub(crate) struct Outbound {
+    rules: Vec<object::Outbound>,
+    services: Vec<Name>,
+    neighbours: Option<Arc<dyn Neighbours>>,
+    client: Client,
+    permits: Arc<Semaphore>,
+}
+
+/// Where an allowed request goes.
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    Neighbour(Name),
+    Outside,
+}
+
+impl Outbound {
+    pub(crate) fn new(grants: &Grants, neighbours: Option<Arc<dyn Neighbours>>) -> Self {
+        Self {
+            rules: grants.outbound.clone(),
+            services: grants.services.clone(),
+            neighbours,
+            client: Client::default(),
+            permits: Arc::new(Semaphore::new(MAX_OUTGOING_REQUESTS)),
+        }
+    }
+
+    /// Decides on a request by its URL. The error is the rule that would allow it.
+    fn target(&self, uri: &http::Uri) -> Result<Target, String> {
+        let scheme = match uri.scheme_str() {
+            Some("https") => Scheme::Https,
+            _ => Scheme::Http,
+        };
+        let host = uri
+            .host()
+            .unwrap_or_default()
+            .trim_end_matches('.')
+            .to_ascii_lowercase();
+        if let Some(service) = self.service(&host) {
+            let plain = scheme == Scheme::Http && uri.port_u16().is_none_or(|port| port == 80);
+            return match service {
+                Ok(_) if !plain => Err(format!(
+                    "`http://{host}/`: services speak plain http on port 80"
+                )),
+                Ok(name) => Ok(Target::Neighbour(name)),
+                Err(name) => Err(format!("`allow.services = [\"{name}\"]`")),
+            };
+        }
+        let port = uri.port_u16().unwrap_or(match scheme {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        });
+        let covers = |rule: &object::Outbound| {
+            rule.scheme == scheme && rule.port == port && covers_host(&rule.host, &host)
+        };
+        if self.rules.iter().any(covers) {
+            return Ok(Target::Outside);
+        }
+        let scheme = uri.scheme_str().unwrap_or("http");
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        Err(format!("`allow.outbound = [\"{scheme}://{authority}\"]`"))
+    }
+
+    /// The service a host name means: granted, or not, or none at all.
+    fn service(&self, host: &str) -> Option<Result<Name, Name>> {
+        let granted = |text: &str| {
+            self.services
+                .iter()
+                .find(|name| name.as_str() == text)
+                .cloned()
+        };
+        match host.strip_suffix(INTERNAL_DOMAIN) {
+            Some(text) => {
+                let name = Name::parse(text).ok()?;
+                Some(granted(text).ok_or(name))
+            }
+            None => granted(host).map(Ok),
+        }
+    }
+}
+
+fn covers_host(pattern: &HostPattern, host: &str) -> bool {
+    match pattern {
+        HostPattern::Exact(name) => name == host,
+        HostPattern::Below(domain) => host
+            .strip_suffix(domain.as_str())
+            .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+        HostPattern::Address(address) => {
+            let host = host
+                .strip_prefix('[')
+                .and_then(|h| h.strip_suffix(']'))
+                .unwrap_or(host);
+            host.parse() == Ok(*address)
+        }
+    }
+}
+
+/// The outgoing side of one instance.
+pub(crate) struct Hooks {
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) request: Arc<CurrentRequest>,
+    /// Set once the guest has called anything: its request must not be tried again elsewhere.
+    pub(crate) called_out: Arc<AtomicBool>,
+    pub(crate) logs: Arc<Ring>,
+    pub(crate) pod: Arc<PodName>,
+}
+
+impl Hooks {
+    fn deny(&self, uri: &http::Uri, rule: &str) {
+        self.logs.push(Line {
+            time: SystemTime::now(),
+            pod: Arc::clone(&self.pod),
+            stream: Stream::Host,
+            request: self.request.get(),
+            text: format!("denied: outgoing request to `{uri}`; {rule} would allow it"),
+        });
+    }
+}
+
+impl WasiHttpHooks for Hooks {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        // The guest's own report on how it got along with the response: nobody waits for it.
+        _: IoResult,
+    ) -> Box<dyn Future<Output = SendResult> + Send> {
+        let target = match self.outbound.target(request.uri()) {
+            Ok(target) => target,
+            Err(rule) => {
+                self.deny(request.uri(), &rule);
+                return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
+            }
+        };
+        self.called_out.store(true, Ordering::Relaxed);
+        let outbound = Arc::clone(&self.outbound);
+        let options = options.unwrap_or_default();
+        let request_id = self.request.get();
+        Box::new(async move {
+            let permit = Arc::clone(&outbound.permits)
+                .try_acquire_owned()
+                .map_err(|_| Error::ConnectionLimitReached)?;
+            let patience = options.connect_timeout.unwrap_or_default()
+                + options.first_byte_timeout.unwrap_or(FIRST_BYTE_TIMEOUT);
+            let send = outbound.send(target, request, request_id);
+            let response = tokio::time::timeout(patience, send)
+                .await
+                .map_err(|_| Error::ConnectionReadTimeout)??;
+            let between = options
+                .between_bytes_timeout
+                .unwrap_or(BETWEEN_BYTES_TIMEOUT);
+            let response =
+                response.map(|body| WatchedBody::new(body, between, permit).boxed_unsync());
+            let io: IoResult = Box::new(std::future::ready(Ok(())));
+            Ok((response, io))
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+}
+
+impl Outbound {
+    async fn send(
+        &self,
+        target: Target,
+        request: http::Request<WasiBody>,
+        request_id: Option<Arc<str>>,
+    ) -> Result<http::Response<WasiBody>, Error> {
+        match (target, &self.neighbours) {
+            (Target::Outside, _) => {
+                let response = self.client.send(request).await?;
+                Ok(response.map(|body| body.map_err(Error::from).boxed_unsync()))
+            }
+            (Target::Neighbour(name), Some(neighbours)) => {
+                let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+                let response = neighbours.call(&name, request, request_id).await;
+                let response = response.map_err(|error| match error {
+                    NeighbourError::NotFound => Error::DestinationNotFound,
+                    NeighbourError::Unavailable => Error::DestinationUnavailable,
+                    NeighbourError::TimedOut => Error::HttpResponseTimeout,
+                    NeighbourError::Failed => Error::ConnectionTerminated,
+                })?;
+                let cut = |_| Error::HttpResponseIncomplete;
+                Ok(response.map(|body| body.map_err(cut).boxed_unsync()))
+            }
+            (Target::Neighbour(_), None) => Err(Error::DestinationNotFound),
+        }
+    }
+}
+
+pin_project! {
+    /// A response body that fails when it stands still, and counts as under way until it ends.
+    struct WatchedBody {
+        body: WasiBody,
+        patience: Duration,
+        #[pin]
+        timer: Option<Sleep>,
+        permit: OwnedSemaphorePermit,
+    }
+}
+
+impl WatchedBody {
+    fn new(body: WasiBody, patience: Duration, permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            body,
+            patience,
+            timer: None,
+            permit,
+        }
+    }
+}
+
+impl http_body::Body for WatchedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let mut this = self.project();
+        if let Poll::Ready(frame) = Pin::new(&mut *this.body).poll_frame(cx) {
+            this.timer.set(None);
+            return Poll::Ready(frame);
+        }
+        if this.timer.is_none() {
+            let deadline = Instant::now() + *this.patience;
+            this.timer.set(Some(tokio::time::sleep_until(deadline)));
+        }
+        if let Some(timer) = this.timer.as_pin_mut() {
+            ready!(timer.poll(cx));
+        }
+        Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;

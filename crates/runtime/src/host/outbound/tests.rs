@@ -1,0 +1,96 @@
+//! Which outgoing requests are allowed.
+
+use super::*;
+
+fn rule(scheme: Scheme, host: HostPattern, port: u16) -> object::Outbound {
+    object::Outbound { scheme, host, port }
+}
+
+fn outbound() -> Outbound {
+    let grants = Grants {
+        services: vec![Name::parse("api").expect("a name")],
+        outbound: vec![
+            rule(
+                Scheme::Https,
+                HostPattern::Exact("api.example.com".to_owned()),
+                443,
+            ),
+            rule(
+                Scheme::Https,
+                HostPattern::Below("example.org".to_owned()),
+                443,
+            ),
+            rule(
+                Scheme::Http,
+                HostPattern::Address([10, 0, 0, 7].into()),
+                8080,
+            ),
+            rule(
+                Scheme::Http,
+                HostPattern::Address("fd00::7".parse().expect("an address")),
+                80,
+            ),
+        ],
+        ..Grants::default()
+    };
+    Outbound::new(&grants, None)
+}
+
+fn decide(uri: &str) -> Result<Target, String> {
+    outbound().target(&uri.parse().expect("a URL"))
+}
+
+#[test]
+fn what_the_rules_cover_goes_outside() {
+    for uri in [
+        "https://api.example.com/",
+        "https://API.Example.com/x?y",
+        "https://api.example.com.:443/",
+        "https://a.example.org/",
+        "https://a.b.example.org/",
+        "http://10.0.0.7:8080/",
+        "http://[fd00::7]/",
+        "http://[fd00:0:0::7]/",
+    ] {
+        assert_eq!(decide(uri), Ok(Target::Outside), "{uri}");
+    }
+}
+
+#[test]
+fn services_are_reached_by_both_their_names() {
+    let api = Name::parse("api").expect("a name");
+    for uri in [
+        "http://api.internal/x",
+        "http://api/",
+        "http://API.internal:80/",
+    ] {
+        assert_eq!(decide(uri), Ok(Target::Neighbour(api.clone())), "{uri}");
+    }
+}
+
+#[test]
+fn everything_else_is_denied_with_the_rule_that_would_allow_it() {
+    for (uri, hint) in [
+        ("http://api.example.com/", "http://api.example.com"),
+        (
+            "https://api.example.com:8443/",
+            "https://api.example.com:8443",
+        ),
+        ("https://example.org/", "https://example.org"),
+        ("https://evilexample.org/", "outbound"),
+        ("https://api.example.com.evil.net/", "outbound"),
+        ("https://user@evil.net/", "outbound"),
+        ("http://10.0.0.7/", "outbound"),
+        ("http://127.0.0.1:8080/", "outbound"),
+        ("http://2130706433/", "outbound"),
+        ("http://localhost/", "outbound"),
+        ("http://[::ffff:10.0.0.7]:8080/", "outbound"),
+        ("http://web.internal/", "allow.services = [\"web\"]"),
+        ("http://a.b.internal/", "outbound"),
+        ("https://api.internal/", "plain http"),
+        ("http://api:8080/", "plain http"),
+    ] {
+        let denied = decide(uri).expect_err(uri);
+        assert!(denied.contains(hint), "{uri}: {denied}");
+    }
+}

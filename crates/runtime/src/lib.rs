@@ -1,0 +1,25 @@
+//! Sampan's pod runtime: everything that touches wasmtime.
+//!
+//! The way of a component: [`admission`] reads it once, finds its world and checks its imports;
+//! [`artifact`] compiles it in a child process and keeps the native code in a verified cache;
+//! [`pod`] runs instances of it under limits, and answers HTTP requests; [`command`] runs a
+//! component to its end.
+
+pub mod admission;
+pub mod artifact;
+pub mod command;
+mod engine;
+mod epoch;
+mod host;
+mod limiter;
+pub mod logs;
+mod meter;
+pub mod pod;
+mod runtime;
+mod sandbox;
+
+pub use engine::PoolSize;
+pub use host::neighbours::{Answer, Body, NeighbourError, Neighbours};
+pub use meter::Usage;
+pub use runtime::{LoadError, Loaded, Origin, Runtime, RuntimeConfig, StartError};
+pub use sandbox::{MountError, Stdio};

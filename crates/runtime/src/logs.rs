@@ -1,0 +1,274 @@
+//! What guests print: a bounded ring of lines that never makes a guest wait.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use sampan_core::name::PodName;
+use tokio::sync::Notify;
+
+/// The longest line; what is beyond it becomes a line of its own.
+pub const MAX_LINE_BYTES: usize = 64 << 10;
+/// Text one ring keeps.
+pub const MAX_RING_BYTES: usize = 10 << 20;
+/// Host bytes a line takes besides its text, so that empty lines are not free.
+const LINE_OVERHEAD_BYTES: usize = size_of::<Line>();
+
+/// Where a line comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// The guest's standard output.
+    Stdout,
+    /// The guest's standard error.
+    Stderr,
+    /// The host, about the guest: why it was killed, what it was denied.
+    Host,
+}
+
+/// One line.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// When it was printed.
+    pub time: SystemTime,
+    /// The pod that printed it.
+    pub pod: Arc<PodName>,
+    /// Where it comes from.
+    pub stream: Stream,
+    /// The request that was being answered, when that is certain.
+    pub request: Option<Arc<str>>,
+    /// The text, without its line end. Control characters are as the guest printed them.
+    pub text: String,
+}
+
+/// A bounded ring of lines. The oldest make room for the newest.
+#[derive(Debug, Default)]
+pub struct Ring {
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: VecDeque<Line>,
+    bytes: usize,
+    /// Number of lines that have left the ring: the position of its first.
+    first: u64,
+}
+
+/// What a reader got.
+#[derive(Debug)]
+pub struct Batch {
+    /// Lines in their order.
+    pub lines: Vec<Line>,
+    /// Lines that had left the ring before they could be read.
+    pub missed: u64,
+    /// The position to read from next.
+    pub next: u64,
+}
+
+impl Ring {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a line.
+    pub fn push(&self, line: Line) {
+        let mut state = self.lock();
+        state.bytes += line.text.len() + LINE_OVERHEAD_BYTES;
+        state.lines.push_back(line);
+        while state.bytes > MAX_RING_BYTES
+            && let Some(old) = state.lines.pop_front()
+        {
+            state.bytes -= old.text.len() + LINE_OVERHEAD_BYTES;
+            state.first += 1;
+        }
+        drop(state);
+        self.arrived.notify_waiters();
+    }
+
+    /// The lines from `position` on that are there now, at most `limit`.
+    pub fn read(&self, position: u64, limit: usize) -> Batch {
+        let state = self.lock();
+        let missed = state.first.saturating_sub(position);
+        let skip = usize::try_from(position.saturating_sub(state.first)).unwrap_or(usize::MAX);
+        let lines: Vec<_> = state.lines.iter().skip(skip).take(limit).cloned().collect();
+        let next = position.max(state.first) + lines.len() as u64;
+        Batch {
+            lines,
+            missed,
+            next,
+        }
+    }
+
+    /// Like [`Self::read`], and waits until there is a line.
+    pub async fn follow(&self, position: u64, limit: usize) -> Batch {
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            // Enlisted before looking, so that a line that comes in between wakes it.
+            arrived.as_mut().enable();
+            let batch = self.read(position, limit);
+            if !batch.lines.is_empty() || batch.missed > 0 {
+                return batch;
+            }
+            arrived.await;
+        }
+    }
+}
+
+/// Cuts what a guest writes into lines.
+#[derive(Debug)]
+pub(crate) struct LineWriter {
+    ring: Arc<Ring>,
+    pod: Arc<PodName>,
+    stream: Stream,
+    request: Arc<CurrentRequest>,
+    partial: Mutex<Vec<u8>>,
+}
+
+/// The request an instance is answering, when there is exactly one.
+#[derive(Debug, Default)]
+pub(crate) struct CurrentRequest(Mutex<Option<Arc<str>>>);
+
+impl CurrentRequest {
+    pub(crate) fn set(&self, request: Option<Arc<str>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = request;
+    }
+
+    pub(crate) fn get(&self) -> Option<Arc<str>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl LineWriter {
+    pub(crate) fn new(
+        ring: Arc<Ring>,
+        pod: Arc<PodName>,
+        stream: Stream,
+        request: Arc<CurrentRequest>,
+    ) -> Self {
+        Self {
+            ring,
+            pod,
+            stream,
+            request,
+            partial: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn write(&self, bytes: &[u8]) {
+        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let (text, ends) = match piece.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (piece, false),
+            };
+            for chunk in text.chunks(MAX_LINE_BYTES) {
+                if partial.len() + chunk.len() > MAX_LINE_BYTES {
+                    self.emit(&mut partial);
+                }
+                partial.extend_from_slice(chunk);
+            }
+            if ends {
+                self.emit(&mut partial);
+            }
+        }
+    }
+
+    fn emit(&self, partial: &mut Vec<u8>) {
+        let text = partial.strip_suffix(b"\r").unwrap_or(partial);
+        self.ring.push(Line {
+            time: SystemTime::now(),
+            pod: Arc::clone(&self.pod),
+            stream: self.stream,
+            request: self.request.get(),
+            text: String::from_utf8_lossy(text).into_owned(),
+        });
+        partial.clear();
+    }
+}
+
+impl Drop for LineWriter {
+    fn drop(&mut self) {
+        let mut partial = std::mem::take(
+            self.partial
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        if !partial.is_empty() {
+            self.emit(&mut partial);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sampan_core::name::Name;
+
+    use super::*;
+
+    fn pod() -> Arc<PodName> {
+        Arc::new(PodName::new(&Name::parse("web").expect("a name"), 1, 0))
+    }
+
+    fn writer(ring: &Arc<Ring>) -> LineWriter {
+        LineWriter::new(Arc::clone(ring), pod(), Stream::Stdout, Arc::default())
+    }
+
+    fn texts(batch: &Batch) -> Vec<&str> {
+        batch.lines.iter().map(|line| line.text.as_str()).collect()
+    }
+
+    #[test]
+    fn writes_become_lines_and_the_last_needs_no_end() {
+        let ring = Arc::new(Ring::default());
+        let writer = writer(&ring);
+        for piece in ["one\ntw", "o\r\n\nthr", "ee"] {
+            writer.write(piece.as_bytes());
+        }
+        drop(writer);
+        assert_eq!(texts(&ring.read(0, 10)), ["one", "two", "", "three"]);
+        assert_eq!(texts(&ring.read(2, 1)), [""]);
+    }
+
+    #[test]
+    fn a_line_and_the_ring_are_bounded() {
+        let ring = Arc::new(Ring::default());
+        let writer = writer(&ring);
+        writer.write(&vec![b'x'; MAX_LINE_BYTES * 2 + 1]);
+        drop(writer);
+        let lengths: Vec<_> = ring
+            .read(0, 10)
+            .lines
+            .iter()
+            .map(|line| line.text.len())
+            .collect();
+        assert_eq!(lengths, [MAX_LINE_BYTES, MAX_LINE_BYTES, 1]);
+
+        let writer = self::writer(&ring);
+        for _ in 0..400 {
+            writer.write(&[&[b'y'; MAX_LINE_BYTES - 1][..], b"\n"].concat());
+        }
+        let batch = ring.read(0, usize::MAX);
+        assert!(batch.missed > 200, "{}", batch.missed);
+        assert_eq!(batch.missed + batch.lines.len() as u64, 403);
+        assert!(batch.lines.len() * MAX_LINE_BYTES <= MAX_RING_BYTES + MAX_LINE_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_follower_wakes_for_a_new_line() {
+        let ring = Arc::new(Ring::default());
+        let follow = tokio::spawn({
+            let ring = Arc::clone(&ring);
+            async move { ring.follow(0, 10).await }
+        });
+        tokio::task::yield_now().await;
+        writer(&ring).write(b"hello\n");
+        assert_eq!(texts(&follow.await.expect("no panic")), ["hello"]);
+    }
+}

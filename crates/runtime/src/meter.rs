@@ -1,0 +1,236 @@
+//! What a pod has used: guest CPU time, memory, instances.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use pin_project_lite::pin_project;
+use rustix::time::{ClockId, clock_gettime};
+
+/// Polls at least this long are measured in CPU time, shorter ones on the wall clock.
+const PRECISE_FROM: Duration = Duration::from_millis(1);
+
+/// What a pod has used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time of its guests, host functions they called included.
+    pub cpu: Duration,
+    /// Bytes of linear memory and tables its live instances hold now.
+    pub memory_bytes: u64,
+    /// The most bytes its live instances held at once.
+    pub memory_peak_bytes: u64,
+    /// Instances made since the pod's start.
+    pub instances: u64,
+    /// Instances that ended by a trap, a limit or a deadline.
+    pub failures: u64,
+}
+
+/// The totals of one pod, added to by all its instances.
+#[derive(Debug, Default)]
+pub(crate) struct PodMeter {
+    cpu_nanos: AtomicU64,
+    memory: AtomicU64,
+    memory_peak: AtomicU64,
+    instances: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl PodMeter {
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            cpu: Duration::from_nanos(self.cpu_nanos.load(Relaxed)),
+            memory_bytes: self.memory.load(Relaxed),
+            memory_peak_bytes: self.memory_peak.load(Relaxed),
+            instances: self.instances.load(Relaxed),
+            failures: self.failures.load(Relaxed),
+        }
+    }
+
+    pub(crate) fn count_instance(&self) {
+        self.instances.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_failure(&self) {
+        self.failures.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn grow_memory(&self, bytes: u64) {
+        let now = self.memory.fetch_add(bytes, Relaxed) + bytes;
+        self.memory_peak.fetch_max(now, Relaxed);
+    }
+
+    pub(crate) fn shrink_memory(&self, bytes: u64) {
+        self.memory.fetch_sub(bytes, Relaxed);
+    }
+}
+
+/// The CPU time of one instance, and how much of it the work at hand may still use.
+///
+/// Only the task that drives the instance writes it, so relaxed loads and stores are enough.
+///
+/// Reading the CPU clock of a thread is a system call of a few hundred nanoseconds, too much for
+/// each of the several polls of a short request. So a poll is measured on the wall clock until one
+/// takes [`PRECISE_FROM`]; from then on, until a short one, the CPU clock counts, and time in which
+/// the guest's thread was preempted does not. A guest is interrupted every epoch tick, so what can
+/// be counted wrongly is at most one tick per burst.
+#[derive(Debug)]
+pub(crate) struct CpuMeter {
+    pod: Arc<PodMeter>,
+    used_nanos: AtomicU64,
+    budget_end_nanos: AtomicU64,
+    precise: AtomicBool,
+    /// Start of the poll under way on the clock that `precise` names.
+    poll_start_nanos: AtomicU64,
+    /// All wall-clock readings are relative to this.
+    base: Instant,
+}
+
+impl CpuMeter {
+    pub(crate) fn new(pod: Arc<PodMeter>) -> Self {
+        Self {
+            pod,
+            used_nanos: AtomicU64::new(0),
+            budget_end_nanos: AtomicU64::new(u64::MAX),
+            precise: AtomicBool::new(false),
+            poll_start_nanos: AtomicU64::new(0),
+            base: Instant::now(),
+        }
+    }
+
+    /// Gives the guest this much CPU time, from now on.
+    pub(crate) fn set_budget(&self, budget: Duration) {
+        let end = self.used_nanos().saturating_add(nanos(budget));
+        self.budget_end_nanos.store(end, Relaxed);
+    }
+
+    /// Whether the budget is spent. To be asked while the guest runs.
+    pub(crate) fn over_budget(&self) -> bool {
+        let running = self
+            .clock(self.precise.load(Relaxed))
+            .saturating_sub(self.poll_start_nanos.load(Relaxed));
+        self.used_nanos() + running > self.budget_end_nanos.load(Relaxed)
+    }
+
+    fn used_nanos(&self) -> u64 {
+        self.used_nanos.load(Relaxed)
+    }
+
+    fn begin(&self) {
+        self.poll_start_nanos
+            .store(self.clock(self.precise.load(Relaxed)), Relaxed);
+    }
+
+    fn end(&self) {
+        let precise = self.precise.load(Relaxed);
+        let spent = self
+            .clock(precise)
+            .saturating_sub(self.poll_start_nanos.load(Relaxed));
+        self.used_nanos.store(self.used_nanos() + spent, Relaxed);
+        self.pod.cpu_nanos.fetch_add(spent, Relaxed);
+        self.precise
+            .store(u128::from(spent) >= PRECISE_FROM.as_nanos(), Relaxed);
+    }
+
+    fn clock(&self, precise: bool) -> u64 {
+        if precise {
+            let time = clock_gettime(ClockId::ThreadCPUTime);
+            let nanos = i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
+            u64::try_from(nanos).unwrap_or(0)
+        } else {
+            nanos(self.base.elapsed())
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pin_project! {
+    /// A future whose polls are charged to an instance.
+    pub(crate) struct Metered<F> {
+        #[pin]
+        inner: F,
+        meter: Arc<CpuMeter>,
+    }
+}
+
+impl<F> Metered<F> {
+    pub(crate) fn new(inner: F, meter: Arc<CpuMeter>) -> Self {
+        Self { inner, meter }
+    }
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        this.meter.begin();
+        let poll = this.inner.poll(cx);
+        this.meter.end();
+        poll
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn burn(time: Duration) {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[tokio::test]
+    async fn work_is_charged_and_waiting_is_not() {
+        let pod = Arc::new(PodMeter::default());
+        let meter = Arc::new(CpuMeter::new(Arc::clone(&pod)));
+        let work = async {
+            for _ in 0..4 {
+                burn(Duration::from_millis(5));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        Metered::new(work, meter).await;
+        let cpu = pod.usage().cpu;
+        // The upper bound is the wall-clock time: what was waited must be missing from it.
+        assert!(cpu >= Duration::from_millis(15), "{cpu:?}");
+        assert!(cpu < Duration::from_millis(200), "{cpu:?}");
+    }
+
+    #[test]
+    fn a_budget_counts_from_when_it_is_given() {
+        let meter = Arc::new(CpuMeter::new(Arc::default()));
+        meter.begin();
+        burn(Duration::from_millis(3));
+        meter.end();
+        meter.set_budget(Duration::from_millis(20));
+        meter.begin();
+        assert!(!meter.over_budget());
+        while !meter.over_budget() {
+            burn(Duration::from_millis(1));
+        }
+        meter.end();
+        assert!(meter.used_nanos() >= 20_000_000);
+    }
+
+    #[test]
+    fn the_peak_is_of_all_instances_together() {
+        let pod = PodMeter::default();
+        pod.grow_memory(10);
+        pod.grow_memory(20);
+        pod.shrink_memory(10);
+        pod.grow_memory(5);
+        let usage = pod.usage();
+        assert_eq!((usage.memory_bytes, usage.memory_peak_bytes), (25, 30));
+    }
+}

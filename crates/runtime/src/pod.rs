@@ -1,0 +1,242 @@
+//! A pod: one component with its capabilities and limits, answering HTTP requests.
+//!
+//! How a request is run depends on the component's world and on what requests may share:
+//!
+//! | | `isolation = "request"` | `isolation = "pod"` |
+//! |---|---|---|
+//! | WASI 0.2 | [`fresh`]: an instance each, at most `concurrency` at once | [`kept`]: one instance, one request at a time |
+//! | WASI 0.3 | [`fresh`] | [`shared`]: one instance, up to `concurrency` requests at once |
+//!
+//! Every request has one deadline over making the instance, the call and the body, and it is kept
+//! outside the store: a future inside the store does not run while the guest does.
+
+mod body;
+mod failure;
+mod fate;
+mod fresh;
+mod kept;
+mod p3;
+mod shared;
+pub mod template;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use sampan_core::{name::PodName, object::Isolation};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
+use wasmtime::Store;
+use wasmtime_wasi_http::WasiBody;
+
+use crate::{
+    admission::inspect::Wasi,
+    host::neighbours::Body,
+    logs::{Line, Stream},
+    meter::{PodMeter, Usage},
+    runtime::{Runtime, StartError},
+    sandbox::{PodContext, State},
+};
+
+pub use failure::{CallError, Failure};
+use fate::{Ending, Fate};
+use template::Template;
+
+/// The response of a guest, or the error code it gave in place of one.
+type Head = Result<http::Response<WasiBody>, String>;
+
+/// Time a pod has to make an instance. A guest's start function may wait as long as it likes.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much later than the deadline a request is given up by whoever waits for it. The task that
+/// runs the instance keeps the same deadline and knows better what happened; this is for when the
+/// guest, inside one long instruction, keeps that task from running.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// One request on its way to an instance.
+struct Job {
+    request: http::Request<WasiBody>,
+    request_id: Option<Arc<str>>,
+    ending: Ending,
+    deadline: Option<Instant>,
+    slot: Slot,
+}
+
+/// One of a pod's `concurrency`, held by the instance and by the body of the response.
+type Slot = Arc<OwnedSemaphorePermit>;
+
+/// What all requests of a pod share.
+struct Shared {
+    context: PodContext,
+    template: Arc<Template>,
+    runtime: Arc<Runtime>,
+    slots: Arc<Semaphore>,
+}
+
+enum Driver {
+    Fresh(fresh::Running),
+    Kept(kept::Kept),
+    Shared(shared::Worker),
+}
+
+/// A running pod. Dropping it ends its instances at once; drain it first.
+pub struct Pod {
+    shared: Arc<Shared>,
+    driver: Driver,
+}
+
+impl Pod {
+    /// Starts a pod: makes its instance, or with `isolation = "request"` a trial one.
+    pub async fn start(
+        runtime: &Arc<Runtime>,
+        name: PodName,
+        template: &Arc<Template>,
+    ) -> Result<Self, StartError> {
+        let shared = Arc::new(Shared {
+            context: PodContext {
+                name: Arc::new(name),
+                meter: Arc::new(PodMeter::default()),
+                logs: Arc::clone(runtime.logs()),
+            },
+            template: Arc::clone(template),
+            runtime: Arc::clone(runtime),
+            slots: Arc::new(Semaphore::new(template.concurrency() as usize)),
+        });
+        let driver = match (template.isolation(), template.wasi()) {
+            (Isolation::Request, _) => Driver::Fresh(fresh::Running::start(&shared).await?),
+            (Isolation::Pod, Wasi::P2) => Driver::Kept(kept::Kept::start(&shared).await?),
+            (Isolation::Pod, Wasi::P3) => Driver::Shared(shared::Worker::start(&shared).await?),
+        };
+        Ok(Self { shared, driver })
+    }
+
+    /// The pod's name.
+    pub fn name(&self) -> &PodName {
+        &self.shared.context.name
+    }
+
+    /// Requests it takes at once.
+    pub fn concurrency(&self) -> u32 {
+        self.shared.template.concurrency()
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Usage {
+        self.shared.context.meter.usage()
+    }
+
+    /// Answers a request.
+    ///
+    /// Waits while `concurrency` requests are under way, for as long as the request's own deadline
+    /// allows. Dropping the future, or the body of the response before its end, gives the request
+    /// up: a fresh instance is freed at once, a kept one as soon as its guest notices.
+    pub async fn call<B>(
+        &self,
+        request: http::Request<B>,
+        request_id: Option<Arc<str>>,
+    ) -> Result<http::Response<Body>, CallError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let shared = &self.shared;
+        let deadline = shared.template.deadline();
+        let slot = shared.slot(deadline).await?;
+        let request = request.map(|body| body.map_err(body::request_error).boxed_unsync());
+        let (head, answer) = oneshot::channel();
+        let fate = Arc::new(Fate::new(head));
+        let job = Job {
+            request,
+            request_id: request_id.clone(),
+            ending: Ending::of(&fate),
+            deadline,
+            slot: Arc::clone(&slot),
+        };
+        let (guard, patience) = match &self.driver {
+            Driver::Fresh(running) => (running.send(shared, job), deadline.map(|d| d + GRACE)),
+            Driver::Kept(kept) => (kept.send(job).await?, deadline.map(|d| d + GRACE)),
+            // The instance outlives the request, so nobody else keeps the request's deadline.
+            Driver::Shared(worker) => (worker.send(job).await?, deadline),
+        };
+        let debt = body::Debt {
+            shared: Arc::clone(shared),
+            request_id,
+            fate,
+            _slot: slot,
+            deadline: patience,
+        };
+        let failure = match fate::within(patience, answer).await {
+            Ok(Ok(Ok(response))) => {
+                let body = |inner| body::ResponseBody::new(inner, debt, guard);
+                return Ok(response.map(|inner| body(inner).boxed_unsync()));
+            }
+            Ok(Ok(Err(code))) => Failure::ErrorCode(code),
+            // The sender is gone, and why was said before.
+            Ok(Err(_)) => debt.fate.failure().unwrap_or(Failure::NoResponse),
+            Err(_) => debt.time_out(),
+        };
+        Err(CallError {
+            failure,
+            called_out: debt.fate.called_out(),
+        })
+    }
+}
+
+impl Shared {
+    async fn slot(&self, deadline: Option<Instant>) -> Result<Slot, CallError> {
+        let slot = Arc::clone(&self.slots).acquire_owned();
+        match fate::within(deadline, slot).await {
+            Ok(permit) => Ok(Arc::new(permit.expect("the semaphore is never closed"))),
+            Err(_) => Err(CallError {
+                failure: Failure::Unavailable("all its slots stayed busy".to_owned()),
+                called_out: false,
+            }),
+        }
+    }
+
+    /// A place in the engine's pool. There are fewer than a node may be asked for.
+    async fn pool_place(&self) -> OwnedSemaphorePermit {
+        let place = Arc::clone(&self.runtime.instances).acquire_owned().await;
+        place.expect("the semaphore is never closed")
+    }
+
+    /// Limits the making of an instance.
+    async fn within_start<T>(
+        instance: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let made = tokio::time::timeout(START_TIMEOUT, instance).await;
+        made.unwrap_or_else(|_| {
+            let text = format!("its instance takes longer than {START_TIMEOUT:?} to start");
+            Err(Failure::Unavailable(text))
+        })
+    }
+
+    fn store(&self) -> Result<Store<State>, Failure> {
+        let template = &self.template;
+        let store = template
+            .sandbox
+            .store(template.loaded.pre.engine(), &self.context);
+        store.map_err(|error| Failure::of_error(&error, template))
+    }
+
+    /// Writes a line about the guest into its log.
+    fn say(&self, request: Option<Arc<str>>, text: String) {
+        self.context.logs.push(Line {
+            time: SystemTime::now(),
+            pod: Arc::clone(&self.context.name),
+            stream: Stream::Host,
+            request,
+            text,
+        });
+    }
+
+    /// Accounts for an instance that failed.
+    fn mourn(&self, request: Option<Arc<str>>, failure: &Failure) {
+        self.context.meter.count_failure();
+        self.say(request, failure.to_string());
+    }
+}

@@ -1,0 +1,70 @@
+//! Why a request got no proper answer.
+
+use std::time::Duration;
+
+use sampan_core::quantity::format_duration;
+use wasmtime::{PoolConcurrencyLimitError, Trap};
+
+use super::template::Template;
+use crate::sandbox::OverBudget;
+
+/// Why a request got no proper answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The guest trapped.
+    #[error("the guest trapped: {0}")]
+    Trapped(String),
+    /// The guest burned its `request_cpu`.
+    #[error("killed for spinning: the guest used more than its `request_cpu` of {}", format_duration(*.0))]
+    Spinning(Duration),
+    /// The guest burned its `fuel`.
+    #[error("killed: the guest used more than its `fuel` of {0}")]
+    OutOfFuel(u64),
+    /// The deadline came first.
+    #[error("timed out: no whole answer within `request_timeout` of {}", format_duration(*.0))]
+    TimedOut(Duration),
+    /// The guest returned without an answer.
+    #[error("the guest returned without a response")]
+    NoResponse,
+    /// The guest returned without ending the body of its response.
+    #[error("the guest returned without finishing its response body")]
+    Unfinished,
+    /// The guest answered with an error code of `wasi:http`.
+    #[error("the guest answered with the error code `{0}`")]
+    ErrorCode(String),
+    /// The instance ended because of another request in it.
+    #[error("the instance ended because of another request: {0}")]
+    Neighbour(Box<Failure>),
+    /// No instance could take the request.
+    #[error("the pod cannot take the request: {0}")]
+    Unavailable(String),
+}
+
+impl Failure {
+    /// What an error of wasmtime means.
+    pub(crate) fn of_error(error: &wasmtime::Error, template: &Template) -> Self {
+        if error.is::<OverBudget>() {
+            return Self::Spinning(template.sandbox.request_cpu);
+        }
+        if let Some(limit) = error.downcast_ref::<PoolConcurrencyLimitError>() {
+            return Self::Unavailable(limit.to_string());
+        }
+        match (error.downcast_ref::<Trap>(), template.fuel()) {
+            (Some(Trap::OutOfFuel), Some(fuel)) => Self::OutOfFuel(fuel),
+            // The root cause says what happened; what stands above it is the backtrace.
+            (Some(trap), _) => Self::Trapped(trap.to_string()),
+            (None, _) => Self::Trapped(error.root_cause().to_string()),
+        }
+    }
+}
+
+/// A request that failed before its response began.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{failure}")]
+pub struct CallError {
+    /// Why.
+    pub failure: Failure,
+    /// Whether the guest had called anything outside by then, so that trying the request again
+    /// could do it twice.
+    pub called_out: bool,
+}

@@ -1,0 +1,172 @@
+//! How a request ended, as told by the task that runs its instance to whoever waits for it.
+
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Context,
+};
+
+use futures::task::AtomicWaker;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, error::Elapsed},
+};
+
+use super::{Failure, Head};
+
+/// How a request ended.
+///
+/// The channels of head and body end when the instance is dropped, and then look as if the guest
+/// had ended them. So the failure is set first, and the head's channel is kept here: whoever sees
+/// the end of a channel also sees the failure.
+#[derive(Debug)]
+pub(super) struct Fate {
+    failure: OnceLock<Failure>,
+    head: Mutex<Option<oneshot::Sender<Head>>>,
+    body: AtomicWaker,
+    read_out: Notify,
+    /// Whether the instance has called anything outside, once there is an instance.
+    called_out: OnceLock<Arc<AtomicBool>>,
+    abandoned: AtomicBool,
+    answered: AtomicBool,
+}
+
+impl Fate {
+    pub(super) fn new(head: oneshot::Sender<Head>) -> Self {
+        Self {
+            failure: OnceLock::new(),
+            head: Mutex::new(Some(head)),
+            body: AtomicWaker::new(),
+            read_out: Notify::new(),
+            called_out: OnceLock::new(),
+            abandoned: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+        }
+    }
+
+    /// Hands over the head of the response. If nobody waits for it any more, it is dropped.
+    pub(super) fn answer(&self, head: Head) {
+        self.answered.store(true, Ordering::Relaxed);
+        if let Some(sender) = self.take_head() {
+            let _ = sender.send(head);
+        }
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Tells how the request failed. Of several failures the first counts, later ones are
+    /// consequences of it; `account` is called for that one, before anybody hears of it.
+    pub(super) fn fail(&self, failure: Failure, account: impl FnOnce(&Failure)) {
+        if self.failure.get().is_none() {
+            account(&failure);
+        }
+        // Of two that come here at once both are accounted for, which is no lie either.
+        let _ = self.failure.set(failure);
+        drop(self.take_head());
+        self.body.wake();
+    }
+
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.failure.get().cloned()
+    }
+
+    fn take_head(&self) -> Option<oneshot::Sender<Head>> {
+        self.head
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// Wakes this task when the request fails.
+    pub(super) fn watch(&self, cx: &Context<'_>) {
+        self.body.register(cx.waker());
+    }
+
+    /// Notes that the body of the response has been read to its end, or will be read no further.
+    pub(super) fn body_is_over(&self) {
+        self.read_out.notify_one();
+    }
+
+    /// Waits for [`Self::body_is_over`]; one task may.
+    pub(super) async fn wait_for_reader(&self) {
+        self.read_out.notified().await;
+    }
+
+    /// Notes that nobody waits for the answer any more.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Names the flag that the request's instance sets when it calls out.
+    pub(super) fn runs_in(&self, called_out: &Arc<AtomicBool>) {
+        // A request runs in one instance only.
+        let _ = self.called_out.set(Arc::clone(called_out));
+    }
+
+    pub(super) fn called_out(&self) -> bool {
+        let flag = self.called_out.get();
+        flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+}
+
+/// The duty to say how a request ended. Dropping it without a word says that the pod was stopped:
+/// that is what happens when the task that holds it is ended.
+///
+/// It must be dropped before the store, so it is declared after it.
+#[derive(Debug)]
+pub(super) struct Ending {
+    fate: Arc<Fate>,
+    open: bool,
+}
+
+impl Ending {
+    pub(super) fn of(fate: &Arc<Fate>) -> Self {
+        Self {
+            fate: Arc::clone(fate),
+            open: true,
+        }
+    }
+
+    pub(super) fn fate(&self) -> &Arc<Fate> {
+        &self.fate
+    }
+
+    /// The guest has done what it owed.
+    pub(super) fn well(mut self) {
+        self.open = false;
+    }
+
+    /// Like [`Fate::fail`].
+    pub(super) fn fail(mut self, failure: Failure, account: impl FnOnce(&Failure)) {
+        self.open = false;
+        self.fate.fail(failure, account);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if self.open {
+            let stopped = Failure::Unavailable("it has been stopped".to_owned());
+            self.fate.fail(stopped, |_| {});
+        }
+    }
+}
+
+/// Waits for a future until a deadline, if there is one.
+pub(super) async fn within<F: Future>(
+    deadline: Option<Instant>,
+    future: F,
+) -> Result<F::Output, Elapsed> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, future).await,
+        None => Ok(future.await),
+    }
+}

@@ -1,0 +1,173 @@
+//! `isolation = "pod"` for WASI 0.2: one instance that lives on, one request at a time.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    task::AbortHandle,
+};
+use wasmtime::Store;
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+
+use super::{
+    CallError, Failure, Job, Shared,
+    body::{Guard, RequestGuard},
+    fate::within,
+    fresh::call_p2,
+};
+use crate::{meter::Metered, runtime::StartError, sandbox::State};
+
+/// The task that owns the instance, and the way to it.
+///
+/// The instance is driven by a task of its own: dropping a call in the middle would leave the
+/// instance unusable, and clients do go away in the middle.
+pub(super) struct Kept {
+    jobs: mpsc::Sender<Job>,
+    task: AbortHandle,
+}
+
+struct Instance {
+    store: Store<State>,
+    proxy: Proxy,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Kept {
+    pub(super) async fn start(shared: &Arc<Shared>) -> Result<Self, StartError> {
+        let (jobs, inbox) = mpsc::channel(1);
+        let (ready, started) = oneshot::channel();
+        let task = tokio::spawn(run(Arc::clone(shared), inbox, ready));
+        let kept = Self {
+            jobs,
+            task: task.abort_handle(),
+        };
+        match started.await {
+            Ok(Ok(())) => Ok(kept),
+            Ok(Err(failure)) => Err(StartError::Instance(failure.to_string())),
+            Err(_) => Err(StartError::Instance("its task ended".to_owned())),
+        }
+    }
+
+    pub(super) async fn send(&self, job: Job) -> Result<RequestGuard, CallError> {
+        let fate = Arc::clone(job.ending.fate());
+        match self.jobs.send(job).await {
+            // The guest notices by itself that nobody reads: its writes fail.
+            Ok(()) => Ok(RequestGuard::new(fate, Guard::Leave)),
+            Err(_) => Err(CallError {
+                failure: Failure::Unavailable("it has been stopped".to_owned()),
+                called_out: false,
+            }),
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    mut inbox: mpsc::Receiver<Job>,
+    ready: oneshot::Sender<Result<(), Failure>>,
+) {
+    let first = make(&shared).await;
+    let (told, mut instance) = match first {
+        Ok(instance) => (Ok(()), Some(instance)),
+        Err(failure) => (Err(failure), None),
+    };
+    if ready.send(told).is_err() || instance.is_none() {
+        return;
+    }
+    while let Some(job) = inbox.recv().await {
+        if job.ending.fate().is_abandoned() {
+            continue;
+        }
+        // A pod that lost its instance makes a new one for the next request.
+        let alive = match instance.take() {
+            Some(alive) => Ok(alive),
+            None => match within(job.deadline, make(&shared)).await {
+                Ok(made) => made,
+                Err(_) => Err(Failure::TimedOut(shared.template.request_timeout())),
+            },
+        };
+        match alive {
+            Ok(alive) => instance = answer(&shared, alive, job).await,
+            Err(failure) => {
+                let account = |failure: &Failure| shared.mourn(job.request_id, failure);
+                job.ending.fail(failure, account);
+            }
+        }
+    }
+}
+
+async fn make(shared: &Shared) -> Result<Instance, Failure> {
+    let place = shared.pool_place().await;
+    let instance = Shared::within_start(async {
+        let mut store = shared.store()?;
+        let cpu = Arc::clone(&store.data().cpu);
+        let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
+        let pre = ProxyPre::new(shared.template.loaded.pre.clone()).map_err(of_error)?;
+        let instantiate = async { pre.instantiate_async(&mut store).await };
+        let proxy = Metered::new(instantiate, cpu).await.map_err(of_error)?;
+        Ok(Instance {
+            store,
+            proxy,
+            _place: place,
+        })
+    });
+    let instance = instance.await?;
+    shared.context.meter.count_instance();
+    Ok(instance)
+}
+
+/// Answers one request. Gives the instance back if it can take another.
+async fn answer(shared: &Shared, mut instance: Instance, job: Job) -> Option<Instance> {
+    let Job {
+        request,
+        request_id,
+        ending,
+        deadline,
+        slot: _slot,
+    } = job;
+    let Instance { store, proxy, .. } = &mut instance;
+    let fate = Arc::clone(ending.fate());
+    let refilled = shared.template.sandbox.refill(&mut *store);
+    store.data().request.set(request_id.clone());
+    store.data().called_out.store(false, Ordering::Relaxed);
+    fate.runs_in(&store.data().called_out);
+    let cpu = Arc::clone(&store.data().cpu);
+    let work = async {
+        refilled?;
+        call_p2(proxy, &mut *store, request, &fate).await
+    };
+    let result = within(deadline, Metered::new(work, cpu)).await;
+    let state = store.data_mut();
+    state.request.set(None);
+    let unfinished = state.holds_unfinished_body();
+    let account = |failure: &Failure| shared.mourn(request_id, failure);
+    let failure = match result {
+        Ok(Ok(())) if !fate.is_answered() => {
+            // It broke its promise, not its memory: it may answer the next request.
+            ending.fail(Failure::NoResponse, account);
+            return Some(instance);
+        }
+        Ok(Ok(())) if !unfinished => {
+            ending.well();
+            return Some(instance);
+        }
+        // Nothing runs in it until the next request, so nothing would ever end that body.
+        Ok(Ok(())) => Failure::Unfinished,
+        Ok(Err(error)) => Failure::of_error(&error, &shared.template),
+        Err(_) => Failure::TimedOut(shared.template.request_timeout()),
+    };
+    if fate.is_answered() && !unfinished {
+        // A guest that died after finishing its response has answered all the same.
+        ending.well();
+        account(&failure);
+    } else {
+        ending.fail(failure, account);
+    }
+    None
+}

@@ -1,0 +1,58 @@
+//! One call of a WASI 0.3 handler.
+
+use std::pin::Pin;
+
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::{
+    Error, WasiBody, WasiHttpHooks, WasiHttpView as _,
+    p3::{Request, bindings::Service},
+};
+
+use super::fate::Fate;
+use crate::sandbox::State;
+
+type Sent = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+/// Like `Request::from_http`, whose future counts as borrowing the hooks.
+fn from_http(hooks: &mut dyn WasiHttpHooks, request: http::Request<WasiBody>) -> (Request, Sent) {
+    let (parts, body) = request.into_parts();
+    let uri = parts.uri.into_parts();
+    let headers = wasmtime_wasi_http::FieldMap::new_immutable(hooks, parts.headers);
+    let (request, sent) = Request::new(
+        parts.method,
+        uri.scheme,
+        uri.authority,
+        uri.path_and_query,
+        headers,
+        None,
+        body,
+    );
+    (request, Box::pin(sent))
+}
+
+/// Calls the handler and hands over the head of its response. The body follows from tasks of the
+/// guest that go on in the same store. An error is one of the instance, not of the request.
+pub(super) async fn answer(
+    accessor: &Accessor<State>,
+    service: &Service,
+    request: http::Request<WasiBody>,
+    fate: &Fate,
+) -> wasmtime::Result<()> {
+    let (request, sent) = accessor.with(|mut store| {
+        let (request, sent) = from_http(store.data_mut().http().hooks, request);
+        wasmtime::error::Ok((store.data_mut().http().table.push(request)?, sent))
+    })?;
+    let response = match service
+        .wasi_http_handler()
+        .call_handle(accessor, request)
+        .await?
+    {
+        Ok(response) => Ok(accessor.with(|mut store| {
+            let response = store.data_mut().http().table.delete(response)?;
+            response.into_http(&mut store, sent)
+        })?),
+        Err(code) => Err(format!("{code:?}")),
+    };
+    fate.answer(response);
+    Ok(())
+}

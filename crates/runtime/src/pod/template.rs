@@ -1,0 +1,111 @@
+//! What all pods of one revision have in common.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use sampan_core::object::{Grants, Isolation, Limits};
+use tokio::time::Instant;
+
+use crate::{
+    admission::inspect::Wasi,
+    host::{neighbours::Neighbours, outbound::Outbound},
+    runtime::{Loaded, StartError},
+    sandbox::{Sandbox, Stdio},
+};
+
+/// Requests a pod takes at once unless its spec says otherwise.
+pub const DEFAULT_CONCURRENCY: u32 = 64;
+
+/// A component with everything a spec says about running it.
+pub struct Template {
+    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) sandbox: Sandbox,
+    wasi: Wasi,
+    isolation: Isolation,
+    concurrency: u32,
+    fuel: Option<u64>,
+    request_timeout: Duration,
+}
+
+/// What a spec says about a service's pods.
+pub struct TemplateSpec<'a> {
+    /// What the guest sees and may do.
+    pub grants: &'a Grants,
+    /// What it may use.
+    pub limits: &'a Limits,
+    /// What requests share; by default what the component's world suggests.
+    pub isolation: Option<Isolation>,
+    /// Requests at once in one pod; by default [`DEFAULT_CONCURRENCY`], or what the world allows.
+    pub concurrency: Option<u32>,
+    /// The directory that relative mounts start from.
+    pub base: &'a Path,
+    /// The other services of the node.
+    pub neighbours: Option<Arc<dyn Neighbours>>,
+}
+
+impl Template {
+    /// Joins a component and what a spec says about it.
+    pub fn new(loaded: Arc<Loaded>, spec: &TemplateSpec<'_>) -> Result<Self, StartError> {
+        let wasi = loaded.inspection.http.ok_or(StartError::NoHandler)?;
+        let isolation = spec.isolation.unwrap_or(match wasi {
+            Wasi::P2 => Isolation::Request,
+            Wasi::P3 => Isolation::Pod,
+        });
+        let outbound = Outbound::new(spec.grants, spec.neighbours.clone());
+        let sandbox = Sandbox::open(
+            spec.grants,
+            spec.limits,
+            &[],
+            outbound,
+            Stdio::Logs,
+            spec.base,
+        )?;
+        Ok(Self {
+            sandbox,
+            wasi,
+            isolation,
+            concurrency: concurrency(wasi, isolation, spec.concurrency)?,
+            fuel: spec.limits.fuel,
+            request_timeout: spec.limits.request_timeout,
+            loaded,
+        })
+    }
+
+    /// What requests share.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// Requests at once in one pod.
+    pub fn concurrency(&self) -> u32 {
+        self.concurrency
+    }
+
+    pub(crate) fn wasi(&self) -> Wasi {
+        self.wasi
+    }
+
+    pub(crate) fn fuel(&self) -> Option<u64> {
+        self.fuel
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// When a request that comes now must have been answered.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        (!self.request_timeout.is_zero()).then(|| Instant::now() + self.request_timeout)
+    }
+}
+
+fn concurrency(wasi: Wasi, isolation: Isolation, asked: Option<u32>) -> Result<u32, StartError> {
+    match (wasi, isolation, asked) {
+        // Nothing in WASI 0.2 lets a second request into an instance before the first has ended.
+        (Wasi::P2, Isolation::Pod, None | Some(1)) => Ok(1),
+        (Wasi::P2, Isolation::Pod, Some(asked)) => Err(StartError::Settings(format!(
+            "`concurrency = {asked}`: a WASI 0.2 component with `isolation = \"pod\"` takes one \
+             request at a time; leave `concurrency` out, or use `isolation = \"request\"`"
+        ))),
+        (_, _, asked) => Ok(asked.unwrap_or(DEFAULT_CONCURRENCY)),
+    }
+}

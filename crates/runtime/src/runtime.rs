@@ -1,0 +1,342 @@
+//! The runtime of one node: engines, compiler, cache and the components loaded so far.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    os::fd::AsRawFd as _,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Semaphore;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use crate::{
+    admission::{
+        Digest,
+        inspect::{InspectError, Inspection, Wasi},
+        link::{self, LinkError},
+    },
+    artifact::{
+        cache::{self, Cache, CacheError, CacheKey, Miss},
+        compile::{ChildCommand, CompileError, CompileLimits, Compiler, read_whole},
+    },
+    engine::{
+        EngineClass, Engines, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES,
+        PoolSize, fingerprint,
+    },
+    logs::Ring,
+    sandbox::{MountError, State, linker},
+};
+
+/// What a node decides about its runtime.
+#[derive(Clone)]
+pub struct RuntimeConfig {
+    /// Directory of the compile cache.
+    pub cache: PathBuf,
+    /// Makes the command that runs [`crate::artifact::compile::child::run`].
+    pub compile_command: ChildCommand,
+    /// Limits on one compilation.
+    pub compile_limits: CompileLimits,
+    /// Live instances.
+    pub pool: PoolSize,
+}
+
+/// Why a component cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It is not a component.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// The bytes are not those that were asked for.
+    #[error("the component's digest is `{found}`, and `sha256:{wanted}` is wanted")]
+    Digest {
+        /// 64 hex digits.
+        wanted: String,
+        /// Of the bytes.
+        found: Digest,
+    },
+    /// It exports nothing that Sampan can run.
+    #[error(
+        "the component exports neither an HTTP handler nor `wasi:cli/run`; its exports: {}",
+        list(.0)
+    )]
+    World(Vec<String>),
+    /// The host lacks something it imports.
+    #[error("the component's imports cannot be satisfied: {0}")]
+    Link(#[from] LinkError),
+    /// It needs more than an instance may have.
+    #[error("the component needs {need}, and at most {limit} are possible")]
+    Resources {
+        /// What it needs.
+        need: String,
+        /// What there is.
+        limit: String,
+    },
+    /// It could not be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// Its code could not be mapped.
+    #[error("the compiled code cannot be loaded: {0}")]
+    Code(String),
+    /// The engine could not be made.
+    #[error("the WebAssembly engine cannot start: {0}")]
+    Engine(String),
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Why a pod cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A directory cannot be lent to it.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The component has no HTTP handler.
+    #[error("the component exports no HTTP handler: it cannot be a service")]
+    NoHandler,
+    /// The component has no `wasi:cli/run`.
+    #[error("the component exports no `wasi:cli/run`: it cannot be run to its end")]
+    NoCommand,
+    /// The settings do not fit the component's world.
+    #[error("{0}")]
+    Settings(String),
+    /// No instance could be made.
+    #[error("no instance can be made: {0}")]
+    Instance(String),
+}
+
+/// Where the code of a component came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From the cache.
+    Cache,
+    /// Compiled now, in this time.
+    Compiled(Duration),
+}
+
+/// A component that can be instantiated.
+pub struct Loaded {
+    /// What it says of itself.
+    pub inspection: Inspection,
+    /// Where its code came from.
+    pub origin: Origin,
+    pub(crate) pre: InstancePre<State>,
+}
+
+/// One component's place: whoever comes second waits for the first and finds its code.
+type LoadSlot = Arc<tokio::sync::Mutex<Weak<Loaded>>>;
+
+/// Loads components and holds what all pods of a node share.
+pub struct Runtime {
+    engines: Engines,
+    linkers: [OnceLock<Linker<State>>; 4],
+    cache: Cache,
+    compiler: Compiler,
+    loaded: Mutex<HashMap<CacheKey, LoadSlot>>,
+    pub(crate) instances: Arc<Semaphore>,
+    logs: Arc<Ring>,
+}
+
+impl Runtime {
+    /// Opens the cache and starts the epoch clock.
+    pub fn new(config: RuntimeConfig) -> Result<Arc<Self>, CacheError> {
+        let cache = Cache::open(&config.cache)?;
+        let ticker = |source| CacheError::Io {
+            path: "the epoch thread".into(),
+            source,
+        };
+        Ok(Arc::new(Self {
+            engines: Engines::new(config.pool).map_err(ticker)?,
+            linkers: Default::default(),
+            cache,
+            compiler: Compiler::new(config.compile_command, config.compile_limits),
+            loaded: Mutex::default(),
+            instances: Arc::new(Semaphore::new(config.pool.instances as usize)),
+            logs: Arc::default(),
+        }))
+    }
+
+    /// What guests print.
+    pub fn logs(&self) -> &Arc<Ring> {
+        &self.logs
+    }
+
+    /// Checks everything about a component that can be checked without compiling it.
+    pub fn admit(&self, bytes: &[u8], metered: bool) -> Result<Inspection, LoadError> {
+        let inspection = Inspection::of(bytes)?;
+        let class = class_of(&inspection, metered);
+        if inspection.http.is_none() && inspection.command.is_none() {
+            return Err(LoadError::World(inspection.exports));
+        }
+        if inspection.initial_memory_bytes > MAX_MEMORY_BYTES as u64 {
+            return Err(LoadError::Resources {
+                need: format!(
+                    "{} MiB of initial memory",
+                    inspection.initial_memory_bytes >> 20
+                ),
+                limit: format!("{} MiB", MAX_MEMORY_BYTES >> 20),
+            });
+        }
+        link::check(self.linker(class)?, bytes, &inspection)?;
+        Ok(inspection)
+    }
+
+    /// Makes a component ready to be instantiated, from the cache or by compiling it.
+    ///
+    /// `metered` asks for code that counts fuel. `digest`, when there is one, is what the bytes
+    /// must hash to. `compiling` is called when the cache has no code.
+    pub async fn load(
+        &self,
+        bytes: &[u8],
+        metered: bool,
+        digest: Option<&str>,
+        compiling: impl FnOnce(),
+    ) -> Result<Arc<Loaded>, LoadError> {
+        let inspection = self.admit(bytes, metered)?;
+        if let Some(wanted) = digest.filter(|wanted| *wanted != inspection.digest.to_hex()) {
+            return Err(LoadError::Digest {
+                wanted: wanted.to_owned(),
+                found: inspection.digest,
+            });
+        }
+        let class = class_of(&inspection, metered);
+        let engine = self.engine(class)?;
+        let key = CacheKey {
+            digest: inspection.digest,
+            fingerprint: fingerprint(&engine),
+        };
+        let slot = self.slot(&key);
+        let mut slot = slot.lock().await;
+        if let Some(loaded) = slot.upgrade() {
+            return Ok(loaded);
+        }
+        let (code, origin) = match self.cache.load(&key) {
+            Ok(code) => (code, Origin::Cache),
+            Err(miss) => {
+                if miss == Miss::Damaged {
+                    tracing::warn!(digest = %key.digest, "the cached code is damaged, compiling again");
+                }
+                compiling();
+                self.compile(bytes, class, &key).await?
+            }
+        };
+        let component = map_code(&engine, &code)?;
+        check_resources(&component)?;
+        let pre = self
+            .linker(class)?
+            .instantiate_pre(&component)
+            .map_err(|error| LinkError::Differs(format!("{error:#}")))?;
+        let loaded = Arc::new(Loaded {
+            inspection,
+            origin,
+            pre,
+        });
+        *slot = Arc::downgrade(&loaded);
+        Ok(loaded)
+    }
+
+    async fn compile(
+        &self,
+        bytes: &[u8],
+        class: EngineClass,
+        key: &CacheKey,
+    ) -> Result<(File, Origin), LoadError> {
+        let start = Instant::now();
+        let mut output = self.compiler.compile(bytes, class).await?;
+        let io = |error: io::Error| LoadError::Code(error.to_string());
+        let code = cache::seal(&mut output).map_err(io)?;
+        let stored = read_whole(&mut output).and_then(|code| self.cache.store(key, &code));
+        if let Err(error) = stored {
+            // The code at hand is good: the next start pays for the full disk, this one does not.
+            tracing::warn!(%error, digest = %key.digest, "cannot keep compiled code in the cache");
+        }
+        Ok((code, Origin::Compiled(start.elapsed())))
+    }
+
+    fn slot(&self, key: &CacheKey) -> LoadSlot {
+        let mut slots = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use = |slot: &LoadSlot| {
+            Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|slot| slot.strong_count() > 0)
+        };
+        slots.retain(|_, slot| in_use(slot));
+        Arc::clone(slots.entry(key.clone()).or_default())
+    }
+
+    fn engine(&self, class: EngineClass) -> Result<wasmtime::Engine, LoadError> {
+        self.engines
+            .get(class)
+            .map_err(|error| LoadError::Engine(format!("{error:#}")))
+    }
+
+    fn linker(&self, class: EngineClass) -> Result<&Linker<State>, LoadError> {
+        let slot = &self.linkers[class.index()];
+        if let Some(linker) = slot.get() {
+            return Ok(linker);
+        }
+        let made = linker(&self.engine(class)?, class)
+            .map_err(|error| LoadError::Engine(format!("{error:#}")))?;
+        Ok(slot.get_or_init(|| made))
+    }
+}
+
+/// The class of engine a component needs: async as soon as anything of it is WASI 0.3.
+fn class_of(inspection: &Inspection, metered: bool) -> EngineClass {
+    let is_p3 = |name: &String| name.starts_with("wasi:") && name.contains("@0.3.");
+    let concurrent = inspection.http == Some(Wasi::P3)
+        || inspection.command == Some(Wasi::P3)
+        || inspection
+            .imports
+            .iter()
+            .chain(&inspection.exports)
+            .any(is_p3);
+    EngineClass {
+        concurrent,
+        metered,
+    }
+}
+
+fn map_code(engine: &wasmtime::Engine, code: &File) -> Result<Component, LoadError> {
+    let path = format!("/proc/self/fd/{}", code.as_raw_fd());
+    // SAFETY: the file is anonymous and sealed, so it cannot change; its content was either made
+    // by our own compiler in this very call, or carries a MAC that only this user's key can make.
+    #[allow(unsafe_code)]
+    let component = unsafe { Component::deserialize_file(engine, path) };
+    component.map_err(|error| LoadError::Code(format!("{error:#}")))
+}
+
+/// Refuses what would fail at the first instance, with the numbers.
+fn check_resources(component: &Component) -> Result<(), LoadError> {
+    let Some(needs) = component.resources_required() else {
+        return Ok(());
+    };
+    let check = |what: &str, need: u64, limit: u64| {
+        let need_text = format!("{need} {what}");
+        if need <= limit {
+            return Ok(());
+        }
+        Err(LoadError::Resources {
+            need: need_text,
+            limit: limit.to_string(),
+        })
+    };
+    check(
+        "linear memories",
+        needs.num_memories.into(),
+        MAX_MEMORIES.into(),
+    )?;
+    check("tables", needs.num_tables.into(), MAX_TABLES.into())?;
+    let elements = needs.max_initial_table_size.unwrap_or(0);
+    check("elements in one table", elements, MAX_TABLE_ELEMENTS as u64)
+}

@@ -1,0 +1,307 @@
+//! A store for one instance: its capabilities, its limits, and nothing else.
+
+use std::{
+    fmt, io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use rustix::fs::{Mode, OFlags};
+use sampan_core::{
+    name::PodName,
+    object::{Access, Grants, Limits},
+};
+use wasmtime::{
+    AsContextMut, Engine, Store, UpdateDeadline,
+    component::{Linker, ResourceTable},
+};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::{
+    engine::EngineClass,
+    host::{
+        outbound::{Hooks, Outbound},
+        stdio::GuestOutput,
+    },
+    limiter::Limiter,
+    logs::{CurrentRequest, LineWriter, Ring, Stream},
+    meter::{CpuMeter, PodMeter},
+};
+
+/// Host objects a guest may hold: streams, requests, pollables, files.
+const MAX_RESOURCES: usize = 10_000;
+/// Bytes one call may hand to the host.
+const MAX_HOSTCALL_BYTES: usize = 16 << 20;
+/// Bytes of headers in one set of fields, host bookkeeping included.
+const MAX_FIELDS_BYTES: usize = 128 << 10;
+/// Random bytes one call may ask for.
+const MAX_RANDOM_BYTES: u64 = 1 << 20;
+
+/// What wasmtime keeps for an instance.
+pub(crate) struct State {
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: Hooks,
+    config: Arc<WasiConfigVariables>,
+    limiter: Limiter,
+    pub(crate) cpu: Arc<CpuMeter>,
+    pub(crate) request: Arc<CurrentRequest>,
+    pub(crate) called_out: Arc<AtomicBool>,
+}
+
+impl State {
+    /// Whether the guest still holds a body it has neither finished nor dropped.
+    pub(crate) fn holds_unfinished_body(&mut self) -> bool {
+        self.table
+            .iter_mut()
+            .any(|entry| entry.is::<wasmtime_wasi_http::p2::body::HostOutgoingBody>())
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.hooks,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+/// A guest that used its CPU budget up. The error of the epoch callback, so of the call.
+#[derive(Debug)]
+pub(crate) struct OverBudget;
+
+impl fmt::Display for OverBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the guest's CPU budget is spent")
+    }
+}
+
+impl std::error::Error for OverBudget {}
+
+/// Everything the host offers to guests of a class.
+pub(crate) fn linker(engine: &Engine, class: EngineClass) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
+        WasiConfig::from(&*state.config)
+    })?;
+    if class.concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
+    Ok(linker)
+}
+
+/// Why a host directory cannot be lent to a guest.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the directory `{path}` for the guest's `{guest}`")]
+pub struct MountError {
+    path: PathBuf,
+    guest: String,
+    source: io::Error,
+}
+
+/// A directory that was opened once: what is put in its place later is not what the guest sees.
+struct OpenMount {
+    directory: OwnedFd,
+    guest: String,
+    access: FsPerms,
+}
+
+impl OpenMount {
+    fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.directory.as_raw_fd()).into()
+    }
+}
+
+/// Where a guest's standard streams lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdio {
+    /// Output becomes lines in the log ring, input is empty.
+    Logs,
+    /// Those of this process.
+    Inherit,
+}
+
+/// What all stores of one pod template have in common.
+pub(crate) struct Sandbox {
+    env: Vec<(String, String)>,
+    args: Vec<String>,
+    config: Arc<WasiConfigVariables>,
+    mounts: Vec<OpenMount>,
+    outbound: Arc<Outbound>,
+    stdio: Stdio,
+    memory_bytes: u64,
+    pub(crate) request_cpu: Duration,
+    fuel: Option<u64>,
+}
+
+/// The pod a store is made for.
+#[derive(Clone)]
+pub(crate) struct PodContext {
+    pub(crate) name: Arc<PodName>,
+    pub(crate) meter: Arc<PodMeter>,
+    pub(crate) logs: Arc<Ring>,
+}
+
+impl Sandbox {
+    /// Opens the mounts; relative ones are relative to `base`.
+    pub(crate) fn open(
+        grants: &Grants,
+        limits: &Limits,
+        args: &[String],
+        outbound: Outbound,
+        stdio: Stdio,
+        base: &Path,
+    ) -> Result<Self, MountError> {
+        let open = |mount: &sampan_core::object::Mount| {
+            let path = base.join(&mount.host);
+            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+            let directory =
+                rustix::fs::open(&path, flags, Mode::empty()).map_err(|errno| MountError {
+                    path,
+                    guest: mount.guest.clone(),
+                    source: errno.into(),
+                })?;
+            let access = match mount.access {
+                Access::ReadOnly => FsPerms::ReadOnly,
+                Access::ReadWrite => FsPerms::ReadWrite,
+            };
+            Ok(OpenMount {
+                directory,
+                guest: mount.guest.clone(),
+                access,
+            })
+        };
+        Ok(Self {
+            env: grants
+                .env
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
+            args: args.to_vec(),
+            config: Arc::new(
+                grants
+                    .config
+                    .iter()
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect(),
+            ),
+            mounts: grants.files.iter().map(open).collect::<Result<_, _>>()?,
+            outbound: Arc::new(outbound),
+            stdio,
+            memory_bytes: limits.memory.0,
+            request_cpu: limits.request_cpu,
+            fuel: limits.fuel,
+        })
+    }
+
+    /// A new store for an instance of this pod.
+    pub(crate) fn store(
+        &self,
+        engine: &Engine,
+        pod: &PodContext,
+    ) -> wasmtime::Result<Store<State>> {
+        let request = Arc::new(CurrentRequest::default());
+        let called_out = Arc::new(AtomicBool::new(false));
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(MAX_FIELDS_BYTES);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        let state = State {
+            table,
+            wasi: self.wasi(pod, &request)?,
+            http,
+            hooks: Hooks {
+                outbound: Arc::clone(&self.outbound),
+                request: Arc::clone(&request),
+                called_out: Arc::clone(&called_out),
+                logs: Arc::clone(&pod.logs),
+                pod: Arc::clone(&pod.name),
+            },
+            config: Arc::clone(&self.config),
+            limiter: Limiter::new(self.memory_bytes, Arc::clone(&pod.meter)),
+            cpu: Arc::new(CpuMeter::new(Arc::clone(&pod.meter))),
+            request,
+            called_out,
+        };
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(MAX_HOSTCALL_BYTES);
+        store.set_max_component_handles(MAX_RESOURCES);
+        if let Some(table) = store.concurrent_resource_table() {
+            table.set_max_capacity(MAX_RESOURCES);
+        }
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| {
+            if store.data().cpu.over_budget() {
+                return Err(wasmtime::Error::new(OverBudget));
+            }
+            // Not wasmtime's own yield: tokio may run a task that woke itself next, and again.
+            Ok(UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(tokio::task::yield_now()),
+            ))
+        });
+        self.refill(&mut store)?;
+        Ok(store)
+    }
+
+    /// Gives the guest the budgets of one request.
+    pub(crate) fn refill(
+        &self,
+        mut store: impl AsContextMut<Data = State>,
+    ) -> wasmtime::Result<()> {
+        let mut store = store.as_context_mut();
+        store.data().cpu.set_budget(self.request_cpu);
+        // The epochs that went by while it waited are not its own.
+        store.set_epoch_deadline(1);
+        match self.fuel {
+            Some(fuel) => store.set_fuel(fuel),
+            None => Ok(()),
+        }
+    }
+
+    fn wasi(&self, pod: &PodContext, request: &Arc<CurrentRequest>) -> wasmtime::Result<WasiCtx> {
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.envs(&self.env)
+            .args(&self.args)
+            .max_random_size(MAX_RANDOM_BYTES);
+        for mount in &self.mounts {
+            wasi.preopened_dir(mount.path(), &mount.guest, mount.access)?;
+        }
+        let output = |stream| {
+            let (logs, name) = (Arc::clone(&pod.logs), Arc::clone(&pod.name));
+            GuestOutput(Arc::new(LineWriter::new(
+                logs,
+                name,
+                stream,
+                Arc::clone(request),
+            )))
+        };
+        match self.stdio {
+            Stdio::Logs => wasi
+                .stdout(output(Stream::Stdout))
+                .stderr(output(Stream::Stderr)),
+            Stdio::Inherit => wasi.inherit_stdio(),
+        };
+        Ok(wasi.build())
+    }
+}

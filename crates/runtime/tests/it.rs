@@ -1,0 +1,30 @@
+//! The runtime with real guests: those of `workloads/`, and hostile ones written as text.
+
+mod it {
+    //! In a module of its own, so that the files lie in a directory of their own.
+
+    mod admission;
+    mod answers;
+    mod cache;
+    mod commands;
+    mod compiling;
+    mod giving_up;
+    mod grants;
+    mod logs;
+    mod memory;
+    mod outbound;
+    mod rig;
+    mod slots;
+    mod streams;
+    mod text;
+    mod watchdog;
+}
+
+/// Not a test: what this binary runs when it starts itself as the compiling process.
+#[test]
+fn compile_child() {
+    use sampan_runtime::artifact::compile::child;
+    if child::is_wanted() {
+        std::process::exit(child::run());
+    }
+}

@@ -1,0 +1,130 @@
+//! Plain answers, what instances share, and what happens to a pod whose guest misbehaves.
+
+use sampan_core::object::Isolation;
+use sampan_runtime::{StartError, pod::Failure};
+
+use super::rig::{ask, failure, in_time, lines, plan, pod_name, runtime, texts, workload};
+use super::text::{handler_p3_that, handler_that};
+
+#[tokio::test]
+async fn hello_answers_with_a_fresh_instance_each_time() {
+    for name in ["hello", "hello-p3"] {
+        let pod = plan(workload(name))
+            .isolation(Isolation::Request)
+            .start()
+            .await;
+        for _ in 0..3 {
+            let answer = ask(&pod, "/").await;
+            assert_eq!(answer, Ok((200, "Hello from Sampan!\n".to_owned())));
+        }
+        assert_eq!(pod.usage().instances, 3, "{name}");
+        assert_eq!(pod.usage().failures, 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn hello_answers_from_one_instance() {
+    for name in ["hello", "hello-p3"] {
+        let pod = plan(workload(name)).isolation(Isolation::Pod).start().await;
+        for _ in 0..3 {
+            let answer = ask(&pod, "/").await;
+            assert_eq!(answer, Ok((200, "Hello from Sampan!\n".to_owned())));
+        }
+        assert_eq!(pod.usage().instances, 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_world_decides_what_requests_share() {
+    let isolation = async |name| plan(workload(name)).start().await.concurrency();
+    assert_eq!(isolation("hello").await, 64);
+    assert_eq!(isolation("hello-p3").await, 64);
+    let kept = plan(workload("hello")).isolation(Isolation::Pod);
+    assert_eq!(kept.clone().start().await.concurrency(), 1);
+    let Err(StartError::Settings(text)) = kept.concurrency(2).try_start().await else {
+        panic!("two at once");
+    };
+    assert!(text.contains("concurrency = 2"), "{text}");
+}
+
+#[tokio::test]
+async fn a_kept_instance_remembers_and_a_fresh_one_does_not() {
+    let kept = plan(workload("counter")).isolation(Isolation::Pod);
+    let (one, two) = (kept.clone().start().await, kept.start().await);
+    for (pod, count) in [(&one, 1), (&one, 2), (&two, 1), (&one, 3), (&two, 2)] {
+        assert_eq!(ask(pod, "/").await, Ok((200, format!("{count}\n"))));
+    }
+    let fresh = plan(workload("counter")).start().await;
+    for _ in 0..3 {
+        assert_eq!(ask(&fresh, "/").await, Ok((200, "1\n".to_owned())));
+    }
+    let shared = plan(workload("stream-p3")).start().await;
+    for count in 1..4 {
+        assert_eq!(
+            ask(&shared, "/count").await,
+            Ok((200, format!("{count}\n")))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_crash_ends_the_instance_and_not_the_pod() {
+    let pod = plan(workload("counter"))
+        .isolation(Isolation::Pod)
+        .start()
+        .await;
+    assert_eq!(ask(&pod, "/").await, Ok((200, "1\n".to_owned())));
+    let crash = failure(&pod, "/crash").await;
+    assert!(
+        matches!(&crash, Failure::Trapped(text) if text.contains("unreachable")),
+        "{crash:?}"
+    );
+    assert_eq!(pod.usage().failures, 1);
+    assert_eq!(texts(&lines(runtime(), pod.name())), [crash.to_string()]);
+    assert_eq!(ask(&pod, "/").await, Ok((200, "1\n".to_owned())));
+    assert_eq!(pod.usage().instances, 2);
+}
+
+/// The reason must come before the end of the channel: told often enough, a race would show.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trap_is_told_whatever_runs_first() {
+    let p2 = handler_that("unreachable");
+    let p3 = handler_p3_that("unreachable");
+    for (bytes, isolation) in [
+        (&p2, Isolation::Request),
+        (&p2, Isolation::Pod),
+        (&p3, Isolation::Request),
+        (&p3, Isolation::Pod),
+    ] {
+        let pod = plan(bytes.clone()).isolation(isolation).start().await;
+        for n in 1..=100 {
+            let crash = in_time(failure(&pod, "/")).await;
+            assert!(matches!(crash, Failure::Trapped(_)), "{n}: {crash:?}");
+            assert_eq!(pod.usage().failures, n);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_returns_without_a_response_is_told_apart() {
+    let fresh = plan(handler_that("")).start().await;
+    assert_eq!(failure(&fresh, "/").await, Failure::NoResponse);
+    assert_eq!(fresh.usage().failures, 1);
+    let kept = plan(handler_that(""))
+        .isolation(Isolation::Pod)
+        .start()
+        .await;
+    for _ in 0..2 {
+        assert_eq!(failure(&kept, "/").await, Failure::NoResponse);
+    }
+    assert_eq!(kept.usage().instances, 1);
+}
+
+#[tokio::test]
+async fn a_component_runs_as_what_it_exports() {
+    let command = plan(workload("command")).try_start().await;
+    assert!(matches!(command, Err(StartError::NoHandler)));
+    let service = super::rig::load(&workload("hello")).await;
+    let ended = super::commands::run(&service, pod_name(), &[]).await;
+    assert!(matches!(ended, Err(StartError::NoCommand)));
+}

@@ -1,0 +1,72 @@
+//! What guests print.
+
+use std::sync::Arc;
+
+use sampan_runtime::{
+    Runtime,
+    command::Exit,
+    logs::{MAX_LINE_BYTES, MAX_RING_BYTES, Stream},
+};
+
+use super::commands::run_in;
+use super::rig::{config, get, in_time, lines, plan, pod_name, runtime, workload};
+use super::text::printer;
+
+#[tokio::test]
+async fn a_line_knows_its_pod_its_stream_and_its_request() {
+    let guest = plan(workload("env-and-files"));
+    let (one, two) = (guest.clone().start().await, guest.start().await);
+    for (pod, id) in [(&one, Some("r-1")), (&two, Some("r-2")), (&one, None)] {
+        let request = get(&format!("/print?text=hello+{}", id.unwrap_or("nobody")));
+        let response = in_time(pod.call(request, id.map(Arc::from))).await;
+        assert_eq!(response.expect("an answer").status(), 204);
+    }
+    let seen = |pod: &sampan_runtime::pod::Pod| {
+        let lines = lines(runtime(), pod.name());
+        let facts = lines
+            .into_iter()
+            .map(|l| (l.stream, l.request.map(|r| r.to_string()), l.text));
+        facts.collect::<Vec<_>>()
+    };
+    let line =
+        |stream, id: Option<&str>, text: &str| (stream, id.map(str::to_owned), text.to_owned());
+    let expected = [
+        line(Stream::Stdout, Some("r-1"), "hello r-1"),
+        line(Stream::Stderr, Some("r-1"), "hello r-1"),
+        line(Stream::Stdout, None, "hello nobody"),
+        line(Stream::Stderr, None, "hello nobody"),
+    ];
+    assert_eq!(seen(&one), expected);
+    let expected = [
+        line(Stream::Stdout, Some("r-2"), "hello r-2"),
+        line(Stream::Stderr, Some("r-2"), "hello r-2"),
+    ];
+    assert_eq!(seen(&two), expected);
+}
+
+/// A hundred megabytes, in short lines and in one endless line, with nobody reading.
+#[tokio::test]
+async fn a_flood_neither_blocks_nor_grows_the_ring() {
+    for line in ["0123456789abcde\n", "0123456789abcdef"] {
+        let runtime = Runtime::new(config()).expect("a runtime");
+        let name = pod_name();
+        let ended = in_time(run_in(&runtime, &printer(25_600, line), name.clone(), &[])).await;
+        assert_eq!(ended.expect("a start").exit, Exit::Code(0));
+        let batch = runtime.logs().read(0, usize::MAX);
+        let bytes: usize = batch.lines.iter().map(|line| line.text.len()).sum();
+        assert!(bytes <= MAX_RING_BYTES, "{bytes}");
+        assert!(
+            batch
+                .lines
+                .iter()
+                .all(|line| line.text.len() <= MAX_LINE_BYTES)
+        );
+        // What is there and what has gone is all that was printed.
+        let printed = match line.ends_with('\n') {
+            true => 25_600 * 4096 / line.len(),
+            false => (25_600 * 4096_usize).div_ceil(MAX_LINE_BYTES),
+        };
+        assert_eq!(batch.missed + batch.lines.len() as u64, printed as u64);
+        assert!(batch.missed > 0);
+    }
+}

@@ -1,0 +1,259 @@
+//! Outgoing requests: denied unless granted, to servers outside and to other services.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use sampan_core::{
+    name::Name,
+    object::{HostPattern, Outbound, Scheme},
+};
+use sampan_runtime::{
+    Answer, Body, NeighbourError, Neighbours,
+    logs::{Line, Stream},
+    pod::Pod,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::rig::{ask, get, in_time, lines, plan, runtime, text_of, workload};
+
+/// A server that answers every connection with this text; it stops with the test's runtime.
+async fn server(text: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(connection.read_u8().await.expect("a head"));
+            }
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/x-test\r\nconnection: close\r\n\
+                content-length: {}\r\n\r\n{text}",
+                text.len()
+            );
+            connection
+                .write_all(answer.as_bytes())
+                .await
+                .expect("a reader");
+        }
+    });
+    address
+}
+
+async fn caller(rules: Vec<Outbound>) -> Pod {
+    let mut plan = plan(workload("caller"));
+    plan.grants.outbound = rules;
+    plan.start().await
+}
+
+async fn call(pod: &Pod, url: &str) -> (u16, String) {
+    in_time(ask(pod, &format!("/call?url={url}")))
+        .await
+        .expect("an answer")
+}
+
+fn rule(host: HostPattern, port: u16) -> Outbound {
+    Outbound {
+        scheme: Scheme::Http,
+        host,
+        port,
+    }
+}
+
+fn denials(pod: &Pod) -> Vec<Line> {
+    let mut lines = lines(runtime(), pod.name());
+    lines.retain(|line| line.stream == Stream::Host);
+    lines
+}
+
+#[tokio::test]
+async fn nothing_is_allowed_by_default_and_the_log_names_the_rule() {
+    let address = server("never seen").await;
+    let pod = caller(Vec::new()).await;
+    let url = format!("http://{address}/");
+    let request = get(&format!("/call?url={url}"));
+    let response = in_time(pod.call(request, Some("r-7".into())))
+        .await
+        .expect("an answer");
+    assert_eq!(response.status(), 502);
+    assert_eq!(
+        text_of(response.into_body()).await.as_deref(),
+        Ok("HttpRequestDenied\n")
+    );
+    let denied = denials(&pod);
+    assert_eq!(denied.len(), 1, "{denied:?}");
+    assert_eq!(denied[0].request.as_deref(), Some("r-7"));
+    let hint = format!("`allow.outbound = [\"http://{address}\"]`");
+    assert!(denied[0].text.contains(&hint), "{}", denied[0].text);
+    for url in [
+        "http://localhost/",
+        "https://example.com/",
+        "http://2130706433/",
+        "http://web/",
+    ] {
+        assert_eq!(
+            call(&pod, url).await,
+            (502, "HttpRequestDenied\n".to_owned()),
+            "{url}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_address_granted_by_number_is_reached() {
+    let address = server("from outside").await;
+    let host = HostPattern::Address(address.ip());
+    let pod = caller(vec![rule(host, address.port())]).await;
+    let url = format!("http://{address}/");
+    for _ in 0..2 {
+        let response = in_time(pod.call(get(&format!("/call?url={url}")), None)).await;
+        let response = response.expect("an answer");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/x-test");
+        assert_eq!(
+            text_of(response.into_body()).await.as_deref(),
+            Ok("from outside")
+        );
+    }
+    // The same server by its name, another port, another scheme: other grants.
+    let (port, other) = (address.port(), address.port() ^ 1);
+    for url in [
+        format!("http://localhost:{port}/"),
+        format!("http://127.0.0.1:{other}/"),
+        format!("https://127.0.0.1:{port}/"),
+    ] {
+        assert_eq!(
+            call(&pod, &url).await,
+            (502, "HttpRequestDenied\n".to_owned()),
+            "{url}"
+        );
+    }
+    assert_eq!(denials(&pod).len(), 3);
+}
+
+#[tokio::test]
+async fn localhost_is_reached_when_it_is_granted() {
+    let address = server("from here").await;
+    let port = address.port();
+    let pod = caller(vec![rule(HostPattern::Exact("localhost".to_owned()), port)]).await;
+    let answer = call(&pod, &format!("http://localhost:{port}/")).await;
+    assert_eq!(answer, (200, "from here".to_owned()));
+    let answer = call(&pod, &format!("http://127.0.0.1:{port}/")).await;
+    assert_eq!(answer, (502, "HttpRequestDenied\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_apart() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    drop(listener);
+    let pod = caller(vec![rule(
+        HostPattern::Address(address.ip()),
+        address.port(),
+    )])
+    .await;
+    let answer = call(&pod, &format!("http://{address}/")).await;
+    assert_eq!(answer, (502, "ConnectionRefused\n".to_owned()));
+}
+
+/// What was asked of the neighbours: service, URL and request id.
+type Asked = Mutex<Vec<(String, String, Option<String>)>>;
+
+#[derive(Default)]
+struct Recorder(Asked);
+
+impl Neighbours for Recorder {
+    fn call(
+        &self,
+        service: &Name,
+        request: http::Request<Body>,
+        request_id: Option<Arc<str>>,
+    ) -> Answer {
+        let asked = (
+            service.to_string(),
+            request.uri().to_string(),
+            request_id.map(|id| id.to_string()),
+        );
+        self.0.lock().expect("no panic").push(asked);
+        let answer = match service.as_str() {
+            "api" => {
+                let body = Full::new(Bytes::from("from the neighbour"));
+                let body = body.map_err(|never| match never {}).boxed_unsync();
+                Ok(http::Response::new(body))
+            }
+            "full" => Err(NeighbourError::Unavailable),
+            "late" => Err(NeighbourError::TimedOut),
+            "broken" => Err(NeighbourError::Failed),
+            _ => Err(NeighbourError::NotFound),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+#[tokio::test]
+async fn granted_services_are_called_through_the_node() {
+    let recorder = Arc::new(Recorder::default());
+    let mut plan = plan(workload("caller"));
+    plan.neighbours = Some(Arc::clone(&recorder) as Arc<dyn Neighbours>);
+    let names =
+        ["api", "full", "late", "broken", "gone"].map(|name| Name::parse(name).expect("good"));
+    plan.grants.services = names.to_vec();
+    let pod = plan.start().await;
+    let request = get("/call?url=http://api.internal/path?query");
+    let response = in_time(pod.call(request, Some("r-1".into())))
+        .await
+        .expect("an answer");
+    assert_eq!(
+        text_of(response.into_body()).await.as_deref(),
+        Ok("from the neighbour")
+    );
+    assert_eq!(
+        call(&pod, "http://api/").await,
+        (200, "from the neighbour".to_owned())
+    );
+    for (name, error) in [
+        ("full", "DestinationUnavailable"),
+        ("late", "HttpResponseTimeout"),
+        ("broken", "ConnectionTerminated"),
+        ("gone", "DestinationNotFound"),
+    ] {
+        let answer = call(&pod, &format!("http://{name}/")).await;
+        assert_eq!(answer, (502, format!("{error}\n")), "{name}");
+    }
+    let asked = recorder.0.lock().expect("no panic");
+    let url = "http://api.internal/path?query".to_owned();
+    assert_eq!(asked[0], ("api".to_owned(), url, Some("r-1".to_owned())));
+    assert_eq!(asked.len(), 6);
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_granted_is_not_called() {
+    let recorder = Arc::new(Recorder::default());
+    let mut plan = plan(workload("caller"));
+    plan.neighbours = Some(Arc::clone(&recorder) as Arc<dyn Neighbours>);
+    let pod = plan.start().await;
+    let answer = call(&pod, "http://api.internal/").await;
+    assert_eq!(answer, (502, "HttpRequestDenied\n".to_owned()));
+    let denied = denials(&pod);
+    assert!(
+        denied[0].text.contains("`allow.services = [\"api\"]`"),
+        "{}",
+        denied[0].text
+    );
+    assert!(recorder.0.lock().expect("no panic").is_empty());
+}
+
+/// A failed request must not be tried again elsewhere once the guest has called out.
+#[tokio::test]
+async fn whether_a_guest_has_called_out_is_known() {
+    let pod = plan(workload("counter")).start().await;
+    let error = pod.call(get("/crash"), None).await.err().expect("a crash");
+    assert!(!error.called_out);
+}

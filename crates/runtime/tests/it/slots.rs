@@ -1,0 +1,80 @@
+//! How many requests a pod answers at once.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use sampan_core::object::Isolation;
+use sampan_runtime::pod::{CallError, Failure};
+
+use super::rig::{PATIENCE, SHORT, ask, get, in_time, no_instance, plan, workload};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_are_never_more_instances_than_slots() {
+    let pod = plan(workload("slow")).concurrency(3).start().await;
+    ask(&pod, "/?ms=0").await.expect("an answer");
+    no_instance(&pod, PATIENCE).await;
+    let one = pod.usage().memory_peak_bytes;
+    let answers = join_all((0..30).map(|_| ask(&pod, "/?ms=10"))).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(pod.usage().memory_peak_bytes, 3 * one);
+    assert_eq!(pod.usage().instances, 31);
+}
+
+#[tokio::test]
+async fn whoever_finds_no_slot_waits_as_long_as_the_deadline_allows() {
+    let plans = [
+        plan(workload("slow")).concurrency(1),
+        plan(workload("slow")).isolation(Isolation::Pod),
+        plan(workload("stream-p3")).concurrency(1),
+    ];
+    for (plan, path) in
+        plans
+            .into_iter()
+            .zip(["/hang-after-head", "/hang-after-head", "/ticks?ms=60000"])
+    {
+        let pod = plan.request_timeout(SHORT).start().await;
+        let taken = in_time(pod.call(get(path), None)).await.expect("a head");
+        let error = in_time(pod.call(get(path), None)).await.err();
+        // At the very same time the slot may become free: then the second is too late as well.
+        let Some(CallError { failure, .. }) = error else {
+            panic!("a second answer")
+        };
+        assert!(matches!(failure, Failure::Unavailable(_)), "{failure:?}");
+        drop(taken);
+    }
+}
+
+#[tokio::test]
+async fn a_slot_is_free_when_its_request_is_over() {
+    let pod = Arc::new(plan(workload("slow")).concurrency(1).start().await);
+    let taken = pod
+        .call(get("/hang-after-head"), None)
+        .await
+        .expect("a head");
+    let waiting = tokio::spawn({
+        let pod = Arc::clone(&pod);
+        async move { ask(&pod, "/?ms=1").await }
+    });
+    drop(taken);
+    assert_eq!(
+        in_time(waiting).await.expect("no panic"),
+        Ok((200, "waited 1 ms\n".to_owned()))
+    );
+}
+
+#[tokio::test]
+async fn a_shared_instance_answers_several_at_once() {
+    let pod = plan(workload("stream-p3")).concurrency(3).start().await;
+    let start = std::time::Instant::now();
+    let ticks = async || in_time(ask(&pod, "/ticks?n=2&ms=500")).await;
+    let answers = futures::join!(ticks(), ticks(), ticks());
+    for answer in [answers.0, answers.1, answers.2] {
+        assert_eq!(answer, Ok((200, "tick 1\ntick 2\n".to_owned())));
+    }
+    assert!(
+        start.elapsed().as_millis() < 1400,
+        "one after the other: {:?}",
+        start.elapsed()
+    );
+    assert_eq!(pod.usage().instances, 1);
+}

@@ -1,0 +1,219 @@
+//! Guests that do not come back: busy ones, waiting ones, ones that never start.
+
+use std::time::{Duration, Instant};
+
+use sampan_core::object::Isolation;
+use sampan_runtime::pod::Failure;
+
+use super::rig::{
+    PATIENCE, SHORT, ask, failure, get, in_time, lines, load_with, no_instance, plan, runtime,
+    text_of, texts, workload,
+};
+use super::text::{WAIT_FOR_EVER, handler, handler_p3_that, handler_that};
+
+const SPIN: &str = "(loop $again (br $again))";
+
+fn spin_p3() -> Vec<u8> {
+    handler_p3_that(&format!("{SPIN} (i32.const 0)"))
+}
+
+#[tokio::test]
+async fn spinning_is_killed_and_others_go_on_meanwhile() {
+    for (bytes, isolation) in [
+        (workload("slow"), Isolation::Request),
+        (workload("slow"), Isolation::Pod),
+        (spin_p3(), Isolation::Request),
+        (spin_p3(), Isolation::Pod),
+    ] {
+        // One thread for all: while the guest spins, the others have to get their turns.
+        let pod = plan(bytes)
+            .isolation(isolation)
+            .request_cpu(SHORT)
+            .start()
+            .await;
+        let hello = plan(workload("hello")).start().await;
+        let start = Instant::now();
+        let mut spin = std::pin::pin!(failure(&pod, "/spin"));
+        let mut answers = 0;
+        let killed = loop {
+            tokio::select! {
+                biased;
+                killed = &mut spin => break killed,
+                answer = ask(&hello, "/") => {
+                    answer.expect("an answer");
+                    answers += 1;
+                }
+            }
+        };
+        assert_eq!(killed, Failure::Spinning(SHORT));
+        assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
+        assert!(answers >= 5, "{answers} answers meanwhile");
+        assert!(pod.usage().cpu >= SHORT, "{:?}", pod.usage());
+        assert_eq!(pod.usage().failures, 1);
+        assert_eq!(texts(&lines(runtime(), pod.name())), [killed.to_string()]);
+        no_instance(&pod, PATIENCE).await;
+    }
+}
+
+#[tokio::test]
+async fn what_has_been_killed_for_spinning_takes_requests_again() {
+    let pod = plan(workload("slow"))
+        .isolation(Isolation::Pod)
+        .request_cpu(SHORT)
+        .start()
+        .await;
+    for _ in 0..2 {
+        assert_eq!(failure(&pod, "/spin").await, Failure::Spinning(SHORT));
+        let (status, text) = ask(&pod, "/?ms=1").await.expect("an answer");
+        assert_eq!((status, text.as_str()), (200, "waited 1 ms\n"));
+    }
+}
+
+#[tokio::test]
+async fn waiting_is_not_spinning() {
+    let limit = Duration::from_millis(50);
+    let pod = plan(workload("slow"))
+        .isolation(Isolation::Pod)
+        .request_cpu(limit)
+        .start()
+        .await;
+    for _ in 0..2 {
+        let (status, _) = ask(&pod, "/?ms=300").await.expect("an answer");
+        assert_eq!(status, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_endless_start_function_is_no_start() {
+    let module =
+        format!(r#"(func $start {SPIN}) (start $start) (func (export "handle") (param i32 i32))"#);
+    for isolation in [Isolation::Request, Isolation::Pod] {
+        let plan = plan(handler(&module))
+            .isolation(isolation)
+            .request_cpu(SHORT);
+        let error = in_time(plan.try_start())
+            .await
+            .err()
+            .expect("no start")
+            .to_string();
+        assert!(error.contains("spinning"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_trap_in_the_start_function_is_no_start() {
+    let module = r#"(func $start unreachable) (start $start)
+        (func (export "handle") (param i32 i32))"#;
+    for isolation in [Isolation::Request, Isolation::Pod] {
+        let plan = plan(handler(module)).isolation(isolation);
+        let error = plan.try_start().await.err().expect("no start").to_string();
+        assert!(error.contains("`unreachable`"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_covers_the_call() {
+    for (bytes, isolation) in [
+        (workload("slow"), Isolation::Request),
+        (workload("slow"), Isolation::Pod),
+        (handler_p3_that(WAIT_FOR_EVER), Isolation::Request),
+        (handler_p3_that(WAIT_FOR_EVER), Isolation::Pod),
+    ] {
+        let pod = plan(bytes)
+            .isolation(isolation)
+            .request_timeout(SHORT)
+            .start()
+            .await;
+        let start = Instant::now();
+        let late = in_time(failure(&pod, "/?ms=60000")).await;
+        assert_eq!(late, Failure::TimedOut(SHORT));
+        assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
+        assert_eq!(texts(&lines(runtime(), pod.name())), [late.to_string()]);
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_covers_the_body() {
+    for isolation in [Isolation::Request, Isolation::Pod] {
+        let pod = plan(workload("slow"))
+            .isolation(isolation)
+            .request_timeout(SHORT)
+            .start()
+            .await;
+        let response = pod
+            .call(get("/stream?ms=60000&parts=600"), None)
+            .await
+            .expect("a head");
+        let end = in_time(text_of(response.into_body())).await;
+        assert_eq!(end, Err(Failure::TimedOut(SHORT).to_string()));
+        no_instance(&pod, PATIENCE).await;
+        assert_eq!(pod.usage().failures, 1);
+    }
+    let pod = plan(workload("stream-p3"))
+        .request_timeout(SHORT)
+        .start()
+        .await;
+    let response = pod
+        .call(get("/ticks?n=1000&ms=100"), None)
+        .await
+        .expect("a head");
+    let end = in_time(text_of(response.into_body())).await;
+    assert_eq!(end, Err(Failure::TimedOut(SHORT).to_string()));
+}
+
+#[tokio::test]
+async fn a_deadline_of_zero_is_none() {
+    for isolation in [Isolation::Request, Isolation::Pod] {
+        let plan = plan(workload("slow"))
+            .isolation(isolation)
+            .request_timeout(Duration::ZERO);
+        let answer = ask(&plan.start().await, "/?ms=50").await;
+        assert_eq!(answer, Ok((200, "waited 50 ms\n".to_owned())));
+    }
+}
+
+#[tokio::test]
+async fn fuel_is_a_budget_for_each_request() {
+    for isolation in [Isolation::Request, Isolation::Pod] {
+        let mut plan = plan(workload("slow")).isolation(isolation);
+        plan.limits.fuel = Some(1_000_000);
+        let pod = plan.start().await;
+        for _ in 0..2 {
+            assert_eq!(failure(&pod, "/spin").await, Failure::OutOfFuel(1_000_000));
+            assert_eq!(
+                ask(&pod, "/?ms=1").await,
+                Ok((200, "waited 1 ms\n".to_owned()))
+            );
+        }
+    }
+    let mut plan = plan(spin_p3());
+    plan.limits.fuel = Some(1_000_000);
+    assert_eq!(
+        failure(&plan.start().await, "/").await,
+        Failure::OutOfFuel(1_000_000)
+    );
+}
+
+#[tokio::test]
+async fn metered_code_is_other_code() {
+    let bytes = workload("counter");
+    let plain = load_with(&bytes, false).await.expect("good");
+    let metered = load_with(&bytes, true).await.expect("good");
+    assert!(!std::sync::Arc::ptr_eq(&plain, &metered));
+    let again = load_with(&bytes, true).await.expect("good");
+    assert!(std::sync::Arc::ptr_eq(&again, &metered));
+}
+
+#[tokio::test]
+async fn endless_recursion_is_a_trap() {
+    let module = r#"(func $f (call $f)) (func (export "handle") (param i32 i32) (call $f))"#;
+    let pod = plan(handler(module)).start().await;
+    let end = failure(&pod, "/").await;
+    assert!(
+        matches!(&end, Failure::Trapped(text) if text.contains("stack")),
+        "{end:?}"
+    );
+    let hello = plan(handler_that("unreachable")).start().await;
+    assert!(matches!(failure(&hello, "/").await, Failure::Trapped(_)));
+}

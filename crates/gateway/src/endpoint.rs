@@ -1,0 +1,226 @@
+//! A pod as the balancer sees it: its state, its capacity and its requests in flight.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+};
+
+use http::HeaderValue;
+use sampan_core::name::PodName;
+use tokio::sync::Notify;
+
+use crate::{queue::Queue, upstream::Upstream};
+
+/// Whether a pod may get requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointState {
+    /// It gets requests.
+    Ready,
+    /// It gets none for now.
+    Unready,
+    /// It never gets one again. Final.
+    Terminating,
+}
+
+/// A pod of a service, with its count of requests in flight.
+///
+/// The agent makes it once per pod and publishes it as often as it likes: the count stays. It
+/// belongs to one service, starts [`Unready`](EndpointState::Unready), and takes requests while it
+/// is ready and published.
+pub struct Endpoint {
+    pod: PodName,
+    revision: u64,
+    capacity: u32,
+    upstream: Arc<dyn Upstream>,
+    /// One word, so that no request can slip in between "terminating" and "nothing in flight":
+    /// the count in the low half, the flags in the high half.
+    word: AtomicU64,
+    idle: Notify,
+    /// Where to tell of a slot that became free. Only the control side locks it.
+    owner: Mutex<Weak<Queue>>,
+    pod_header: HeaderValue,
+    revision_header: HeaderValue,
+}
+
+const IN_FLIGHT: u64 = u32::MAX as u64;
+const PUBLISHED: u64 = 1 << 32;
+const READY: u64 = 1 << 33;
+const TERMINATING: u64 = 1 << 34;
+const FLAGS: u64 = PUBLISHED | READY | TERMINATING;
+
+impl Endpoint {
+    /// An endpoint that takes up to `capacity` requests at once, at least one.
+    pub fn new(
+        pod: PodName,
+        revision: u64,
+        capacity: u32,
+        upstream: Arc<dyn Upstream>,
+    ) -> Arc<Self> {
+        let pod_header = HeaderValue::from_str(pod.as_str()).expect("a pod name is a host label");
+        Arc::new(Self {
+            pod,
+            revision,
+            capacity: capacity.max(1),
+            upstream,
+            word: AtomicU64::new(0),
+            idle: Notify::new(),
+            owner: Mutex::default(),
+            pod_header,
+            revision_header: revision.into(),
+        })
+    }
+
+    /// The pod's name.
+    pub fn pod(&self) -> &PodName {
+        &self.pod
+    }
+
+    /// The revision the pod runs.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// How many requests it takes at once.
+    pub fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Whether it may get requests.
+    pub fn state(&self) -> EndpointState {
+        let word = self.word.load(SeqCst);
+        match (word & TERMINATING != 0, word & READY != 0) {
+            (true, _) => EndpointState::Terminating,
+            (false, true) => EndpointState::Ready,
+            (false, false) => EndpointState::Unready,
+        }
+    }
+
+    /// Changes the state at once: when this returns, every later request sees it. A pod that
+    /// became ready gets the requests that wait. `Terminating` is final: what follows it is
+    /// ignored.
+    pub fn set_state(&self, state: EndpointState) {
+        self.update(|word| match state {
+            _ if word & TERMINATING != 0 => word,
+            EndpointState::Ready => word | READY,
+            EndpointState::Unready => word & !READY,
+            EndpointState::Terminating => word & !READY | TERMINATING,
+        });
+        if state == EndpointState::Ready {
+            let owner = self.owner().upgrade();
+            if let Some(queue) = owner {
+                queue.hand_out();
+            }
+        }
+    }
+
+    /// Requests in flight. One counts from the moment the balancer picked this pod until the last
+    /// byte of its response, or until the response was dropped.
+    pub fn in_flight(&self) -> u32 {
+        (self.word.load(SeqCst) & IN_FLIGHT) as u32
+    }
+
+    /// Resolves when the endpoint can get no more requests, being terminating or not published,
+    /// and none is in flight.
+    pub async fn drained(&self) {
+        let mut idle = std::pin::pin!(self.idle.notified());
+        loop {
+            idle.as_mut().enable();
+            if is_drained(self.word.load(SeqCst)) {
+                return;
+            }
+            idle.as_mut().await;
+            idle.set(self.idle.notified());
+        }
+    }
+
+    pub(crate) fn upstream(&self) -> &dyn Upstream {
+        &*self.upstream
+    }
+
+    pub(crate) fn pod_header(&self) -> HeaderValue {
+        self.pod_header.clone()
+    }
+
+    pub(crate) fn revision_header(&self) -> HeaderValue {
+        self.revision_header.clone()
+    }
+
+    /// Lets requests of `owner` in.
+    pub(crate) fn attach(&self, owner: &Arc<Queue>) {
+        *self.owner() = Arc::downgrade(owner);
+        self.update(|word| word | PUBLISHED);
+    }
+
+    /// Lets no more requests in.
+    pub(crate) fn detach(&self) {
+        *self.owner() = Weak::new();
+        self.update(|word| word & !PUBLISHED);
+    }
+
+    /// The requests in flight if one more may come, else nothing.
+    pub(crate) fn room(&self) -> Option<u32> {
+        room(self.word.load(SeqCst), self.capacity)
+    }
+
+    /// Takes a slot if there is one. Whoever gets `true` owes a [`release`](Self::release).
+    pub(crate) fn try_acquire(&self) -> bool {
+        self.word
+            .fetch_update(SeqCst, SeqCst, |word| {
+                room(word, self.capacity).map(|_| word + 1)
+            })
+            .is_ok()
+    }
+
+    /// Gives a slot back.
+    pub(crate) fn release(&self) {
+        let word = self.word.fetch_sub(1, SeqCst) - 1;
+        if is_drained(word) {
+            self.idle.notify_waiters();
+        }
+    }
+
+    fn update(&self, change: impl Fn(u64) -> u64) {
+        let mut word = self.word.load(SeqCst);
+        loop {
+            match self
+                .word
+                .compare_exchange_weak(word, change(word), SeqCst, SeqCst)
+            {
+                Ok(_) => break,
+                Err(now) => word = now,
+            }
+        }
+        if is_drained(change(word)) {
+            self.idle.notify_waiters();
+        }
+    }
+
+    fn owner(&self) -> std::sync::MutexGuard<'_, Weak<Queue>> {
+        // A pointer is whole whatever happened to the thread that last wrote it.
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn room(word: u64, capacity: u32) -> Option<u32> {
+    let in_flight = (word & IN_FLIGHT) as u32;
+    (word & FLAGS == PUBLISHED | READY && in_flight < capacity).then_some(in_flight)
+}
+
+fn is_drained(word: u64) -> bool {
+    word & IN_FLIGHT == 0 && (word & TERMINATING != 0 || word & PUBLISHED == 0)
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("pod", &self.pod)
+            .field("revision", &self.revision)
+            .field("capacity", &self.capacity)
+            .field("state", &self.state())
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}

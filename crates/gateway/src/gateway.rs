@@ -1,0 +1,145 @@
+//! The [`Gateway`]: what the control side and the servers hold.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use sampan_core::name::Name;
+
+use crate::{
+    body::{Body, BodyError},
+    endpoint::Endpoint,
+    limits::Limits,
+    peer::{Cut, Peer},
+    problem::DispatchError,
+    proxy,
+    snapshot::{Backend, ServiceConfig, Snapshot},
+    stats::ServiceStats,
+    upstream::RequestContext,
+};
+
+/// The load balancer. A cheap handle: clones share everything.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    snapshot: ArcSwap<Snapshot>,
+    /// Held while a snapshot is built from its predecessor. Requests never take it.
+    publishing: Mutex<()>,
+    limits: Limits,
+    unrouted: AtomicU64,
+}
+
+impl Gateway {
+    /// A gateway without services.
+    pub fn new(limits: Limits) -> Self {
+        Self(Arc::new(Inner {
+            snapshot: ArcSwap::default(),
+            publishing: Mutex::new(()),
+            limits,
+            unrouted: AtomicU64::new(0),
+        }))
+    }
+
+    /// The limits it was made with.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Replaces all services and endpoints at once.
+    ///
+    /// A service is the same as before if it has the same name: its queue and its statistics go
+    /// on. Requests that wait go to the new endpoints. An endpoint that is missing now gets no more
+    /// requests, and those in flight go on; who waits for a service that is missing now is sent
+    /// away with 503. Of two services with the same name or the same route, the first one counts.
+    pub fn publish(&self, services: Vec<(ServiceConfig, Vec<Arc<Endpoint>>)>) {
+        let _publishing = self
+            .0
+            .publishing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let old = self.0.snapshot.load_full();
+        let next = Arc::new(old.next(services));
+        self.0.snapshot.store(next.clone());
+        next.settle(&old);
+    }
+
+    /// What a service has done since it was first published. `None` if it is not published.
+    pub fn stats(&self, service: &Name) -> Option<ServiceStats> {
+        let backend = self.service(service)?;
+        Some(
+            backend
+                .service
+                .counters
+                .snapshot(backend.service.queue.waiting()),
+        )
+    }
+
+    /// Requests from outside that reached no service: malformed ones and those without a route.
+    pub fn unrouted(&self) -> u64 {
+        self.0.unrouted.load(Ordering::Relaxed)
+    }
+
+    /// Answers a request from outside. This is the whole path of a request but for its connection.
+    ///
+    /// Dropping the future, or later the response body, ends the request.
+    pub async fn handle<B>(&self, request: Request<B>, client: Option<SocketAddr>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let peer = Peer::new(client, Arc::<Cut>::default());
+        proxy::handle(self, request, &peer)
+            .await
+            .map(BodyExt::boxed_unsync)
+    }
+
+    /// Sends a request from one service to another by its name, with the same balancing, queue and
+    /// limits as outside traffic, but without a route.
+    ///
+    /// The call keeps the request id of `parent` and belongs to its trace. The guest's word on
+    /// forwarding and on request ids is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`DispatchError`] says. An answer that fails after its head fails in its body.
+    pub async fn dispatch(
+        &self,
+        service: &Name,
+        request: Request<Body>,
+        parent: &RequestContext,
+    ) -> Result<Response<Body>, DispatchError> {
+        let backend = self.service(service).ok_or(DispatchError::NoService)?;
+        let response = proxy::dispatch(self, &backend, request, parent).await?;
+        Ok(response.map(BodyExt::boxed_unsync))
+    }
+
+    pub(crate) fn count_unrouted(&self) {
+        self.0.unrouted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn route(&self, authority: Option<&str>, path: &str) -> Option<Arc<Backend>> {
+        self.0.snapshot.load().route(authority, path).cloned()
+    }
+
+    pub(crate) fn service(&self, name: &Name) -> Option<Arc<Backend>> {
+        self.0.snapshot.load().service(name).cloned()
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway")
+            .field("limits", &self.0.limits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,39 @@
+//! Sampan's HTTP load balancer.
+//!
+//! A request from a client goes: [`Server`] (connections) → route by host and path → queue of the
+//! service → power of two choices among its ready pods → a function call into the pod
+//! ([`Upstream`]). A request from another service comes in at [`Gateway::dispatch`] and goes the
+//! same way from the queue on.
+//!
+//! The request path reads one snapshot that [`Gateway::publish`] replaces whole. It takes no lock
+//! shared with the control side, except that a request which has to wait, and what ends its wait,
+//! meet in the queue of their service.
+
+mod balance;
+mod body;
+mod endpoint;
+mod gateway;
+mod headers;
+mod limits;
+mod peer;
+mod problem;
+mod proxy;
+mod queue;
+mod response;
+mod route;
+mod server;
+mod snapshot;
+mod stats;
+mod trace;
+mod upstream;
+
+pub use body::{Body, BodyError, empty, full};
+pub use endpoint::{Endpoint, EndpointState};
+pub use gateway::Gateway;
+pub use limits::Limits;
+pub use problem::DispatchError;
+pub use server::{Accept, Drained, Server, TcpAccept, Transport};
+pub use snapshot::ServiceConfig;
+pub use stats::ServiceStats;
+pub use trace::{MAX_REQUEST_ID_BYTES, RequestId, TraceParent};
+pub use upstream::{RequestContext, Upstream, UpstreamError, UpstreamErrorKind, UpstreamFuture};

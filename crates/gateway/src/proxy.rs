@@ -1,0 +1,387 @@
+//! The path of a request: check, route, take a slot, call the pod, once more if that is harmless,
+//! and answer.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, HOST},
+    request::Parts,
+};
+use http_body_util::BodyExt;
+use std::sync::Arc;
+
+use crate::{
+    body::{self, Body, BodyError, Overflow, RequestBody},
+    endpoint::Endpoint,
+    gateway::Gateway,
+    headers::{
+        self, SAMPAN_POD, SAMPAN_REVISION, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR,
+        X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+    },
+    peer::{Activity, Peer},
+    problem::{DispatchError, Problem},
+    queue::{NoSlot, Slot},
+    response::{Exchange, ResponseBody},
+    route,
+    snapshot::Backend,
+    trace::{RequestId, TraceParent},
+    upstream::{RequestContext, UpstreamError, UpstreamErrorKind},
+};
+
+/// Answers a request from outside.
+pub(crate) async fn handle<B>(
+    gateway: &Gateway,
+    request: Request<B>,
+    peer: &Arc<Peer>,
+) -> Response<ResponseBody>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
+    let activity = Activity::begin(peer, request.version());
+    let (mut parts, body) = request.into_parts();
+    let id = parts.headers.get(X_REQUEST_ID).and_then(RequestId::accept);
+    let id = id.unwrap_or_else(RequestId::random);
+    let method = parts.method.clone();
+    let version = parts.version;
+    let outcome = match admit(gateway, &mut parts) {
+        Ok(backend) => {
+            let traceparent = continue_trace(&mut parts.headers, None);
+            let context = RequestContext {
+                request_id: id.clone(),
+                traceparent,
+                client: peer.address,
+            };
+            say_forwarded(&mut parts.headers, peer);
+            let request = Request::from_parts(parts, body);
+            forward(gateway, &backend, request, &context, Some(peer))
+                .await
+                .map_err(|failure| (Problem::Dispatch(failure.error), failure.endpoint))
+        }
+        Err(problem) => {
+            gateway.count_unrouted();
+            Err((problem, None))
+        }
+    };
+    let response = outcome.unwrap_or_else(|(problem, endpoint)| {
+        let mut response = problem.response(&method, &id, gateway.limits());
+        say_endpoint(response.headers_mut(), endpoint.as_deref());
+        if response.status() == StatusCode::BAD_REQUEST && version < Version::HTTP_2 {
+            // Where its next request begins is no longer sure.
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.map(ResponseBody::fixed)
+    });
+    response.map(|body| body.with_activity(activity))
+}
+
+/// Sends a request from one service to another.
+pub(crate) async fn dispatch(
+    gateway: &Gateway,
+    backend: &Arc<Backend>,
+    request: Request<Body>,
+    parent: &RequestContext,
+) -> Result<Response<ResponseBody>, DispatchError> {
+    let (mut parts, body) = request.into_parts();
+    headers::strip_request(&mut parts.headers);
+    set_authority(&mut parts);
+    let traceparent = continue_trace(&mut parts.headers, Some(parent.traceparent));
+    let context = RequestContext {
+        traceparent,
+        ..parent.clone()
+    };
+    let request = Request::from_parts(parts, body);
+    let answer = forward(gateway, backend, request, &context, None).await;
+    answer.map_err(|failure| failure.error)
+}
+
+/// Checks a request from outside, finds its service, and makes the head what a pod may see.
+fn admit(gateway: &Gateway, parts: &mut Parts) -> Result<Arc<Backend>, Problem> {
+    let limits = gateway.limits();
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(Problem::Method);
+    }
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("", |target| target.as_str());
+    if target.len() > limits.uri_bytes {
+        return Err(Problem::UriTooLong);
+    }
+    if parts.headers.len() > limits.headers {
+        return Err(Problem::TooManyHeaders);
+    }
+    if !parts.uri.path().starts_with('/') {
+        return Err(Problem::Target);
+    }
+    let authority = authority(parts)?;
+    let backend = gateway
+        .route(authority, parts.uri.path())
+        .ok_or(Problem::NoRoute)?;
+    headers::strip_request(&mut parts.headers);
+    set_authority(parts);
+    Ok(backend)
+}
+
+/// The authority a request is for: that of its target, else its `Host` field. None only if an
+/// HTTP/1.0 client gave none. RFC 9112 §3.2 and §3.3, RFC 9113 §8.3.1.
+fn authority(parts: &Parts) -> Result<Option<&str>, Problem> {
+    let mut fields = parts.headers.get_all(HOST).iter();
+    let host = fields.next();
+    if fields.next().is_some() || host.is_none() && parts.version == Version::HTTP_11 {
+        return Err(Problem::Host);
+    }
+    let host = match host {
+        Some(host) => Some(host.to_str().map_err(|_| Problem::Host)?),
+        None => None,
+    };
+    let target = parts.uri.authority().map(|authority| authority.as_str());
+    if [host, target]
+        .into_iter()
+        .flatten()
+        .any(|text| !route::is_authority(text))
+    {
+        return Err(Problem::Host);
+    }
+    match target.or(host) {
+        None if parts.version >= Version::HTTP_11 => Err(Problem::Host),
+        authority => Ok(authority),
+    }
+}
+
+/// Moves the authority of the target to the `Host` field and leaves the target in origin form.
+fn set_authority(parts: &mut Parts) {
+    let Some(authority) = parts.uri.authority() else {
+        return;
+    };
+    let host = HeaderValue::from_str(authority.as_str());
+    parts
+        .headers
+        .insert(HOST, host.expect("an authority is visible ASCII"));
+    let target = parts.uri.path_and_query().cloned();
+    parts.uri = target.map_or_else(Uri::default, Uri::from);
+}
+
+/// Continues the trace of the request, else that of its parent, else begins one. A `tracestate`
+/// without a valid `traceparent` means nothing and is dropped.
+fn continue_trace(headers: &mut HeaderMap, parent: Option<TraceParent>) -> TraceParent {
+    let mut fields = headers.get_all(TRACEPARENT).iter();
+    let sent = match (fields.next(), fields.next()) {
+        (Some(field), None) => TraceParent::parse(field.as_bytes()),
+        _ => None,
+    };
+    if sent.is_none() {
+        headers.remove(TRACESTATE);
+    }
+    sent.or(parent)
+        .map_or_else(TraceParent::random, TraceParent::child)
+}
+
+fn say_forwarded(headers: &mut HeaderMap, peer: &Peer) {
+    if let Some(address) = &peer.forwarded_for {
+        headers.insert(X_FORWARDED_FOR, address.clone());
+    }
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+}
+
+fn say_endpoint(headers: &mut HeaderMap, endpoint: Option<&Endpoint>) {
+    if let Some(endpoint) = endpoint {
+        headers.insert(SAMPAN_REVISION, endpoint.revision_header());
+        headers.insert(SAMPAN_POD, endpoint.pod_header());
+    }
+}
+
+/// Why there is no answer, and from which pod, if the service wants that to be said.
+struct Failure {
+    error: DispatchError,
+    endpoint: Option<Arc<Endpoint>>,
+}
+
+/// Gets the answer of a service, and counts it.
+async fn forward<B>(
+    gateway: &Gateway,
+    backend: &Arc<Backend>,
+    request: Request<B>,
+    context: &RequestContext,
+    peer: Option<&Arc<Peer>>,
+) -> Result<Response<ResponseBody>, Failure>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
+    let mut exchange = Exchange::begin(&backend.service, peer);
+    let is_head = request.method() == Method::HEAD;
+    match answer(gateway, backend, request, context).await {
+        Ok((response, slot)) => {
+            exchange.answered(response.status());
+            let (mut head, body) = response.into_parts();
+            headers::strip_response(&mut head.headers);
+            head.headers
+                .insert(X_REQUEST_ID, context.request_id.to_header());
+            let debug = backend.config.debug_headers;
+            say_endpoint(
+                &mut head.headers,
+                debug.then_some(slot.endpoint()).map(|e| &**e),
+            );
+            let length = expected_length(&mut head.headers, head.status, is_head);
+            // What follows a head that has no body is nobody's business.
+            let body = if is_head { body::empty() } else { body };
+            let body = ResponseBody::streamed(body, length, exchange, slot);
+            Ok(Response::from_parts(head, body))
+        }
+        Err((error, slot)) => {
+            exchange.answered(error.status());
+            exchange.end(crate::stats::End::Complete);
+            let slot = slot.filter(|_| backend.config.debug_headers);
+            Err(Failure {
+                error,
+                endpoint: slot.map(|slot| slot.endpoint().clone()),
+            })
+        }
+    }
+}
+
+/// How many bytes of body the head promises, if it does. A promise that cannot be read is removed.
+fn expected_length(headers: &mut HeaderMap, status: StatusCode, is_head: bool) -> Option<u64> {
+    let field = headers.get(CONTENT_LENGTH)?;
+    let length = field.to_str().ok().and_then(|text| text.parse().ok());
+    let is_only = headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none();
+    if length.is_none() || !is_only {
+        headers.remove(CONTENT_LENGTH);
+        return None;
+    }
+    let has_body = !is_head && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    length.filter(|_| has_body)
+}
+
+/// Calls a pod, and a second one if the first call failed harmlessly. With an error comes the slot
+/// of the pod that failed, if one did.
+async fn answer<B>(
+    gateway: &Gateway,
+    backend: &Arc<Backend>,
+    request: Request<B>,
+    context: &RequestContext,
+) -> Result<(Response<Body>, Slot), (DispatchError, Option<Slot>)>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
+    if request.body().size_hint().lower() > backend.config.body {
+        return Err((DispatchError::BodyTooLarge, None));
+    }
+    let queue = &backend.service.queue;
+    let slot = queue
+        .acquire(&backend.endpoints, backend.config.queue_timeout)
+        .await;
+    let slot = slot.map_err(|error| (error.into(), None))?;
+
+    let (mut parts, body) = request.into_parts();
+    parts
+        .headers
+        .insert(X_REQUEST_ID, context.request_id.to_header());
+    parts
+        .headers
+        .insert(TRACEPARENT, context.traceparent.to_header());
+    let has_body = !body.is_end_stream();
+    // A second try needs another pod, and a request that is still whole.
+    let spare = (!has_body && backend.endpoints.len() > 1).then(|| parts.clone());
+    let (body, overflow) = if has_body {
+        let limits = gateway.limits();
+        let body = RequestBody::new(body, backend.config.body, limits.body_chunk);
+        let overflow = body.overflow();
+        (body.boxed_unsync(), overflow)
+    } else {
+        (body::empty(), None)
+    };
+    let error = match call(&slot, Request::from_parts(parts, body), context, overflow).await {
+        Ok(response) => return Ok((response, slot)),
+        Err(error) => error,
+    };
+
+    let spare = spare.filter(|parts| is_harmless(&parts.method, &error));
+    // The set of pods may have changed by now.
+    let others = gateway.service(&backend.config.name);
+    if let (Some(parts), Some(others)) = (spare, others)
+        && let Some(other) = queue.acquire_other(&others.endpoints, slot.endpoint())
+    {
+        drop(slot);
+        backend.service.counters.retried();
+        let again = call(
+            &other,
+            Request::from_parts(parts, body::empty()),
+            context,
+            None,
+        )
+        .await;
+        return match again {
+            Ok(response) => Ok((response, other)),
+            Err(error) => Err((DispatchError::Upstream(error.kind), Some(other))),
+        };
+    }
+    Err((DispatchError::Upstream(error.kind), Some(slot)))
+}
+
+/// Calls one pod once.
+async fn call(
+    slot: &Slot,
+    request: Request<Body>,
+    context: &RequestContext,
+    overflow: Option<Arc<Overflow>>,
+) -> Result<Response<Body>, UpstreamError> {
+    let answer = slot.endpoint().upstream().call(request, context);
+    let answer = match overflow {
+        None => answer.await,
+        Some(overflow) => {
+            let answer = tokio::select! {
+                // Not what the pod made of the cut body, if both are there.
+                biased;
+                () = overflow.exceeded() => None,
+                answer = answer => Some(answer),
+            };
+            match answer.filter(|_| !overflow.is_exceeded()) {
+                Some(answer) => answer,
+                None => return Err(UpstreamError::new(UpstreamErrorKind::BodyTooLarge)),
+            }
+        }
+    };
+    // Nothing after an interim status would be an answer.
+    answer.and_then(|response| match response.status().is_informational() {
+        true => Err(UpstreamError {
+            kind: UpstreamErrorKind::NoResponse,
+            side_effects: true,
+        }),
+        false => Ok(response),
+    })
+}
+
+/// Whether a second try cannot do twice what should be done once: RFC 9110 §9.2.2.
+fn is_harmless(method: &Method, error: &UpstreamError) -> bool {
+    match error.kind {
+        // The guest has not seen it.
+        UpstreamErrorKind::Unavailable => !error.side_effects,
+        UpstreamErrorKind::Trapped | UpstreamErrorKind::NoResponse => {
+            method.is_idempotent() && !error.side_effects
+        }
+        UpstreamErrorKind::TimedOut
+        | UpstreamErrorKind::Spinning
+        | UpstreamErrorKind::Deadlocked
+        | UpstreamErrorKind::BodyTooLarge
+        | UpstreamErrorKind::BadRequest
+        | UpstreamErrorKind::ClientGone => false,
+    }
+}
+
+impl From<NoSlot> for DispatchError {
+    fn from(error: NoSlot) -> Self {
+        match error {
+            NoSlot::Full => Self::QueueFull,
+            NoSlot::TimedOut => Self::QueueTimeout,
+            NoSlot::Closed => Self::NoService,
+        }
+    }
+}

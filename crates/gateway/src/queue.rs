@@ -1,0 +1,254 @@
+//! The queue of a service: requests that wait for a slot of a pod, first come, first served.
+//!
+//! A slot is a pod's promise to take one request. While nobody waits, taking and giving back a
+//! slot are single atomic operations on the endpoint. The rule that keeps a wake-up from being
+//! lost when somebody does:
+//!
+//! - who waits first says so in `waiting`, then looks at the endpoints;
+//! - who frees a slot first frees it, then looks at `waiting`.
+//!
+//! All four accesses are sequentially consistent, so at least one of the two sees the other. A
+//! change of state or of the set of endpoints always looks into the queue.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{balance, endpoint::Endpoint};
+
+/// The right to send one request to one pod. Dropping it gives the slot to the first that waits.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    endpoint: Arc<Endpoint>,
+    queue: Arc<Queue>,
+}
+
+impl Slot {
+    /// Wraps a slot that was taken with `try_acquire`.
+    fn new(endpoint: &Arc<Endpoint>, queue: &Arc<Queue>) -> Self {
+        Self {
+            endpoint: endpoint.clone(),
+            queue: queue.clone(),
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.endpoint.release();
+        if self.queue.waiting() > 0 {
+            self.queue.hand_out();
+        }
+    }
+}
+
+/// Why a request got no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSlot {
+    /// As many wait already as may.
+    Full,
+    /// It waited as long as it may.
+    TimedOut,
+    /// The service is gone.
+    Closed,
+}
+
+/// The requests of one service that wait for a slot.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// The length of `waiters`, to be read without the lock.
+    waiting: AtomicU32,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// In the order of their ids.
+    waiters: VecDeque<Waiter>,
+    next_id: u64,
+    endpoints: Arc<[Arc<Endpoint>]>,
+    max: u32,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    id: u64,
+    slot: oneshot::Sender<Slot>,
+}
+
+/// A place in the queue. Dropping it leaves the queue.
+struct Ticket {
+    id: u64,
+    queue: Arc<Queue>,
+    slot: oneshot::Receiver<Slot>,
+}
+
+enum Entry {
+    Slot(Slot),
+    Ticket(Ticket),
+}
+
+impl Queue {
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.waiting.load(SeqCst)
+    }
+
+    /// Sets the endpoints that waiting requests go to and how many may wait.
+    pub(crate) fn install(self: &Arc<Self>, endpoints: Arc<[Arc<Endpoint>]>, max: u32) {
+        let mut inner = self.lock();
+        let old = std::mem::replace(&mut inner.endpoints, endpoints);
+        inner.max = max;
+        inner.closed = false;
+        drop(inner);
+        drop(old);
+        self.hand_out();
+    }
+
+    /// Sends away all that wait, and all that come later.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.endpoints = Arc::default();
+        inner.waiters.clear();
+        self.waiting.store(0, SeqCst);
+    }
+
+    /// Takes a slot of one of `endpoints`, or waits up to `timeout` for a slot of those that are
+    /// installed.
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        endpoints: &[Arc<Endpoint>],
+        timeout: Duration,
+    ) -> Result<Slot, NoSlot> {
+        // Nobody overtakes those that wait.
+        if self.waiting() == 0
+            && let Some(endpoint) = balance::pick(endpoints)
+        {
+            return Ok(Slot::new(endpoint, self));
+        }
+        let mut ticket = match self.enter()? {
+            Entry::Slot(slot) => return Ok(slot),
+            Entry::Ticket(ticket) => ticket,
+        };
+        match tokio::time::timeout(timeout, &mut ticket.slot).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) => Err(NoSlot::Closed),
+            // A slot may have come in the same moment.
+            Err(_) => ticket.leave().ok_or(NoSlot::TimedOut),
+        }
+    }
+
+    /// Takes a slot of one of `endpoints` other than `except`, without waiting.
+    pub(crate) fn acquire_other(
+        self: &Arc<Self>,
+        endpoints: &[Arc<Endpoint>],
+        except: &Endpoint,
+    ) -> Option<Slot> {
+        balance::least_loaded(endpoints, Some(except)).map(|endpoint| Slot::new(endpoint, self))
+    }
+
+    /// Gives free slots to those that wait, in their order.
+    pub(crate) fn hand_out(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        let unused = self.serve(&mut inner);
+        drop(inner);
+        // Giving it back may lock the queue.
+        drop(unused);
+    }
+
+    fn enter(self: &Arc<Self>) -> Result<Entry, NoSlot> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(NoSlot::Closed);
+        }
+        // What the caller looked at may be out of date.
+        if inner.waiters.is_empty()
+            && let Some(endpoint) = balance::pick(&inner.endpoints)
+        {
+            return Ok(Entry::Slot(Slot::new(endpoint, self)));
+        }
+        if inner.waiters.len() >= inner.max as usize {
+            return Err(NoSlot::Full);
+        }
+        let (sender, slot) = oneshot::channel();
+        let id = inner.next_id;
+        inner.next_id += 1;
+        inner.waiters.push_back(Waiter { id, slot: sender });
+        self.waiting.store(inner.waiters.len() as u32, SeqCst);
+        let unused = self.serve(&mut inner);
+        drop(inner);
+        drop(unused);
+        Ok(Entry::Ticket(Ticket {
+            id,
+            queue: self.clone(),
+            slot,
+        }))
+    }
+
+    /// Matches waiters with free slots. A slot that found no taker comes back; it must be dropped
+    /// without the lock.
+    #[must_use]
+    fn serve(self: &Arc<Self>, inner: &mut Inner) -> Option<Slot> {
+        let mut unused = None;
+        while !inner.waiters.is_empty() {
+            let slot = match unused.take() {
+                Some(slot) => slot,
+                None => match balance::least_loaded(&inner.endpoints, None) {
+                    Some(endpoint) => Slot::new(endpoint, self),
+                    None => break,
+                },
+            };
+            if let Some(waiter) = inner.waiters.pop_front() {
+                unused = waiter.slot.send(slot).err();
+            }
+        }
+        self.waiting.store(inner.waiters.len() as u32, SeqCst);
+        unused
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code of others runs under the lock, and each step leaves the queue whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    /// Leaves the queue, with the slot if it has come.
+    fn leave(mut self) -> Option<Slot> {
+        self.remove();
+        self.slot.try_recv().ok()
+    }
+
+    /// After this nobody sends a slot here any more.
+    fn remove(&self) {
+        let mut inner = self.queue.lock();
+        if let Ok(index) = inner
+            .waiters
+            .binary_search_by_key(&self.id, |waiter| waiter.id)
+        {
+            inner.waiters.remove(index);
+            self.queue.waiting.store(inner.waiters.len() as u32, SeqCst);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // A slot that came in the same moment is dropped with the receiver, after the lock, and so
+        // goes to the next.
+        self.remove();
+    }
+}

@@ -1,0 +1,252 @@
+//! Responses on their way out: the body that holds a pod's slot until its last byte, and the
+//! record of how the request ended.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body as _, Frame, SizeHint};
+use tokio::time::Instant;
+
+use crate::{
+    body::{Body, BodyError},
+    headers,
+    peer::{Activity, Peer},
+    queue::Slot,
+    snapshot::Service,
+    stats::End,
+};
+
+/// A request to a service, from its arrival to the last byte of its answer. Whatever happens to
+/// it, it is counted once.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    service: Arc<Service>,
+    /// The connection it came on; none if it came from another service.
+    peer: Option<Arc<Peer>>,
+    started: Instant,
+    ended: bool,
+}
+
+impl Exchange {
+    pub(crate) fn begin(service: &Arc<Service>, peer: Option<&Arc<Peer>>) -> Self {
+        service.counters.started();
+        Self {
+            service: service.clone(),
+            peer: peer.cloned(),
+            started: Instant::now(),
+            ended: false,
+        }
+    }
+
+    /// Counts the head of the answer.
+    pub(crate) fn answered(&self, status: StatusCode) {
+        self.service.counters.answered(status);
+    }
+
+    /// Counts the end of the answer. Only the first call counts.
+    pub(crate) fn end(&mut self, end: End) {
+        if !self.ended {
+            self.ended = true;
+            self.service.counters.ended(end, self.started.elapsed());
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let cut = self.peer.as_ref().map(|peer| &peer.cut);
+        match cut.filter(|cut| cut.begun.load(Ordering::Acquire)) {
+            Some(cut) => {
+                cut.dropped.fetch_add(1, Ordering::Relaxed);
+                self.end(End::Dropped);
+            }
+            None => self.end(End::Canceled),
+        }
+    }
+}
+
+/// The body of a response of the gateway.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    content: Content,
+    _activity: Option<Activity>,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// What is left of the gateway's own words.
+    Fixed(Bytes),
+    /// What a pod sends.
+    Streamed(Streamed),
+}
+
+/// The fields are dropped in this order: nothing of the request is left when its slot is free.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    body: Body,
+    /// Bytes still to come, when the head says how many.
+    left: Option<Left>,
+    exchange: Exchange,
+    _slot: Slot,
+}
+
+/// What a `Content-Length` still asks for.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    bytes: u64,
+    of: u64,
+}
+
+impl ResponseBody {
+    pub(crate) fn fixed(bytes: Bytes) -> Self {
+        Self {
+            content: Content::Fixed(bytes),
+            _activity: None,
+        }
+    }
+
+    /// A body that a pod sends. With `length` it must have exactly that many bytes.
+    pub(crate) fn streamed(
+        body: Body,
+        length: Option<u64>,
+        exchange: Exchange,
+        slot: Slot,
+    ) -> Self {
+        let left = length.map(|of| Left { bytes: of, of });
+        let mut streamed = Streamed {
+            body,
+            left,
+            exchange,
+            _slot: slot,
+        };
+        let content = match streamed.is_over() {
+            true => streamed.close(),
+            false => Content::Streamed(streamed),
+        };
+        Self {
+            content,
+            _activity: None,
+        }
+    }
+
+    /// Ties a request in flight on a connection to this body.
+    pub(crate) fn with_activity(self, activity: Activity) -> Self {
+        Self {
+            _activity: Some(activity),
+            ..self
+        }
+    }
+}
+
+impl Streamed {
+    /// Whether the body is complete and will yield nothing more.
+    fn is_over(&self) -> bool {
+        self.body.is_end_stream() && self.left.is_none_or(|left| left.bytes == 0)
+    }
+
+    /// Frees the slot after a complete answer.
+    fn close(&mut self) -> Content {
+        self.exchange.end(End::Complete);
+        Content::Fixed(Bytes::new())
+    }
+
+    fn fail(&mut self, error: BodyError) -> BodyError {
+        self.exchange.end(End::Broken);
+        if let Some(peer) = &self.exchange.peer {
+            peer.answer_failed();
+        }
+        error
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
+            return Poll::Ready(match self.left {
+                Some(Left { bytes: 1.., of }) => {
+                    Some(Err(self.fail(BodyError::Length { expected: of })))
+                }
+                _ => None,
+            });
+        };
+        Poll::Ready(Some(match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => self.count(data).map(Frame::data),
+            Ok(Err(frame)) => {
+                let mut trailers = frame.into_trailers().unwrap_or_default();
+                headers::retain_trailers(&mut trailers);
+                Ok(Frame::trailers(trailers))
+            }
+            Err(error) => Err(self.fail(error)),
+        }))
+    }
+
+    fn count(&mut self, data: Bytes) -> Result<Bytes, BodyError> {
+        if let Some(left) = &mut self.left {
+            match left.bytes.checked_sub(data.len() as u64) {
+                Some(bytes) => left.bytes = bytes,
+                None => {
+                    let expected = left.of;
+                    return Err(self.fail(BodyError::Length { expected }));
+                }
+            }
+        }
+        Ok(data)
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.content {
+            Content::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Streamed(streamed) => {
+                let frame = ready!(streamed.poll(cx));
+                match &frame {
+                    Some(Ok(_)) if !streamed.is_over() => {}
+                    Some(Err(_)) => self.content = Content::Fixed(Bytes::new()),
+                    Some(Ok(_)) | None => self.content = streamed.close(),
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Fixed(bytes) => bytes.is_empty(),
+            // Were it over, it would have been closed.
+            Content::Streamed(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Fixed(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Streamed(Streamed {
+                left: Some(left), ..
+            }) => SizeHint::with_exact(left.bytes),
+            Content::Streamed(streamed) => streamed.body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        // The server does not ask for more once it has as many bytes as the head promises.
+        if self.left.is_some_and(|left| left.bytes == 0) {
+            self.exchange.end(End::Complete);
+        }
+    }
+}

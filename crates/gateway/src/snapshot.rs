@@ -1,0 +1,146 @@
+//! What the control side publishes: all routes, services and endpoints as one value.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use sampan_core::{name::Name, object::Route};
+
+use crate::{endpoint::Endpoint, queue::Queue, route::Table, stats::Counters};
+
+/// How the gateway treats a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// The service's name.
+    pub name: Name,
+    /// Which requests from outside reach it. None: only other services do.
+    pub routes: Vec<Route>,
+    /// Requests that may wait for a pod.
+    pub queue: u32,
+    /// How long one may wait.
+    pub queue_timeout: Duration,
+    /// Largest request body, in bytes.
+    pub body: u64,
+    /// Whether responses say `Sampan-Revision` and `Sampan-Pod`.
+    pub debug_headers: bool,
+}
+
+/// What stays of a service from one snapshot to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Service {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) counters: Counters,
+}
+
+/// A service in one snapshot.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) config: ServiceConfig,
+    pub(crate) service: Arc<Service>,
+    pub(crate) endpoints: Arc<[Arc<Endpoint>]>,
+}
+
+/// Everything a request needs to find its way. Never changed, only replaced.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    routes: Table<Arc<Backend>>,
+    services: HashMap<Name, Arc<Backend>>,
+    /// Services that are gone but still have requests in flight. Should one come back, its slots
+    /// must find the queue that waits for them.
+    retired: HashMap<Name, Weak<Service>>,
+}
+
+impl Snapshot {
+    /// The successor of `self` with these services. Its endpoints are open for requests.
+    pub(crate) fn next(&self, published: Vec<(ServiceConfig, Vec<Arc<Endpoint>>)>) -> Self {
+        let mut next = Self::default();
+        for (config, endpoints) in published {
+            if next.services.contains_key(&config.name) {
+                tracing::warn!(service = %config.name, "published twice at once; the first stays");
+                continue;
+            }
+            let service = self.identity(&config.name).unwrap_or_default();
+            for endpoint in &endpoints {
+                endpoint.attach(&service.queue);
+            }
+            let backend = Arc::new(Backend {
+                config,
+                service,
+                endpoints: endpoints.into(),
+            });
+            for route in &backend.config.routes {
+                if !next.routes.insert(route, backend.clone()) {
+                    let service = &backend.config.name;
+                    tracing::warn!(%service, ?route, "another service has the route already");
+                }
+            }
+            next.services.insert(backend.config.name.clone(), backend);
+        }
+        let gone = self
+            .services
+            .iter()
+            .map(|(name, backend)| (name, Arc::downgrade(&backend.service)));
+        let retired = self
+            .retired
+            .iter()
+            .map(|(name, service)| (name, service.clone()));
+        next.retired = gone
+            .chain(retired)
+            .filter(|(name, service)| {
+                !next.services.contains_key(*name) && service.strong_count() > 0
+            })
+            .map(|(name, service)| (name.clone(), service))
+            .collect();
+        next
+    }
+
+    /// What is to stay of a service, if anything is.
+    fn identity(&self, name: &Name) -> Option<Arc<Service>> {
+        let current = self
+            .services
+            .get(name)
+            .map(|backend| backend.service.clone());
+        current.or_else(|| self.retired.get(name)?.upgrade())
+    }
+
+    /// Makes the queues follow this snapshot, which has just replaced `old`: those that wait go to
+    /// its endpoints, and what is not in it any more is closed.
+    pub(crate) fn settle(&self, old: &Self) {
+        for backend in self.services.values() {
+            backend
+                .service
+                .queue
+                .install(backend.endpoints.clone(), backend.config.queue);
+        }
+        let kept: HashSet<_> = self.endpoints().map(Arc::as_ptr).collect();
+        for endpoint in old
+            .endpoints()
+            .filter(|endpoint| !kept.contains(&Arc::as_ptr(endpoint)))
+        {
+            endpoint.detach();
+        }
+        for (name, backend) in &old.services {
+            if !self.services.contains_key(name) {
+                backend.service.queue.close();
+            }
+        }
+    }
+
+    /// The service for a request from outside.
+    pub(crate) fn route(&self, authority: Option<&str>, path: &str) -> Option<&Arc<Backend>> {
+        self.routes.find(authority, path)
+    }
+
+    /// The service of this name.
+    pub(crate) fn service(&self, name: &Name) -> Option<&Arc<Backend>> {
+        self.services.get(name)
+    }
+
+    fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.services
+            .values()
+            .flat_map(|backend| backend.endpoints.iter())
+    }
+}

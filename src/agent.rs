@@ -1,0 +1,3 @@
+//! The agent: runs pods and jobs on this node.
+
+pub(crate) mod upstream;

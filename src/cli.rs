@@ -1,0 +1,100 @@
+//! The command line: one file a verb.
+
+mod compile;
+mod completions;
+mod init;
+mod inspect;
+mod output;
+mod run;
+mod schema;
+mod spec;
+mod up;
+mod validate;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use output::Output;
+
+/// The thing that was asked for failed.
+const EXIT_FAILED: u8 = 1;
+/// The command line or the spec is wrong.
+const EXIT_USAGE: u8 = 2;
+
+/// Runs WebAssembly components as pods: health, scaling and rolling updates in one binary.
+#[derive(Parser)]
+#[command(
+    name = "sampan",
+    version,
+    about,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Run(run::Arguments),
+    Up(up::Arguments),
+    Validate(validate::Arguments),
+    Inspect(inspect::Arguments),
+    Init(init::Arguments),
+    Schema(schema::Arguments),
+    Completions(completions::Arguments),
+    Version(version::Arguments),
+}
+
+/// Why a verb ends with an exit code other than 0.
+enum Stop {
+    /// The reason has been printed, or is the guest's own exit code.
+    Quiet(u8),
+    /// Print the reason, then exit with the code.
+    Because(u8, anyhow::Error),
+}
+
+impl Stop {
+    /// The command line or the spec is wrong.
+    fn usage(reason: impl Into<anyhow::Error>) -> Self {
+        Self::Because(EXIT_USAGE, reason.into())
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Stop {
+    fn from(reason: E) -> Self {
+        Self::Because(EXIT_FAILED, reason.into())
+    }
+}
+
+/// What a verb comes to.
+type End = Result<(), Stop>;
+
+/// The program.
+pub(crate) fn main() -> ExitCode {
+    if let Some(code) = compile::child() {
+        return code;
+    }
+    let output = Output::new();
+    let end = match Arguments::parse().verb {
+        Verb::Run(arguments) => run::run(arguments, &output),
+        Verb::Up(arguments) => up::run(arguments, &output),
+        Verb::Validate(arguments) => validate::run(&arguments, &output),
+        Verb::Inspect(arguments) => inspect::run(&arguments, &output),
+        Verb::Init(arguments) => init::run(&arguments, &output),
+        Verb::Schema(arguments) => schema::run(&arguments, &output),
+        Verb::Completions(arguments) => completions::run(&arguments, &output),
+        Verb::Version(arguments) => version::run(&arguments, &output),
+    };
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Quiet(code)) => ExitCode::from(code),
+        Err(Stop::Because(code, reason)) => {
+            output.error(&reason);
+            ExitCode::from(code)
+        }
+    }
+}

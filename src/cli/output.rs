@@ -1,0 +1,229 @@
+//! Everything the program prints. No other file prints.
+//!
+//! Data goes to standard output, talk to standard error. Colour is only for a terminal, and never
+//! the only carrier of a meaning.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal as _, Write as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use sampan_core::spec::Problems;
+use serde::Serialize;
+
+use super::End;
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// Colours of service names, in turn.
+const NAMES: [AnsiColor; 6] = [
+    AnsiColor::Cyan,
+    AnsiColor::Yellow,
+    AnsiColor::Green,
+    AnsiColor::Magenta,
+    AnsiColor::Blue,
+    AnsiColor::BrightCyan,
+];
+/// Time between two pictures of a spinner.
+const SPINNER_TICK: Duration = Duration::from_millis(100);
+
+/// Where a line goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Channel {
+    /// Data.
+    Out,
+    /// Talk.
+    Err,
+}
+
+/// The two channels, and the progress bars between their lines.
+#[derive(Clone)]
+pub(super) struct Output {
+    bars: Arc<MultiProgress>,
+    terminal: bool,
+}
+
+impl Output {
+    pub(super) fn new() -> Self {
+        Self {
+            bars: Arc::default(),
+            terminal: io::stdout().is_terminal(),
+        }
+    }
+
+    /// Prints data.
+    pub(super) fn data(&self, text: &str) {
+        self.write(Channel::Out, text);
+    }
+
+    /// Prints data as JSON.
+    pub(super) fn json(&self, value: &impl Serialize) -> End {
+        let text = serde_json::to_string_pretty(value)?;
+        self.data(&(text + "\n"));
+        Ok(())
+    }
+
+    /// Prints a line of talk.
+    pub(super) fn talk(&self, line: &str) {
+        self.write(Channel::Err, &format!("{}\n", visible(line)));
+    }
+
+    /// Prints why the program ends.
+    pub(super) fn error(&self, reason: &anyhow::Error) {
+        let line = format!(
+            "{ERROR}error{ERROR:#}: {}\n",
+            visible(&format!("{reason:#}"))
+        );
+        self.write(Channel::Err, &line);
+    }
+
+    /// Prints everything that is wrong with a spec.
+    pub(super) fn problems(&self, problems: &Problems) {
+        self.write(Channel::Err, &problems.to_coloured());
+    }
+
+    /// Prints a line of a pod: its name in the colour of its service, then the text.
+    ///
+    /// On a terminal control characters of the text are escaped: a guest must not be able to move
+    /// the cursor or set the title.
+    pub(super) fn pod_line(&self, channel: Channel, prefix: &Prefix, text: &str) {
+        let mut line = String::with_capacity(prefix.text.len() + text.len() + 16);
+        let style = prefix.style;
+        // Writing to a string cannot fail.
+        let _ = match self.terminal {
+            true => write!(line, "{style}{}{style:#}{}", prefix.text, visible(text)),
+            false => write!(line, "{}{text}", prefix.text),
+        };
+        line.push('\n');
+        self.write(channel, &line);
+    }
+
+    /// A bar for something whose length is not known. It is shown on a terminal only.
+    pub(super) fn spinner(&self, text: String) -> ProgressBar {
+        let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
+            .expect("the template is a constant");
+        let bar = self.bars.add(
+            ProgressBar::new_spinner()
+                .with_style(style)
+                .with_message(text),
+        );
+        bar.enable_steady_tick(SPINNER_TICK);
+        bar
+    }
+
+    fn write(&self, channel: Channel, text: &str) {
+        // A reader that has gone away, as `head` does, is no failure of this program.
+        let _ = self.bars.suspend(|| match channel {
+            Channel::Out => {
+                let mut out = anstream::stdout().lock();
+                out.write_all(text.as_bytes()).and_then(|()| out.flush())
+            }
+            Channel::Err => anstream::stderr().lock().write_all(text.as_bytes()),
+        });
+    }
+}
+
+/// What stands before each line of a pod.
+pub(super) struct Prefix {
+    text: String,
+    style: Style,
+}
+
+impl Prefix {
+    /// A prefix of `width` characters for the service or job with this number.
+    pub(super) fn new(name: &str, width: usize, number: usize) -> Self {
+        let style = NAMES[number % NAMES.len()].on_default();
+        Self {
+            text: format!("{name:width$} | "),
+            style,
+        }
+    }
+
+    /// No prefix.
+    pub(super) fn none() -> Self {
+        Self {
+            text: String::new(),
+            style: Style::new(),
+        }
+    }
+}
+
+/// The text with its control characters escaped, except for tabs.
+pub(super) fn visible(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\t' && c != '\n' {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// `1 service`, `2 services`.
+pub(super) fn count(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
+/// A length of time with three digits: `12.3 ms`.
+pub(super) fn time(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    match seconds {
+        s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
+        s if s < 1e-2 => format!("{:.2} ms", s * 1e3),
+        s if s < 1e-1 => format!("{:.1} ms", s * 1e3),
+        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        s if s < 60.0 => format!("{s:.2} s"),
+        s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), s % 60.0),
+    }
+}
+
+/// A number of bytes with its largest fitting unit: `1.5 MiB`.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        let times = [
+            (42, "42 µs"),
+            (1_234, "1.23 ms"),
+            (98_700, "98.7 ms"),
+            (350_000, "350 ms"),
+        ];
+        for (micros, text) in times {
+            assert_eq!(time(Duration::from_micros(micros)), text);
+        }
+        assert_eq!(time(Duration::from_secs(3)), "3.00 s");
+        assert_eq!(time(Duration::from_secs(125)), "2 min 05 s");
+        assert_eq!(
+            [size(900), size(1536), size(64 << 20)],
+            ["900 B", "1.5 KiB", "64.0 MiB"]
+        );
+        assert_eq!([count(1, "job"), count(0, "job")], ["1 job", "0 jobs"]);
+    }
+
+    #[test]
+    fn control_characters_become_visible() {
+        assert_eq!(visible("a\tb\x1b[2Jc\r\u{9b}"), "a\tb\\u{1b}[2Jc\\r\\u{9b}");
+    }
+}

@@ -1,0 +1,276 @@
+//! `sampan run`: one component, without a spec.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use sampan_core::{
+    name::Name,
+    object::{Access, Grants, Isolation, Mount, Outbound},
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{EXIT_FAILED, End, Stop, output::Output, up::printer::Printer};
+use crate::{
+    config,
+    serve::{
+        AppSource, Node,
+        app::{self, Listening, RunningApp},
+        single,
+    },
+};
+
+/// Run one component: serve it when it answers HTTP, run it to its end when it is a command
+///
+/// Nothing is granted that is not named here. A command gets this program's standard streams, and
+/// its exit code becomes this program's.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The component
+    component: PathBuf,
+
+    /// Where to listen for HTTP; port 0 picks a free one
+    #[arg(long, visible_alias = "http", value_name = "ADDR", default_value_t = config::DEFAULT_HTTP)]
+    addr: SocketAddr,
+
+    /// Set a variable of the guest's environment; without a value, take this environment's
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    env: Vec<Setting>,
+
+    /// Set a value the guest reads through wasi:config
+    #[arg(long, value_name = "KEY=VALUE")]
+    config: Vec<Setting>,
+
+    /// Lend a directory to the guest, at the same path or at another
+    #[arg(long, value_name = "HOST[::GUEST]")]
+    dir: Vec<Directory>,
+
+    /// Allow requests to this server, as in `allow.outbound` of a spec
+    #[arg(long, value_name = "SCHEME://HOST[:PORT]", value_parser = single::outbound)]
+    outbound: Vec<Outbound>,
+
+    /// Pods to serve with
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    replicas: u32,
+
+    /// What requests share: one instance per request, or one per pod
+    #[arg(long, value_enum)]
+    isolation: Option<IsolationArgument>,
+
+    /// Arguments of a command
+    #[arg(last = true, value_name = "ARGS")]
+    args: Vec<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum IsolationArgument {
+    Pod,
+    Request,
+}
+
+/// `NAME=VALUE`, or `NAME` alone.
+#[derive(Clone, Debug)]
+struct Setting {
+    name: String,
+    value: Option<String>,
+}
+
+impl FromStr for Setting {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        anyhow::ensure!(!name.is_empty(), "a name must stand before the `=`");
+        Ok(Self {
+            name: name.to_owned(),
+            value,
+        })
+    }
+}
+
+/// `HOST` or `HOST::GUEST`.
+#[derive(Clone, Debug)]
+struct Directory {
+    host: PathBuf,
+    guest: String,
+}
+
+impl FromStr for Directory {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, guest) = text.split_once("::").unwrap_or((text, text));
+        Ok(Self {
+            host: host.into(),
+            guest: guest.to_owned(),
+        })
+    }
+}
+
+pub(super) fn run(arguments: Arguments, output: &Output) -> End {
+    let bytes = std::fs::read(&arguments.component).with_context(|| {
+        format!(
+            "cannot read the component `{}`",
+            arguments.component.display()
+        )
+    })?;
+    let grants = grants(&arguments)?;
+    runtime()?.block_on(async {
+        let node = Node::open(config::cache_directory()?)?;
+        let name = name_of(&arguments.component);
+        let spinner = || output.spinner(format!("compiling {}", arguments.component.display()));
+        let mut bar = None;
+        let loaded = node
+            .runtime
+            .load(&bytes, false, None, || bar = Some(spinner()))
+            .await;
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        let loaded =
+            loaded.with_context(|| format!("cannot run `{}`", arguments.component.display()))?;
+        if loaded.inspection.http.is_some() {
+            let service = single::service(name, &arguments.component, grants, &|service| {
+                service.replicas = arguments.replicas;
+                service.isolation = arguments.isolation.map(|isolation| match isolation {
+                    IsolationArgument::Pod => Isolation::Pod,
+                    IsolationArgument::Request => Isolation::Request,
+                });
+            });
+            return serve(&node, service, arguments.addr, output).await;
+        }
+        let program = arguments.component.display().to_string();
+        let args: Vec<_> = [program]
+            .into_iter()
+            .chain(arguments.args.iter().cloned())
+            .collect();
+        let ended = tokio::select! {
+            ended = single::command(&node, &loaded, name, &args, &grants) => ended?,
+            () = interrupted() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
+        };
+        command_end(ended, output)
+    })
+}
+
+/// The exit code of a program that a signal has ended, as shells count it: 128 + `SIGINT`.
+const EXIT_INTERRUPTED: u8 = 130;
+/// The exit code of a command that trapped, as `wasmtime run` has it: 128 + `SIGABRT`.
+const EXIT_TRAPPED: u8 = 134;
+
+fn command_end(exit: single::Exit, output: &Output) -> End {
+    match exit {
+        single::Exit::Code(0) => Ok(()),
+        // A process has only eight bits for it.
+        single::Exit::Code(code) => Err(Stop::Quiet(u8::try_from(code).unwrap_or(EXIT_FAILED))),
+        single::Exit::Failed(reason) => {
+            output.talk(&format!("the command failed: {reason}"));
+            Err(Stop::Quiet(EXIT_TRAPPED))
+        }
+    }
+}
+
+async fn serve(node: &Node, source: AppSource, address: SocketAddr, output: &Output) -> End {
+    let listening = Listening::start(node, address).await.with_context(|| {
+        format!("cannot listen on `{address}`; `--addr 127.0.0.1:0` picks a free port")
+    })?;
+    let (events, mut told) = app::events();
+    let printer = Printer::plain(output);
+    let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
+    let started = RunningApp::start(node, source, events).await;
+    let Ok(mut running) = started else {
+        told.close();
+        while let Some(event) = told.recv().await {
+            output.talk(&event.change.to_string());
+        }
+        return Err(Stop::Quiet(EXIT_FAILED));
+    };
+    // From here on the only event is that the pods are drained, which is no news.
+    told.close();
+    output.data(&format!("listening on http://{}\n", listening.address));
+    interrupted().await;
+    tokio::select! {
+        () = running.drain(listening) => {}
+        () = interrupted() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
+    }
+    logging.abort();
+    printer.rest_of_logs(node.runtime.logs());
+    Ok(())
+}
+
+fn grants(arguments: &Arguments) -> Result<Grants, Stop> {
+    let mut env = BTreeMap::new();
+    for Setting { name, value } in &arguments.env {
+        let value = value.clone().or_else(|| env::var(name).ok());
+        let value =
+            value.with_context(|| format!("`--env {name}`: this environment has no `{name}`"));
+        env.insert(name.clone(), value.map_err(Stop::usage)?);
+    }
+    let mut config = BTreeMap::new();
+    for Setting { name, value } in &arguments.config {
+        let value = value.clone();
+        let value = value.with_context(|| format!("`--config {name}`: write it as `{name}=VALUE`"));
+        config.insert(name.clone(), value.map_err(Stop::usage)?);
+    }
+    let mount = |directory: &Directory| Mount {
+        host: directory.host.clone(),
+        guest: directory.guest.clone(),
+        access: Access::ReadWrite,
+    };
+    Ok(Grants {
+        env,
+        config,
+        services: Vec::new(),
+        outbound: arguments.outbound.clone(),
+        files: arguments.dir.iter().map(mount).collect(),
+    })
+}
+
+/// A name for the pods of this component: its file's, as far as that is one.
+fn name_of(component: &Path) -> Name {
+    let stem = component
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_ascii_lowercase();
+    let label: String = stem
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(40)
+        .collect();
+    Name::parse(label.trim_matches('-'))
+        .or_else(|_| Name::parse("component"))
+        .expect("the second is a name")
+}
+
+/// The runtime that everything with guests in it runs on.
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")
+}
+
+/// Waits for Ctrl-C, or for the signal that asks a service to stop.
+pub(super) async fn interrupted() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => drop(signals.recv().await),
+            // Without a handler the signal ends the program, which is what it asks for.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}

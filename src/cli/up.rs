@@ -1,0 +1,183 @@
+//! `sampan up`: a whole app in the foreground.
+
+mod summary;
+mod watch;
+
+use std::{net::SocketAddr, str::FromStr, sync::Arc};
+
+use anyhow::Context as _;
+use clap::Args;
+use sampan_core::name::Name;
+use tokio::sync::mpsc;
+
+use super::{
+    EXIT_FAILED, End, Stop,
+    output::Output,
+    run::{interrupted, runtime},
+    spec::SpecArguments,
+};
+use crate::{
+    config,
+    serve::{
+        AppSource, Node,
+        app::{self, Listening, NotRunning, RunningApp},
+    },
+};
+use printer::Printer;
+
+pub(super) mod printer;
+
+/// Run all services and jobs of a spec in the foreground; Ctrl-C drains and stops them
+///
+/// A second Ctrl-C stops at once. Guests' output goes to standard output, everything else to
+/// standard error.
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    spec: SpecArguments,
+
+    /// Where to listen for HTTP; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value_t = config::DEFAULT_HTTP)]
+    http: SocketAddr,
+
+    /// Run this many pods of a service, whatever the spec says
+    #[arg(long, value_name = "SERVICE=N")]
+    scale: Vec<Scale>,
+
+    /// Replace a service's pods when its component file changes
+    #[arg(long)]
+    watch: bool,
+}
+
+/// `web=5`.
+#[derive(Clone, Debug)]
+struct Scale {
+    service: Name,
+    replicas: u32,
+}
+
+/// The most pods of one service, as in a spec.
+const MAX_REPLICAS: u32 = 1000;
+
+impl FromStr for Scale {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (service, replicas) = text.split_once('=').context("write it as `SERVICE=N`")?;
+        let replicas = replicas
+            .parse()
+            .ok()
+            .filter(|&replicas| replicas <= MAX_REPLICAS)
+            .with_context(|| format!("`{replicas}` is not a number from 0 to {MAX_REPLICAS}"))?;
+        Ok(Self {
+            service: Name::parse(service)?,
+            replicas,
+        })
+    }
+}
+
+pub(super) fn run(arguments: Arguments, output: &Output) -> End {
+    let mut app = arguments.spec.load(output)?;
+    for Scale { service, replicas } in &arguments.scale {
+        let known = app
+            .services
+            .keys()
+            .map(|name| format!("`{name}`"))
+            .collect::<Vec<_>>();
+        let Some(found) = app.services.get_mut(service) else {
+            return Err(Stop::usage(anyhow::anyhow!(
+                "`--scale {service}={replicas}`: there is no service `{service}`; there are {}",
+                known.join(", ")
+            )));
+        };
+        found.replicas = *replicas;
+    }
+    let source = AppSource {
+        app,
+        base: arguments.spec.base(),
+    };
+    runtime()?.block_on(up(source, arguments.http, arguments.watch, output))
+}
+
+async fn up(source: AppSource, http: SocketAddr, watch: bool, output: &Output) -> End {
+    let node = Node::open(config::cache_directory()?)?;
+    let listening = Listening::start(&node, http).await.with_context(|| {
+        format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
+    })?;
+    let printer = Printer::new(output, &source.app);
+    let (events, told) = app::events();
+    let printing = tokio::spawn(printer.clone().events(told));
+    let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
+    let name = source.app.name.clone();
+    let starting = RunningApp::start(&node, source, events);
+    let mut running = tokio::select! {
+        started = starting => match started {
+            Ok(running) => running,
+            Err(reason) => {
+                printing.abort();
+                printer.rest_of_logs(node.runtime.logs());
+                return Err(not_running(reason, output));
+            }
+        },
+        () = interrupted() => {
+            output.talk("interrupted while starting");
+            return Err(Stop::Quiet(EXIT_FAILED));
+        }
+    };
+    output.data(&format!("listening on http://{}\n", listening.address));
+    output.talk(&format!("{name} is up; Ctrl-C drains and stops it"));
+    let changes = if watch {
+        Some(watch::start(&running)?)
+    } else {
+        None
+    };
+    until_interrupted(&mut running, changes).await;
+    output.talk("draining; Ctrl-C again stops at once");
+    let drained = tokio::select! {
+        () = running.drain(listening) => true,
+        () = interrupted() => false,
+    };
+    let summary = running.summary();
+    drop(running);
+    // The last sender of events is gone with the app, so the printer comes to its end.
+    let _ = printing.await;
+    logging.abort();
+    printer.rest_of_logs(node.runtime.logs());
+    output.talk(&summary::table(&summary));
+    if drained {
+        Ok(())
+    } else {
+        Err(Stop::Quiet(EXIT_FAILED))
+    }
+}
+
+/// Applies changes of component files until Ctrl-C.
+async fn until_interrupted(running: &mut RunningApp, changes: Option<mpsc::Receiver<Name>>) {
+    let interrupted = interrupted();
+    tokio::pin!(interrupted);
+    let Some(mut changes) = changes else {
+        return interrupted.await;
+    };
+    loop {
+        let service = tokio::select! {
+            () = &mut interrupted => return,
+            service = changes.recv() => service,
+        };
+        match service {
+            // A signal waits until the change is whole.
+            Some(service) => running.reload(&service).await,
+            None => return interrupted.await,
+        }
+    }
+}
+
+fn not_running(reason: NotRunning, output: &Output) -> Stop {
+    if let NotRunning::Components(refused) = reason {
+        for (name, error) in refused {
+            output.error(&anyhow::Error::new(error).context(name.to_string()));
+        }
+    } else {
+        output.error(&anyhow::anyhow!("the app does not run: see above"));
+    }
+    Stop::Quiet(EXIT_FAILED)
+}

@@ -1,0 +1,136 @@
+//! Prints what happens to an app: its events, and what its guests say.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use indicatif::ProgressBar;
+use sampan_core::{name::Name, object::App};
+use sampan_runtime::logs::{Batch, Line, Ring, Stream};
+use tokio::sync::mpsc;
+
+use crate::{
+    cli::output::{Channel, Output, Prefix},
+    serve::event::{Change, Event},
+};
+
+/// Lines printed at once.
+const MAX_BATCH_LINES: usize = 256;
+
+/// Prints events and logs. Clones print to the same place.
+#[derive(Clone)]
+pub(in crate::cli) struct Printer(Arc<Inner>);
+
+struct Inner {
+    output: Output,
+    prefixes: BTreeMap<Name, Prefix>,
+    /// The prefix of whatever has none.
+    plain: Prefix,
+    /// Where in the ring printing has come to.
+    position: AtomicU64,
+    bars: Mutex<HashMap<Name, ProgressBar>>,
+}
+
+impl Printer {
+    pub(in crate::cli) fn new(output: &Output, app: &App) -> Self {
+        let names: Vec<_> = app.services.keys().chain(app.jobs.keys()).collect();
+        let width = names
+            .iter()
+            .map(|name| name.as_str().len())
+            .max()
+            .unwrap_or_default();
+        let prefix = |(number, name): (usize, &&Name)| {
+            ((*name).clone(), Prefix::new(name.as_str(), width, number))
+        };
+        Self(Arc::new(Inner {
+            output: output.clone(),
+            prefixes: names.iter().enumerate().map(prefix).collect(),
+            plain: Prefix::none(),
+            position: AtomicU64::new(0),
+            bars: Mutex::default(),
+        }))
+    }
+
+    /// Without prefixes, for a single component.
+    pub(in crate::cli) fn plain(output: &Output) -> Self {
+        Self(Arc::new(Inner {
+            output: output.clone(),
+            prefixes: BTreeMap::new(),
+            plain: Prefix::none(),
+            position: AtomicU64::new(0),
+            bars: Mutex::default(),
+        }))
+    }
+
+    /// Prints events until their last sender is gone.
+    pub(in crate::cli) async fn events(self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            self.event(&event);
+        }
+    }
+
+    fn event(&self, Event { subject, change }: &Event) {
+        let mut bars = self.0.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(change, Change::Compiling) {
+            let bar = self.0.output.spinner(format!("compiling {subject}"));
+            bars.insert(subject.clone(), bar);
+        } else if let Some(bar) = bars.remove(subject) {
+            bar.finish_and_clear();
+        }
+        drop(bars);
+        self.pod_line(subject, Channel::Err, &change.to_string());
+    }
+
+    fn pod_line(&self, subject: &Name, channel: Channel, text: &str) {
+        let prefix = self.0.prefixes.get(subject).unwrap_or(&self.0.plain);
+        self.0.output.pod_line(channel, prefix, text);
+    }
+
+    /// Prints what guests say, for ever.
+    pub(in crate::cli) async fn logs(self, ring: Arc<Ring>) {
+        loop {
+            let batch = ring
+                .follow(self.0.position.load(Ordering::Relaxed), MAX_BATCH_LINES)
+                .await;
+            self.batch(&batch);
+        }
+    }
+
+    /// Prints what guests have said and [`Self::logs`] had no time for.
+    pub(in crate::cli) fn rest_of_logs(&self, ring: &Ring) {
+        let batch = ring.read(self.0.position.load(Ordering::Relaxed), usize::MAX);
+        self.batch(&batch);
+    }
+
+    fn batch(&self, batch: &Batch) {
+        self.0.position.store(batch.next, Ordering::Relaxed);
+        if batch.missed > 0 {
+            self.0
+                .output
+                .talk(&format!("{} lines of guests were dropped", batch.missed));
+        }
+        for line in &batch.lines {
+            self.line(line);
+        }
+    }
+
+    fn line(&self, line: &Line) {
+        // The name of a pod is its service's with a revision and a slot.
+        let service = line.pod.as_str().rsplitn(3, '-').nth(2).unwrap_or_default();
+        let prefix = self.0.prefixes.get(service).unwrap_or(&self.0.plain);
+        match line.stream {
+            Stream::Stdout | Stream::Stderr => {
+                self.0.output.pod_line(Channel::Out, prefix, &line.text);
+            }
+            Stream::Host => {
+                let request = line.request.as_deref().map(|id| format!(" (request {id})"));
+                let text = format!("{}: {}{}", line.pod, line.text, request.unwrap_or_default());
+                self.0.output.pod_line(Channel::Err, prefix, &text);
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `sampan version`.
+
+use clap::Args;
+
+use super::{End, output::Output};
+
+/// Print the version
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// wasmtime's line of long-term support that this version is built on.
+const WASMTIME: &str = "48";
+
+pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
+    let version = env!("CARGO_PKG_VERSION");
+    let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    if arguments.json {
+        let json = serde_json::json!({ "sampan": version, "wasmtime": WASMTIME, "target": target });
+        return output.json(&json);
+    }
+    output.data(&format!(
+        "sampan {version} (wasmtime {WASMTIME} LTS, {target})\n"
+    ));
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Calls between services: from a guest, through the gateway, to another guest, in this process.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http_body_util::BodyExt as _;
+use sampan_core::name::Name;
+use sampan_gateway::{
+    BodyError, DispatchError, Gateway, RequestContext, RequestId, TraceParent, UpstreamErrorKind,
+};
+use sampan_runtime::{Answer, Body, NeighbourError, Neighbours};
+
+/// The services behind a gateway.
+pub(super) struct GatewayNeighbours(pub(super) Gateway);
+
+impl Neighbours for GatewayNeighbours {
+    fn call(
+        &self,
+        service: &Name,
+        request: http::Request<Body>,
+        request_id: Option<Arc<str>>,
+    ) -> Answer {
+        let gateway = self.0.clone();
+        let service = service.clone();
+        Box::pin(async move {
+            let context = context(request.headers(), request_id.as_deref());
+            // The calling guest is the client here, and its body is all that can fail.
+            let gone = |_| BodyError::ClientGone;
+            let request = request.map(|body| body.map_err(gone).boxed_unsync());
+            let response = gateway.dispatch(&service, request, &context).await;
+            let response = response.map_err(refused)?;
+            Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+        })
+    }
+}
+
+/// The same request id, and the trace that the guest passes on, if it does.
+fn context(headers: &http::HeaderMap, request_id: Option<&str>) -> RequestContext {
+    let mut context = RequestContext::fresh();
+    let request_id = request_id.and_then(|id| HeaderValue::from_str(id).ok());
+    if let Some(request_id) = request_id.as_ref().and_then(RequestId::accept) {
+        context.request_id = request_id;
+    }
+    let trace = headers.get("traceparent").map(HeaderValue::as_bytes);
+    if let Some(trace) = trace.and_then(TraceParent::parse) {
+        context.traceparent = trace;
+    }
+    context
+}
+
+fn refused(error: DispatchError) -> NeighbourError {
+    match error {
+        DispatchError::NoService => NeighbourError::NotFound,
+        DispatchError::QueueFull
+        | DispatchError::QueueTimeout
+        | DispatchError::Upstream(UpstreamErrorKind::Unavailable) => NeighbourError::Unavailable,
+        DispatchError::Upstream(UpstreamErrorKind::TimedOut | UpstreamErrorKind::Spinning) => {
+            NeighbourError::TimedOut
+        }
+        DispatchError::BodyTooLarge | DispatchError::Upstream(_) => NeighbourError::Failed,
+    }
+}

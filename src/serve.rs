@@ -8,14 +8,17 @@ mod start;
 
 use std::{path::PathBuf, sync::Arc};
 
-use sampan_core::object::App;
+use sampan_core::object::{App, Isolation, Service};
 use sampan_gateway::{Gateway, Limits};
 use sampan_runtime::{
     PoolSize, Runtime, RuntimeConfig,
     artifact::{cache::CacheError, compile::CompileLimits},
+    pod::template::DEFAULT_CONCURRENCY,
 };
 
 use crate::{edge::Edge, telemetry};
+
+pub(crate) use sampan_runtime::logs;
 
 /// One node: everything that pods of any app share.
 #[derive(Clone)]
@@ -25,14 +28,15 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Opens the compile cache in `cache` and starts the engines' clock.
-    pub(crate) fn open(cache: PathBuf) -> Result<Self, CacheError> {
+    /// Opens the compile cache in `cache` and starts the engines' clock. `instances` is how many may
+    /// be alive at once in each engine.
+    pub(crate) fn open(cache: PathBuf, instances: u32) -> Result<Self, CacheError> {
         telemetry::start();
         let runtime = Runtime::new(RuntimeConfig {
             cache,
             compile_command: Arc::new(|| std::process::Command::new("/proc/self/exe")),
             compile_limits: CompileLimits::default(),
-            pool: PoolSize::DEFAULT,
+            pool: PoolSize { instances },
         })?;
         let edge = Arc::new(Edge::new(Gateway::new(Limits::default())));
         Ok(Self { runtime, edge })
@@ -44,4 +48,28 @@ impl Node {
 pub(crate) struct AppSource {
     pub(crate) app: App,
     pub(crate) base: PathBuf,
+}
+
+impl AppSource {
+    /// Instances the app can have at once, within what one process should hold.
+    ///
+    /// A pool is address space and memory maps, which take milliseconds to lay out: an app with one
+    /// pod need not wait for the pool of a thousand.
+    pub(crate) fn instances(&self) -> u32 {
+        let of_service = |service: &Service| {
+            let at_once = match service.isolation {
+                Some(Isolation::Pod) => 1,
+                _ => service.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
+            };
+            service.replicas.saturating_mul(at_once)
+        };
+        let services = self.app.services.values().map(of_service);
+        let jobs = u32::try_from(self.app.jobs.len()).unwrap_or(u32::MAX);
+        // Twice, for old and new pods beside each other; and a few for trial instances.
+        let wanted = services
+            .fold(jobs, u32::saturating_add)
+            .saturating_mul(2)
+            .saturating_add(8);
+        wanted.min(PoolSize::DEFAULT.instances)
+    }
 }

@@ -86,8 +86,12 @@ const MODULES: &[Module] = &[
             "sampan_store",
             "sampan_runtime",
             // The data path's one exception: the agent implements the gateway's trait.
-            "sampan_gateway::upstream",
+            "sampan_gateway::Body",
+            "sampan_gateway::BodyError",
+            "sampan_gateway::RequestContext",
             "sampan_gateway::Upstream",
+            "sampan_gateway::UpstreamError",
+            "sampan_gateway::UpstreamErrorKind",
         ],
     },
     Module {
@@ -155,7 +159,7 @@ const LIBRARIES: &[Library] = &[
             "toml",
             "toml_parser",
         ]),
-        tests: &["proptest"],
+        tests: &["proptest", "regex"],
     },
     Library {
         folder: "store",

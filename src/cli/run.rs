@@ -15,6 +15,7 @@ use sampan_core::{
     name::Name,
     object::{Access, Grants, Isolation, Mount, Outbound},
 };
+use sampan_runtime::Loaded;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{EXIT_FAILED, End, Stop, output::Output, up::printer::Printer};
@@ -118,39 +119,36 @@ impl FromStr for Directory {
 }
 
 pub(super) fn run(arguments: Arguments, output: &Output) -> End {
-    let bytes = std::fs::read(&arguments.component).with_context(|| {
-        format!(
-            "cannot read the component `{}`",
-            arguments.component.display()
-        )
-    })?;
+    let path = arguments.component.display();
+    let bytes = std::fs::read(&arguments.component)
+        .with_context(|| format!("cannot read the component `{path}`"))?;
     let grants = grants(&arguments)?;
+    let name = name_of(&arguments.component);
+    let source = single::service(
+        name.clone(),
+        &arguments.component,
+        grants.clone(),
+        &|service| {
+            service.replicas = arguments.replicas;
+            service.isolation = arguments.isolation.map(|isolation| match isolation {
+                IsolationArgument::Pod => Isolation::Pod,
+                IsolationArgument::Request => Isolation::Request,
+            });
+        },
+    );
     runtime()?.block_on(async {
-        let node = Node::open(config::cache_directory()?)?;
-        let name = name_of(&arguments.component);
-        let spinner = || output.spinner(format!("compiling {}", arguments.component.display()));
+        let node = Node::open(config::cache_directory()?, source.instances())?;
         let mut bar = None;
-        let loaded = node
-            .runtime
-            .load(&bytes, false, None, || bar = Some(spinner()))
-            .await;
+        let compiling = || bar = Some(output.spinner(format!("compiling {path}")));
+        let loaded = node.runtime.load(&bytes, false, None, compiling).await;
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-        let loaded =
-            loaded.with_context(|| format!("cannot run `{}`", arguments.component.display()))?;
+        let loaded = loaded.with_context(|| format!("cannot run `{path}`"))?;
         if loaded.inspection.http.is_some() {
-            let service = single::service(name, &arguments.component, grants, &|service| {
-                service.replicas = arguments.replicas;
-                service.isolation = arguments.isolation.map(|isolation| match isolation {
-                    IsolationArgument::Pod => Isolation::Pod,
-                    IsolationArgument::Request => Isolation::Request,
-                });
-            });
-            return serve(&node, service, arguments.addr, output).await;
+            return serve(&node, source, &loaded, arguments.addr, output).await;
         }
-        let program = arguments.component.display().to_string();
-        let args: Vec<_> = [program]
+        let args: Vec<_> = [path.to_string()]
             .into_iter()
             .chain(arguments.args.iter().cloned())
             .collect();
@@ -179,14 +177,22 @@ fn command_end(exit: single::Exit, output: &Output) -> End {
     }
 }
 
-async fn serve(node: &Node, source: AppSource, address: SocketAddr, output: &Output) -> End {
-    let listening = Listening::start(node, address).await.with_context(|| {
-        format!("cannot listen on `{address}`; `--addr 127.0.0.1:0` picks a free port")
-    })?;
+async fn serve(
+    node: &Node,
+    source: AppSource,
+    loaded: &Arc<Loaded>,
+    address: SocketAddr,
+    output: &Output,
+) -> End {
+    let listening = Listening::start(node, &source, address)
+        .await
+        .with_context(|| {
+            format!("cannot listen on `{address}`; `--addr 127.0.0.1:0` picks a free port")
+        })?;
     let (events, mut told) = app::events();
     let printer = Printer::plain(output);
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
-    let started = RunningApp::start(node, source, events).await;
+    let started = RunningApp::start_single(node, source, loaded, events).await;
     let Ok(mut running) = started else {
         told.close();
         while let Some(event) = told.recv().await {

@@ -100,21 +100,23 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
 }
 
 async fn up(source: AppSource, http: SocketAddr, watch: bool, output: &Output) -> End {
-    let node = Node::open(config::cache_directory()?)?;
-    let listening = Listening::start(&node, http).await.with_context(|| {
-        format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
-    })?;
+    let node = Node::open(config::cache_directory()?, source.instances())?;
+    let listening = Listening::start(&node, &source, http)
+        .await
+        .with_context(|| {
+            format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
+        })?;
     let printer = Printer::new(output, &source.app);
     let (events, told) = app::events();
     let printing = tokio::spawn(printer.clone().events(told));
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
-    let name = source.app.name.clone();
     let starting = RunningApp::start(&node, source, events);
     let mut running = tokio::select! {
         started = starting => match started {
             Ok(running) => running,
             Err(reason) => {
-                printing.abort();
+                // The last sender of events is gone, so the printer comes to its end.
+                let _ = printing.await;
                 printer.rest_of_logs(node.runtime.logs());
                 return Err(not_running(reason, output));
             }
@@ -124,8 +126,7 @@ async fn up(source: AppSource, http: SocketAddr, watch: bool, output: &Output) -
             return Err(Stop::Quiet(EXIT_FAILED));
         }
     };
-    output.data(&format!("listening on http://{}\n", listening.address));
-    output.talk(&format!("{name} is up; Ctrl-C drains and stops it"));
+    running.tell_up(&listening).await;
     let changes = if watch {
         Some(watch::start(&running)?)
     } else {

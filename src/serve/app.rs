@@ -1,6 +1,6 @@
 //! An app that runs: started, changed while it runs, drained.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use sampan_core::{
     name::Name,
@@ -31,8 +31,14 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Binds the address; connections are accepted from now on.
-    pub(crate) async fn start(node: &Node, address: SocketAddr) -> std::io::Result<Self> {
+    /// Binds the address; connections are accepted from now on. Requests for the services of this
+    /// app wait until a pod is ready.
+    pub(crate) async fn start(
+        node: &Node,
+        source: &AppSource,
+        address: SocketAddr,
+    ) -> std::io::Result<Self> {
+        node.edge.declare(source.app.services.values());
         let server = Server::bind(node.edge.gateway().clone(), address).await?;
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel();
@@ -102,10 +108,32 @@ impl RunningApp {
         events: mpsc::Sender<Event>,
     ) -> Result<Self, NotRunning> {
         let starter = Starter::new(node, &source, events);
-        node.edge.declare(source.app.services.values());
-        let mut loaded = load_all(&starter, &source)
+        let loaded = load_all(&starter, &source)
             .await
             .map_err(NotRunning::Components)?;
+        Self::start_loaded(starter, source, loaded).await
+    }
+
+    /// Starts an app of one service, whose component has been loaded already.
+    pub(crate) async fn start_single(
+        node: &Node,
+        source: AppSource,
+        loaded: &Arc<Loaded>,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, NotRunning> {
+        let starter = Starter::new(node, &source, events);
+        let names = source.app.services.keys();
+        let loaded = names
+            .map(|name| (name.clone(), Arc::clone(loaded)))
+            .collect();
+        Self::start_loaded(starter, source, loaded).await
+    }
+
+    async fn start_loaded(
+        starter: Starter,
+        source: AppSource,
+        mut loaded: BTreeMap<Name, Arc<Loaded>>,
+    ) -> Result<Self, NotRunning> {
         let mut services = JoinSet::new();
         for service in source.app.services.values() {
             if let Some(loaded) = loaded.remove(&service.name) {
@@ -119,7 +147,7 @@ impl RunningApp {
             }
         }
         let mut app = Self {
-            node: node.clone(),
+            node: starter.node.clone(),
             source,
             starter,
             services: BTreeMap::new(),
@@ -143,6 +171,14 @@ impl RunningApp {
         }
         app.stop_pods().await;
         Err(NotRunning::Failed)
+    }
+
+    /// Says that everything has started, after whatever was said before.
+    pub(crate) async fn tell_up(&self, listening: &Listening) {
+        let address = listening.address;
+        self.starter
+            .tell(&self.source.app.name, Change::Up { address })
+            .await;
     }
 
     /// Puts a new version of a service's component in the place of the old one, without a gap.
@@ -221,7 +257,7 @@ impl RunningApp {
 async fn load_all(
     starter: &Starter,
     source: &AppSource,
-) -> Result<BTreeMap<Name, std::sync::Arc<Loaded>>, Vec<(Name, ComponentError)>> {
+) -> Result<BTreeMap<Name, Arc<Loaded>>, Vec<(Name, ComponentError)>> {
     let services = source
         .app
         .services
@@ -255,13 +291,13 @@ async fn load_all(
 async fn start_service(
     starter: Starter,
     service: Service,
-    loaded: std::sync::Arc<Loaded>,
+    loaded: Arc<Loaded>,
 ) -> (Name, Option<Vec<Placed>>) {
     let placed = starter.service(&service, loaded).await;
     (service.name, placed)
 }
 
-async fn run_job(starter: Starter, job: Job, loaded: std::sync::Arc<Loaded>) -> bool {
+async fn run_job(starter: Starter, job: Job, loaded: Arc<Loaded>) -> bool {
     starter.job(&job, &loaded).await
 }
 

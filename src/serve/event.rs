@@ -1,6 +1,6 @@
 //! What happens to an app, one event for each change of state.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use sampan_core::name::{Name, PodName};
 use sampan_runtime::Origin;
@@ -8,7 +8,7 @@ use sampan_runtime::Origin;
 /// A change of state, of what, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
-    /// The service or job it is about.
+    /// The service, job or app it is about.
     pub(crate) subject: Name,
     pub(crate) change: Change,
 }
@@ -38,6 +38,8 @@ pub(crate) enum Change {
     Replaced { revision: u64 },
     /// The new component was refused, and the old one stays.
     Refused { reason: String },
+    /// Everything of the app has started, and the gateway answers at this address.
+    Up { address: SocketAddr },
     /// A pod takes no more requests.
     Draining { pod: PodName, in_flight: u32 },
     /// A pod is gone.
@@ -75,6 +77,7 @@ impl fmt::Display for Change {
             Self::Refused { reason } => {
                 write!(f, "change refused, the old version stays: {reason}")
             }
+            Self::Up { address } => write!(f, "up, answering at http://{address}"),
             Self::Draining { pod, in_flight: 0 } => write!(f, "{pod} draining"),
             Self::Draining { pod, in_flight } => {
                 write!(f, "{pod} draining, {in_flight} requests in flight")

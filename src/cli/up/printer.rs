@@ -10,12 +10,14 @@ use std::{
 
 use indicatif::ProgressBar;
 use sampan_core::{name::Name, object::App};
-use sampan_runtime::logs::{Batch, Line, Ring, Stream};
 use tokio::sync::mpsc;
 
 use crate::{
     cli::output::{Channel, Output, Prefix},
-    serve::event::{Change, Event},
+    serve::{
+        event::{Change, Event},
+        logs::{Batch, Line, Ring, Stream},
+    },
 };
 
 /// Lines printed at once.
@@ -82,6 +84,15 @@ impl Printer {
             bar.finish_and_clear();
         }
         drop(bars);
+        if let Change::Up { address } = change {
+            self.0
+                .output
+                .data(&format!("listening on http://{address}\n"));
+            self.0
+                .output
+                .talk(&format!("{subject} is up; Ctrl-C drains and stops it"));
+            return;
+        }
         self.pod_line(subject, Channel::Err, &change.to_string());
     }
 

@@ -1,0 +1,118 @@
+//! The verbs that look and tell: `validate`, `inspect`, `schema`, `init`, `completions`, `version`.
+
+use std::process::Command;
+
+use crate::rig::{Running, directory, done, err, get, guest, out, repository, sampan};
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).expect("JSON")
+}
+
+#[test]
+fn validate_says_good_or_everything_that_is_bad() {
+    let demo = repository("workloads/sampan.toml").display().to_string();
+    let good = done(&["validate", "-f", &demo]);
+    assert_eq!(good.status.code(), Some(0), "{}", err(&good));
+    assert!(err(&good).contains("8 services, 1 job"), "{}", err(&good));
+    let app = json(&out(&done(&["validate", "-f", &demo, "--json"])));
+    assert_eq!(app["services"]["hello"]["replicas"], 3);
+
+    let bad = directory(&[("sampan.toml", b"app = 'A'\n[service.x]\n")]);
+    let path = bad.path().join("sampan.toml").display().to_string();
+    let output = done(&["validate", "-f", &path]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("sampan.toml:1:7"), "{}", err(&output));
+    assert!(err(&output).contains("component"), "{}", err(&output));
+    assert_eq!(
+        done(&["validate", "-f", "absent.toml"]).status.code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn inspect_tells_the_world_and_what_to_grant() {
+    let output = done(&["inspect", &guest("caller")]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    for wanted in [
+        "wasi:http/proxy 0.2",
+        "outgoing-handler",
+        "allow.outbound",
+        "[service.caller.allow]",
+    ] {
+        assert!(
+            out(&output).contains(wanted),
+            "`{wanted}` is missing in {}",
+            out(&output)
+        );
+    }
+    let found = json(&out(&done(&["inspect", &guest("command-p3"), "--json"])));
+    assert_eq!(
+        (&found["command"], &found["http"]),
+        (&"0.3".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(
+        found["digest"].as_str().expect("text").len(),
+        "sha256:".len() + 64
+    );
+}
+
+#[test]
+fn what_inspect_says_to_paste_is_a_good_spec() {
+    for name in ["env-and-files", "command", "hello-p3"] {
+        let text = out(&done(&["inspect", &guest(name)]));
+        let paste = text
+            .split("to paste into sampan.toml:")
+            .nth(1)
+            .expect("a part to paste");
+        let spec = format!("app = \"a\"\n{paste}");
+        let directory = directory(&[("sampan.toml", spec.as_bytes())]);
+        let path = directory.path().join("sampan.toml").display().to_string();
+        let output = done(&["validate", "-f", &path]);
+        assert_eq!(output.status.code(), Some(0), "{spec}\n{}", err(&output));
+    }
+}
+
+#[tokio::test]
+async fn a_new_app_runs_at_once() {
+    let home = directory(&[]);
+    let app = home.path().join("new-app");
+    let path = app.display().to_string();
+    let made = done(&["init", &path]);
+    assert_eq!(made.status.code(), Some(0), "{}", err(&made));
+    let again = done(&["init", &path]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(err(&again).contains("already there"), "{}", err(&again));
+    let mut command: Command = sampan(&["up", "--http", "127.0.0.1:0"]);
+    command.current_dir(&app);
+    let mut running = Running::start(command);
+    let at = running.address();
+    assert_eq!(get(at, "localhost", "/").await.body, "Hello from Sampan!\n");
+}
+
+#[test]
+fn schema_completions_and_version_are_data() {
+    let schema = json(&out(&done(&["schema"])));
+    assert!(schema["properties"]["service"].is_object(), "{schema}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            out(&done(&["completions", shell])).contains("sampan"),
+            "{shell}"
+        );
+    }
+    assert!(out(&done(&["version"])).starts_with("sampan "));
+    assert_eq!(json(&out(&done(&["version", "--json"])))["wasmtime"], "48");
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2() {
+    for arguments in [
+        &["fly"][..],
+        &["up", "--sideways"],
+        &["run"],
+        &["up", "--scale", "web"],
+    ] {
+        let output = done(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}

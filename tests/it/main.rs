@@ -1,0 +1,7 @@
+//! The program as its users meet it: real processes, real guests, real sockets.
+
+mod commands;
+mod dist;
+mod rig;
+mod run;
+mod up;

@@ -1,0 +1,254 @@
+//! Starts the program, reads what it prints, asks it over HTTP.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// The longest anything here may take on a busy machine, compiling included.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of output that wait to be looked at.
+const MAX_LINES: usize = 100_000;
+
+/// A file of the repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A built guest.
+pub(crate) fn guest(name: &str) -> String {
+    repository(&format!("workloads/dist/{name}.wasm"))
+        .display()
+        .to_string()
+}
+
+/// The program, with a compile cache that all tests share.
+pub(crate) fn sampan(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sampan"));
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    command
+        .args(arguments)
+        .env("XDG_CACHE_HOME", cache)
+        .env_remove("SAMPAN_LOG");
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn done(arguments: &[&str]) -> Output {
+    sampan(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts")
+}
+
+/// Standard output as text.
+pub(crate) fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+/// Standard error as text.
+pub(crate) fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// A program that runs in the background. It is killed when this is dropped.
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+    errors: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut stderr = child.stderr.take().expect("piped");
+        let (send, lines) = sync_channel(MAX_LINES);
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let errors = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            stderr.read_to_end(&mut text).expect("readable");
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+            errors: Some(errors),
+        }
+    }
+
+    /// Waits for a line of standard output that this text is in.
+    pub(crate) fn line_with(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(place) = self.seen.iter().position(|line| line.contains(text)) {
+                return self.seen.swap_remove(place);
+            }
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => self.seen.push(line),
+                Err(reason) => {
+                    let why = match reason {
+                        RecvTimeoutError::Timeout => "in time",
+                        RecvTimeoutError::Disconnected => "before it ended",
+                    };
+                    let seen = std::mem::take(&mut self.seen);
+                    // Killed, so that its standard error ends too.
+                    let _ = self.child.kill();
+                    panic!(
+                        "no line with `{text}` {why}; stdout: {seen:#?}\n{}",
+                        self.errors()
+                    );
+                }
+            }
+        }
+    }
+
+    /// Waits until it accepts connections.
+    pub(crate) fn address(&mut self) -> SocketAddr {
+        let line = self.line_with("listening on http://");
+        let address = line.rsplit('/').next().expect("text after a slash");
+        address.parse().expect("an address")
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a pid"), signal).expect("it runs");
+    }
+
+    /// Sends Ctrl-C and waits for the end: the exit status, and all of standard error.
+    pub(crate) fn interrupt(self) -> (ExitStatus, String) {
+        self.signal(rustix::process::Signal::INT);
+        self.wait()
+    }
+
+    /// Waits for the end: the exit status, and all of standard error.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().expect("it can be waited for");
+        (status, self.errors())
+    }
+
+    fn errors(&mut self) -> String {
+        let errors = self.errors.take().expect("asked for once");
+        errors.join().expect("reading does not panic")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has usually ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A response, whole.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: String,
+}
+
+/// Sends one request on a connection of its own.
+pub(crate) async fn send(
+    address: SocketAddr,
+    method: &str,
+    host: &str,
+    path: &str,
+    body: impl Into<Bytes>,
+) -> Response {
+    let stream = TcpStream::connect(address).await.expect("it accepts");
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.expect("HTTP/1.1");
+    let connection = tokio::spawn(connection);
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", host);
+    let request = request
+        .body(Full::new(body.into()))
+        .expect("a good request");
+    let (head, body) = sender
+        .send_request(request)
+        .await
+        .expect("a response")
+        .into_parts();
+    let body = body.collect().await.expect("a whole body").to_bytes();
+    drop(sender);
+    // The connection ends with its last handle; an error after the response is none of ours.
+    let _ = connection.await;
+    let body = String::from_utf8(body.to_vec()).expect("UTF-8");
+    Response {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body,
+    }
+}
+
+/// `GET`, on a connection of its own.
+pub(crate) async fn get(address: SocketAddr, host: &str, path: &str) -> Response {
+    send(address, "GET", host, path, "").await
+}
+
+/// Asks until an answer is as wanted, or panics with the last one.
+pub(crate) async fn eventually(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    wanted: impl Fn(&Response) -> bool,
+) -> Response {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let response = get(address, host, path).await;
+        if wanted(&response) {
+            return response;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "the last answer was {response:?}"
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A directory with these files.
+pub(crate) fn directory(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (name, bytes) in files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::File::create(path)
+            .and_then(|mut file| file.write_all(bytes))
+            .expect("a file");
+    }
+    directory
+}

@@ -1,0 +1,159 @@
+//! `sampan run`.
+
+use std::{fs, io::Write as _, process::Stdio};
+
+use crate::rig::{Running, directory, done, err, get, guest, out, sampan, send};
+
+fn serve(arguments: &[&str]) -> Running {
+    Running::start(sampan(
+        &[&["run", "--addr", "127.0.0.1:0"], arguments].concat(),
+    ))
+}
+
+#[tokio::test]
+async fn http_components_of_both_versions_are_served() {
+    for name in ["hello", "hello-p3"] {
+        let mut running = serve(&[&guest(name)]);
+        let at = running.address();
+        let response = get(at, "localhost", "/").await;
+        assert_eq!(response.status, 200, "{name}: {response:?}");
+        assert!(
+            response.body.starts_with("Hello from Sampan"),
+            "{name}: {response:?}"
+        );
+        let (status, talk) = running.interrupt();
+        assert_eq!(status.code(), Some(0), "{name}: {talk}");
+    }
+}
+
+#[tokio::test]
+async fn grants_come_from_the_command_line_and_output_goes_through() {
+    let data = directory(&[("greeting.txt", b"ahoy")]);
+    let dir = format!("{}::/data", data.path().display());
+    let component = guest("env-and-files");
+    let arguments = [
+        "--env",
+        "A=1",
+        "--env",
+        "FROM_OUTSIDE",
+        "--config",
+        "k=v",
+        "--dir",
+        &dir,
+    ];
+    let mut command = sampan(
+        &[
+            &["run", "--addr", "127.0.0.1:0", &component],
+            &arguments[..],
+        ]
+        .concat(),
+    );
+    command.env("FROM_OUTSIDE", "2");
+    let mut running = Running::start(command);
+    let at = running.address();
+    assert_eq!(get(at, "x", "/env").await.body, "A=1\nFROM_OUTSIDE=2\n");
+    assert_eq!(get(at, "x", "/config/k").await.body.trim(), "v");
+    assert_eq!(get(at, "x", "/file/greeting.txt").await.body, "ahoy");
+    assert!(
+        send(at, "PUT", "x", "/file/new.txt", "written")
+            .await
+            .status
+            < 300
+    );
+    assert_eq!(
+        fs::read_to_string(data.path().join("new.txt")).expect("there"),
+        "written"
+    );
+    assert_eq!(get(at, "x", "/print?text=land-ho").await.status, 204);
+    running.line_with("land-ho");
+}
+
+#[test]
+fn a_command_gets_arguments_and_environment_and_gives_its_exit_code() {
+    let command = guest("command");
+    let output = done(&["run", &command, "--", "args", "one", "two words"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(out(&output).contains("two words"), "{}", out(&output));
+    assert_eq!(
+        done(&["run", &command, "--", "exit", "1"]).status.code(),
+        Some(1)
+    );
+    assert_eq!(
+        done(&["run", &command, "--", "exit", "0"]).status.code(),
+        Some(0)
+    );
+    let warned = done(&["run", &command, "--", "warn", "shoals ahead"]);
+    assert!(err(&warned).contains("shoals ahead"), "{}", err(&warned));
+    assert!(!out(&warned).contains("shoals"), "{}", out(&warned));
+}
+
+#[test]
+fn a_command_reads_standard_input_and_its_directories() {
+    let command = guest("command");
+    let mut child = sampan(&["run", &command, "--", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(b"through and through")
+        .expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "through and through"
+    );
+
+    let data = directory(&[("a.txt", b""), ("b.txt", b"")]);
+    let dir = format!("{}::/data", data.path().display());
+    let listed = done(&["run", &command, "--dir", &dir, "--", "ls", "/data"]);
+    assert_eq!(listed.status.code(), Some(0), "{}", err(&listed));
+    assert!(
+        out(&listed).contains("a.txt") && out(&listed).contains("b.txt"),
+        "{}",
+        out(&listed)
+    );
+    assert_ne!(
+        done(&["run", &command, "--", "ls", "/data"]).status.code(),
+        Some(0)
+    );
+}
+
+#[test]
+fn commands_of_wasi_0_3_run_too() {
+    let command = guest("command-p3");
+    let output = done(&["run", &command, "--", "all", "aboard"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(out(&output).contains("aboard"), "{}", out(&output));
+    assert_eq!(
+        done(&["run", &command, "--", "exit", "1"]).status.code(),
+        Some(1)
+    );
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_with_the_reason() {
+    let core = wat::parse_str("(module)").expect("good text");
+    let neither = wat::parse_str("(component)").expect("good text");
+    let files = directory(&[
+        ("core.wasm", &core),
+        ("none.wasm", &neither),
+        ("text.wat", b"(component)"),
+    ]);
+    let path = |name: &str| files.path().join(name).display().to_string();
+    for (file, wanted) in [
+        (path("core.wasm"), "core module"),
+        (path("none.wasm"), "neither an HTTP handler nor"),
+        (path("text.wat"), "WebAssembly text"),
+        (path("absent.wasm"), "No such file"),
+    ] {
+        let output = done(&["run", &file]);
+        assert_eq!(output.status.code(), Some(1), "{file}");
+        assert!(err(&output).contains(wanted), "{file}: {}", err(&output));
+    }
+    let bad = done(&["run", &guest("hello"), "--outbound", "nowhere"]);
+    assert_eq!(bad.status.code(), Some(2), "{}", err(&bad));
+}

@@ -1,0 +1,76 @@
+//! The guests there are, and what each is compiled for.
+
+/// A guest: a package of this workspace that becomes a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Guest {
+    /// The name of the package, of its folder and of its component.
+    pub(crate) name: &'static str,
+    /// What it needs of the standard library.
+    pub(crate) base: Base,
+}
+
+/// How a guest reaches its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// Through bindings alone. `std` has no files, clocks or output here, and the component imports
+    /// nothing that the guest does not call.
+    Bare,
+    /// Through `std` on WASI 0.1 and an adapter, as a library whose exports are called.
+    Reactor,
+    /// Through `std` on WASI 0.1 and an adapter, as a program with a `main`.
+    Command,
+}
+
+impl Base {
+    /// The target that `rustc` compiles for.
+    pub(crate) fn target(self) -> &'static str {
+        match self {
+            Self::Bare => "wasm32-unknown-unknown",
+            Self::Reactor | Self::Command => "wasm32-wasip1",
+        }
+    }
+}
+
+/// All guests, in the order in which they are built.
+pub(crate) const ALL: [Guest; 10] = [
+    Guest {
+        name: "hello",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "echo",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "counter",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "slow",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "caller",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "hello-p3",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "stream-p3",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "command-p3",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "env-and-files",
+        base: Base::Reactor,
+    },
+    Guest {
+        name: "command",
+        base: Base::Command,
+    },
+];

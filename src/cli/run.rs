@@ -16,7 +16,7 @@ use sampan_core::{
     object::{Access, Grants, Isolation, Mount, Outbound},
 };
 use sampan_runtime::Loaded;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{EXIT_FAILED, End, Stop, output::Output, up::printer::Printer};
 use crate::{
@@ -137,6 +137,7 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
         },
     );
     runtime()?.block_on(async {
+        let mut interrupts = Interrupts::listen()?;
         let node = Node::open(config::cache_directory()?, source.instances())?;
         let mut bar = None;
         let compiling = || bar = Some(output.spinner(format!("compiling {path}")));
@@ -146,7 +147,12 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
         }
         let loaded = loaded.with_context(|| format!("cannot run `{path}`"))?;
         if loaded.inspection.http.is_some() {
-            return serve(&node, source, &loaded, arguments.addr, output).await;
+            let single = Single {
+                node,
+                source,
+                loaded,
+            };
+            return serve(single, arguments.addr, &mut interrupts, output).await;
         }
         let args: Vec<_> = [path.to_string()]
             .into_iter()
@@ -154,7 +160,7 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
             .collect();
         let ended = tokio::select! {
             ended = single::command(&node, &loaded, name, &args, &grants) => ended?,
-            () = interrupted() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
+            () = interrupts.next() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
         };
         command_end(ended, output)
     })
@@ -177,14 +183,25 @@ fn command_end(exit: single::Exit, output: &Output) -> End {
     }
 }
 
-async fn serve(
-    node: &Node,
+/// A component that answers HTTP, about to be served.
+struct Single {
+    node: Node,
     source: AppSource,
-    loaded: &Arc<Loaded>,
+    loaded: Arc<Loaded>,
+}
+
+async fn serve(
+    single: Single,
     address: SocketAddr,
+    interrupts: &mut Interrupts,
     output: &Output,
 ) -> End {
-    let listening = Listening::start(node, &source, address)
+    let Single {
+        node,
+        source,
+        loaded,
+    } = single;
+    let listening = Listening::start(&node, &source, address)
         .await
         .with_context(|| {
             format!("cannot listen on `{address}`; `--addr 127.0.0.1:0` picks a free port")
@@ -192,7 +209,7 @@ async fn serve(
     let (events, mut told) = app::events();
     let printer = Printer::plain(output);
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
-    let started = RunningApp::start_single(node, source, loaded, events).await;
+    let started = RunningApp::start_single(&node, source, &loaded, events).await;
     let Ok(mut running) = started else {
         told.close();
         while let Some(event) = told.recv().await {
@@ -203,10 +220,10 @@ async fn serve(
     // From here on the only event is that the pods are drained, which is no news.
     told.close();
     output.data(&format!("listening on http://{}\n", listening.address));
-    interrupted().await;
+    interrupts.next().await;
     tokio::select! {
         () = running.drain(listening) => {}
-        () = interrupted() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
+        () = interrupts.next() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
     }
     logging.abort();
     printer.rest_of_logs(node.runtime.logs());
@@ -266,17 +283,29 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start threads")
 }
 
-/// Waits for Ctrl-C, or for the signal that asks a service to stop.
-pub(super) async fn interrupted() {
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => drop(signals.recv().await),
-            // Without a handler the signal ends the program, which is what it asks for.
-            Err(_) => std::future::pending().await,
+/// Ctrl-C, and the signal that asks a service to stop.
+///
+/// From when this is made, neither signal ends the program by itself: so it is made before anybody
+/// is told that there is something to stop.
+pub(super) struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next signal. One that came before counts.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
     }
 }

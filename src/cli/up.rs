@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::{
     EXIT_FAILED, End, Stop,
     output::Output,
-    run::{interrupted, runtime},
+    run::{Interrupts, runtime},
     spec::SpecArguments,
 };
 use crate::{
@@ -100,6 +100,7 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
 }
 
 async fn up(source: AppSource, http: SocketAddr, watch: bool, output: &Output) -> End {
+    let mut interrupts = Interrupts::listen()?;
     let node = Node::open(config::cache_directory()?, source.instances())?;
     let listening = Listening::start(&node, &source, http)
         .await
@@ -121,22 +122,22 @@ async fn up(source: AppSource, http: SocketAddr, watch: bool, output: &Output) -
                 return Err(not_running(reason, output));
             }
         },
-        () = interrupted() => {
+        () = interrupts.next() => {
             output.talk("interrupted while starting");
             return Err(Stop::Quiet(EXIT_FAILED));
         }
     };
-    running.tell_up(&listening).await;
     let changes = if watch {
         Some(watch::start(&running)?)
     } else {
         None
     };
-    until_interrupted(&mut running, changes).await;
+    running.tell_up(&listening).await;
+    until_interrupted(&mut running, changes, &mut interrupts).await;
     output.talk("draining; Ctrl-C again stops at once");
     let drained = tokio::select! {
         () = running.drain(listening) => true,
-        () = interrupted() => false,
+        () = interrupts.next() => false,
     };
     let summary = running.summary();
     drop(running);
@@ -153,21 +154,23 @@ async fn up(source: AppSource, http: SocketAddr, watch: bool, output: &Output) -
 }
 
 /// Applies changes of component files until Ctrl-C.
-async fn until_interrupted(running: &mut RunningApp, changes: Option<mpsc::Receiver<Name>>) {
-    let interrupted = interrupted();
-    tokio::pin!(interrupted);
+async fn until_interrupted(
+    running: &mut RunningApp,
+    changes: Option<mpsc::Receiver<Name>>,
+    interrupts: &mut Interrupts,
+) {
     let Some(mut changes) = changes else {
-        return interrupted.await;
+        return interrupts.next().await;
     };
     loop {
         let service = tokio::select! {
-            () = &mut interrupted => return,
+            () = interrupts.next() => return,
             service = changes.recv() => service,
         };
         match service {
             // A signal waits until the change is whole.
             Some(service) => running.reload(&service).await,
-            None => return interrupted.await,
+            None => return interrupts.next().await,
         }
     }
 }

@@ -4,4 +4,5 @@ mod commands;
 mod dist;
 mod rig;
 mod run;
+mod streams;
 mod up;

@@ -5,10 +5,7 @@ use std::{
     error::Error,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
@@ -85,29 +82,40 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
         .boxed_unsync()
 }
 
-/// Says that a request body went over its limit, to whoever waits for the response.
+/// Tells whoever waits for the response that the request body broke off. Then the request is
+/// over, whatever the pod makes of it.
 #[derive(Debug, Default)]
-pub(crate) struct Overflow {
-    exceeded: AtomicBool,
+pub(crate) struct BodyFault {
+    kind: OnceLock<UpstreamErrorKind>,
     told: Notify,
 }
 
-impl Overflow {
-    pub(crate) fn is_exceeded(&self) -> bool {
-        self.exceeded.load(Ordering::Acquire)
+impl BodyFault {
+    pub(crate) fn get(&self) -> Option<UpstreamErrorKind> {
+        self.kind.get().copied()
     }
 
-    /// Resolves once the body has gone over its limit.
-    pub(crate) async fn exceeded(&self) {
-        // `notify_one` keeps its permit, so nothing is lost between the check and the wait.
-        while !self.is_exceeded() {
+    /// Resolves once the body has broken off.
+    pub(crate) async fn told(&self) -> UpstreamErrorKind {
+        loop {
+            // `notify_one` keeps its permit, so nothing is lost between the look and the wait.
+            if let Some(kind) = self.get() {
+                return kind;
+            }
             self.told.notified().await;
         }
     }
 
-    fn tell(&self) {
-        self.exceeded.store(true, Ordering::Release);
-        self.told.notify_one();
+    fn tell(&self, error: &BodyError) {
+        let kind = match error {
+            BodyError::TooLarge { .. } => UpstreamErrorKind::BodyTooLarge,
+            BodyError::Malformed(_) | BodyError::Length { .. } => UpstreamErrorKind::BadRequest,
+            // The body of a call between services comes from a pod, which is the client then.
+            BodyError::ClientGone | BodyError::Upstream(_) => UpstreamErrorKind::ClientGone,
+        };
+        if self.kind.set(kind).is_ok() {
+            self.told.notify_one();
+        }
     }
 }
 
@@ -122,18 +130,12 @@ pin_project! {
         left: u64,
         limit: u64,
         failed: bool,
-        overflow: Option<Arc<Overflow>>,
+        fault: Arc<BodyFault>,
     }
 }
 
 impl<B: http_body::Body> RequestBody<B> {
-    /// Wraps `inner`. The caller has refused what is known to be larger than `limit`.
     pub(crate) fn new(inner: B, limit: u64, chunk: usize) -> Self {
-        // A body of known size cannot surprise anybody: hyper holds it to its `Content-Length`.
-        let known = inner
-            .size_hint()
-            .upper()
-            .is_some_and(|upper| upper <= limit);
         Self {
             inner,
             rest: Bytes::new(),
@@ -141,12 +143,12 @@ impl<B: http_body::Body> RequestBody<B> {
             left: limit,
             limit,
             failed: false,
-            overflow: (!known).then(Arc::default),
+            fault: Arc::default(),
         }
     }
 
-    pub(crate) fn overflow(&self) -> Option<Arc<Overflow>> {
-        self.overflow.clone()
+    pub(crate) fn fault(&self) -> Arc<BodyFault> {
+        self.fault.clone()
     }
 }
 
@@ -174,7 +176,9 @@ where
                 Ok(frame) => frame,
                 Err(error) => {
                     *this.failed = true;
-                    return Poll::Ready(Some(Err(error.into())));
+                    let error = error.into();
+                    this.fault.tell(&error);
+                    return Poll::Ready(Some(Err(error)));
                 }
             };
             match frame.into_data() {
@@ -191,10 +195,9 @@ where
                 None => {
                     *this.failed = true;
                     *this.rest = Bytes::new();
-                    if let Some(overflow) = this.overflow {
-                        overflow.tell();
-                    }
-                    return Poll::Ready(Some(Err(BodyError::TooLarge { limit: *this.limit })));
+                    let error = BodyError::TooLarge { limit: *this.limit };
+                    this.fault.tell(&error);
+                    return Poll::Ready(Some(Err(error)));
                 }
             }
         }

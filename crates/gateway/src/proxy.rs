@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use std::sync::Arc;
 
 use crate::{
-    body::{self, Body, BodyError, Overflow, RequestBody},
+    body::{self, Body, BodyError, BodyFault, RequestBody},
     endpoint::Endpoint,
     gateway::Gateway,
     headers::{
@@ -24,6 +24,7 @@ use crate::{
     response::{Exchange, ResponseBody},
     route,
     snapshot::Backend,
+    stats::End,
     trace::{RequestId, TraceParent},
     upstream::{RequestContext, UpstreamError, UpstreamErrorKind},
 };
@@ -235,8 +236,12 @@ where
             Ok(Response::from_parts(head, body))
         }
         Err((error, slot)) => {
-            exchange.answered(error.status());
-            exchange.end(crate::stats::End::Complete);
+            if error == DispatchError::Upstream(UpstreamErrorKind::ClientGone) {
+                exchange.end(End::Canceled);
+            } else {
+                exchange.answered(error.status());
+                exchange.end(End::Complete);
+            }
             let slot = slot.filter(|_| backend.config.debug_headers);
             Err(Failure {
                 error,
@@ -290,15 +295,15 @@ where
     let has_body = !body.is_end_stream();
     // A second try needs another pod, and a request that is still whole.
     let spare = (!has_body && backend.endpoints.len() > 1).then(|| parts.clone());
-    let (body, overflow) = if has_body {
+    let (body, fault) = if has_body {
         let limits = gateway.limits();
         let body = RequestBody::new(body, backend.config.body, limits.body_chunk);
-        let overflow = body.overflow();
-        (body.boxed_unsync(), overflow)
+        let fault = body.fault();
+        (body.boxed_unsync(), Some(fault))
     } else {
         (body::empty(), None)
     };
-    let error = match call(&slot, Request::from_parts(parts, body), context, overflow).await {
+    let error = match call(&slot, Request::from_parts(parts, body), context, fault).await {
         Ok(response) => return Ok((response, slot)),
         Err(error) => error,
     };
@@ -331,23 +336,20 @@ async fn call(
     slot: &Slot,
     request: Request<Body>,
     context: &RequestContext,
-    overflow: Option<Arc<Overflow>>,
+    fault: Option<Arc<BodyFault>>,
 ) -> Result<Response<Body>, UpstreamError> {
     let answer = slot.endpoint().upstream().call(request, context);
-    let answer = match overflow {
+    let answer = match fault {
         None => answer.await,
-        Some(overflow) => {
-            let answer = tokio::select! {
-                // Not what the pod made of the cut body, if both are there.
-                biased;
-                () = overflow.exceeded() => None,
-                answer = answer => Some(answer),
-            };
-            match answer.filter(|_| !overflow.is_exceeded()) {
-                Some(answer) => answer,
-                None => return Err(UpstreamError::new(UpstreamErrorKind::BodyTooLarge)),
-            }
-        }
+        Some(fault) => tokio::select! {
+            // Not what the pod made of the broken body, if both are there.
+            biased;
+            kind = fault.told() => Err(UpstreamError::new(kind)),
+            answer = answer => match fault.get() {
+                Some(kind) => Err(UpstreamError::new(kind)),
+                None => answer,
+            },
+        },
     };
     // Nothing after an interim status would be an answer.
     answer.and_then(|response| match response.status().is_informational() {

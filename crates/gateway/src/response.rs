@@ -95,6 +95,8 @@ pub(crate) struct Streamed {
     /// Bytes still to come, when the head says how many.
     left: Option<Left>,
     exchange: Exchange,
+    /// What the body failed with, until the client is told.
+    failure: Option<BodyError>,
     _slot: Slot,
 }
 
@@ -125,6 +127,7 @@ impl ResponseBody {
             body,
             left,
             exchange,
+            failure: None,
             _slot: slot,
         };
         let content = match streamed.is_over() {
@@ -158,45 +161,47 @@ impl Streamed {
         Content::Fixed(Bytes::new())
     }
 
-    fn fail(&mut self, error: BodyError) -> BodyError {
+    /// Notes a failure and tells it at the next poll: given it at once, the server would throw
+    /// away what it has not sent yet of the part before.
+    fn fail<T>(&mut self, error: BodyError, cx: &Context<'_>) -> Poll<T> {
         self.exchange.end(End::Broken);
         if let Some(peer) = &self.exchange.peer {
             peer.answer_failed();
         }
-        error
+        self.failure = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.failure.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
-            return Poll::Ready(match self.left {
-                Some(Left { bytes: 1.., of }) => {
-                    Some(Err(self.fail(BodyError::Length { expected: of })))
-                }
-                _ => None,
-            });
+            return match self.left {
+                Some(Left { bytes: 1.., of }) => self.fail(BodyError::Length { expected: of }, cx),
+                _ => Poll::Ready(None),
+            };
         };
-        Poll::Ready(Some(match frame.map(Frame::into_data) {
-            Ok(Ok(data)) => self.count(data).map(Frame::data),
+        let data = match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => data,
             Ok(Err(frame)) => {
                 let mut trailers = frame.into_trailers().unwrap_or_default();
                 headers::retain_trailers(&mut trailers);
-                Ok(Frame::trailers(trailers))
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
-            Err(error) => Err(self.fail(error)),
-        }))
-    }
-
-    fn count(&mut self, data: Bytes) -> Result<Bytes, BodyError> {
+            Err(error) => return self.fail(error, cx),
+        };
         if let Some(left) = &mut self.left {
             match left.bytes.checked_sub(data.len() as u64) {
                 Some(bytes) => left.bytes = bytes,
                 None => {
                     let expected = left.of;
-                    return Err(self.fail(BodyError::Length { expected }));
+                    return self.fail(BodyError::Length { expected }, cx);
                 }
             }
         }
-        Ok(data)
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 }
 

@@ -29,9 +29,9 @@ pub(crate) const MAX_MEMORY_BYTES: usize = 4 << 30;
 /// Elements in one table.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
 /// Linear memories in one component.
-pub(crate) const MAX_MEMORIES: u32 = 4;
+const MAX_MEMORIES: u32 = 4;
 /// Tables in one component.
-pub(crate) const MAX_TABLES: u32 = 16;
+const MAX_TABLES: u32 = 16;
 /// Core instances in one component. Go and composed components need a handful.
 const MAX_CORE_INSTANCES: u32 = 64;
 /// Host bookkeeping of one component instance.
@@ -154,6 +154,8 @@ impl Engines {
             return Ok(engine.clone());
         }
         let mut config = class.config();
+        // This process only compiles the code-less heads of components: not worth a thread pool.
+        config.parallel_compilation(false);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(self.pooling(class)));
         let engine = Engine::new(&config)?;
         // Of two threads that come here at once, one engine wins and the other is dropped.

@@ -23,10 +23,7 @@ use crate::{
         cache::{self, Cache, CacheError, CacheKey, Miss},
         compile::{ChildCommand, CompileError, CompileLimits, Compiler, read_whole},
     },
-    engine::{
-        EngineClass, Engines, MAX_MEMORIES, MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES,
-        PoolSize, fingerprint,
-    },
+    engine::{EngineClass, Engines, MAX_MEMORY_BYTES, PoolSize, fingerprint},
     logs::Ring,
     sandbox::{MountError, State, linker},
 };
@@ -78,7 +75,8 @@ pub enum LoadError {
     /// It could not be compiled.
     #[error(transparent)]
     Compile(#[from] CompileError),
-    /// Its code could not be mapped.
+    /// Its code cannot be mapped, or needs more memories, tables or the like than an instance of
+    /// the pool has.
     #[error("the compiled code cannot be loaded: {0}")]
     Code(String),
     /// The engine could not be made.
@@ -175,21 +173,12 @@ impl Runtime {
 
     /// Checks everything about a component that can be checked without compiling it.
     pub fn admit(&self, bytes: &[u8], metered: bool) -> Result<Inspection, LoadError> {
-        let inspection = Inspection::of(bytes)?;
-        let class = class_of(&inspection, metered);
-        if inspection.http.is_none() && inspection.command.is_none() {
-            return Err(LoadError::World(inspection.exports));
-        }
-        if inspection.initial_memory_bytes > MAX_MEMORY_BYTES as u64 {
-            return Err(LoadError::Resources {
-                need: format!(
-                    "{} MiB of initial memory",
-                    inspection.initial_memory_bytes >> 20
-                ),
-                limit: format!("{} MiB", MAX_MEMORY_BYTES >> 20),
-            });
-        }
-        link::check(self.linker(class)?, bytes, &inspection)?;
+        let inspection = inspect(bytes)?;
+        link::check(
+            self.linker(class_of(&inspection, metered))?,
+            bytes,
+            &inspection,
+        )?;
         Ok(inspection)
     }
 
@@ -204,7 +193,7 @@ impl Runtime {
         digest: Option<&str>,
         compiling: impl FnOnce(),
     ) -> Result<Arc<Loaded>, LoadError> {
-        let inspection = self.admit(bytes, metered)?;
+        let inspection = inspect(bytes)?;
         if let Some(wanted) = digest.filter(|wanted| *wanted != inspection.digest.to_hex()) {
             return Err(LoadError::Digest {
                 wanted: wanted.to_owned(),
@@ -228,12 +217,13 @@ impl Runtime {
                 if miss == Miss::Damaged {
                     tracing::warn!(digest = %key.digest, "the cached code is damaged, compiling again");
                 }
+                // What is in the cache has passed this check before it was compiled.
+                link::check(self.linker(class)?, bytes, &inspection)?;
                 compiling();
                 self.compile(bytes, class, &key).await?
             }
         };
         let component = map_code(&engine, &code)?;
-        check_resources(&component)?;
         let pre = self
             .linker(class)?
             .instantiate_pre(&component)
@@ -291,6 +281,24 @@ impl Runtime {
     }
 }
 
+/// What a component says of itself, if it is one that could run here.
+fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
+    let inspection = Inspection::of(bytes)?;
+    if inspection.http.is_none() && inspection.command.is_none() {
+        return Err(LoadError::World(inspection.exports));
+    }
+    if inspection.initial_memory_bytes > MAX_MEMORY_BYTES as u64 {
+        return Err(LoadError::Resources {
+            need: format!(
+                "{} MiB of initial memory",
+                inspection.initial_memory_bytes >> 20
+            ),
+            limit: format!("{} MiB", MAX_MEMORY_BYTES >> 20),
+        });
+    }
+    Ok(inspection)
+}
+
 /// The class of engine a component needs: async as soon as anything of it is WASI 0.3.
 fn class_of(inspection: &Inspection, metered: bool) -> EngineClass {
     let is_p3 = |name: &String| name.starts_with("wasi:") && name.contains("@0.3.");
@@ -314,29 +322,4 @@ fn map_code(engine: &wasmtime::Engine, code: &File) -> Result<Component, LoadErr
     #[allow(unsafe_code)]
     let component = unsafe { Component::deserialize_file(engine, path) };
     component.map_err(|error| LoadError::Code(format!("{error:#}")))
-}
-
-/// Refuses what would fail at the first instance, with the numbers.
-fn check_resources(component: &Component) -> Result<(), LoadError> {
-    let Some(needs) = component.resources_required() else {
-        return Ok(());
-    };
-    let check = |what: &str, need: u64, limit: u64| {
-        let need_text = format!("{need} {what}");
-        if need <= limit {
-            return Ok(());
-        }
-        Err(LoadError::Resources {
-            need: need_text,
-            limit: limit.to_string(),
-        })
-    };
-    check(
-        "linear memories",
-        needs.num_memories.into(),
-        MAX_MEMORIES.into(),
-    )?;
-    check("tables", needs.num_tables.into(), MAX_TABLES.into())?;
-    let elements = needs.max_initial_table_size.unwrap_or(0);
-    check("elements in one table", elements, MAX_TABLE_ELEMENTS as u64)
 }

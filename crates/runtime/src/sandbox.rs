@@ -283,7 +283,10 @@ impl Sandbox {
         let mut wasi = WasiCtxBuilder::new();
         wasi.envs(&self.env)
             .args(&self.args)
-            .max_random_size(MAX_RANDOM_BYTES);
+            .max_random_size(MAX_RANDOM_BYTES)
+            // Every address is denied anyhow, but a socket without one takes a file descriptor too.
+            .allow_tcp(false)
+            .allow_udp(false);
         for mount in &self.mounts {
             wasi.preopened_dir(mount.path(), &mount.guest, mount.access)?;
         }

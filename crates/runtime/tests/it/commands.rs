@@ -16,7 +16,7 @@ use sampan_runtime::{
 use super::rig::{
     SHORT, in_time, limits, lines, load, load_with, map, pod_name, runtime, texts, workload,
 };
-use super::text::{command_p3_that, command_that};
+use super::text::{command_p3_that, command_that, networker};
 
 async fn run_with(
     runtime: &Runtime,
@@ -228,4 +228,10 @@ async fn the_memory_limit_holds_for_commands_too() {
         assert_eq!(ended.usage.memory_bytes, 0);
         assert!(ended.usage.memory_peak_bytes >= 1 << 16);
     }
+}
+
+#[tokio::test]
+async fn there_is_no_network() {
+    let ended = run(&*load(&networker()).await, pod_name(), &[]).await;
+    assert_eq!(ended.expect("a start").exit, Exit::Code(0));
 }

@@ -9,19 +9,19 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use sampan_core::{
     name::Name,
-    object::{HostPattern, Outbound, Scheme},
+    object::{HostPattern, Isolation, Outbound, Scheme},
 };
 use sampan_runtime::{
     Answer, Body, NeighbourError, Neighbours,
     logs::{Line, Stream},
-    pod::Pod,
+    pod::{Failure, Pod},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
 
-use super::rig::{ask, get, in_time, lines, plan, runtime, text_of, workload};
+use super::rig::{SHORT, ask, get, in_time, lines, plan, runtime, text_of, workload};
 
 /// A server that answers every connection with this text; it stops with the test's runtime.
 async fn server(text: &'static str) -> SocketAddr {
@@ -188,6 +188,7 @@ impl Neighbours for Recorder {
                 let body = body.map_err(|never| match never {}).boxed_unsync();
                 Ok(http::Response::new(body))
             }
+            "never" => return Box::pin(std::future::pending()),
             "full" => Err(NeighbourError::Unavailable),
             "late" => Err(NeighbourError::TimedOut),
             "broken" => Err(NeighbourError::Failed),
@@ -253,7 +254,23 @@ async fn a_service_that_is_not_granted_is_not_called() {
 /// A failed request must not be tried again elsewhere once the guest has called out.
 #[tokio::test]
 async fn whether_a_guest_has_called_out_is_known() {
-    let pod = plan(workload("counter")).start().await;
-    let error = pod.call(get("/crash"), None).await.err().expect("a crash");
-    assert!(!error.called_out);
+    for isolation in [Isolation::Request, Isolation::Pod] {
+        let mut plan = plan(workload("caller"))
+            .isolation(isolation)
+            .request_timeout(SHORT);
+        plan.neighbours = Some(Arc::new(Recorder::default()));
+        plan.grants.services = vec![Name::parse("never").expect("a good name")];
+        let pod = plan.start().await;
+        let error = in_time(pod.call(get("/call?url=http://never/"), None)).await;
+        let error = error.expect_err("no answer");
+        assert_eq!(error.failure, Failure::TimedOut(SHORT));
+        assert!(error.called_out);
+
+        let pod = super::rig::plan(workload("counter"))
+            .isolation(isolation)
+            .start()
+            .await;
+        let error = pod.call(get("/crash"), None).await.expect_err("a crash");
+        assert!(!error.called_out);
+    }
 }

@@ -7,6 +7,7 @@ use sampan_core::object::Isolation;
 use sampan_runtime::pod::{CallError, Failure};
 
 use super::rig::{PATIENCE, SHORT, ask, get, in_time, no_instance, plan, workload};
+use super::text::handler_that_answers_and;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_are_never_more_instances_than_slots() {
@@ -18,6 +19,27 @@ async fn there_are_never_more_instances_than_slots() {
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     assert_eq!(pod.usage().memory_peak_bytes, 3 * one);
     assert_eq!(pod.usage().instances, 31);
+}
+
+/// A guest may work on after its answer. As long as it does, it takes a slot.
+#[tokio::test]
+async fn an_instance_that_works_on_after_its_answer_keeps_its_slot() {
+    let bytes = handler_that_answers_and("(loop $again (br $again))");
+    let pod = plan(bytes).concurrency(1).request_cpu(SHORT).start().await;
+    for _ in 0..3 {
+        assert_eq!(in_time(ask(&pod, "/")).await, Ok((200, String::new())));
+    }
+    no_instance(&pod, PATIENCE).await;
+    let usage = pod.usage();
+    assert_eq!(usage.memory_peak_bytes, 1 << 16, "{usage:?}");
+    assert_eq!((usage.instances, usage.failures), (3, 3));
+    let kept = plan(handler_that_answers_and("unreachable"));
+    let kept = kept.isolation(Isolation::Pod).start().await;
+    for _ in 0..3 {
+        assert_eq!(in_time(ask(&kept, "/")).await, Ok((200, String::new())));
+    }
+    no_instance(&kept, PATIENCE).await;
+    assert_eq!((kept.usage().instances, kept.usage().failures), (3, 3));
 }
 
 #[tokio::test]

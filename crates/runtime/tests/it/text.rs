@@ -25,6 +25,84 @@ pub(crate) fn handler_that(body: &str) -> Vec<u8> {
     ))
 }
 
+/// A handler that answers with an empty body and then does this.
+pub(crate) fn handler_that_answers_and(body: &str) -> Vec<u8> {
+    component(&format!(
+        r#"(component
+            (import "wasi:http/types@0.2.0" (instance $types
+                (export "incoming-request" (type (sub resource)))
+                (export "fields" (type $fields (sub resource)))
+                (export "outgoing-response" (type $response (sub resource)))
+                (export "response-outparam" (type $out (sub resource)))
+                {ERROR_CODE}
+                (export "[constructor]fields" (func (result (own $fields))))
+                (export "[constructor]outgoing-response" (func
+                    (param "headers" (own $fields)) (result (own $response))))
+                (export "[static]response-outparam.set" (func (param "param" (own $out))
+                    (param "response" (result (own $response) (error $error-code)))))))
+            (alias export $types "incoming-request" (type $request))
+            (alias export $types "response-outparam" (type $out))
+            (core module $memory (memory (export "memory") 1))
+            (core instance $memory (instantiate $memory))
+            (core func $fields (canon lower (func $types "[constructor]fields")))
+            (core func $response (canon lower (func $types "[constructor]outgoing-response")))
+            (core func $set (canon lower (func $types "[static]response-outparam.set")
+                (memory (core memory $memory "memory"))))
+            (core module $m
+                (import "" "fields" (func $fields (result i32)))
+                (import "" "response" (func $response (param i32) (result i32)))
+                (import "" "set" (func $set (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
+                (func (export "handle") (param $request i32) (param $out i32)
+                    (call $set (local.get $out) (i32.const 0)
+                        (call $response (call $fields))
+                        (i32.const 0) (i64.const 0)
+                        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
+                    {body}))
+            (core instance $i (instantiate $m (with "" (instance
+                (export "fields" (func $fields))
+                (export "response" (func $response))
+                (export "set" (func $set))))))
+            (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+                (canon lift (core func $i "handle")))
+            (instance $handler (export "handle" (func $handle)))
+            (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+    ))
+}
+
+/// A handler whose start function waits for ever.
+pub(crate) fn sleepy_handler() -> Vec<u8> {
+    component(
+        r#"(component
+            (import "wasi:http/types@0.2.0" (instance $types
+                (export "incoming-request" (type (sub resource)))
+                (export "response-outparam" (type (sub resource)))))
+            (alias export $types "incoming-request" (type $request))
+            (alias export $types "response-outparam" (type $out))
+            (import "wasi:io/poll@0.2.0" (instance $poll
+                (export "pollable" (type $pollable (sub resource)))
+                (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+            (alias export $poll "pollable" (type $pollable))
+            (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+                (alias outer 1 $pollable (type $p))
+                (export "pollable" (type $pollable (eq $p)))
+                (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
+            (core func $block (canon lower (func $poll "[method]pollable.block")))
+            (core func $timer (canon lower (func $clock "subscribe-duration")))
+            (core module $m
+                (import "" "block" (func $block (param i32)))
+                (import "" "timer" (func $timer (param i64) (result i32)))
+                (func $start (call $block (call $timer (i64.const 0x7fffffffffffffff))))
+                (start $start)
+                (func (export "handle") (param i32 i32)))
+            (core instance $i (instantiate $m (with "" (instance
+                (export "block" (func $block)) (export "timer" (func $timer))))))
+            (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+                (canon lift (core func $i "handle")))
+            (instance $handler (export "handle" (func $handle)))
+            (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#,
+    )
+}
+
 /// A WASI 0.3 HTTP handler. The result of `body` is what an async handler returns to its host; the
 /// import `set` makes a set of things to wait for.
 pub(crate) fn handler_p3_that(body: &str) -> Vec<u8> {
@@ -104,7 +182,7 @@ const ERROR_CODE: &str = r#"
         (case "loop-detected")
         (case "configuration-error")
         (case "internal-error" (option string))))
-    (export "error-code" (type (eq $code)))"#;
+    (export "error-code" (type $error-code (eq $code)))"#;
 
 /// A WASI 0.2 command whose `run` has this body; 0 is success.
 pub(crate) fn command_that(body: &str) -> Vec<u8> {
@@ -129,6 +207,97 @@ pub(crate) fn command_p3_that(body: &str) -> Vec<u8> {
             (export "wasi:cli/run@0.3.0" (instance $run-instance)))"#
     ))
 }
+
+/// A command that tries to make a socket and to look a name up. It fails unless each is refused,
+/// the sockets with `access-denied`, which is 1.
+pub(crate) fn networker() -> Vec<u8> {
+    component(NETWORKER)
+}
+
+const NETWORKER: &str = r#"(component
+            (import "wasi:sockets/network@0.2.0" (instance $network
+                (export "network" (type (sub resource)))
+                (type $e (enum "unknown" "access-denied" "not-supported" "invalid-argument"
+                    "out-of-memory" "timeout" "concurrency-conflict" "not-in-progress"
+                    "would-block" "invalid-state" "new-socket-limit" "address-not-bindable"
+                    "address-in-use" "remote-unreachable" "connection-refused"
+                    "connection-reset" "connection-aborted" "datagram-too-large"
+                    "name-unresolvable" "temporary-resolver-failure"
+                    "permanent-resolver-failure"))
+                (export "error-code" (type (eq $e)))
+                (type $f (enum "ipv4" "ipv6"))
+                (export "ip-address-family" (type (eq $f)))))
+            (alias export $network "network" (type $network))
+            (alias export $network "error-code" (type $error))
+            (alias export $network "ip-address-family" (type $family))
+            (import "wasi:sockets/instance-network@0.2.0" (instance $instance-network
+                (alias outer 1 $network (type $n))
+                (export "network" (type $network (eq $n)))
+                (export "instance-network" (func (result (own $network))))))
+            (import "wasi:sockets/tcp@0.2.0" (instance $tcp
+                (export "tcp-socket" (type (sub resource)))))
+            (alias export $tcp "tcp-socket" (type $tcp-socket))
+            (import "wasi:sockets/udp@0.2.0" (instance $udp
+                (export "udp-socket" (type (sub resource)))))
+            (alias export $udp "udp-socket" (type $udp-socket))
+            (import "wasi:sockets/tcp-create-socket@0.2.0" (instance $tcp-create
+                (alias outer 1 $error (type $e)) (export "error-code" (type $error (eq $e)))
+                (alias outer 1 $family (type $f)) (export "ip-address-family" (type $family (eq $f)))
+                (alias outer 1 $tcp-socket (type $s)) (export "tcp-socket" (type $socket (eq $s)))
+                (export "create-tcp-socket" (func (param "address-family" $family)
+                    (result (result (own $socket) (error $error)))))))
+            (import "wasi:sockets/udp-create-socket@0.2.0" (instance $udp-create
+                (alias outer 1 $error (type $e)) (export "error-code" (type $error (eq $e)))
+                (alias outer 1 $family (type $f)) (export "ip-address-family" (type $family (eq $f)))
+                (alias outer 1 $udp-socket (type $s)) (export "udp-socket" (type $socket (eq $s)))
+                (export "create-udp-socket" (func (param "address-family" $family)
+                    (result (result (own $socket) (error $error)))))))
+            (import "wasi:sockets/ip-name-lookup@0.2.0" (instance $lookup
+                (alias outer 1 $network (type $n)) (export "network" (type $network (eq $n)))
+                (alias outer 1 $error (type $e)) (export "error-code" (type $error (eq $e)))
+                (export "resolve-address-stream" (type $stream (sub resource)))
+                (export "resolve-addresses" (func
+                    (param "network" (borrow $network)) (param "name" string)
+                    (result (result (own $stream) (error $error)))))))
+            (core module $memory (memory (export "memory") 1) (data (i32.const 64) "localhost"))
+            (core instance $memory (instantiate $memory))
+            (alias core export $memory "memory" (core memory $bytes))
+            (core func $network (canon lower (func $instance-network "instance-network")))
+            (core func $tcp (canon lower
+                (func $tcp-create "create-tcp-socket") (memory (core memory $bytes))))
+            (core func $udp (canon lower
+                (func $udp-create "create-udp-socket") (memory (core memory $bytes))))
+            (core func $resolve (canon lower
+                (func $lookup "resolve-addresses") (memory (core memory $bytes))))
+            (core module $m
+                (import "" "network" (func $network (result i32)))
+                (import "" "tcp" (func $tcp (param i32 i32)))
+                (import "" "udp" (func $udp (param i32 i32)))
+                (import "" "resolve" (func $resolve (param i32 i32 i32 i32)))
+                (import "" "memory" (memory 1))
+                (func $denied (result i32)
+                    (i32.and
+                        (i32.eq (i32.load8_u (i32.const 0)) (i32.const 1))
+                        (i32.eq (i32.load8_u (i32.const 4)) (i32.const 1))))
+                (func (export "run") (result i32)
+                    (call $tcp (i32.const 0) (i32.const 0))
+                    (if (i32.eqz (call $denied)) (then (return (i32.const 1))))
+                    (i64.store (i32.const 0) (i64.const 0))
+                    (call $udp (i32.const 1) (i32.const 0))
+                    (if (i32.eqz (call $denied)) (then (return (i32.const 1))))
+                    (i64.store (i32.const 0) (i64.const 0))
+                    (call $resolve (call $network) (i32.const 64) (i32.const 9) (i32.const 0))
+                    (if (i32.eqz (i32.load8_u (i32.const 0))) (then (return (i32.const 1))))
+                    (i32.const 0)))
+            (core instance $i (instantiate $m (with "" (instance
+                (export "network" (func $network))
+                (export "tcp" (func $tcp))
+                (export "udp" (func $udp))
+                (export "resolve" (func $resolve))
+                (export "memory" (memory $bytes))))))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $run-instance (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $run-instance)))"#;
 
 /// A command that prints `count` blocks of 4096 bytes, each of them `line` over and over.
 pub(crate) fn printer(count: u32, line: &str) -> Vec<u8> {

@@ -9,7 +9,7 @@ use super::rig::{
     PATIENCE, SHORT, ask, failure, get, in_time, lines, load_with, no_instance, plan, runtime,
     text_of, texts, workload,
 };
-use super::text::{WAIT_FOR_EVER, handler, handler_p3_that, handler_that};
+use super::text::{WAIT_FOR_EVER, handler, handler_p3_that, handler_that, sleepy_handler};
 
 const SPIN: &str = "(loop $again (br $again))";
 
@@ -100,6 +100,22 @@ async fn an_endless_start_function_is_no_start() {
     }
 }
 
+/// Neither the CPU budget nor the deadline of a request ends this; it takes the ten seconds.
+#[tokio::test]
+async fn a_start_function_that_waits_for_ever_is_no_start() {
+    let isolations = [Isolation::Request, Isolation::Pod];
+    let starts = isolations.map(|isolation| {
+        plan(sleepy_handler())
+            .isolation(isolation)
+            .request_timeout(Duration::ZERO)
+            .try_start()
+    });
+    for start in in_time(futures::future::join_all(starts)).await {
+        let error = start.err().expect("no start").to_string();
+        assert!(error.contains("longer than 10s to start"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_trap_in_the_start_function_is_no_start() {
     let module = r#"(func $start unreachable) (start $start)
@@ -150,16 +166,16 @@ async fn the_deadline_covers_the_body() {
         no_instance(&pod, PATIENCE).await;
         assert_eq!(pod.usage().failures, 1);
     }
-    let pod = plan(workload("stream-p3"))
-        .request_timeout(SHORT)
-        .start()
-        .await;
-    let response = pod
-        .call(get("/ticks?n=1000&ms=100"), None)
-        .await
-        .expect("a head");
-    let end = in_time(text_of(response.into_body())).await;
-    assert_eq!(end, Err(Failure::TimedOut(SHORT).to_string()));
+    // In the first nothing comes any more, in the second there is always more.
+    for path in ["/ticks?n=2&ms=60000", "/ticks?n=100000000&ms=0"] {
+        let pod = plan(workload("stream-p3"))
+            .request_timeout(SHORT)
+            .start()
+            .await;
+        let response = pod.call(get(path), None).await.expect("a head");
+        let end = in_time(text_of(response.into_body())).await;
+        assert_eq!(end, Err(Failure::TimedOut(SHORT).to_string()), "{path}");
+    }
 }
 
 #[tokio::test]
@@ -195,6 +211,21 @@ async fn fuel_is_a_budget_for_each_request() {
     );
 }
 
+/// More in all than the budget of one.
+#[tokio::test]
+async fn an_instance_that_lives_on_gets_the_budget_anew() {
+    for (name, fuel) in [("hello", 20_000), ("hello-p3", 200_000)] {
+        let mut plan = plan(workload(name)).isolation(Isolation::Pod);
+        plan.limits.fuel = Some(fuel);
+        let pod = plan.start().await;
+        for n in 0..200 {
+            let answer = ask(&pod, "/").await;
+            assert!(answer.is_ok(), "{name} {n}: {answer:?}");
+        }
+        assert_eq!(pod.usage().instances, 1);
+    }
+}
+
 #[tokio::test]
 async fn metered_code_is_other_code() {
     let bytes = workload("counter");
@@ -216,4 +247,26 @@ async fn endless_recursion_is_a_trap() {
     );
     let hello = plan(handler_that("unreachable")).start().await;
     assert!(matches!(failure(&hello, "/").await, Failure::Trapped(_)));
+}
+
+/// Whose fault it was is not known, so everybody is told that it may have been another's.
+#[tokio::test]
+async fn a_trap_in_a_shared_instance_ends_all_its_requests() {
+    let second_traps = format!(
+        "(if (i32.load (i32.const 0)) (then unreachable)) (i32.store (i32.const 0) (i32.const 1))
+        {WAIT_FOR_EVER}"
+    );
+    let pod = plan(handler_p3_that(&second_traps)).start().await;
+    let (one, two) = in_time(futures::future::join(
+        failure(&pod, "/"),
+        failure(&pod, "/"),
+    ))
+    .await;
+    assert_eq!(one, two);
+    let Failure::Neighbour(cause) = one else {
+        panic!("{one:?}")
+    };
+    assert!(matches!(*cause, Failure::Trapped(_)), "{cause:?}");
+    assert_eq!(pod.usage().failures, 1);
+    assert_eq!(texts(&lines(runtime(), pod.name())), [cause.to_string()]);
 }

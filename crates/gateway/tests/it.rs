@@ -1,0 +1,28 @@
+//! The gateway as its users see it: through `handle` and `dispatch`, and over connections.
+
+// Clippy takes for tests only the functions marked as such, not what they share.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "it/fixture.rs"]
+mod fixture;
+
+#[path = "it/connections.rs"]
+mod connections;
+#[path = "it/dispatch.rs"]
+mod dispatch;
+#[path = "it/endpoints.rs"]
+mod endpoints;
+#[path = "it/fields.rs"]
+mod fields;
+#[path = "it/queue.rs"]
+mod queue;
+#[path = "it/retry.rs"]
+mod retry;
+#[path = "it/shutdown.rs"]
+mod shutdown;
+#[path = "it/sockets.rs"]
+mod sockets;
+#[path = "it/status.rs"]
+mod status;
+#[path = "it/stress.rs"]
+mod stress;

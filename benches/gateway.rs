@@ -119,9 +119,14 @@ async fn bare_hyper() -> Subject {
     }
 }
 
+/// Latencies of up to a minute, in microseconds.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are good")
+}
+
 /// One connection that asks again as soon as it has an answer.
 async fn client(address: SocketAddr, until: Instant) -> Histogram<u64> {
-    let mut latencies = Histogram::new(3).expect("a histogram");
+    let mut latencies = histogram();
     let stream = TcpStream::connect(address).await.expect("a connection");
     stream.set_nodelay(true).expect("a TCP option");
     let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
@@ -154,7 +159,7 @@ async fn round(address: SocketAddr, length: Duration) -> Round {
     let start = Instant::now();
     let clients = (0..CONNECTIONS).map(|_| tokio::spawn(client(address, start + length)));
     let clients: Vec<_> = clients.collect();
-    let mut latencies = Histogram::new(3).expect("a histogram");
+    let mut latencies = histogram();
     for client in clients {
         latencies
             .add(client.await.expect("no client fails"))

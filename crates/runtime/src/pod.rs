@@ -4,8 +4,8 @@
 //!
 //! | | `isolation = "request"` | `isolation = "pod"` |
 //! |---|---|---|
-//! | WASI 0.2 | [`fresh`]: an instance each, at most `concurrency` at once | [`kept`]: one instance, one request at a time |
-//! | WASI 0.3 | [`fresh`] | [`shared`]: one instance, up to `concurrency` requests at once |
+//! | WASI 0.2 | `fresh`: an instance each, at most `concurrency` at once | `kept`: one instance, one request at a time |
+//! | WASI 0.3 | `fresh` | `shared`: one instance, up to `concurrency` requests at once |
 //!
 //! Every request has one deadline over making the instance, the call and the body, and it is kept
 //! outside the store: a future inside the store does not run while the guest does.

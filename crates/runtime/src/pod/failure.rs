@@ -52,7 +52,11 @@ impl Failure {
         match (error.downcast_ref::<Trap>(), template.fuel()) {
             (Some(Trap::OutOfFuel), Some(fuel)) => Self::OutOfFuel(fuel),
             // The root cause says what happened; what stands above it is the backtrace.
-            (Some(trap), _) => Self::Trapped(trap.to_string()),
+            (Some(trap), _) => {
+                let trap = trap.to_string();
+                // What the reader is told already.
+                Self::Trapped(trap.strip_prefix("wasm trap: ").unwrap_or(&trap).to_owned())
+            }
             (None, _) => Self::Trapped(error.root_cause().to_string()),
         }
     }

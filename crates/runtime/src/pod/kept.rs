@@ -148,11 +148,8 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job) -> Option<Ins
     let unfinished = state.holds_unfinished_body();
     let account = |failure: &Failure| shared.mourn(request_id, failure);
     let failure = match result {
-        Ok(Ok(())) if !fate.is_answered() => {
-            // It broke its promise, not its memory: it may answer the next request.
-            ending.fail(Failure::NoResponse, account);
-            return Some(instance);
-        }
+        // Some guests can answer only once, and say nothing from then on: a new one can again.
+        Ok(Ok(())) if !fate.is_answered() => Failure::NoResponse,
         Ok(Ok(())) if !unfinished => {
             ending.well();
             return Some(instance);

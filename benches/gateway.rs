@@ -1,13 +1,14 @@
 //! Requests per second and latency through the whole gateway, side by side with a bare hyper
 //! server that answers the same bytes, in interleaved rounds of one run.
 //!
-//! `cargo bench --bench gateway [-- SECONDS]`: seconds of each round, 2 by default.
+//! `cargo bench --bench gateway [-- SECONDS]`: seconds of each round, 2 by default. With the path of
+//! a `wasmtime` in the variable `WASMTIME`, its `serve` is measured in the same rounds.
 
 use std::{
     convert::Infallible,
-    io::{BufRead as _, BufReader},
+    io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -37,11 +38,10 @@ struct Round {
     latencies: Histogram<u64>,
 }
 
-/// A `sampan run`, ended when it is dropped.
+/// A server's process, ended when this is dropped. Closing its output would end it too early.
 struct Server(
     Child,
-    #[expect(dead_code, reason = "closing it would break the server's pipe")]
-    BufReader<ChildStdout>,
+    #[expect(dead_code, reason = "it is kept open")] Box<dyn BufRead>,
 );
 
 impl Drop for Server {
@@ -52,38 +52,53 @@ impl Drop for Server {
     }
 }
 
-fn sampan(name: &'static str, guest: &str, isolation: &str) -> Subject {
-    let guest = format!("{}/workloads/dist/{guest}.wasm", env!("CARGO_MANIFEST_DIR"));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sampan"))
-        .args([
-            "run",
-            &guest,
-            "--addr",
-            "127.0.0.1:0",
-            "--isolation",
-            isolation,
-            "--replicas",
-            "4",
-        ])
+fn guest(name: &str) -> String {
+    format!("{}/workloads/dist/{name}.wasm", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sampan(name: &'static str, component: &str, isolation: &str) -> Subject {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sampan"));
+    command.args(["run", &guest(component), "--addr", "127.0.0.1:0"]);
+    command.args(["--isolation", isolation, "--replicas", "4"]);
+    let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .expect("sampan starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped"));
-    let mut line = String::new();
-    lines
-        .read_line(&mut line)
-        .expect("sampan says where it listens");
-    let address = line
-        .trim()
-        .rsplit('/')
-        .next()
-        .and_then(|address| address.parse().ok());
-    let address = address.expect("an address at the end of the line");
-    Subject {
-        name,
-        address,
-        rounds: Vec::new(),
-        _server: Some(Server(child, lines)),
+    let lines = BufReader::new(child.stdout.take().expect("stdout is piped"));
+    Subject::listening(name, child, lines)
+}
+
+fn wasmtime(program: &str, name: &'static str, component: &str) -> Subject {
+    let mut command = Command::new(program);
+    command.args(["serve", "--addr", "127.0.0.1:0", &guest(component)]);
+    let mut child = command
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("wasmtime starts");
+    let lines = BufReader::new(child.stderr.take().expect("stderr is piped"));
+    Subject::listening(name, child, lines)
+}
+
+impl Subject {
+    /// A server that says where it listens in its first line, after `http://`.
+    fn listening(name: &'static str, child: Child, mut lines: impl BufRead + 'static) -> Self {
+        let mut line = String::new();
+        lines
+            .read_line(&mut line)
+            .expect("it says where it listens");
+        let address = line
+            .split("http://")
+            .nth(1)
+            .map(|rest| rest.trim().trim_end_matches('/'));
+        let address = address
+            .and_then(|address| address.parse().ok())
+            .expect("an address");
+        Self {
+            name,
+            address,
+            rounds: Vec::new(),
+            _server: Some(Server(child, Box::new(lines))),
+        }
     }
 }
 
@@ -209,13 +224,17 @@ fn main() {
     let length = seconds.map_or(DEFAULT_ROUND, Duration::from_secs_f64);
     let tokio = tokio::runtime::Runtime::new().expect("threads");
     tokio.block_on(async {
-        let mut subjects = [
+        let mut subjects = vec![
             bare_hyper().await,
             sampan("0.2, isolation=request", "hello", "request"),
             sampan("0.2, isolation=pod", "hello", "pod"),
             sampan("0.3, isolation=request", "hello-p3", "request"),
             sampan("0.3, isolation=pod", "hello-p3", "pod"),
         ];
+        if let Ok(program) = std::env::var("WASMTIME") {
+            subjects.push(wasmtime(&program, "wasmtime serve, 0.2", "hello"));
+            subjects.push(wasmtime(&program, "wasmtime serve, 0.3", "hello-p3"));
+        }
         for _ in 0..ROUNDS {
             for subject in &mut subjects {
                 let round = round(subject.address, length).await;

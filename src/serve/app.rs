@@ -308,20 +308,16 @@ async fn stop(starter: &Starter, service: &Service, placed: Vec<Placed>) -> Usag
     for Placed { pod, endpoint } in placed {
         endpoint.set_state(EndpointState::Terminating);
         let (name, in_flight) = (pod.name().clone(), endpoint.in_flight());
-        starter
-            .tell(
-                &service.name,
-                Change::Draining {
-                    pod: name.clone(),
-                    in_flight,
-                },
-            )
-            .await;
-        // What is left when the time is up is cut when the pod is dropped.
+        if in_flight > 0 {
+            let pod = name.clone();
+            starter
+                .tell(&service.name, Change::Draining { pod, in_flight })
+                .await;
+        }
+        // What is left when the time is up goes on until its own deadline, in a pod without a name.
         let _ = tokio::time::timeout_at(deadline.into(), endpoint.drained()).await;
-        let usage = pod.usage();
+        used.push(pod.usage());
         drop((endpoint, pod));
-        used.push(usage);
         starter
             .tell(&service.name, Change::Stopped { pod: name })
             .await;

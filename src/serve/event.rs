@@ -59,11 +59,11 @@ impl fmt::Display for Change {
                 write!(f, "compiled in {:.2} s", took.as_secs_f64())
             }
             Self::Waiting { on } => write!(f, "waiting for {on}"),
-            Self::Ready { pod, took } => write!(f, "{pod} ready after {}", Millis(*took)),
+            Self::Ready { pod, took } => write!(f, "{pod} ready after {}", Took(*took)),
             Self::Failed { pod, reason } => write!(f, "{pod} cannot start: {reason}"),
             Self::Started { attempt: 1 } => f.write_str("started"),
             Self::Started { attempt } => write!(f, "started for the {attempt}. time"),
-            Self::Completed { took } => write!(f, "completed after {}", Millis(*took)),
+            Self::Completed { took } => write!(f, "completed after {}", Took(*took)),
             Self::JobFailed {
                 reason,
                 again: true,
@@ -78,7 +78,6 @@ impl fmt::Display for Change {
                 write!(f, "change refused, the old version stays: {reason}")
             }
             Self::Up { address } => write!(f, "up, answering at http://{address}"),
-            Self::Draining { pod, in_flight: 0 } => write!(f, "{pod} draining"),
             Self::Draining { pod, in_flight } => {
                 write!(f, "{pod} draining, {in_flight} requests in flight")
             }
@@ -87,10 +86,16 @@ impl fmt::Display for Change {
     }
 }
 
-struct Millis(Duration);
+/// A length of time as people read it: microseconds below one millisecond.
+struct Took(Duration);
 
-impl fmt::Display for Millis {
+impl fmt::Display for Took {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} ms", self.0.as_secs_f64() * 1e3)
+        let millis = self.0.as_secs_f64() * 1e3;
+        if millis < 1.0 {
+            write!(f, "{:.0} µs", millis * 1e3)
+        } else {
+            write!(f, "{millis:.1} ms")
+        }
     }
 }

@@ -14,6 +14,10 @@ use sampan_runtime::{Answer, Body, NeighbourError, Neighbours};
 pub(super) struct GatewayNeighbours(pub(super) Gateway);
 
 impl Neighbours for GatewayNeighbours {
+    fn has(&self, service: &Name) -> bool {
+        self.0.stats(service).is_some()
+    }
+
     fn call(
         &self,
         service: &Name,

@@ -34,6 +34,9 @@ pub type Answer =
 ///
 /// Whether a guest may call a service has been decided before.
 pub trait Neighbours: Send + Sync + 'static {
+    /// Whether there is such a service, granted or not.
+    fn has(&self, service: &Name) -> bool;
+
     /// Sends a request to a pod of `service`. `request_id` is that of the request the caller is
     /// answering, when that is certain.
     fn call(

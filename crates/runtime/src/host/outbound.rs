@@ -115,13 +115,17 @@ impl Outbound {
                 .find(|name| name.as_str() == text)
                 .cloned()
         };
-        match host.strip_suffix(INTERNAL_DOMAIN) {
-            Some(text) => {
-                let name = Name::parse(text).ok()?;
-                Some(granted(text).ok_or(name))
-            }
-            None => granted(host).map(Ok),
+        let (text, sure) = match host.strip_suffix(INTERNAL_DOMAIN) {
+            Some(text) => (text, true),
+            None => (host, false),
+        };
+        if let Some(name) = granted(text) {
+            return Some(Ok(name));
         }
+        // Without the domain it may be a host outside just as well, unless a service is called so.
+        let name = Name::parse(text).ok()?;
+        let known = || self.neighbours.as_ref().is_some_and(|all| all.has(&name));
+        (sure || known()).then_some(Err(name))
     }
 }
 

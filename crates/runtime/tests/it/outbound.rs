@@ -170,6 +170,10 @@ type Asked = Mutex<Vec<(String, String, Option<String>)>>;
 struct Recorder(Asked);
 
 impl Neighbours for Recorder {
+    fn has(&self, service: &Name) -> bool {
+        !service.as_str().starts_with("absent")
+    }
+
     fn call(
         &self,
         service: &Name,
@@ -240,14 +244,19 @@ async fn a_service_that_is_not_granted_is_not_called() {
     let mut plan = plan(workload("caller"));
     plan.neighbours = Some(Arc::clone(&recorder) as Arc<dyn Neighbours>);
     let pod = plan.start().await;
-    let answer = call(&pod, "http://api.internal/").await;
-    assert_eq!(answer, (502, "HttpRequestDenied\n".to_owned()));
-    let denied = denials(&pod);
-    assert!(
-        denied[0].text.contains("`allow.services = [\"api\"]`"),
-        "{}",
-        denied[0].text
-    );
+    for (url, rule) in [
+        ("http://api.internal/", "`allow.services = [\"api\"]`"),
+        ("http://absent.internal/", "`allow.services = [\"absent\"]`"),
+        ("http://api/", "`allow.services = [\"api\"]`"),
+        // No service is called so, so it is a host outside.
+        ("http://absent/", "`allow.outbound = [\"http://absent\"]`"),
+    ] {
+        let answer = call(&pod, url).await;
+        assert_eq!(answer, (502, "HttpRequestDenied\n".to_owned()), "{url}");
+        let denied = denials(&pod);
+        let text = &denied.last().expect("a denial").text;
+        assert!(text.contains(rule), "{url}: {text}");
+    }
     assert!(recorder.0.lock().expect("no panic").is_empty());
 }
 

@@ -48,6 +48,9 @@ pub(crate) struct Peer {
 
 const NO_HEAD: u64 = u64::MAX;
 
+/// Keeps limits of zero from making a busy loop.
+const MIN_PERIOD: Duration = Duration::from_millis(1);
+
 /// Which time of a connection has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expired {
@@ -101,7 +104,10 @@ impl Peer {
     pub(crate) async fn expired(&self, limits: &Limits) -> Expired {
         // No deadline is set less than this ahead, so looking that often is enough, and no timer
         // is touched per request.
-        let period = limits.header_read_timeout.min(limits.idle_timeout);
+        let period = limits
+            .header_read_timeout
+            .min(limits.idle_timeout)
+            .max(MIN_PERIOD);
         loop {
             let now = self.opened.elapsed();
             let wait = match self.deadline(limits) {

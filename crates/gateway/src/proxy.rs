@@ -29,6 +29,9 @@ use crate::{
     upstream::{RequestContext, UpstreamError, UpstreamErrorKind},
 };
 
+/// Fields that the gateway adds to a request: host, request id, trace and where it comes from.
+const ADDED_FIELDS: usize = 6;
+
 /// Answers a request from outside.
 pub(crate) async fn handle<B>(
     gateway: &Gateway,
@@ -122,6 +125,8 @@ fn admit(gateway: &Gateway, parts: &mut Parts) -> Result<Arc<Backend>, Problem> 
         .route(authority, parts.uri.path())
         .ok_or(Problem::NoRoute)?;
     headers::strip_request(&mut parts.headers);
+    // For the fields that the gateway adds; growing once is cheaper than at every other one.
+    parts.headers.reserve(ADDED_FIELDS);
     set_authority(parts);
     Ok(backend)
 }

@@ -252,3 +252,6 @@ impl Drop for Ticket {
         self.remove();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -190,6 +190,39 @@ async fn an_idle_connection_is_closed() {
     assert!((750..=765).contains(&tenths), "{tenths}");
 }
 
+/// The types of the HTTP/2 frames in `bytes`: RFC 9113 §4.1.
+fn frame_types(mut bytes: &[u8]) -> Vec<u8> {
+    let mut types = Vec::new();
+    while let [a, b, c, kind, ..] = *bytes {
+        types.push(kind);
+        bytes = &bytes[9 + u32::from_be_bytes([0, a, b, c]) as usize..];
+    }
+    types
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_http2_connection_ends_with_a_goaway() {
+    const GOAWAY: u8 = 7;
+    let gateway = hello();
+    let (_server, dial) = serve_pipes(&gateway);
+    let mut io = dial.connect().await;
+    // The preface, empty SETTINGS, and HEADERS of stream 1: GET, http, /, authority `a`.
+    io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
+    io.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    io.write_all(&[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'])
+        .await
+        .unwrap();
+    let begin = Instant::now();
+    let mut answer = Vec::new();
+    // The PING that goes with the GOAWAY is never answered, yet the connection ends.
+    io.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(begin.elapsed().as_secs(), 76);
+    assert!(frame_types(&answer).contains(&GOAWAY), "{answer:?}");
+    assert_eq!(gateway.stats(&name("web")).unwrap().classes[1], 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_in_flight_keeps_its_connection() {
     let gate = Arc::new(Semaphore::new(0));

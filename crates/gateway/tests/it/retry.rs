@@ -1,42 +1,45 @@
 //! When a failed request is tried once more, and when it is not.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::{Arc, Mutex};
 
 use http::{Method, StatusCode};
 use sampan_gateway::{
     Body, Endpoint, EndpointState, UpstreamError, UpstreamErrorKind as Kind, empty, full,
 };
 
+use tokio::sync::Semaphore;
+
 use crate::fixture::*;
 
-/// Two pods that fail alike and count how often they were asked together.
-fn two(kind: Kind, side_effects: bool) -> (Vec<Arc<Endpoint>>, Arc<AtomicU32>) {
-    let asked = Arc::<AtomicU32>::default();
+/// Two pods that fail alike and note which was asked.
+fn two(kind: Kind, side_effects: bool) -> (Vec<Arc<Endpoint>>, Arc<Mutex<Vec<u32>>>) {
+    let asked = Arc::<Mutex<Vec<u32>>>::default();
     let endpoints = (0..2).map(|slot| {
         let asked = asked.clone();
         let upstream = pod(move |_, _| {
-            asked.fetch_add(1, Ordering::Relaxed);
+            asked.lock().unwrap().push(slot);
             async move { Err(UpstreamError { kind, side_effects }) }
         });
-        ready(slot, 1, upstream)
+        ready(slot, 5, upstream)
     });
     (endpoints.collect(), asked)
 }
 
-async fn tries(method: &str, body: Body, kind: Kind, side_effects: bool) -> u32 {
+async fn tries(method: &str, body: Body, kind: Kind, side_effects: bool) -> usize {
     let (endpoints, asked) = two(kind, side_effects);
     let gateway = gateway(web(), &endpoints);
     let mut request = post("/", body);
     *request.method_mut() = method.parse().unwrap();
     send_status(&gateway, request).await;
-    let asked = asked.load(Ordering::Relaxed);
+    let asked = std::mem::take(&mut *asked.lock().unwrap());
+    assert!(
+        asked.len() == 1 || asked[0] != asked[1],
+        "the same pod twice"
+    );
     let stats = gateway.stats(&name("web")).unwrap();
-    assert_eq!((stats.requests, stats.retries), (1, u64::from(asked - 1)));
+    assert_eq!((stats.requests, stats.retries), (1, asked.len() as u64 - 1));
     assert!(endpoints.iter().all(|endpoint| endpoint.in_flight() == 0));
-    asked
+    asked.len()
 }
 
 #[tokio::test]
@@ -115,4 +118,36 @@ async fn the_only_pod_is_asked_once() {
         StatusCode::SERVICE_UNAVAILABLE
     );
     assert_eq!(gateway.stats(&name("web")).unwrap().retries, 0);
+}
+
+#[tokio::test]
+async fn the_second_try_goes_to_a_busier_pod_rather_than_the_same() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = says_after(&gate, "held");
+    let busy = pod(move |request, context| {
+        let is_held = request.uri().path() == "/hold";
+        let answer = held.call(request, &context);
+        async move {
+            if is_held {
+                answer.await
+            } else {
+                Ok(http::Response::new(full("busy")))
+            }
+        }
+    });
+    let endpoints = [ready(0, 9, fails(Kind::Trapped)), ready(1, 9, busy)];
+    let gateway = gateway(web(), &endpoints);
+    endpoints[0].set_state(EndpointState::Unready);
+    for _ in 0..3 {
+        let gateway = gateway.clone();
+        tokio::spawn(async move { send(&gateway, get("/hold")).await });
+    }
+    settle().await;
+    assert_eq!(endpoints[1].in_flight(), 3);
+    endpoints[0].set_state(EndpointState::Ready);
+    for retries in 1..4 {
+        assert_eq!(send(&gateway, get("/")).await.body(), "busy");
+        assert_eq!(gateway.stats(&name("web")).unwrap().retries, retries);
+    }
+    gate.add_permits(3);
 }

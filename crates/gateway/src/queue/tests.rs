@@ -1,0 +1,171 @@
+//! The races of the queue, one by one.
+
+use std::sync::atomic::AtomicU64;
+
+use sampan_core::name::{Name, PodName};
+
+use super::*;
+use crate::{
+    body::Body,
+    endpoint::EndpointState,
+    upstream::{RequestContext, Upstream, UpstreamFuture},
+};
+
+struct Never;
+
+impl Upstream for Never {
+    fn call(&self, _: http::Request<Body>, _: &RequestContext) -> UpstreamFuture {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// A queue in front of one pod that takes one request at a time.
+fn queue_of_one() -> (Arc<Queue>, Arc<Endpoint>) {
+    let name = PodName::new(&Name::parse("web").unwrap(), 1, 0);
+    let endpoint = Endpoint::new(name, 1, 1, Arc::new(Never));
+    endpoint.set_state(EndpointState::Ready);
+    let queue = Arc::new(Queue::default());
+    endpoint.attach(&queue);
+    queue.install([endpoint.clone()].into(), 10);
+    (queue, endpoint)
+}
+
+fn slot(queue: &Arc<Queue>) -> Slot {
+    match queue.enter() {
+        Ok(Entry::Slot(slot)) => slot,
+        _ => panic!("the pod is free"),
+    }
+}
+
+fn ticket(queue: &Arc<Queue>) -> Ticket {
+    match queue.enter() {
+        Ok(Entry::Ticket(ticket)) => ticket,
+        _ => panic!("the pod is busy"),
+    }
+}
+
+/// Lets two threads do something at the same time, over and over, and checks each round.
+fn race(rounds: u64, left: impl Fn(u64) + Sync, right: impl Fn(), check: impl Fn(u64)) {
+    let at = [const { AtomicU64::new(0) }; 2];
+    let meet = |own: usize, point: u64| {
+        at[own].store(point, SeqCst);
+        while at[1 - own].load(SeqCst) < point {
+            std::thread::yield_now();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=rounds {
+                meet(0, 2 * round);
+                left(round);
+                meet(0, 2 * round + 1);
+            }
+        });
+        for round in 1..=rounds {
+            meet(1, 2 * round);
+            right();
+            meet(1, 2 * round + 1);
+            // The other side waits for the next round.
+            check(round);
+        }
+    });
+}
+
+#[test]
+fn a_slot_freed_while_another_enters_is_not_lost() {
+    let (queue, endpoint) = queue_of_one();
+    let held = Mutex::new(Some(slot(&queue)));
+    let entered = Mutex::new(None);
+    race(
+        200_000,
+        |round| {
+            let slot = held.lock().unwrap().take();
+            // The two meet at ever other points of their way.
+            (0..round % 64).for_each(|_| std::hint::spin_loop());
+            drop(slot);
+        },
+        || *entered.lock().unwrap() = Some(queue.enter()),
+        |round| {
+            let slot = match entered.lock().unwrap().take() {
+                Some(Ok(Entry::Slot(slot))) => slot,
+                Some(Ok(Entry::Ticket(mut ticket))) => match ticket.slot.try_recv() {
+                    Ok(slot) => slot,
+                    // Checked on the thread that both wait for: a panic there would hang.
+                    Err(_) => {
+                        LOST.fetch_add(1, SeqCst);
+                        endpoint.try_acquire();
+                        Slot::new(&endpoint, &queue)
+                    }
+                },
+                _ => unreachable!("round {round}: the queue is open and empty"),
+            };
+            *held.lock().unwrap() = Some(slot);
+        },
+    );
+    assert_eq!(LOST.load(SeqCst), 0, "slots that nobody took");
+    assert_eq!((endpoint.in_flight(), queue.waiting()), (1, 0));
+    drop(held.lock().unwrap().take());
+    assert_eq!(endpoint.in_flight(), 0);
+}
+
+/// Slots that were free while somebody waited.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+#[tokio::test(start_paused = true)]
+async fn nobody_overtakes_even_while_a_slot_changes_hands() {
+    let (queue, endpoint) = queue_of_one();
+    let held = slot(&queue);
+    let mut first = ticket(&queue);
+    // The moment in which a slot is free and its owner has not looked into the queue yet.
+    endpoint.release();
+    let second = queue
+        .acquire(std::slice::from_ref(&endpoint), Duration::from_secs(1))
+        .await;
+    assert_eq!(second.err(), Some(NoSlot::TimedOut));
+    let slot = first.slot.try_recv().expect("the first has it");
+    assert!(endpoint.room().is_none());
+    std::mem::forget(held);
+    drop(slot);
+    assert_eq!(endpoint.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_comes_with_the_end_of_the_wait_is_taken() {
+    let (queue, endpoint) = queue_of_one();
+    let held = slot(&queue);
+    let waiting = ticket(&queue);
+    drop(held);
+    let slot = waiting.leave().expect("it came before");
+    assert_eq!((endpoint.in_flight(), queue.waiting()), (1, 0));
+    let late = ticket(&queue);
+    assert!(late.leave().is_none());
+    drop(slot);
+    assert_eq!((endpoint.in_flight(), queue.waiting()), (0, 0));
+}
+
+#[test]
+fn a_slot_handed_to_one_that_goes_is_handed_on() {
+    let (queue, endpoint) = queue_of_one();
+    let held = slot(&queue);
+    let (first, second, mut third) = (ticket(&queue), ticket(&queue), ticket(&queue));
+    drop(held);
+    assert_eq!(queue.waiting(), 2);
+    drop(second);
+    drop(first);
+    assert_eq!((queue.waiting(), endpoint.in_flight()), (0, 1));
+    drop(third.slot.try_recv().expect("the third has it"));
+    assert_eq!(endpoint.in_flight(), 0);
+}
+
+#[test]
+fn a_closed_queue_lets_nobody_in_until_it_is_opened_again() {
+    let (queue, endpoint) = queue_of_one();
+    let held = slot(&queue);
+    let mut waiting = ticket(&queue);
+    queue.close();
+    assert!(waiting.slot.try_recv().is_err());
+    drop(held);
+    assert!(matches!(queue.enter(), Err(NoSlot::Closed)));
+    queue.install([endpoint].into(), 1);
+    drop(slot(&queue));
+}

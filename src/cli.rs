@@ -89,6 +89,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Completions(arguments) => completions::run(&arguments, &output),
         Verb::Version(arguments) => version::run(&arguments, &output),
     };
+    let end = end.and_then(|()| output.whole());
     match end {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Quiet(code)) => ExitCode::from(code),

@@ -4,6 +4,7 @@ mod agent;
 mod cli;
 mod config;
 mod edge;
+mod file;
 mod serve;
 mod telemetry;
 

@@ -11,14 +11,13 @@ use std::{path::PathBuf, sync::Arc};
 use sampan_core::object::{App, Isolation, Service};
 use sampan_gateway::{Gateway, Limits};
 use sampan_runtime::{
-    PoolSize, Runtime, RuntimeConfig,
-    artifact::{cache::CacheError, compile::CompileLimits},
+    PoolSize, Runtime, RuntimeConfig, artifact::compile::CompileLimits,
     pod::template::DEFAULT_CONCURRENCY,
 };
 
 use crate::{edge::Edge, telemetry};
 
-pub(crate) use sampan_runtime::logs;
+pub(crate) use sampan_runtime::{artifact::cache::CacheError, logs};
 
 /// One node: everything that pods of any app share.
 #[derive(Clone)]
@@ -65,10 +64,10 @@ impl AppSource {
         };
         let services = self.app.services.values().map(of_service);
         let jobs = u32::try_from(self.app.jobs.len()).unwrap_or(u32::MAX);
-        // Twice, for old and new pods beside each other; and a few for trial instances.
+        // New pods stand beside old ones that drain; and a few are for trial instances.
         let wanted = services
             .fold(jobs, u32::saturating_add)
-            .saturating_mul(2)
+            .saturating_mul(1 + app::MAX_OLD_VERSIONS)
             .saturating_add(8);
         wanted.min(PoolSize::DEFAULT.instances)
     }

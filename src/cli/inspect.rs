@@ -1,6 +1,6 @@
 //! `sampan inspect`: what a component is and what it needs.
 
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::PathBuf};
+use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -11,6 +11,7 @@ use super::{
     End,
     output::{self, Output},
 };
+use crate::file;
 
 /// Show a component's world, imports and exports, and what it has to be granted
 #[derive(Args)]
@@ -66,7 +67,8 @@ const CLOSED: &[&str] = &["wasi:sockets/"];
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let path = arguments.component.display();
-    let bytes = fs::read(&arguments.component).with_context(|| format!("cannot read `{path}`"))?;
+    let bytes =
+        file::component(&arguments.component).with_context(|| format!("cannot read `{path}`"))?;
     let found = Inspection::of(&bytes).with_context(|| format!("cannot inspect `{path}`"))?;
     if arguments.json {
         return output.json(&json(&found));

@@ -6,7 +6,7 @@
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal as _, Write as _},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -43,14 +43,28 @@ pub(super) enum Channel {
 #[derive(Clone)]
 pub(super) struct Output {
     bars: Arc<MultiProgress>,
-    terminal: bool,
+    /// Whether standard output and standard error are terminals.
+    terminals: [bool; 2],
+    /// Why data was lost, when it was.
+    lost: Arc<OnceLock<io::Error>>,
 }
 
 impl Output {
     pub(super) fn new() -> Self {
         Self {
             bars: Arc::default(),
-            terminal: io::stdout().is_terminal(),
+            terminals: [io::stdout().is_terminal(), io::stderr().is_terminal()],
+            lost: Arc::default(),
+        }
+    }
+
+    /// Fails if data could not be written, for another reason than that nobody wants it.
+    pub(super) fn whole(&self) -> End {
+        match self.lost.get() {
+            None => Ok(()),
+            Some(error) => {
+                Err(anyhow::anyhow!("cannot write all of standard output: {error}").into())
+            }
         }
     }
 
@@ -93,7 +107,7 @@ impl Output {
         let mut line = String::with_capacity(prefix.text.len() + text.len() + 16);
         let style = prefix.style;
         // Writing to a string cannot fail.
-        let _ = match self.terminal {
+        let _ = match self.terminals[usize::from(channel == Channel::Err)] {
             true => write!(line, "{style}{}{style:#}{}", prefix.text, visible(text)),
             false => write!(line, "{}{text}", prefix.text),
         };
@@ -115,14 +129,21 @@ impl Output {
     }
 
     fn write(&self, channel: Channel, text: &str) {
-        // A reader that has gone away, as `head` does, is no failure of this program.
-        let _ = self.bars.suspend(|| match channel {
+        let written = self.bars.suspend(|| match channel {
             Channel::Out => {
                 let mut out = anstream::stdout().lock();
                 out.write_all(text.as_bytes()).and_then(|()| out.flush())
             }
             Channel::Err => anstream::stderr().lock().write_all(text.as_bytes()),
         });
+        // A reader that has gone away, as `head` does, is no failure of this program; and when
+        // talk cannot be written there is no way to say so.
+        if let (Channel::Out, Err(error)) = (channel, written)
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            // The first reason is the one to tell.
+            let _ = self.lost.set(error);
+        }
     }
 }
 

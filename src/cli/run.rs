@@ -20,9 +20,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{EXIT_FAILED, End, Stop, output::Output, up::printer::Printer};
 use crate::{
-    config,
+    config, file,
     serve::{
-        AppSource, Node,
+        AppSource, CacheError, Node,
         app::{self, Listening, RunningApp},
         single,
     },
@@ -120,7 +120,7 @@ impl FromStr for Directory {
 
 pub(super) fn run(arguments: Arguments, output: &Output) -> End {
     let path = arguments.component.display();
-    let bytes = std::fs::read(&arguments.component)
+    let bytes = file::component(&arguments.component)
         .with_context(|| format!("cannot read the component `{path}`"))?;
     let grants = grants(&arguments)?;
     let name = name_of(&arguments.component);
@@ -138,13 +138,17 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
     );
     runtime()?.block_on(async {
         let mut interrupts = Interrupts::listen()?;
-        let node = Node::open(config::cache_directory()?, source.instances())?;
+        let node = open_node(&source)?;
         let mut bar = None;
         let compiling = || bar = Some(output.spinner(format!("compiling {path}")));
-        let loaded = node.runtime.load(&bytes, false, None, compiling).await;
+        let loaded = tokio::select! {
+            loaded = node.runtime.load(&bytes, false, None, compiling) => Some(loaded),
+            () = interrupts.next() => None,
+        };
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
+        let loaded = loaded.ok_or(Stop::Quiet(EXIT_INTERRUPTED))?;
         let loaded = loaded.with_context(|| format!("cannot run `{path}`"))?;
         if loaded.inspection.http.is_some() {
             let single = Single {
@@ -209,8 +213,12 @@ async fn serve(
     let (events, mut told) = app::events();
     let printer = Printer::plain(output);
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
-    let started = RunningApp::start_single(&node, source, &loaded, events).await;
+    let started = tokio::select! {
+        started = RunningApp::start_single(&node, source, &loaded, events) => started,
+        () = interrupts.next() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
+    };
     let Ok(mut running) = started else {
+        printer.end_of_logs(logging, node.runtime.logs()).await;
         told.close();
         while let Some(event) = told.recv().await {
             output.talk(&event.change.to_string());
@@ -225,8 +233,7 @@ async fn serve(
         () = running.drain(listening) => {}
         () = interrupts.next() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
     }
-    logging.abort();
-    printer.rest_of_logs(node.runtime.logs());
+    printer.end_of_logs(logging, node.runtime.logs()).await;
     Ok(())
 }
 
@@ -281,6 +288,20 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("cannot start threads")
+}
+
+/// Opens a node for an app, with the compile cache of this user.
+pub(super) fn open_node(source: &AppSource) -> anyhow::Result<Node> {
+    let opened = Node::open(config::cache_directory()?, source.instances());
+    opened.map_err(|error| {
+        let remedy = match &error {
+            CacheError::Io { .. } | CacheError::Foreign(_) => {
+                "; `XDG_CACHE_HOME` names another place for it"
+            }
+            CacheError::Key(_) => "",
+        };
+        anyhow::anyhow!("{:#}{remedy}", anyhow::Error::new(error))
+    })
 }
 
 /// Ctrl-C, and the signal that asks a service to stop.

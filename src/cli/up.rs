@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use super::{
     EXIT_FAILED, End, Stop,
     output::Output,
-    run::{Interrupts, runtime},
+    run::{Interrupts, open_node, runtime},
     spec::SpecArguments,
 };
 use crate::{
     config,
     serve::{
-        AppSource, Node,
+        AppSource,
         app::{self, Listening, NotRunning, RunningApp},
     },
 };
@@ -47,6 +47,10 @@ pub(super) struct Arguments {
     /// Replace a service's pods when its component file changes
     #[arg(long)]
     watch: bool,
+
+    /// Run in the background
+    #[arg(short, long, hide = true)]
+    detach: bool,
 }
 
 /// `web=5`.
@@ -77,6 +81,12 @@ impl FromStr for Scale {
 }
 
 pub(super) fn run(arguments: Arguments, output: &Output) -> End {
+    if arguments.detach {
+        return Err(Stop::usage(anyhow::anyhow!(
+            "`--detach` is not supported yet: leave it out and put `nohup` before and `&` after \
+             the command; `kill` then drains and stops it"
+        )));
+    }
     let mut app = arguments.spec.load(output)?;
     for Scale { service, replicas } in &arguments.scale {
         let known = app
@@ -101,7 +111,7 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
 
 async fn up(source: AppSource, http: SocketAddr, watch: bool, output: &Output) -> End {
     let mut interrupts = Interrupts::listen()?;
-    let node = Node::open(config::cache_directory()?, source.instances())?;
+    let node = open_node(&source)?;
     let listening = Listening::start(&node, &source, http)
         .await
         .with_context(|| {
@@ -118,7 +128,7 @@ async fn up(source: AppSource, http: SocketAddr, watch: bool, output: &Output) -
             Err(reason) => {
                 // The last sender of events is gone, so the printer comes to its end.
                 let _ = printing.await;
-                printer.rest_of_logs(node.runtime.logs());
+                printer.end_of_logs(logging, node.runtime.logs()).await;
                 return Err(not_running(reason, output));
             }
         },
@@ -143,8 +153,7 @@ async fn up(source: AppSource, http: SocketAddr, watch: bool, output: &Output) -
     drop(running);
     // The last sender of events is gone with the app, so the printer comes to its end.
     let _ = printing.await;
-    logging.abort();
-    printer.rest_of_logs(node.runtime.logs());
+    printer.end_of_logs(logging, node.runtime.logs()).await;
     output.talk(&summary::table(&summary));
     if drained {
         Ok(())
@@ -168,8 +177,11 @@ async fn until_interrupted(
             service = changes.recv() => service,
         };
         match service {
-            // A signal waits until the change is whole.
-            Some(service) => running.reload(&service).await,
+            // A change that is not whole yet is given up: the old pods are still there.
+            Some(service) => tokio::select! {
+                () = interrupts.next() => return,
+                () = running.reload(&service) => {}
+            },
             None => return interrupts.next().await,
         }
     }

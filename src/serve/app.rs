@@ -7,7 +7,7 @@ use sampan_core::{
     object::{Job, Service},
 };
 use sampan_gateway::{Drained, EndpointState, Server, ServiceStats};
-use sampan_runtime::{Loaded, Usage};
+use sampan_runtime::{Loaded, Usage, admission::Digest};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinHandle, JoinSet},
@@ -21,6 +21,8 @@ use super::{
 
 /// Events that wait to be printed.
 const MAX_EVENTS: usize = 1024;
+/// Old versions that drain at once.
+pub(super) const MAX_OLD_VERSIONS: u32 = 2;
 
 /// A gateway that accepts connections.
 pub(crate) struct Listening {
@@ -67,10 +69,14 @@ pub(crate) struct RunningApp {
     source: AppSource,
     starter: Starter,
     services: BTreeMap<Name, Running>,
+    /// Pods of old versions, which end the requests they have; what each has used.
+    draining: JoinSet<(Name, Usage)>,
 }
 
 struct Running {
     revision: u64,
+    /// Of its component.
+    digest: Option<Digest>,
     placed: Vec<Placed>,
     /// What pods that are gone have used.
     past: Usage,
@@ -134,6 +140,10 @@ impl RunningApp {
         source: AppSource,
         mut loaded: BTreeMap<Name, Arc<Loaded>>,
     ) -> Result<Self, NotRunning> {
+        let digests: BTreeMap<_, _> = loaded
+            .iter()
+            .map(|(name, loaded)| (name.clone(), loaded.inspection.digest))
+            .collect();
         let mut services = JoinSet::new();
         for service in source.app.services.values() {
             if let Some(loaded) = loaded.remove(&service.name) {
@@ -151,15 +161,18 @@ impl RunningApp {
             source,
             starter,
             services: BTreeMap::new(),
+            draining: JoinSet::new(),
         };
         let mut good = true;
         for (name, placed) in services.join_all().await {
             good &= placed.is_some();
             let placed = placed.unwrap_or_default();
+            let digest = digests.get(&name).copied();
             app.services.insert(
                 name,
                 Running {
                     revision: 1,
+                    digest,
                     placed,
                     past: Usage::default(),
                 },
@@ -181,9 +194,11 @@ impl RunningApp {
             .await;
     }
 
-    /// Puts a new version of a service's component in the place of the old one, without a gap.
+    /// Puts a new version of a service's component in the place of the old one, without a gap. The
+    /// old pods end their requests in the background.
     ///
-    /// A component that is refused, or whose pods do not start, changes nothing.
+    /// A component that is the same, or is refused, or whose pods do not start, changes nothing.
+    /// When this is dropped half-way nothing has changed either.
     pub(crate) async fn reload(&mut self, name: &Name) {
         let Some(service) = self.source.app.services.get(name).cloned() else {
             return;
@@ -196,6 +211,11 @@ impl RunningApp {
                 return self.starter.tell(name, Change::Refused { reason }).await;
             }
         };
+        let digest = Some(loaded.inspection.digest);
+        if self.services.get(name).is_some_and(|it| it.digest == digest) {
+            return;
+        }
+        self.gather(MAX_OLD_VERSIONS - 1).await;
         let Some(running) = self.services.get_mut(name) else {
             return;
         };
@@ -209,10 +229,27 @@ impl RunningApp {
             .replace(name, placed.iter().map(|p| p.endpoint.clone()).collect());
         let old = std::mem::replace(&mut running.placed, placed);
         running.revision = revision;
-        self.starter.tell(name, Change::Replaced { revision }).await;
-        let past = stop(&self.starter, &service, old).await;
-        if let Some(running) = self.services.get_mut(name) {
-            running.past = sum([running.past, past]);
+        running.digest = digest;
+        let starter = self.starter.clone();
+        self.draining.spawn(async move {
+            let name = &service.name;
+            starter.tell(name, Change::Replaced { revision }).await;
+            let used = stop(&starter, &service, old).await;
+            (service.name, used)
+        });
+    }
+
+    /// Waits until at most this many old versions are still draining.
+    async fn gather(&mut self, left: u32) {
+        while let Some(drained) = match self.draining.len() > left as usize {
+            true => self.draining.join_next().await,
+            false => self.draining.try_join_next(),
+        } {
+            if let Ok((name, used)) = drained
+                && let Some(running) = self.services.get_mut(&name)
+            {
+                running.past = sum([running.past, used]);
+            }
         }
     }
 
@@ -237,6 +274,7 @@ impl RunningApp {
             let past = stop(&self.starter, service, std::mem::take(&mut running.placed)).await;
             running.past = sum([running.past, past]);
         }
+        self.gather(0).await;
     }
 
     /// What each service has done so far.

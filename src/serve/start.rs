@@ -26,7 +26,7 @@ use super::{
     event::{Change, Event},
     neighbours::GatewayNeighbours,
 };
-use crate::agent::upstream::PodUpstream;
+use crate::{agent::upstream::PodUpstream, file};
 
 /// The first delay before a failed job is tried again; it doubles from then on.
 const JOB_RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -130,10 +130,10 @@ impl Starter {
         source: &Source,
         metered: bool,
     ) -> Result<Arc<Loaded>, ComponentError> {
-        let file = self.base.join(&source.path);
+        let component = self.base.join(&source.path);
         let path = source.path.display().to_string();
         // A blocking read: the file is local, and a task for it would cost more than it does.
-        let bytes = std::fs::read(&file).map_err(|source| ComponentError::Read {
+        let bytes = file::plain_component(&component).map_err(|source| ComponentError::Read {
             path: path.clone(),
             source,
         })?;

@@ -398,7 +398,7 @@ mod tests {
         for (path, source) in [
             (
                 "src/agent.rs",
-                "use sampan_gateway::Upstream; use sampan_gateway::upstream::{A, B};",
+                "use sampan_gateway::Upstream; use sampan_gateway::{Body, UpstreamError};",
             ),
             (
                 "src/agent.rs",

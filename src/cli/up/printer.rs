@@ -10,7 +10,7 @@ use std::{
 
 use indicatif::ProgressBar;
 use sampan_core::{name::Name, object::App};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     cli::output::{Channel, Output, Prefix},
@@ -111,8 +111,11 @@ impl Printer {
         }
     }
 
-    /// Prints what guests have said and [`Self::logs`] had no time for.
-    pub(in crate::cli) fn rest_of_logs(&self, ring: &Ring) {
+    /// Stops [`Self::logs`], then prints what guests have said and it had no time for.
+    pub(in crate::cli) async fn end_of_logs(&self, logging: JoinHandle<()>, ring: &Ring) {
+        logging.abort();
+        // Two at once would print the same lines twice: so the first has to be gone.
+        let _ = logging.await;
         let batch = ring.read(self.0.position.load(Ordering::Relaxed), usize::MAX);
         self.batch(&batch);
     }

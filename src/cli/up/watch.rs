@@ -28,14 +28,20 @@ pub(super) fn start(app: &RunningApp) -> anyhow::Result<mpsc::Receiver<Name>> {
         files.entry(path).or_default().insert(name.clone());
     }
     let (changed, changes) = mpsc::channel(MAX_CHANGES);
+    let ours: BTreeSet<_> = files.keys().cloned().collect();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if let Ok(event) = event
-            && !matches!(event.kind, EventKind::Access(_))
-        {
-            for path in event.paths {
-                // A full channel means that a look at the files is due anyway.
-                let _ = changed.try_send(path);
-            }
+        let Ok(event) = event else { return };
+        let paths: Vec<_> = match event.need_rescan() {
+            // The system has lost changes: any file may have one.
+            true => ours.iter().cloned().collect(),
+            // The neighbours of our files are left out here: one that never rests, such as a log,
+            // would otherwise keep them from ever being looked at.
+            false if matches!(event.kind, EventKind::Access(_)) => return,
+            false => event.paths,
+        };
+        for path in paths.into_iter().filter(|path| ours.contains(path)) {
+            // A full channel means that a look at the files is due anyway.
+            let _ = changed.try_send(path);
         }
     })?;
     // Directories, not files: most tools write a new file and rename it over the old one.

@@ -50,7 +50,7 @@ pub enum CacheError {
         source: io::Error,
     },
     /// The directory belongs to another user, who could put code into it.
-    #[error("the compile cache at `{0}` belongs to another user: give its path with another owner")]
+    #[error("the compile cache at `{0}` belongs to another user")]
     Foreign(PathBuf),
     /// The key has the wrong length.
     #[error("the key `{0}` is damaged: remove it, and the cache is filled anew")]

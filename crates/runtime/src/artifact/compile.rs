@@ -128,6 +128,9 @@ impl Compiler {
             .stdout(output)
             .stderr(Stdio::piped());
         let mut child = tokio::process::Command::from(command)
+            // Ctrl-C on a terminal goes to the whole process group: what it means for the child is
+            // for the parent to say.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         let mut stderr = child.stderr.take().expect("stderr is piped");

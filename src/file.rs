@@ -1,0 +1,82 @@
+//! Reading files whose size somebody else decides.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use sampan_runtime::admission::inspect::MAX_COMPONENT_BYTES;
+
+/// The largest spec or env file.
+const MAX_TEXT_BYTES: usize = 4 << 20;
+
+/// Reads a component. A pipe or a device is read to its end too, but not for ever.
+pub(crate) fn component(path: &Path) -> io::Result<Vec<u8>> {
+    bounded(File::open(path)?, MAX_COMPONENT_BYTES)
+}
+
+/// Like [`component`], for a path that a spec names: it has to be a plain file, because opening
+/// anything else may take for ever.
+pub(crate) fn plain_component(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Err(io::Error::other("it is not a plain file"));
+    }
+    component(path)
+}
+
+/// Reads a spec or an env file.
+pub(crate) fn text(path: &Path) -> io::Result<String> {
+    let bytes = bounded(File::open(path)?, MAX_TEXT_BYTES)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|&&byte| byte == b'\n')
+            .count();
+        io::Error::other(format!("it is not UTF-8 text, from line {line} on"))
+    })
+}
+
+fn bounded(file: File, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more than there may be tells a file that is too large from one that just fits.
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        let limit = format!("it is larger than {} MiB", max >> 20);
+        return Err(io::Error::other(limit));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_ends_is_refused() {
+        let endless = Path::new("/dev/zero");
+        let refused = |error: io::Error| error.to_string();
+        assert_eq!(
+            component(endless).map_err(refused),
+            Err("it is larger than 64 MiB".to_owned())
+        );
+        assert_eq!(
+            text(endless).map_err(refused),
+            Err("it is larger than 4 MiB".to_owned())
+        );
+        assert_eq!(
+            plain_component(endless).map_err(refused),
+            Err("it is not a plain file".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_line_that_is_no_text_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("sampan.toml");
+        std::fs::write(&path, b"app = 'a'\n# caf\xe9\n").expect("writable");
+        let error = text(&path).expect_err("not UTF-8");
+        assert_eq!(error.to_string(), "it is not UTF-8 text, from line 2 on");
+    }
+}

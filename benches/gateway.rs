@@ -191,6 +191,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+#[expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
 fn print(subjects: &[Subject]) {
     let rate = |s: &Subject| median(s.rounds.iter().map(|r| r.requests_per_second).collect());
     let latency = |s: &Subject, quantile| {

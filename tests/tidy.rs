@@ -47,7 +47,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "cli",
-        modules: &["serve", "config", "client"],
+        modules: &["serve", "config", "file", "client"],
         crates: &["sampan_core"],
     },
     Module {
@@ -60,6 +60,7 @@ const MODULES: &[Module] = &[
             "tasks",
             "telemetry",
             "config",
+            "file",
         ],
         crates: &[
             "sampan_core",
@@ -103,6 +104,11 @@ const MODULES: &[Module] = &[
         name: "client",
         modules: &[],
         crates: &["sampan_core"],
+    },
+    Module {
+        name: "file",
+        modules: &[],
+        crates: &["sampan_runtime::admission"],
     },
     Module {
         name: "config",

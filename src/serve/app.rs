@@ -212,7 +212,11 @@ impl RunningApp {
             }
         };
         let digest = Some(loaded.inspection.digest);
-        if self.services.get(name).is_some_and(|it| it.digest == digest) {
+        if self
+            .services
+            .get(name)
+            .is_some_and(|it| it.digest == digest)
+        {
             return;
         }
         self.gather(MAX_OLD_VERSIONS - 1).await;

@@ -337,7 +337,8 @@ impl Starter {
             Ok(ended) => match ended.exit {
                 Exit::Code(0) => Ok(()),
                 Exit::Code(code) => Err(format!("exit code {code}")),
-                Exit::Failed(reason) => Err(reason),
+                // The rest is the guest's backtrace.
+                Exit::Failed(reason) => Err(reason.lines().next().unwrap_or_default().to_owned()),
             },
             Err(error) => Err(explain(&error)),
         }

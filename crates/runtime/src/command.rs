@@ -111,13 +111,20 @@ async fn p3(loaded: &Loaded, store: &mut Store<State>) -> wasmtime::Result<Resul
         .await?
 }
 
+/// The cause, then where in the guest it was, without anything of the host's own stack.
+fn explain(error: &wasmtime::Error) -> String {
+    let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    causes.reverse();
+    causes.join("\n")
+}
+
 fn exit(result: wasmtime::Result<Result<(), ()>>) -> Exit {
     match result {
         Ok(Ok(())) => Exit::Code(0),
         Ok(Err(())) => Exit::Code(1),
         Err(error) => match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(code)) => Exit::Code(*code),
-            None => Exit::Failed(format!("{error:?}")),
+            None => Exit::Failed(explain(&error)),
         },
     }
 }

@@ -62,7 +62,7 @@ pub enum LoadError {
     )]
     World(Vec<String>),
     /// The host lacks something it imports.
-    #[error("the component's imports cannot be satisfied: {0}")]
+    #[error("the component's imports cannot be satisfied")]
     Link(#[from] LinkError),
     /// It needs more than an instance may have.
     #[error("the component needs {need}, and at most {limit} are possible")]

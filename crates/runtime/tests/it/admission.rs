@@ -17,6 +17,15 @@ fn without_compiler(cache: &std::path::Path) -> Arc<Runtime> {
     Runtime::new(config).expect("a runtime")
 }
 
+/// An error with its causes, as users see it.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
 async fn refused(bytes: &[u8]) -> LoadError {
     let cache = tempfile::tempdir().expect("a directory");
     let runtime = without_compiler(cache.path());
@@ -44,10 +53,10 @@ async fn all_missing_imports_are_listed_at_once() {
     let missing = "the component's imports cannot be satisfied: the host has no \
         `demo:kv/store@1.0.0`, `demo:mail/send@0.1.0`, `wasi:sockets/quic@0.2.0`";
     let before = component(&format!("(component {head} {run})"));
-    assert_eq!(refused(&before).await.to_string(), missing);
+    assert_eq!(told(&refused(&before).await), missing);
     // The same, where the imports stand behind the code.
     let after = component(&format!("(component {run} {head})"));
-    assert_eq!(refused(&after).await.to_string(), missing);
+    assert_eq!(told(&refused(&after).await), missing);
 }
 
 #[tokio::test]
@@ -61,7 +70,7 @@ async fn an_interface_that_differs_is_named_with_the_function() {
             (instance $run-instance (export "run" (func $run)))
             (export "wasi:cli/run@0.2.0" (instance $run-instance)))"#,
     );
-    let error = refused(&bytes).await.to_string();
+    let error = told(&refused(&bytes).await);
     assert!(
         error.contains("wasi:random/random@0.2.0") && error.contains("get-dice"),
         "{error}"
@@ -87,7 +96,7 @@ async fn what_is_no_component_is_told_so() {
 async fn a_component_that_exports_nothing_of_use_is_refused_with_what_it_exports() {
     let bytes =
         component(r#"(component (instance $i) (export "demo:app/main@1.0.0" (instance $i)))"#);
-    let error = refused(&bytes).await.to_string();
+    let error = told(&refused(&bytes).await);
     assert!(error.contains("`demo:app/main@1.0.0`"), "{error}");
     assert!(
         error.contains("neither an HTTP handler nor `wasi:cli/run`"),

@@ -10,6 +10,10 @@ mod telemetry;
 
 use std::process::ExitCode;
 
+/// Requests allocate on one thread and free on another all the time: what glibc is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::main()
 }

@@ -84,7 +84,7 @@ async fn every_piece_comes_back_before_the_next_is_sent_and_the_trailers_at_the_
 }
 
 #[tokio::test]
-async fn a_guest_that_dies_in_mid_response_resets_the_stream() {
+async fn a_guest_that_dies_in_mid_response_is_no_success() {
     for guest_name in ["slow", "stream-p3"] {
         let mut running = Running::start(sampan(&[
             "run",
@@ -97,22 +97,26 @@ async fn a_guest_that_dies_in_mid_response_resets_the_stream() {
         let (_, pieces) = mpsc::channel(1);
         let body = StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(pieces));
         let request = http::Request::get("http://localhost/die-after-head").body(body);
-        let response = sender
-            .send_request(request.expect("good"))
-            .await
-            .expect("a head");
-        assert_eq!(response.status(), 200, "{guest_name}");
-        let end = response.into_body().collect().await;
-        assert!(end.is_err(), "{guest_name}: a clean end");
+        // A reset overtakes a head that is not on its way yet, and a head that waits for the body
+        // of a small response becomes that of an error.
+        if let Ok(response) = sender.send_request(request.expect("good")).await {
+            let status = response.status();
+            let end = response.into_body().collect().await;
+            assert!(
+                status == 500 || status == 200 && end.is_err(),
+                "{guest_name}: {status} with a clean end"
+            );
+        }
         // The same over HTTP/1.1, byte by byte: the last chunk must be missing.
         let bytes = raw(
             at,
-            "GET /die-after-head HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "GET /die-after-head HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         )
         .await;
         let text = String::from_utf8_lossy(&bytes);
-        assert!(text.starts_with("HTTP/1.1 200"), "{guest_name}: {text}");
-        assert!(!text.ends_with("0\r\n\r\n"), "{guest_name}: {text}");
+        let is_broken = text.starts_with("HTTP/1.1 200") && !text.ends_with("0\r\n\r\n");
+        let is_error = text.starts_with("HTTP/1.1 500");
+        assert!(is_broken || is_error, "{guest_name}: {text}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::lexer::{self, Token};
 
-/// Folders that hold no source of ours, by name.
+/// What holds no source of ours, by name.
 const SKIPPED: &[&str] = &[".git", ".venv", "__pycache__", "node_modules", "target"];
 
 /// Files written by tools or by others: they are in the tree, but the rules do not read them.
@@ -137,11 +137,13 @@ impl Tree {
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = format!("{prefix}{name}");
             let kind = entry.file_type()?;
+            // In a linked worktree `.git` is a file.
+            if SKIPPED.contains(&name.as_str()) {
+                continue;
+            }
             if kind.is_dir() {
-                if !SKIPPED.contains(&name.as_str()) {
-                    self.walk(&entry.path(), &format!("{path}/"))?;
-                    self.paths.insert(path);
-                }
+                self.walk(&entry.path(), &format!("{path}/"))?;
+                self.paths.insert(path);
             } else if kind.is_file() {
                 if let Ok(text) = String::from_utf8(fs::read(entry.path())?) {
                     self.files.push(File {

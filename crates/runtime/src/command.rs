@@ -6,12 +6,13 @@ use sampan_core::{
     name::PodName,
     object::{Grants, Limits},
 };
-use wasmtime::Store;
+use wasmtime::{Store, component::InstancePre};
 use wasmtime_wasi::{I32Exit, p2::bindings::CommandPre, p3::bindings::Command};
 
 use crate::{
     admission::inspect::Wasi,
     host::{neighbours::Neighbours, outbound::Outbound},
+    lane::{Pace, ServiceKey, Work},
     meter::{Metered, PodMeter, Usage},
     runtime::{Loaded, Runtime, StartError},
     sandbox::{PodContext, Sandbox, State, Stdio},
@@ -81,31 +82,34 @@ pub async fn run(
         spec.base,
     )?;
     let place = Arc::clone(&runtime.instances).acquire_owned().await;
-    let mut store = sandbox
-        .store(loaded.pre.engine(), &context)
+    let pace = Arc::new(Pace::default());
+    let store = sandbox
+        .store(loaded.pre.engine(), &context, &pace)
         .map_err(|error| StartError::Instance(format!("{error:#}")))?;
     meter.count_instance();
     let cpu = Arc::clone(&store.data().cpu);
-    let result = match wasi {
-        Wasi::P2 => Metered::new(p2(loaded, &mut store), cpu).await,
-        Wasi::P3 => Metered::new(p3(loaded, &mut store), cpu).await,
+    let service = ServiceKey::of(loaded);
+    let work: Work<_> = match wasi {
+        Wasi::P2 => Box::pin(Metered::new(p2(loaded.pre.clone(), store), cpu)),
+        Wasi::P3 => Box::pin(Metered::new(p3(loaded.pre.clone(), store), cpu)),
     };
-    drop((store, place));
+    let result = runtime.slow_lane.drive(service, &pace, work).await;
+    drop(place);
     Ok(Ended {
         exit: exit(result),
         usage: meter.usage(),
     })
 }
 
-async fn p2(loaded: &Loaded, store: &mut Store<State>) -> wasmtime::Result<Result<(), ()>> {
-    let pre = CommandPre::new(loaded.pre.clone())?;
-    let command = pre.instantiate_async(&mut *store).await?;
-    command.wasi_cli_run().call_run(&mut *store).await
+async fn p2(pre: InstancePre<State>, mut store: Store<State>) -> wasmtime::Result<Result<(), ()>> {
+    let pre = CommandPre::new(pre)?;
+    let command = pre.instantiate_async(&mut store).await?;
+    command.wasi_cli_run().call_run(&mut store).await
 }
 
-async fn p3(loaded: &Loaded, store: &mut Store<State>) -> wasmtime::Result<Result<(), ()>> {
-    let instance = loaded.pre.instantiate_async(&mut *store).await?;
-    let command = Command::new(&mut *store, &instance)?;
+async fn p3(pre: InstancePre<State>, mut store: Store<State>) -> wasmtime::Result<Result<(), ()>> {
+    let instance = pre.instantiate_async(&mut store).await?;
+    let command = Command::new(&mut store, &instance)?;
     store
         .run_concurrent(async |accessor| command.wasi_cli_run().call_run(accessor).await)
         .await?

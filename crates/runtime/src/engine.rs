@@ -24,6 +24,8 @@ const FIBER_STACK_BYTES: usize = 2 << 20;
 const DENSE_IMAGE_BYTES: u64 = 64 << 20;
 /// Memory of a slot that is kept and cleared by hand rather than given back to the kernel.
 const KEEP_RESIDENT_BYTES: usize = 1 << 20;
+/// The same of a table, which is touched again at the first indirect call.
+const KEEP_RESIDENT_TABLE_BYTES: usize = 64 << 10;
 /// Largest linear memory of any guest; a spec's `limits.memory` is at most this.
 pub(crate) const MAX_MEMORY_BYTES: usize = 4 << 30;
 /// Elements in one table.
@@ -190,7 +192,8 @@ impl Engines {
         if PoolingAllocationConfig::is_pagemap_scan_available() {
             // Only together: without the scan, keeping memory means clearing all of it each time.
             pool.pagemap_scan(Enabled::Auto)
-                .linear_memory_keep_resident(KEEP_RESIDENT_BYTES);
+                .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+                .table_keep_resident(KEEP_RESIDENT_TABLE_BYTES);
         }
         pool
     }

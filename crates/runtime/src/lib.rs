@@ -11,6 +11,7 @@ pub mod command;
 mod engine;
 mod epoch;
 mod host;
+mod lane;
 mod limiter;
 pub mod logs;
 mod meter;

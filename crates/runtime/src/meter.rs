@@ -70,6 +70,17 @@ impl PodMeter {
     }
 }
 
+/// How a guest stands with its CPU budget.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    /// The budget is spent.
+    pub(crate) over_budget: bool,
+    /// Since the guest was last resumed.
+    pub(crate) running: Duration,
+    /// Of the budget.
+    pub(crate) spent: Duration,
+}
+
 /// The CPU time of one instance, and how much of it the work at hand may still use.
 ///
 /// Only the task that drives the instance writes it, so relaxed loads and stores are enough.
@@ -83,6 +94,8 @@ impl PodMeter {
 pub(crate) struct CpuMeter {
     pod: Arc<PodMeter>,
     used_nanos: AtomicU64,
+    /// What it had used when the budget was given.
+    budget_start_nanos: AtomicU64,
     budget_end_nanos: AtomicU64,
     precise: AtomicBool,
     /// Start of the poll under way on the clock that `precise` names.
@@ -96,6 +109,7 @@ impl CpuMeter {
         Self {
             pod,
             used_nanos: AtomicU64::new(0),
+            budget_start_nanos: AtomicU64::new(0),
             budget_end_nanos: AtomicU64::new(u64::MAX),
             precise: AtomicBool::new(false),
             poll_start_nanos: AtomicU64::new(0),
@@ -105,16 +119,29 @@ impl CpuMeter {
 
     /// Gives the guest this much CPU time, from now on.
     pub(crate) fn set_budget(&self, budget: Duration) {
-        let end = self.used_nanos().saturating_add(nanos(budget));
+        let used = self.used_nanos();
+        self.budget_start_nanos.store(used, Relaxed);
+        let end = used.saturating_add(nanos(budget));
         self.budget_end_nanos.store(end, Relaxed);
     }
 
-    /// Whether the budget is spent. To be asked while the guest runs.
-    pub(crate) fn over_budget(&self) -> bool {
+    /// How the guest stands. To be asked while it runs.
+    pub(crate) fn now(&self) -> Standing {
         let running = self
             .clock(self.precise.load(Relaxed))
             .saturating_sub(self.poll_start_nanos.load(Relaxed));
-        self.used_nanos() + running > self.budget_end_nanos.load(Relaxed)
+        let used = self.used_nanos() + running;
+        Standing {
+            over_budget: used > self.budget_end_nanos.load(Relaxed),
+            running: Duration::from_nanos(running),
+            spent: Duration::from_nanos(used - self.budget_start_nanos.load(Relaxed).min(used)),
+        }
+    }
+
+    /// What the guest has used of its budget, while it does not run.
+    pub(crate) fn spent(&self) -> Duration {
+        let start = self.budget_start_nanos.load(Relaxed);
+        Duration::from_nanos(self.used_nanos().saturating_sub(start))
     }
 
     fn used_nanos(&self) -> u64 {
@@ -217,8 +244,8 @@ mod tests {
         meter.end();
         meter.set_budget(Duration::from_millis(20));
         meter.begin();
-        assert!(!meter.over_budget());
-        while !meter.over_budget() {
+        assert!(!meter.now().over_budget);
+        while !meter.now().over_budget {
             burn(Duration::from_millis(1));
         }
         meter.end();

@@ -11,9 +11,11 @@
 //! outside the store: a future inside the store does not run while the guest does.
 
 mod body;
+mod driver;
 mod failure;
 mod fate;
 mod fresh;
+mod held;
 mod kept;
 mod p3;
 mod shared;
@@ -37,12 +39,14 @@ use wasmtime_wasi_http::WasiBody;
 use crate::{
     admission::inspect::Wasi,
     host::neighbours::Body,
+    lane::Pace,
     logs::{Line, Stream},
     meter::{PodMeter, Usage},
     runtime::{Runtime, StartError},
     sandbox::{PodContext, State},
 };
 
+use driver::Driver;
 pub use failure::{CallError, Failure};
 use fate::{Ending, Fate};
 use template::Template;
@@ -77,12 +81,6 @@ struct Shared {
     slots: Arc<Semaphore>,
 }
 
-enum Driver {
-    Fresh(fresh::Running),
-    Kept(kept::Kept),
-    Shared(shared::Worker),
-}
-
 /// A running pod. Dropping it ends its instances at once; drain it first.
 pub struct Pod {
     shared: Arc<Shared>,
@@ -106,11 +104,7 @@ impl Pod {
             runtime: Arc::clone(runtime),
             slots: Arc::new(Semaphore::new(template.concurrency() as usize)),
         });
-        let driver = match (template.isolation(), template.wasi()) {
-            (Isolation::Request, _) => Driver::Fresh(fresh::Running::start(&shared).await?),
-            (Isolation::Pod, Wasi::P2) => Driver::Kept(kept::Kept::start(&shared).await?),
-            (Isolation::Pod, Wasi::P3) => Driver::Shared(shared::Worker::start(&shared).await?),
-        };
+        let driver = Driver::start(&shared).await?;
         Ok(Self { shared, driver })
     }
 
@@ -156,11 +150,11 @@ impl Pod {
             deadline,
             slot: Arc::clone(&slot),
         };
-        let (guard, patience) = match &self.driver {
-            Driver::Fresh(running) => (running.send(shared, job), deadline.map(|d| d + GRACE)),
-            Driver::Kept(kept) => (kept.send(job).await?, deadline.map(|d| d + GRACE)),
+        let guard = self.driver.send(shared, job).await?;
+        let patience = match (shared.template.isolation(), shared.template.wasi()) {
             // The instance outlives the request, so nobody else keeps the request's deadline.
-            Driver::Shared(worker) => (worker.send(job).await?, deadline),
+            (Isolation::Pod, Wasi::P3) => deadline,
+            _ => deadline.map(|deadline| deadline + GRACE),
         };
         let debt = body::Debt {
             shared: Arc::clone(shared),
@@ -215,11 +209,15 @@ impl Shared {
         })
     }
 
-    fn store(&self) -> Result<Store<State>, Failure> {
+    /// Whether more than one request is under way, so that others are likely to follow soon.
+    fn is_busy(&self) -> bool {
+        self.slots.available_permits() + 1 < self.template.concurrency() as usize
+    }
+
+    fn store(&self, pace: &Arc<Pace>) -> Result<Store<State>, Failure> {
         let template = &self.template;
-        let store = template
-            .sandbox
-            .store(template.loaded.pre.engine(), &self.context);
+        let engine = template.loaded.pre.engine();
+        let store = template.sandbox.store(engine, &self.context, pace);
         store.map_err(|error| Failure::of_error(&error, template))
     }
 

@@ -24,6 +24,7 @@ use crate::{
         compile::{ChildCommand, CompileError, CompileLimits, Compiler, read_whole},
     },
     engine::{EngineClass, Engines, MAX_MEMORY_BYTES, PoolSize, fingerprint},
+    lane::SlowLane,
     logs::Ring,
     sandbox::{MountError, State, linker},
 };
@@ -144,6 +145,7 @@ pub struct Runtime {
     compiler: Compiler,
     loaded: Mutex<HashMap<CacheKey, LoadSlot>>,
     pub(crate) instances: Arc<Semaphore>,
+    pub(crate) slow_lane: SlowLane,
     logs: Arc<Ring>,
 }
 
@@ -151,17 +153,18 @@ impl Runtime {
     /// Opens the cache and starts the epoch clock.
     pub fn new(config: RuntimeConfig) -> Result<Arc<Self>, CacheError> {
         let cache = Cache::open(&config.cache)?;
-        let ticker = |source| CacheError::Io {
-            path: "the epoch thread".into(),
+        let threads = |source| CacheError::Io {
+            path: "the threads of the runtime".into(),
             source,
         };
         Ok(Arc::new(Self {
-            engines: Engines::new(config.pool).map_err(ticker)?,
+            engines: Engines::new(config.pool).map_err(threads)?,
             linkers: Default::default(),
             cache,
             compiler: Compiler::new(config.compile_command, config.compile_limits),
             loaded: Mutex::default(),
             instances: Arc::new(Semaphore::new(config.pool.instances as usize)),
+            slow_lane: SlowLane::start().map_err(threads)?,
             logs: Arc::default(),
         }))
     }

@@ -27,6 +27,7 @@ use crate::{
         outbound::{Hooks, Outbound},
         stdio::GuestOutput,
     },
+    lane::{FAST_SLICE, Pace},
     limiter::Limiter,
     logs::{CurrentRequest, LineWriter, Ring, Stream},
     meter::{CpuMeter, PodMeter},
@@ -50,6 +51,7 @@ pub(crate) struct State {
     config: Arc<WasiConfigVariables>,
     limiter: Limiter,
     pub(crate) cpu: Arc<CpuMeter>,
+    pace: Arc<Pace>,
     pub(crate) request: Arc<CurrentRequest>,
     pub(crate) called_out: Arc<AtomicBool>,
 }
@@ -93,6 +95,25 @@ impl fmt::Display for OverBudget {
 }
 
 impl std::error::Error for OverBudget {}
+
+/// What happens to a guest that runs at an epoch tick.
+fn look_at(state: &State) -> wasmtime::Result<UpdateDeadline> {
+    let standing = state.cpu.now();
+    if standing.over_budget {
+        return Err(wasmtime::Error::new(OverBudget));
+    }
+    if standing.spent >= FAST_SLICE {
+        state.pace.set(true);
+    } else if standing.running < FAST_SLICE {
+        // The tick came soon after it was resumed.
+        return Ok(UpdateDeadline::Continue(1));
+    }
+    // Not wasmtime's own yield: tokio may run a task that woke itself next, and again.
+    Ok(UpdateDeadline::YieldCustom(
+        1,
+        Box::pin(tokio::task::yield_now()),
+    ))
+}
 
 /// Everything the host offers to guests of a class.
 pub(crate) fn linker(engine: &Engine, class: EngineClass) -> wasmtime::Result<Linker<State>> {
@@ -213,11 +234,12 @@ impl Sandbox {
         })
     }
 
-    /// A new store for an instance of this pod.
+    /// A new store for an instance of this pod, whose guest tells `pace` when it runs for long.
     pub(crate) fn store(
         &self,
         engine: &Engine,
         pod: &PodContext,
+        pace: &Arc<Pace>,
     ) -> wasmtime::Result<Store<State>> {
         let request = Arc::new(CurrentRequest::default());
         let called_out = Arc::new(AtomicBool::new(false));
@@ -239,6 +261,7 @@ impl Sandbox {
             config: Arc::clone(&self.config),
             limiter: Limiter::new(self.memory_bytes, Arc::clone(&pod.meter)),
             cpu: Arc::new(CpuMeter::new(Arc::clone(&pod.meter))),
+            pace: Arc::clone(pace),
             request,
             called_out,
         };
@@ -250,16 +273,7 @@ impl Sandbox {
             table.set_max_capacity(MAX_RESOURCES);
         }
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| {
-            if store.data().cpu.over_budget() {
-                return Err(wasmtime::Error::new(OverBudget));
-            }
-            // Not wasmtime's own yield: tokio may run a task that woke itself next, and again.
-            Ok(UpdateDeadline::YieldCustom(
-                1,
-                Box::pin(tokio::task::yield_now()),
-            ))
-        });
+        store.epoch_deadline_callback(|store| look_at(store.data()));
         self.refill(&mut store)?;
         Ok(store)
     }

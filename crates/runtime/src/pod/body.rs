@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::{
     sync::Notify,
-    task::AbortHandle,
     time::{Instant, Sleep},
 };
 use wasmtime_wasi_http::{Error, WasiBody};
@@ -21,16 +20,6 @@ use super::{Failure, Shared, Slot, fate::Fate};
 /// What a guest is told about a request body that failed.
 pub(super) fn request_error<E: StdError + Send + Sync + 'static>(_: E) -> Error {
     Error::ConnectionTerminated
-}
-
-/// What to do with the instance when a request is given up.
-pub(super) enum Guard {
-    /// End the task that runs it: nobody else uses the instance.
-    Abort(AbortHandle),
-    /// Tell the worker that runs it.
-    Tell(Arc<Notify>),
-    /// Nothing: the guest notices when its writes fail.
-    Leave,
 }
 
 /// What a pod owes to whoever sent a request.
@@ -64,7 +53,7 @@ impl Debt {
 pub(super) struct ResponseBody {
     inner: WasiBody,
     debt: Debt,
-    guard: Option<Guard>,
+    guard: Option<RequestGuard>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -73,8 +62,15 @@ impl ResponseBody {
         Self {
             inner,
             debt,
-            guard: guard.disarm(),
+            guard: Some(guard),
             timer: None,
+        }
+    }
+
+    /// From now on it makes no difference to the guest when this is dropped.
+    fn disarm(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            guard.disarm();
         }
     }
 
@@ -105,7 +101,7 @@ impl Body for ResponseBody {
                     return Poll::Ready(Some(Err(failure.into())));
                 }
                 // The guest may still have work of its own to do: it goes on until its deadline.
-                this.guard = None;
+                this.disarm();
                 this.debt.fate.body_is_over();
                 Poll::Ready(None)
             }
@@ -146,43 +142,38 @@ impl Drop for ResponseBody {
         self.debt.fate.body_is_over();
         // hyper does not read a body to its end when its length is known and reached.
         if self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0) {
-            return;
+            self.disarm();
         }
-        give_up(&self.debt.fate, self.guard.take());
     }
 }
 
-/// Gives a request up when it is dropped before its response has begun.
+/// Gives a request up when it is dropped, unless it has been disarmed.
 pub(super) struct RequestGuard {
-    fate: Arc<Fate>,
-    guard: Option<Guard>,
+    fate: Option<Arc<Fate>>,
+    /// Whom to tell besides the task that runs the request.
+    worker: Option<Arc<Notify>>,
 }
 
 impl RequestGuard {
-    pub(super) fn new(fate: Arc<Fate>, guard: Guard) -> Self {
+    pub(super) fn new(fate: Arc<Fate>, worker: Option<Arc<Notify>>) -> Self {
         Self {
-            fate,
-            guard: Some(guard),
+            fate: Some(fate),
+            worker,
         }
     }
 
-    fn disarm(mut self) -> Option<Guard> {
-        self.guard.take()
+    fn disarm(mut self) {
+        self.fate = None;
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        give_up(&self.fate, self.guard.take());
-    }
-}
-
-fn give_up(fate: &Fate, guard: Option<Guard>) {
-    let Some(guard) = guard else { return };
-    fate.abandon();
-    match guard {
-        Guard::Abort(task) => task.abort(),
-        Guard::Tell(worker) => worker.notify_one(),
-        Guard::Leave => {}
+        if let Some(fate) = &self.fate {
+            fate.abandon();
+            if let Some(worker) = &self.worker {
+                worker.notify_one();
+            }
+        }
     }
 }

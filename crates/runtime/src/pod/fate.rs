@@ -1,11 +1,13 @@
 //! How a request ended, as told by the task that runs its instance to whoever waits for it.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Context,
+    task::{Context, Poll},
 };
 
 use futures::task::AtomicWaker;
@@ -26,6 +28,8 @@ pub(super) struct Fate {
     failure: OnceLock<Failure>,
     head: Mutex<Option<oneshot::Sender<Head>>>,
     body: AtomicWaker,
+    /// The task that runs the request in an instance of its own.
+    driver: AtomicWaker,
     read_out: Notify,
     /// Whether the instance has called anything outside, once there is an instance.
     called_out: OnceLock<Arc<AtomicBool>>,
@@ -39,6 +43,7 @@ impl Fate {
             failure: OnceLock::new(),
             head: Mutex::new(Some(head)),
             body: AtomicWaker::new(),
+            driver: AtomicWaker::new(),
             read_out: Notify::new(),
             called_out: OnceLock::new(),
             abandoned: AtomicBool::new(false),
@@ -98,11 +103,25 @@ impl Fate {
 
     /// Notes that nobody waits for the answer any more.
     pub(super) fn abandon(&self) {
-        self.abandoned.store(true, Ordering::Relaxed);
+        self.abandoned.store(true, Ordering::Release);
+        self.driver.wake();
+    }
+
+    /// Runs `work` until it ends, or until nobody waits for the answer any more.
+    pub(super) async fn unless_abandoned<F: Future>(&self, work: F) -> Option<F::Output> {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            self.driver.register(cx.waker());
+            match self.is_abandoned() {
+                true => Poll::Ready(None),
+                false => work.as_mut().poll(cx).map(Some),
+            }
+        })
+        .await
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed)
+        self.abandoned.load(Ordering::Acquire)
     }
 
     /// Names the flag that the request's instance sets when it calls out.

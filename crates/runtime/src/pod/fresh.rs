@@ -1,8 +1,12 @@
 //! `isolation = "request"`: a fresh instance for each request, dropped after it.
 
-use std::sync::Arc;
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+};
 
-use tokio::sync::watch;
+use tokio::task::JoinSet;
 use wasmtime::Store;
 use wasmtime_wasi_http::{
     WasiBody, WasiHttpView as _,
@@ -12,54 +16,79 @@ use wasmtime_wasi_http::{
 
 use super::{
     Failure, Job, Shared,
-    body::{Guard, RequestGuard},
+    body::RequestGuard,
     fate::{Fate, within},
+    held::Lull,
     p3,
 };
-use crate::{admission::inspect::Wasi, meter::Metered, runtime::StartError, sandbox::State};
+use crate::{
+    admission::inspect::Wasi,
+    lane::{Pace, ServiceKey, Work},
+    meter::Metered,
+    runtime::StartError,
+    sandbox::State,
+};
 
-/// The tasks that run requests end when this is dropped.
-pub(super) struct Running {
-    stop: watch::Sender<()>,
-}
+/// The requests of a pod that did not end at once. Dropping this ends them.
+#[derive(Default)]
+pub(super) struct Fresh(Mutex<JoinSet<()>>);
 
-impl Running {
+impl Fresh {
     /// Makes an instance and drops it: a pod whose component cannot start is no pod.
     pub(super) async fn start(shared: &Arc<Shared>) -> Result<Self, StartError> {
         let _place = shared.pool_place().await;
-        let try_instance = async {
-            let mut store = shared.store()?;
-            let cpu = Arc::clone(&store.data().cpu);
-            let instantiate = shared.template.loaded.pre.instantiate_async(&mut store);
-            match Metered::new(instantiate, cpu).await {
-                Ok(_) => Ok(()),
-                Err(error) => Err(Failure::of_error(&error, &shared.template)),
-            }
-        };
-        match Shared::within_start(try_instance).await {
-            Ok(()) => Ok(Self {
-                stop: watch::Sender::new(()),
-            }),
+        let pace = Arc::<Pace>::default();
+        let service = ServiceKey::of(&*shared.template);
+        let try_instance = Box::pin(try_instance(Arc::clone(shared), Arc::clone(&pace)));
+        let tried = shared.runtime.slow_lane.drive(service, &pace, try_instance);
+        match Shared::within_start(tried).await {
+            Ok(()) => Ok(Self::default()),
             Err(failure) => Err(StartError::Instance(failure.to_string())),
         }
     }
 
-    /// Runs a request in a task of its own, which outlives the response if the guest does.
-    pub(super) fn send(&self, shared: &Arc<Shared>, job: Job) -> RequestGuard {
-        let fate = Arc::clone(job.ending.fate());
-        let task = tokio::spawn(run(Arc::clone(shared), job, self.stop.subscribe()));
-        RequestGuard::new(fate, Guard::Abort(task.abort_handle()))
+    /// Runs a request right here, as far as it goes without waiting. Only what is left of it gets
+    /// a task of its own, which outlives the response if the guest does.
+    pub(super) async fn send(&self, shared: &Arc<Shared>, job: Job) -> RequestGuard {
+        let guard = RequestGuard::new(Arc::clone(job.ending.fate()), None);
+        let template = &*shared.template;
+        let pace = Arc::new(Pace::new(template.pace().is_long()));
+        let mut work: Work<()> = Box::pin(answer(Arc::clone(shared), job, Arc::clone(&pace)));
+        if !pace.is_long() {
+            let ended = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_ready())).await;
+            if ended {
+                return guard;
+            }
+            if pace.is_long() {
+                template.pace().set(true);
+            }
+        }
+        let (runtime, service) = (Arc::clone(&shared.runtime), ServiceKey::of(template));
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move { runtime.slow_lane.drive(service, &pace, work).await });
+        guard
     }
 }
 
-async fn run(shared: Arc<Shared>, job: Job, mut stop: watch::Receiver<()>) {
+async fn try_instance(shared: Arc<Shared>, pace: Arc<Pace>) -> Result<(), Failure> {
+    let mut store = shared.store(&pace)?;
+    let cpu = Arc::clone(&store.data().cpu);
+    let instantiate = shared.template.loaded.pre.instantiate_async(&mut store);
+    match Metered::new(instantiate, cpu).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::of_error(&error, &shared.template)),
+    }
+}
+
+async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     // The instance counts as one of `concurrency` as long as it lives.
     let _slot = Arc::clone(&job.slot);
     let Ok(_place) = within(job.deadline, shared.pool_place()).await else {
         let full = Failure::Unavailable("the node's instances are all in use".to_owned());
         return job.ending.fail(full, |_| {});
     };
-    let mut store = match shared.store() {
+    let mut store = match shared.store(&pace) {
         Ok(store) => store,
         Err(failure) => return job.ending.fail(failure, |_| {}),
     };
@@ -81,12 +110,11 @@ async fn run(shared: Arc<Shared>, job: Job, mut stop: watch::Receiver<()>) {
             Wasi::P3 => p3(&shared, &mut store, request, &fate).await,
         }
     };
-    let result = tokio::select! {
-        biased;
-        result = within(deadline, Metered::new(work, cpu)) => result,
-        // Without a sender, the next change is an error: the pod is gone, and `ending` says so.
-        _ = stop.changed() => return,
+    let work = within(deadline, Metered::new(work, Arc::clone(&cpu)));
+    let Some(result) = fate.unless_abandoned(work).await else {
+        return;
     };
+    shared.template.pace().learn(&cpu);
     let unfinished = store.data_mut().holds_unfinished_body();
     let failure = match result {
         Ok(Ok(())) if !fate.is_answered() => Failure::NoResponse,
@@ -143,15 +171,15 @@ async fn p3(
 ) -> wasmtime::Result<()> {
     let pre = ServicePre::new(shared.template.loaded.pre.clone())?;
     let service = pre.instantiate_async(&mut *store).await?;
-    store
-        .run_concurrent(async |accessor| {
-            p3::answer(accessor, &service, request, fate).await?;
-            // The body is written by tasks of the guest that outlive the call.
-            std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-            // What the guest has handed to the host, like trailers, is still on its way in the
-            // store, and no task of the guest.
-            fate.wait_for_reader().await;
-            Ok(())
-        })
-        .await?
+    let lull = Lull::default();
+    let work = store.run_concurrent(async |accessor| {
+        p3::answer(accessor, &service, request, fate, &lull).await?;
+        // The body is written by tasks of the guest that outlive the call.
+        std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+        // What the guest has handed to the host, like trailers, is still on its way in the
+        // store, and no task of the guest.
+        fate.wait_for_reader().await;
+        Ok(())
+    });
+    lull.watch(work).await?
 }

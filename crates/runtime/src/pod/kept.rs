@@ -2,29 +2,12 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
-    task::AbortHandle,
-};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use wasmtime::Store;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 
-use super::{
-    CallError, Failure, Job, Shared,
-    body::{Guard, RequestGuard},
-    fate::within,
-    fresh::call_p2,
-};
-use crate::{meter::Metered, runtime::StartError, sandbox::State};
-
-/// The task that owns the instance, and the way to it.
-///
-/// The instance is driven by a task of its own: dropping a call in the middle would leave the
-/// instance unusable, and clients do go away in the middle.
-pub(super) struct Kept {
-    jobs: mpsc::Sender<Job>,
-    task: AbortHandle,
-}
+use super::{Failure, Job, Shared, driver::Ready, fate::within, fresh::call_p2};
+use crate::{lane::Pace, meter::Metered, sandbox::State};
 
 struct Instance {
     store: Store<State>,
@@ -32,47 +15,14 @@ struct Instance {
     _place: OwnedSemaphorePermit,
 }
 
-impl Kept {
-    pub(super) async fn start(shared: &Arc<Shared>) -> Result<Self, StartError> {
-        let (jobs, inbox) = mpsc::channel(1);
-        let (ready, started) = oneshot::channel();
-        let task = tokio::spawn(run(Arc::clone(shared), inbox, ready));
-        let kept = Self {
-            jobs,
-            task: task.abort_handle(),
-        };
-        match started.await {
-            Ok(Ok(())) => Ok(kept),
-            Ok(Err(failure)) => Err(StartError::Instance(failure.to_string())),
-            Err(_) => Err(StartError::Instance("its task ended".to_owned())),
-        }
-    }
-
-    pub(super) async fn send(&self, job: Job) -> Result<RequestGuard, CallError> {
-        let fate = Arc::clone(job.ending.fate());
-        match self.jobs.send(job).await {
-            // The guest notices by itself that nobody reads: its writes fail.
-            Ok(()) => Ok(RequestGuard::new(fate, Guard::Leave)),
-            Err(_) => Err(CallError {
-                failure: Failure::Unavailable("it has been stopped".to_owned()),
-                called_out: false,
-            }),
-        }
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn run(
+/// Keeps an instance and gives it requests until the pod is gone.
+pub(super) async fn run(
     shared: Arc<Shared>,
     mut inbox: mpsc::Receiver<Job>,
-    ready: oneshot::Sender<Result<(), Failure>>,
+    ready: Ready,
+    pace: Arc<Pace>,
 ) {
-    let first = make(&shared).await;
+    let first = make(&shared, &pace).await;
     let (told, mut instance) = match first {
         Ok(instance) => (Ok(()), Some(instance)),
         Err(failure) => (Err(failure), None),
@@ -87,13 +37,13 @@ async fn run(
         // A pod that lost its instance makes a new one for the next request.
         let alive = match instance.take() {
             Some(alive) => Ok(alive),
-            None => match within(job.deadline, make(&shared)).await {
+            None => match within(job.deadline, make(&shared, &pace)).await {
                 Ok(made) => made,
                 Err(_) => Err(Failure::TimedOut(shared.template.request_timeout())),
             },
         };
         match alive {
-            Ok(alive) => instance = answer(&shared, alive, job).await,
+            Ok(alive) => instance = answer(&shared, alive, job, &pace).await,
             Err(failure) => {
                 let account = |failure: &Failure| shared.mourn(job.request_id, failure);
                 job.ending.fail(failure, account);
@@ -102,10 +52,10 @@ async fn run(
     }
 }
 
-async fn make(shared: &Shared) -> Result<Instance, Failure> {
+async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
     let place = shared.pool_place().await;
     let instance = Shared::within_start(async {
-        let mut store = shared.store()?;
+        let mut store = shared.store(pace)?;
         let cpu = Arc::clone(&store.data().cpu);
         let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
         let pre = ProxyPre::new(shared.template.loaded.pre.clone()).map_err(of_error)?;
@@ -123,7 +73,12 @@ async fn make(shared: &Shared) -> Result<Instance, Failure> {
 }
 
 /// Answers one request. Gives the instance back if it can take another.
-async fn answer(shared: &Shared, mut instance: Instance, job: Job) -> Option<Instance> {
+async fn answer(
+    shared: &Shared,
+    mut instance: Instance,
+    job: Job,
+    pace: &Pace,
+) -> Option<Instance> {
     let Job {
         request,
         request_id,
@@ -142,7 +97,8 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job) -> Option<Ins
         refilled?;
         call_p2(proxy, &mut *store, request, &fate).await
     };
-    let result = within(deadline, Metered::new(work, cpu)).await;
+    let result = within(deadline, Metered::new(work, Arc::clone(&cpu))).await;
+    pace.learn(&cpu);
     let state = store.data_mut();
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();

@@ -8,7 +8,10 @@ use wasmtime_wasi_http::{
     p3::{Request, bindings::Service},
 };
 
-use super::fate::Fate;
+use super::{
+    fate::Fate,
+    held::{self, Lull},
+};
 use crate::sandbox::State;
 
 type Sent = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
@@ -37,6 +40,7 @@ pub(super) async fn answer(
     service: &Service,
     request: http::Request<WasiBody>,
     fate: &Fate,
+    lull: &Lull,
 ) -> wasmtime::Result<()> {
     let (request, sent) = accessor.with(|mut store| {
         let (request, sent) = from_http(store.data_mut().http().hooks, request);
@@ -47,10 +51,13 @@ pub(super) async fn answer(
         .call_handle(accessor, request)
         .await?
     {
-        Ok(response) => Ok(accessor.with(|mut store| {
-            let response = store.data_mut().http().table.delete(response)?;
-            response.into_http(&mut store, sent)
-        })?),
+        Ok(response) => {
+            let response = accessor.with(|mut store| {
+                let response = store.data_mut().http().table.delete(response)?;
+                response.into_http(&mut store, sent)
+            })?;
+            Ok(held::with_small_body(response, lull).await)
+        }
         Err(code) => Err(format!("{code:?}")),
     };
     fate.answer(response);

@@ -7,67 +7,18 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use tokio::{
-    sync::{Notify, mpsc, oneshot},
-    task::AbortHandle,
-};
+use tokio::sync::{Notify, mpsc};
 use wasmtime::{Store, component::Accessor};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
 use super::{
-    CallError, Failure, Job, Shared,
-    body::{Guard, RequestGuard},
+    Failure, Job, Shared,
+    driver::Ready,
     fate::{Ending, Fate},
+    held::Lull,
     p3,
 };
-use crate::{meter::Metered, runtime::StartError, sandbox::State};
-
-/// The task that owns the instance, and the way to it.
-pub(super) struct Worker {
-    jobs: mpsc::Sender<Job>,
-    given_up: Arc<Notify>,
-    task: AbortHandle,
-}
-
-impl Worker {
-    pub(super) async fn start(shared: &Arc<Shared>) -> Result<Self, StartError> {
-        let concurrency = shared.template.concurrency() as usize;
-        let (jobs, inbox) = mpsc::channel(concurrency);
-        let given_up = Arc::new(Notify::new());
-        let (ready, started) = oneshot::channel();
-        let task = tokio::spawn(run(Arc::clone(shared), inbox, Arc::clone(&given_up), ready));
-        let worker = Self {
-            jobs,
-            given_up,
-            task: task.abort_handle(),
-        };
-        match started.await {
-            Ok(Ok(())) => Ok(worker),
-            Ok(Err(failure)) => Err(StartError::Instance(failure.to_string())),
-            Err(_) => Err(StartError::Instance("its task ended".to_owned())),
-        }
-    }
-
-    pub(super) async fn send(&self, job: Job) -> Result<RequestGuard, CallError> {
-        let fate = Arc::clone(job.ending.fate());
-        match self.jobs.send(job).await {
-            Ok(()) => Ok(RequestGuard::new(
-                fate,
-                Guard::Tell(Arc::clone(&self.given_up)),
-            )),
-            Err(_) => Err(CallError {
-                failure: Failure::Unavailable("it has been stopped".to_owned()),
-                called_out: false,
-            }),
-        }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+use crate::{lane::Pace, meter::Metered, sandbox::State};
 
 /// The requests an instance is answering, heads and bodies.
 ///
@@ -128,18 +79,21 @@ impl Live {
     }
 }
 
-async fn run(
+/// Keeps an instance and gives it requests until the pod is gone. `given_up` tells of requests
+/// that nobody waits for any more.
+pub(super) async fn run(
     shared: Arc<Shared>,
     mut inbox: mpsc::Receiver<Job>,
     given_up: Arc<Notify>,
-    ready: oneshot::Sender<Result<(), Failure>>,
+    ready: Ready,
+    pace: Arc<Pace>,
 ) {
     let mut ready = Some(ready);
     // The job that makes a pod without an instance make one.
     let mut first: Option<Job> = None;
     loop {
         let place = shared.pool_place().await;
-        let made = Shared::within_start(make(&shared)).await;
+        let made = Shared::within_start(make(&shared, &pace)).await;
         if let Some(ready) = ready.take() {
             let told = ready.send(made.as_ref().map(drop).map_err(Clone::clone));
             if told.is_err() || made.is_err() {
@@ -155,6 +109,7 @@ async fn run(
                     &mut inbox,
                     first.take(),
                     &given_up,
+                    &pace,
                 );
                 if served.await == Served::PodIsGone {
                     return;
@@ -178,8 +133,8 @@ async fn run(
     }
 }
 
-async fn make(shared: &Shared) -> Result<(Store<State>, Service), Failure> {
-    let mut store = shared.store()?;
+async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<(Store<State>, Service), Failure> {
+    let mut store = shared.store(pace)?;
     let cpu = Arc::clone(&store.data().cpu);
     let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
     let pre = ServicePre::new(shared.template.loaded.pre.clone()).map_err(of_error)?;
@@ -204,8 +159,10 @@ async fn serve(
     inbox: &mut mpsc::Receiver<Job>,
     first: Option<Job>,
     given_up: &Notify,
+    pace: &Pace,
 ) -> Served {
     let live = Live::default();
+    let lull = Lull::default();
     let cpu = Arc::clone(&store.data().cpu);
     let limit = shared.template.concurrency() as usize;
     let called_out = Arc::clone(&store.data().called_out);
@@ -218,16 +175,15 @@ async fn serve(
     };
     let work = store.run_concurrent(async |accessor| {
         let answer = async |(fate, request): (Arc<Fate>, _)| {
-            let result = p3::answer(accessor, service, request, &fate).await;
+            let result = p3::answer(accessor, service, request, &fate, &lull).await;
             live.returned(&fate);
             result
         };
-        accept(accessor, shared, service, inbox, first, |job| {
-            answer(start(job))
-        })
-        .await
+        let idle = || pace.learn(&cpu);
+        let take = |job| answer(start(job));
+        accept(accessor, shared, service, inbox, first, take, idle).await
     });
-    let mut work = pin!(Metered::new(work, cpu));
+    let mut work = pin!(Metered::new(lull.watch(work), Arc::clone(&cpu)));
     let failure = loop {
         tokio::select! {
             result = &mut work => match result {
@@ -246,7 +202,7 @@ async fn serve(
 }
 
 /// Takes requests and starts them, up to the limit at once, until the pod is gone or one fails the
-/// instance.
+/// instance. `idle` is called when the last one under way has ended.
 async fn accept<F: Future<Output = wasmtime::Result<()>>>(
     accessor: &Accessor<State>,
     shared: &Shared,
@@ -254,20 +210,25 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
     inbox: &mut mpsc::Receiver<Job>,
     first: Option<Job>,
     start: impl Fn(Job) -> F,
+    idle: impl Fn(),
 ) -> wasmtime::Result<()> {
     let limit = shared.template.concurrency() as usize;
     let handler = *service.wasi_http_handler().func_handle().func();
     let mut calls = FuturesUnordered::new();
     if let Some(job) = first {
-        name_request(accessor, job.request_id.clone());
+        turn_to(accessor, shared, job.request_id.clone())?;
         calls.push(start(job));
     }
+    // Whether it has waited for others to come with the next request.
+    let mut gathered = false;
     let mut next = |cx: &mut Context<'_>| loop {
         match calls.poll_next_unpin(cx) {
             Poll::Ready(Some(Ok(()))) => {
+                if calls.is_empty() {
+                    idle();
+                }
                 // Progress: whoever still runs gets the budget of a request from here on.
-                refill(accessor, shared)?;
-                name_request(accessor, None);
+                turn_to(accessor, shared, None)?;
                 continue;
             }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
@@ -280,28 +241,38 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
         {
             return Poll::Pending;
         }
+        if !gathered && calls.is_empty() && shared.is_busy() {
+            gathered = true;
+            // Polled once it asks for another turn after all others have had theirs.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+            return Poll::Pending;
+        }
         match inbox.poll_recv(cx) {
             Poll::Ready(Some(job)) if job.ending.fate().is_abandoned() => {}
             Poll::Ready(Some(job)) => {
-                refill(accessor, shared)?;
                 // What a guest prints belongs to a request only while it answers just one.
-                name_request(
-                    accessor,
-                    job.request_id.clone().filter(|_| calls.is_empty()),
-                );
+                let only = job.request_id.clone().filter(|_| calls.is_empty());
+                turn_to(accessor, shared, only)?;
                 calls.push(start(job));
             }
             Poll::Ready(None) => return Poll::Ready(Ok(())),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                gathered = false;
+                return Poll::Pending;
+            }
         }
     };
     std::future::poll_fn(&mut next).await
 }
 
-fn refill(accessor: &Accessor<State>, shared: &Shared) -> wasmtime::Result<()> {
-    accessor.with(|store| shared.template.sandbox.refill(store))
-}
-
-fn name_request(accessor: &Accessor<State>, request_id: Option<Arc<str>>) {
-    accessor.with(|mut store| store.get().request.set(request_id));
+/// Gives the instance the budget of a request, and says which one it is at if it is at one only.
+fn turn_to(
+    accessor: &Accessor<State>,
+    shared: &Shared,
+    request_id: Option<Arc<str>>,
+) -> wasmtime::Result<()> {
+    accessor.with(|mut store| {
+        store.get().request.set(request_id);
+        shared.template.sandbox.refill(store)
+    })
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::{
     admission::inspect::Wasi,
     host::{neighbours::Neighbours, outbound::Outbound},
+    lane::Pace,
     runtime::{Loaded, StartError},
     sandbox::{Sandbox, Stdio},
 };
@@ -24,6 +25,7 @@ pub struct Template {
     concurrency: u32,
     fuel: Option<u64>,
     request_timeout: Duration,
+    pace: Pace,
 }
 
 /// What a spec says about a service's pods.
@@ -66,6 +68,7 @@ impl Template {
             concurrency: concurrency(wasi, isolation, spec.concurrency)?,
             fuel: spec.limits.fuel,
             request_timeout: spec.limits.request_timeout,
+            pace: Pace::default(),
             loaded,
         })
     }
@@ -90,6 +93,12 @@ impl Template {
 
     pub(crate) fn request_timeout(&self) -> Duration {
         self.request_timeout
+    }
+
+    /// Whether its last request with an instance of its own was a long one: the next one probably
+    /// is too.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// When a request that comes now must have been answered.

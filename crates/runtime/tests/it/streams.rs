@@ -149,12 +149,11 @@ async fn death_after_the_head_is_no_clean_end() {
         let pod = plan.start().await;
         // Often, because a clean end would be a matter of who comes first.
         for n in 1..=100 {
-            let response = pod
-                .call(get("/die-after-head"), None)
-                .await
-                .expect("a head");
-            assert_eq!(response.status(), 200);
-            let end = in_time(text_of(response.into_body())).await;
+            let end = match pod.call(get("/die-after-head"), None).await {
+                Ok(response) => in_time(text_of(response.into_body())).await,
+                // The head of a small response waits for its body, so there is none to break off.
+                Err(error) => Err(error.failure.to_string()),
+            };
             assert!(
                 end.as_ref().is_err_and(|end| end.contains("trapped")),
                 "{n}: {end:?}"

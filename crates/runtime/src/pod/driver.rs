@@ -1,0 +1,96 @@
+//! What runs a pod's instances, and the way to it.
+
+use std::sync::Arc;
+
+use sampan_core::object::Isolation;
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    task::AbortHandle,
+};
+
+use super::{CallError, Failure, Job, Shared, body::RequestGuard, fresh::Fresh, kept, shared};
+use crate::{
+    admission::inspect::Wasi,
+    lane::{Pace, ServiceKey, Work},
+    runtime::StartError,
+};
+
+/// Says whether the pod's first instance could be made.
+pub(super) type Ready = oneshot::Sender<Result<(), Failure>>;
+
+/// What runs a pod's instances. Dropping it ends them at once.
+pub(super) enum Driver {
+    /// One for each request.
+    Fresh(Fresh),
+    /// One that stays, in a task of its own.
+    Worker(Worker),
+}
+
+/// The task that owns an instance, and the way to it.
+///
+/// It is not run by whoever sends a request: dropping a call in the middle leaves an instance of
+/// WASI 0.2 unusable, and clients do go away in the middle. And requests of WASI 0.3 that come
+/// close together are run in one go, which is cheaper than one at a time.
+pub(super) struct Worker {
+    jobs: mpsc::Sender<Job>,
+    given_up: Option<Arc<Notify>>,
+    task: AbortHandle,
+}
+
+impl Driver {
+    pub(super) async fn start(pod: &Arc<Shared>) -> Result<Self, StartError> {
+        if pod.template.isolation() == Isolation::Request {
+            return Ok(Self::Fresh(Fresh::start(pod).await?));
+        }
+        let (jobs, inbox) = mpsc::channel(pod.template.concurrency() as usize);
+        let (ready, started) = oneshot::channel();
+        let pace = Arc::new(Pace::default());
+        let owned = Arc::clone(pod);
+        let mut given_up = None;
+        let work: Work<()> = match pod.template.wasi() {
+            Wasi::P2 => Box::pin(kept::run(owned, inbox, ready, Arc::clone(&pace))),
+            Wasi::P3 => {
+                let told = Arc::clone(given_up.insert(Arc::default()));
+                Box::pin(shared::run(owned, inbox, told, ready, Arc::clone(&pace)))
+            }
+        };
+        let service = ServiceKey::of(&*pod.template);
+        let runtime = Arc::clone(&pod.runtime);
+        let task = tokio::spawn(async move { runtime.slow_lane.drive(service, &pace, work).await });
+        let driver = Self::Worker(Worker {
+            jobs,
+            given_up,
+            task: task.abort_handle(),
+        });
+        match started.await {
+            Ok(Ok(())) => Ok(driver),
+            Ok(Err(failure)) => Err(StartError::Instance(failure.to_string())),
+            Err(_) => Err(StartError::Instance("its task ended".to_owned())),
+        }
+    }
+
+    pub(super) async fn send(
+        &self,
+        pod: &Arc<Shared>,
+        job: Job,
+    ) -> Result<RequestGuard, CallError> {
+        let worker = match self {
+            Self::Fresh(fresh) => return Ok(fresh.send(pod, job).await),
+            Self::Worker(worker) => worker,
+        };
+        let fate = Arc::clone(job.ending.fate());
+        match worker.jobs.send(job).await {
+            Ok(()) => Ok(RequestGuard::new(fate, worker.given_up.clone())),
+            Err(_) => Err(CallError {
+                failure: Failure::Unavailable("it has been stopped".to_owned()),
+                called_out: false,
+            }),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

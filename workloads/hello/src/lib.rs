@@ -14,8 +14,10 @@ wasip2::http::proxy::export!(Hello);
 impl Guest for Hello {
     fn handle(_request: IncomingRequest, response_out: ResponseOutparam) {
         let headers = Fields::new();
-        // `set` fails only for a malformed or forbidden header, and this one is neither.
-        let _ = headers.set("content-type", &[b"text/plain".to_vec()]);
+        // It fails only for a malformed or forbidden header, and this one is neither. Unlike `set` it
+        // takes no heap: a guest that never allocates never grows its memory, which is half of what
+        // a fresh instance of it costs.
+        let _ = headers.append("content-type", b"text/plain");
         let response = OutgoingResponse::new(headers);
         let body = response
             .body()

@@ -32,7 +32,7 @@ impl Base {
 }
 
 /// All guests, in the order in which they are built.
-pub(crate) const ALL: [Guest; 10] = [
+pub(crate) const ALL: [Guest; 11] = [
     Guest {
         name: "hello",
         base: Base::Bare,
@@ -47,6 +47,10 @@ pub(crate) const ALL: [Guest; 10] = [
     },
     Guest {
         name: "slow",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "hostile",
         base: Base::Bare,
     },
     Guest {

@@ -1,5 +1,6 @@
 //! Cold start, each part on its own: compile, load from the cache, instantiate, first response.
 
+use bytes::Bytes;
 use std::{path::Path, process::Command, sync::Arc};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -10,7 +11,7 @@ use sampan_core::{
     spec,
 };
 use sampan_runtime::{
-    PoolSize, Runtime, RuntimeConfig,
+    Demands, PoolSize, Runtime, RuntimeConfig,
     artifact::compile::CompileLimits,
     pod::{
         Pod,
@@ -50,9 +51,9 @@ fn runtime(cache: &Path) -> Arc<Runtime> {
     .expect("a runtime")
 }
 
-fn template(runtime: &tokio::runtime::Runtime, node: &Runtime, bytes: &[u8]) -> Arc<Template> {
+fn template(runtime: &tokio::runtime::Runtime, node: &Arc<Runtime>, bytes: &[u8]) -> Arc<Template> {
     let loaded = runtime
-        .block_on(node.load(bytes, false, None, || {}))
+        .block_on(node.load(Bytes::copy_from_slice(bytes), Demands::default(), || {}))
         .expect("a component");
     let spec = TemplateSpec {
         grants: &Default::default(),
@@ -88,7 +89,11 @@ fn cold_start(criterion: &mut Criterion) {
                 |cache| {
                     let node = runtime(cache.path());
                     tokio
-                        .block_on(node.load(bytes, false, None, || {}))
+                        .block_on(node.load(
+                            Bytes::copy_from_slice(bytes),
+                            Demands::default(),
+                            || {},
+                        ))
                         .expect("a component")
                 },
                 BatchSize::PerIteration,
@@ -99,7 +104,7 @@ fn cold_start(criterion: &mut Criterion) {
         let node = runtime(cache.path());
         drop(
             tokio
-                .block_on(node.load(bytes, false, None, || {}))
+                .block_on(node.load(Bytes::copy_from_slice(bytes), Demands::default(), || {}))
                 .expect("a component"),
         );
         group.sample_size(100);
@@ -107,7 +112,7 @@ fn cold_start(criterion: &mut Criterion) {
             // The component is dropped each time, so each time it is loaded anew.
             bencher.iter(|| {
                 tokio
-                    .block_on(node.load(bytes, false, None, || {}))
+                    .block_on(node.load(Bytes::copy_from_slice(bytes), Demands::default(), || {}))
                     .expect("a hit")
             });
         });

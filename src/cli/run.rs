@@ -15,7 +15,7 @@ use sampan_core::{
     name::Name,
     object::{Access, Grants, Isolation, Mount, Outbound},
 };
-use sampan_runtime::Loaded;
+use sampan_runtime::{Demands, Loaded};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{EXIT_FAILED, End, Stop, output::Output, up::printer::Printer};
@@ -142,7 +142,7 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
         let mut bar = None;
         let compiling = || bar = Some(output.spinner(format!("compiling {path}")));
         let loaded = tokio::select! {
-            loaded = node.runtime.load(&bytes, false, None, compiling) => Some(loaded),
+            loaded = node.runtime.load(bytes.into(), Demands::default(), compiling) => Some(loaded),
             () = interrupts.next() => None,
         };
         if let Some(bar) = bar {

@@ -203,8 +203,8 @@ impl RunningApp {
         let Some(service) = self.source.app.services.get(name).cloned() else {
             return;
         };
-        let metered = service.limits.fuel.is_some();
-        let loaded = match self.starter.load(name, &service.component, metered).await {
+        let load = self.starter.load(name, &service.component, &service.limits);
+        let loaded = match load.await {
             Ok(loaded) => loaded,
             Err(error) => {
                 let reason = super::start::explain(&error);
@@ -313,9 +313,9 @@ async fn load_all(
     let mut loads = JoinSet::new();
     for (name, component, limits) in services.chain(jobs) {
         let (starter, name, component) = (starter.clone(), name.clone(), component.clone());
-        let metered = limits.fuel.is_some();
+        let limits = limits.clone();
         loads.spawn(async move {
-            let loaded = starter.load(&name, &component, metered).await;
+            let loaded = starter.load(&name, &component, &limits).await;
             (name, loaded)
         });
     }

@@ -8,11 +8,11 @@ use std::{
 
 use sampan_core::{
     name::{Name, PodName},
-    object::{Condition, Job, Service, Source},
+    object::{Condition, Job, Limits, Service, Source},
 };
 use sampan_gateway::{Endpoint, EndpointState};
 use sampan_runtime::{
-    LoadError, Loaded, Stdio,
+    Demands, LoadError, Loaded, Stdio,
     command::{self, CommandSpec, Exit},
     pod::{
         Pod,
@@ -128,7 +128,7 @@ impl Starter {
         &self,
         name: &Name,
         source: &Source,
-        metered: bool,
+        limits: &Limits,
     ) -> Result<Arc<Loaded>, ComponentError> {
         let component = self.base.join(&source.path);
         let path = source.path.display().to_string();
@@ -137,6 +137,11 @@ impl Starter {
             path: path.clone(),
             source,
         })?;
+        let demands = Demands {
+            metered: limits.fuel.is_some(),
+            digest: source.digest.clone(),
+            memory_bytes: limits.memory.0,
+        };
         let compiling = || {
             // A full queue of events is no reason to keep the compiler waiting.
             let _ = self.events.try_send(Event {
@@ -147,7 +152,7 @@ impl Starter {
         let loaded = self
             .node
             .runtime
-            .load(&bytes, metered, source.digest.as_deref(), compiling)
+            .load(bytes.into(), demands, compiling)
             .await
             .map_err(|source| ComponentError::Load { path, source })?;
         self.tell(

@@ -2,6 +2,7 @@
 
 mod commands;
 mod dist;
+mod hostile;
 mod rig;
 mod run;
 mod streams;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -79,8 +79,9 @@ impl Running {
             .spawn()
             .expect("the program starts");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let mut stderr = child.stderr.take().expect("piped");
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let (send, lines) = sync_channel(MAX_LINES);
+        let said = send.clone();
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
                 if send.send(line).is_err() {
@@ -89,9 +90,16 @@ impl Running {
             }
         });
         let errors = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            stderr.read_to_end(&mut text).expect("readable");
-            String::from_utf8_lossy(&text).into_owned()
+            let mut text = String::new();
+            for line in stderr.split(b'\n') {
+                let line = line.expect("readable");
+                let line = String::from_utf8_lossy(&line);
+                text.push_str(&line);
+                text.push('\n');
+                // When nobody looks there is room for no more.
+                let _ = said.try_send(line.into_owned());
+            }
+            text
         });
         Self {
             child,
@@ -101,7 +109,7 @@ impl Running {
         }
     }
 
-    /// Waits for a line of standard output that this text is in.
+    /// Waits for a line of output that this text is in.
     pub(crate) fn line_with(&mut self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -121,10 +129,7 @@ impl Running {
                     let seen = std::mem::take(&mut self.seen);
                     // Killed, so that its standard error ends too.
                     let _ = self.child.kill();
-                    panic!(
-                        "no line with `{text}` {why}; stdout: {seen:#?}\n{}",
-                        self.errors()
-                    );
+                    panic!("no line with `{text}` {why}: {seen:#?}\n{}", self.errors());
                 }
             }
         }
@@ -135,6 +140,11 @@ impl Running {
         let line = self.line_with("listening on http://");
         let address = line.rsplit('/').next().expect("text after a slash");
         address.parse().expect("an address")
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {

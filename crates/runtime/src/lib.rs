@@ -22,5 +22,5 @@ mod sandbox;
 pub use engine::PoolSize;
 pub use host::neighbours::{Answer, Body, NeighbourError, Neighbours};
 pub use meter::Usage;
-pub use runtime::{LoadError, Loaded, Origin, Runtime, RuntimeConfig, StartError};
+pub use runtime::{Demands, LoadError, Loaded, Origin, Runtime, RuntimeConfig, StartError};
 pub use sandbox::{MountError, Stdio};

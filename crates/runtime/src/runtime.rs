@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, InstancePre, Linker};
 
@@ -134,6 +135,28 @@ pub struct Loaded {
     pub(crate) pre: InstancePre<State>,
 }
 
+/// What is asked of a component before it is compiled.
+#[derive(Clone, Debug)]
+pub struct Demands {
+    /// Its code must count fuel.
+    pub metered: bool,
+    /// What its bytes must hash to, if that was said: SHA-256 in hexadecimal.
+    pub digest: Option<String>,
+    /// The most memory it may start with, in bytes.
+    pub memory_bytes: u64,
+}
+
+impl Default for Demands {
+    /// None but those that hold for every component.
+    fn default() -> Self {
+        Self {
+            metered: false,
+            digest: None,
+            memory_bytes: MAX_MEMORY_BYTES as u64,
+        }
+    }
+}
+
 /// One component's place: whoever comes second waits for the first and finds its code.
 type LoadSlot = Arc<tokio::sync::Mutex<Weak<Loaded>>>;
 
@@ -176,7 +199,7 @@ impl Runtime {
 
     /// Checks everything about a component that can be checked without compiling it.
     pub fn admit(&self, bytes: &[u8], metered: bool) -> Result<Inspection, LoadError> {
-        let inspection = inspect(bytes)?;
+        let inspection = inspect(bytes, MAX_MEMORY_BYTES as u64)?;
         link::check(
             self.linker(class_of(&inspection, metered))?,
             bytes,
@@ -187,23 +210,24 @@ impl Runtime {
 
     /// Makes a component ready to be instantiated, from the cache or by compiling it.
     ///
-    /// `metered` asks for code that counts fuel. `digest`, when there is one, is what the bytes
-    /// must hash to. `compiling` is called when the cache has no code.
+    /// `compiling` is called when the cache has no code.
     pub async fn load(
-        &self,
-        bytes: &[u8],
-        metered: bool,
-        digest: Option<&str>,
+        self: &Arc<Self>,
+        bytes: Bytes,
+        demands: Demands,
         compiling: impl FnOnce(),
     ) -> Result<Arc<Loaded>, LoadError> {
-        let inspection = inspect(bytes)?;
-        if let Some(wanted) = digest.filter(|wanted| *wanted != inspection.digest.to_hex()) {
+        let (read, memory_bytes) = (bytes.clone(), demands.memory_bytes);
+        let inspection = off_thread(move || inspect(&read, memory_bytes)).await?;
+        if let Some(wanted) = demands.digest
+            && wanted != inspection.digest.to_hex()
+        {
             return Err(LoadError::Digest {
-                wanted: wanted.to_owned(),
+                wanted,
                 found: inspection.digest,
             });
         }
-        let class = class_of(&inspection, metered);
+        let class = class_of(&inspection, demands.metered);
         let engine = self.engine(class)?;
         let key = CacheKey {
             digest: inspection.digest,
@@ -214,19 +238,20 @@ impl Runtime {
         if let Some(loaded) = slot.upgrade() {
             return Ok(loaded);
         }
-        let (code, origin) = match self.cache.load(&key) {
+        let (this, sought) = (Arc::clone(self), key.clone());
+        let (code, origin) = match off_thread(move || this.cache.load(&sought)).await {
             Ok(code) => (code, Origin::Cache),
             Err(miss) => {
                 if miss == Miss::Damaged {
                     tracing::warn!(digest = %key.digest, "the cached code is damaged, compiling again");
                 }
                 // What is in the cache has passed this check before it was compiled.
-                link::check(self.linker(class)?, bytes, &inspection)?;
+                link::check(self.linker(class)?, &bytes, &inspection)?;
                 compiling();
-                self.compile(bytes, class, &key).await?
+                self.compile(&bytes, class, &key).await?
             }
         };
-        let component = map_code(&engine, &code)?;
+        let component = off_thread(move || map_code(&engine, &code)).await?;
         let pre = self
             .linker(class)?
             .instantiate_pre(&component)
@@ -284,19 +309,32 @@ impl Runtime {
     }
 }
 
-/// What a component says of itself, if it is one that could run here.
-fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
+/// Runs what takes milliseconds where it keeps no request waiting.
+async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The node is going down, and with it whoever waits here.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// What a component says of itself, if it is one that could run here with so much memory.
+fn inspect(bytes: &[u8], memory_bytes: u64) -> Result<Inspection, LoadError> {
     let inspection = Inspection::of(bytes)?;
     if inspection.http.is_none() && inspection.command.is_none() {
         return Err(LoadError::World(inspection.exports));
     }
-    if inspection.initial_memory_bytes > MAX_MEMORY_BYTES as u64 {
+    let limit = memory_bytes.min(MAX_MEMORY_BYTES as u64);
+    if inspection.initial_memory_bytes > limit {
         return Err(LoadError::Resources {
             need: format!(
                 "{} MiB of initial memory",
                 inspection.initial_memory_bytes >> 20
             ),
-            limit: format!("{} MiB", MAX_MEMORY_BYTES >> 20),
+            limit: format!("{} MiB", limit >> 20),
         });
     }
     Ok(inspection)

@@ -2,7 +2,8 @@
 
 use std::{process::Command, sync::Arc};
 
-use sampan_runtime::{LoadError, Runtime, RuntimeConfig};
+use bytes::Bytes;
+use sampan_runtime::{Demands, LoadError, Runtime, RuntimeConfig};
 
 use super::rig::{config, load_with, runtime, workload};
 use super::text::{command_that, component};
@@ -31,7 +32,7 @@ async fn refused(bytes: &[u8]) -> LoadError {
     let runtime = without_compiler(cache.path());
     let compiling = || panic!("it is compiled");
     runtime
-        .load(bytes, false, None, compiling)
+        .load(Bytes::copy_from_slice(bytes), Demands::default(), compiling)
         .await
         .err()
         .expect("refused")
@@ -108,7 +109,14 @@ async fn a_component_that_exports_nothing_of_use_is_refused_with_what_it_exports
 async fn other_bytes_than_asked_for_are_refused_with_both_digests() {
     let bytes = command_that("(i32.const 0)");
     let wanted = "0".repeat(64);
-    let load = runtime().load(&bytes, false, Some(&wanted), || {});
+    let load = runtime().load(
+        Bytes::copy_from_slice(&bytes),
+        Demands {
+            digest: Some(wanted.clone()),
+            ..Demands::default()
+        },
+        || {},
+    );
     let error = load.await.err().expect("refused").to_string();
     let found = load_with(&bytes, false)
         .await
@@ -120,7 +128,14 @@ async fn other_bytes_than_asked_for_are_refused_with_both_digests() {
         "{error}"
     );
     let right = runtime()
-        .load(&bytes, false, Some(&found.to_hex()), || {})
+        .load(
+            Bytes::copy_from_slice(&bytes),
+            Demands {
+                digest: Some(found.to_hex()),
+                ..Demands::default()
+            },
+            || {},
+        )
         .await;
     assert!(right.is_ok());
 }

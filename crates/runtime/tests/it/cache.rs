@@ -2,7 +2,8 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use sampan_runtime::{Loaded, Origin, Runtime, RuntimeConfig};
+use bytes::Bytes;
+use sampan_runtime::{Demands, Loaded, Origin, Runtime, RuntimeConfig};
 
 use super::rig::{ask, config, plan, workload};
 
@@ -20,7 +21,9 @@ async fn load_again(cache: &std::path::Path, name: &str) -> (Arc<Loaded>, bool) 
     let load = runtime_at(cache);
     let bytes = workload(name);
     let loaded = load
-        .load(&bytes, false, None, || told = true)
+        .load(Bytes::copy_from_slice(&bytes), Demands::default(), || {
+            told = true
+        })
         .await
         .expect("a good component");
     assert_eq!(told, loaded.origin != Origin::Cache);
@@ -82,7 +85,7 @@ async fn a_component_is_loaded_once_for_all_who_ask_at_once() {
     };
     let load = async || {
         runtime
-            .load(&bytes, false, None, count)
+            .load(Bytes::copy_from_slice(&bytes), Demands::default(), count)
             .await
             .expect("good")
     };

@@ -2,13 +2,14 @@
 
 use std::{path::Path, sync::Arc};
 
+use bytes::Bytes;
 use sampan_core::{
     name::PodName,
     object::{Access, Grants, Limits, Mount},
     quantity::ByteSize,
 };
 use sampan_runtime::{
-    Loaded, Runtime, StartError, Stdio,
+    Demands, Loaded, Runtime, StartError, Stdio,
     command::{self, CommandSpec, Ended, Exit},
     logs::Stream,
 };
@@ -56,7 +57,7 @@ pub(crate) async fn run_in(
     args: &[&str],
 ) -> Result<Ended, StartError> {
     let loaded = runtime
-        .load(bytes, false, None, || {})
+        .load(Bytes::copy_from_slice(bytes), Demands::default(), || {})
         .await
         .expect("a good component");
     run_with(runtime, &loaded, name, args, &Grants::default(), &limits()).await

@@ -2,8 +2,9 @@
 
 use std::{fmt::Write as _, process::Command, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use sampan_runtime::{
-    LoadError, Runtime, RuntimeConfig,
+    Demands, LoadError, Runtime, RuntimeConfig,
     artifact::compile::{ChildCommand, CompileError, CompileLimits},
 };
 
@@ -23,7 +24,8 @@ async fn compile(
         ..config()
     };
     let runtime = Runtime::new(config).expect("a runtime");
-    let loaded = in_time(runtime.load(bytes, false, None, || {})).await;
+    let loaded =
+        in_time(runtime.load(Bytes::copy_from_slice(bytes), Demands::default(), || {})).await;
     match loaded.err().expect("not compiled") {
         LoadError::Compile(error) => error,
         other => panic!("{other:?}"),

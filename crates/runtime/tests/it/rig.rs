@@ -21,7 +21,7 @@ use sampan_core::{
     quantity::ByteSize,
 };
 use sampan_runtime::{
-    Body, LoadError, Loaded, Neighbours, PoolSize, Runtime, RuntimeConfig, StartError,
+    Body, Demands, LoadError, Loaded, Neighbours, PoolSize, Runtime, RuntimeConfig, StartError,
     artifact::compile::{ChildCommand, CompileLimits},
     logs::Line,
     pod::{
@@ -77,7 +77,16 @@ pub(crate) async fn load(bytes: &[u8]) -> Arc<Loaded> {
 }
 
 pub(crate) async fn load_with(bytes: &[u8], metered: bool) -> Result<Arc<Loaded>, LoadError> {
-    runtime().load(bytes, metered, None, || {}).await
+    runtime()
+        .load(
+            Bytes::copy_from_slice(bytes),
+            Demands {
+                metered,
+                ..Demands::default()
+            },
+            || {},
+        )
+        .await
 }
 
 /// The limits of a spec that says nothing, but for `request_cpu`: the machine may be busy.
@@ -149,7 +158,17 @@ impl Plan {
 
     pub(crate) async fn try_start(self) -> Result<Pod, StartError> {
         let metered = self.limits.fuel.is_some();
-        let loaded = self.runtime.load(&self.bytes, metered, None, || {}).await;
+        let loaded = self
+            .runtime
+            .load(
+                Bytes::copy_from_slice(&self.bytes),
+                Demands {
+                    metered,
+                    ..Demands::default()
+                },
+                || {},
+            )
+            .await;
         let spec = TemplateSpec {
             grants: &self.grants,
             limits: &self.limits,

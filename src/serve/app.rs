@@ -377,5 +377,6 @@ fn sum(usages: impl IntoIterator<Item = Usage>) -> Usage {
             memory_peak_bytes: sum.memory_peak_bytes.max(usage.memory_peak_bytes),
             instances: sum.instances + usage.instances,
             failures: sum.failures + usage.failures,
+            log_lines_dropped: sum.log_lines_dropped + usage.log_lines_dropped,
         })
 }

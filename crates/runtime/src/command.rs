@@ -13,7 +13,7 @@ use crate::{
     admission::inspect::Wasi,
     host::{neighbours::Neighbours, outbound::Outbound},
     lane::{Pace, ServiceKey, Work},
-    meter::{Metered, PodMeter, Usage},
+    meter::{Metered, Usage},
     runtime::{Loaded, Runtime, StartError},
     sandbox::{PodContext, Sandbox, State, Stdio},
 };
@@ -61,12 +61,8 @@ pub async fn run(
     spec: CommandSpec<'_>,
 ) -> Result<Ended, StartError> {
     let wasi = loaded.inspection.command.ok_or(StartError::NoCommand)?;
-    let meter = Arc::new(PodMeter::default());
-    let context = PodContext {
-        name: Arc::new(spec.name),
-        meter: Arc::clone(&meter),
-        logs: Arc::clone(runtime.logs()),
-    };
+    let context = PodContext::new(spec.name, runtime.logs());
+    let meter = Arc::clone(&context.meter);
     let outbound = Outbound::new(spec.grants, spec.neighbours);
     // A command may work as long as it likes: nobody waits for it but who started it.
     let limits = Limits {

@@ -29,6 +29,8 @@ pub struct Usage {
     pub instances: u64,
     /// Instances that ended by a trap, a limit or a deadline.
     pub failures: u64,
+    /// Lines of its log that were dropped because there were too many.
+    pub log_lines_dropped: u64,
 }
 
 /// The totals of one pod, added to by all its instances.
@@ -39,6 +41,7 @@ pub(crate) struct PodMeter {
     memory_peak: AtomicU64,
     instances: AtomicU64,
     failures: AtomicU64,
+    log_lines_dropped: AtomicU64,
 }
 
 impl PodMeter {
@@ -49,6 +52,7 @@ impl PodMeter {
             memory_peak_bytes: self.memory_peak.load(Relaxed),
             instances: self.instances.load(Relaxed),
             failures: self.failures.load(Relaxed),
+            log_lines_dropped: self.log_lines_dropped.load(Relaxed),
         }
     }
 
@@ -58,6 +62,10 @@ impl PodMeter {
 
     pub(crate) fn count_failure(&self) {
         self.failures.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_dropped_line(&self) {
+        self.log_lines_dropped.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn grow_memory(&self, bytes: u64) {

@@ -21,10 +21,7 @@ mod p3;
 mod shared;
 pub mod template;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -40,8 +37,8 @@ use crate::{
     admission::inspect::Wasi,
     host::neighbours::Body,
     lane::Pace,
-    logs::{Line, Stream},
-    meter::{PodMeter, Usage},
+    logs::Note,
+    meter::Usage,
     runtime::{Runtime, StartError},
     sandbox::{PodContext, State},
 };
@@ -95,11 +92,7 @@ impl Pod {
         template: &Arc<Template>,
     ) -> Result<Self, StartError> {
         let shared = Arc::new(Shared {
-            context: PodContext {
-                name: Arc::new(name),
-                meter: Arc::new(PodMeter::default()),
-                logs: Arc::clone(runtime.logs()),
-            },
+            context: PodContext::new(name, runtime.logs()),
             template: Arc::clone(template),
             runtime: Arc::clone(runtime),
             slots: Arc::new(Semaphore::new(template.concurrency() as usize)),
@@ -110,7 +103,7 @@ impl Pod {
 
     /// The pod's name.
     pub fn name(&self) -> &PodName {
-        &self.shared.context.name
+        self.shared.context.log.pod()
     }
 
     /// Requests it takes at once.
@@ -221,20 +214,15 @@ impl Shared {
         store.map_err(|error| Failure::of_error(&error, template))
     }
 
-    /// Writes a line about the guest into its log.
-    fn say(&self, request: Option<Arc<str>>, text: String) {
-        self.context.logs.push(Line {
-            time: SystemTime::now(),
-            pod: Arc::clone(&self.context.name),
-            stream: Stream::Host,
-            request,
-            text,
-        });
+    /// Writes into the pod's log how a request failed.
+    fn say(&self, request: Option<Arc<str>>, failure: &Failure) {
+        let log = &self.context.log;
+        log.note(Note::Failure, request, || failure.to_string());
     }
 
     /// Accounts for an instance that failed.
     fn mourn(&self, request: Option<Arc<str>>, failure: &Failure) {
         self.context.meter.count_failure();
-        self.say(request, failure.to_string());
+        self.say(request, failure);
     }
 }

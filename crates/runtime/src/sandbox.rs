@@ -24,12 +24,13 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::{
     engine::EngineClass,
     host::{
+        files,
         outbound::{Hooks, Outbound},
         stdio::GuestOutput,
     },
     lane::{FAST_SLICE, Pace},
     limiter::Limiter,
-    logs::{CurrentRequest, LineWriter, Ring, Stream},
+    logs::{CurrentRequest, LineWriter, PodLog, Ring, Stream},
     meter::{CpuMeter, PodMeter},
 };
 
@@ -119,12 +120,14 @@ fn look_at(state: &State) -> wasmtime::Result<UpdateDeadline> {
 pub(crate) fn linker(engine: &Engine, class: EngineClass) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    files::limit_p2(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
         WasiConfig::from(&*state.config)
     })?;
     if class.concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        files::limit_p3(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     }
     Ok(linker)
@@ -177,9 +180,18 @@ pub(crate) struct Sandbox {
 /// The pod a store is made for.
 #[derive(Clone)]
 pub(crate) struct PodContext {
-    pub(crate) name: Arc<PodName>,
     pub(crate) meter: Arc<PodMeter>,
-    pub(crate) logs: Arc<Ring>,
+    pub(crate) log: Arc<PodLog>,
+}
+
+impl PodContext {
+    pub(crate) fn new(name: PodName, ring: &Arc<Ring>) -> Self {
+        let meter = Arc::default();
+        Self {
+            log: PodLog::new(ring, name, &meter),
+            meter,
+        }
+    }
 }
 
 impl Sandbox {
@@ -255,8 +267,7 @@ impl Sandbox {
                 outbound: Arc::clone(&self.outbound),
                 request: Arc::clone(&request),
                 called_out: Arc::clone(&called_out),
-                logs: Arc::clone(&pod.logs),
-                pod: Arc::clone(&pod.name),
+                log: Arc::clone(&pod.log),
             },
             config: Arc::clone(&self.config),
             limiter: Limiter::new(self.memory_bytes, Arc::clone(&pod.meter)),
@@ -305,13 +316,8 @@ impl Sandbox {
             wasi.preopened_dir(mount.path(), &mount.guest, mount.access)?;
         }
         let output = |stream| {
-            let (logs, name) = (Arc::clone(&pod.logs), Arc::clone(&pod.name));
-            GuestOutput(Arc::new(LineWriter::new(
-                logs,
-                name,
-                stream,
-                Arc::clone(request),
-            )))
+            let writer = LineWriter::new(Arc::clone(&pod.log), stream, Arc::clone(request));
+            GuestOutput(Arc::new(writer))
         };
         match self.stdio {
             Stdio::Logs => wasi

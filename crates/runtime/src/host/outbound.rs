@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use http_body::Frame;
 use http_body_util::BodyExt as _;
 use pin_project_lite::pin_project;
 use sampan_core::{
-    name::{Name, PodName},
+    name::Name,
     object::{self, Grants, HostPattern, Scheme},
 };
 use tokio::{
@@ -28,7 +28,7 @@ use super::{
     client::Client,
     neighbours::{NeighbourError, Neighbours},
 };
-use crate::logs::{CurrentRequest, Line, Ring, Stream};
+use crate::logs::{CurrentRequest, Note, PodLog};
 
 /// Outgoing requests one pod template has under way.
 const MAX_OUTGOING_REQUESTS: usize = 64;
@@ -151,18 +151,13 @@ pub(crate) struct Hooks {
     pub(crate) request: Arc<CurrentRequest>,
     /// Set once the guest has called anything: its request must not be tried again elsewhere.
     pub(crate) called_out: Arc<AtomicBool>,
-    pub(crate) logs: Arc<Ring>,
-    pub(crate) pod: Arc<PodName>,
+    pub(crate) log: Arc<PodLog>,
 }
 
 impl Hooks {
     fn deny(&self, uri: &http::Uri, rule: &str) {
-        self.logs.push(Line {
-            time: SystemTime::now(),
-            pod: Arc::clone(&self.pod),
-            stream: Stream::Host,
-            request: self.request.get(),
-            text: format!("denied: outgoing request to `{uri}`; {rule} would allow it"),
+        self.log.note(Note::Denial, self.request.get(), || {
+            format!("denied: outgoing request to `{uri}`; {rule} would allow it")
         });
     }
 }

@@ -38,8 +38,7 @@ impl Debt {
         let failure = Failure::TimedOut(self.shared.template.request_timeout());
         // The instance may well live on: it is not counted as failed.
         let account = |failure: &Failure| {
-            self.shared
-                .say(self.request_id.clone(), failure.to_string());
+            self.shared.say(self.request_id.clone(), failure);
         };
         self.fate.fail(failure.clone(), account);
         self.fate.failure().unwrap_or(failure)

@@ -1,0 +1,200 @@
+//! What one pod may print, and what is said about it.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Instant, SystemTime},
+};
+
+use sampan_core::name::PodName;
+
+use super::{LINE_OVERHEAD_BYTES, Line, Ring, Stream, quota::Quota};
+use crate::meter::PodMeter;
+
+/// Text a pod may print a second; what comes faster is dropped, and counted.
+pub const MAX_BYTES_A_SECOND: u64 = 1 << 20;
+/// Text a pod may print at once.
+pub const MAX_BURST_BYTES: u64 = 1 << 20;
+/// Lines a second that the host writes about a pod, of each kind.
+pub const MAX_NOTES_A_SECOND: u64 = 1;
+/// Lines at once that the host writes about a pod, of each kind.
+pub const MAX_BURST_NOTES: u64 = 20;
+
+/// What a line of the host is about. A flood of one kind hides none of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// An instance failed.
+    Failure,
+    /// The guest was denied something.
+    Denial,
+}
+
+/// One pod's way to the ring.
+#[derive(Debug)]
+pub(crate) struct PodLog {
+    ring: Arc<Ring>,
+    pod: Arc<PodName>,
+    meter: Arc<PodMeter>,
+    printed: Mutex<Rationed>,
+    failures: Mutex<Rationed>,
+    denials: Mutex<Rationed>,
+}
+
+#[derive(Debug)]
+struct Rationed {
+    quota: Quota,
+    /// Lines left out since the last one that was not.
+    dropped: u64,
+}
+
+impl Rationed {
+    fn new(burst: u64, a_second: u64) -> Mutex<Self> {
+        Mutex::new(Self {
+            quota: Quota::new(burst, a_second),
+            dropped: 0,
+        })
+    }
+
+    /// How many lines were left out before this one, unless it is left out too.
+    fn take(&mut self, now: Instant, amount: u64) -> Option<u64> {
+        if self.quota.take(now, amount) {
+            return Some(std::mem::take(&mut self.dropped));
+        }
+        self.dropped += 1;
+        None
+    }
+}
+
+fn lock(rationed: &Mutex<Rationed>) -> MutexGuard<'_, Rationed> {
+    rationed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl PodLog {
+    pub(crate) fn new(ring: &Arc<Ring>, pod: PodName, meter: &Arc<PodMeter>) -> Arc<Self> {
+        Arc::new(Self {
+            ring: Arc::clone(ring),
+            pod: Arc::new(pod),
+            meter: Arc::clone(meter),
+            printed: Rationed::new(MAX_BURST_BYTES, MAX_BYTES_A_SECOND),
+            failures: Rationed::new(MAX_BURST_NOTES, MAX_NOTES_A_SECOND),
+            denials: Rationed::new(MAX_BURST_NOTES, MAX_NOTES_A_SECOND),
+        })
+    }
+
+    pub(crate) fn pod(&self) -> &PodName {
+        &self.pod
+    }
+
+    /// Takes a line that the guest printed.
+    pub(super) fn print(&self, stream: Stream, request: Option<Arc<str>>, text: &[u8]) {
+        let amount = (text.len() + LINE_OVERHEAD_BYTES) as u64;
+        let Some(dropped) = lock(&self.printed).take(Instant::now(), amount) else {
+            return self.meter.count_dropped_line();
+        };
+        if dropped > 0 {
+            let limit = MAX_BYTES_A_SECOND >> 20;
+            let text = format!("{dropped} lines dropped: it prints more than {limit} MiB a second");
+            self.push(Stream::Host, None, text);
+        }
+        self.push(stream, request, String::from_utf8_lossy(text).into_owned());
+    }
+
+    /// Writes a line about the guest. `text` is made only if there is room for it.
+    pub(crate) fn note(
+        &self,
+        kind: Note,
+        request: Option<Arc<str>>,
+        text: impl FnOnce() -> String,
+    ) {
+        let rationed = match kind {
+            Note::Failure => &self.failures,
+            Note::Denial => &self.denials,
+        };
+        let Some(dropped) = lock(rationed).take(Instant::now(), 1) else {
+            return self.meter.count_dropped_line();
+        };
+        let text = match dropped {
+            0 => text(),
+            _ => format!("{} (and {dropped} more before it)", text()),
+        };
+        self.push(Stream::Host, request, text);
+    }
+
+    fn push(&self, stream: Stream, request: Option<Arc<str>>, text: String) {
+        self.ring.push(Line {
+            time: SystemTime::now(),
+            pod: Arc::clone(&self.pod),
+            stream,
+            request,
+            text,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sampan_core::name::Name;
+
+    use super::*;
+
+    fn log(ring: &Arc<Ring>, meter: &Arc<PodMeter>) -> Arc<PodLog> {
+        let name = Name::parse("web").expect("a name");
+        PodLog::new(ring, PodName::new(&name, 1, 0), meter)
+    }
+
+    #[test]
+    fn a_flood_is_cut_and_counted_for_one_pod_only() {
+        let (ring, meter) = (Arc::default(), Arc::default());
+        let (flood, other) = (log(&ring, &meter), log(&ring, &Arc::default()));
+        let line = vec![b'x'; 1024];
+        for _ in 0..10_000 {
+            flood.print(Stream::Stdout, None, &line);
+        }
+        other.print(Stream::Stdout, None, b"still heard");
+        let kept = ring.read(0, usize::MAX).lines;
+        let bytes: usize = kept.iter().map(|line| line.text.len()).sum();
+        let most = 2 * MAX_BURST_BYTES as usize;
+        assert!(bytes > 512 << 10 && bytes < most, "{bytes}");
+        assert_eq!(kept.last().expect("a line").text, "still heard");
+        let dropped = meter.usage().log_lines_dropped;
+        let told = |line: &&Line| line.stream == Stream::Host;
+        let notes = kept.iter().filter(told).count() as u64;
+        assert_eq!(kept.len() as u64 - 1 - notes + dropped, 10_000);
+    }
+
+    #[test]
+    fn what_was_dropped_is_said_with_the_next_line() {
+        let (ring, meter) = (Arc::default(), Arc::default());
+        let log = log(&ring, &meter);
+        lock(&log.printed).dropped = 7;
+        log.print(Stream::Stdout, None, b"next");
+        let lines = ring.read(0, 10).lines;
+        assert_eq!(
+            lines[0].text,
+            "7 lines dropped: it prints more than 1 MiB a second"
+        );
+        assert_eq!(
+            (lines[0].stream, lines[1].text.as_str()),
+            (Stream::Host, "next")
+        );
+    }
+
+    #[test]
+    fn a_storm_of_failures_hides_no_denial() {
+        let (ring, meter) = (Arc::default(), Arc::default());
+        let log = log(&ring, &meter);
+        for number in 0..1000 {
+            log.note(Note::Failure, None, || format!("trap {number}"));
+        }
+        log.note(Note::Denial, None, || "denied".to_owned());
+        let lines = ring.read(0, usize::MAX).lines;
+        let most = MAX_BURST_NOTES as usize + 2;
+        assert!(lines.len() <= most, "{} lines", lines.len());
+        assert_eq!(lines.last().expect("a line").text, "denied");
+        assert_eq!(lines.len() as u64 + meter.usage().log_lines_dropped, 1001);
+        lock(&log.failures).quota = Quota::new(1, 1);
+        let before = lock(&log.failures).dropped;
+        log.note(Note::Failure, None, || "trap".to_owned());
+        let last = ring.read(0, usize::MAX).lines.pop().expect("a line");
+        assert_eq!(last.text, format!("trap (and {before} more before it)"));
+    }
+}

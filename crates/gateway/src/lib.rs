@@ -12,6 +12,7 @@
 mod balance;
 mod body;
 mod endpoint;
+pub mod filter;
 mod gateway;
 mod headers;
 mod limits;

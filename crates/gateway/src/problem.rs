@@ -7,7 +7,10 @@ use http::{
 };
 use serde::Serialize;
 
-use crate::{headers::X_REQUEST_ID, limits::Limits, trace::RequestId, upstream::UpstreamErrorKind};
+use crate::{
+    filter::Refusal, headers::X_REQUEST_ID, limits::Limits, trace::RequestId,
+    upstream::UpstreamErrorKind,
+};
 
 /// Why a request to a service was not answered by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,11 +42,7 @@ impl DispatchError {
 /// Everything the gateway answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Problem {
-    Method,
-    UriTooLong,
-    TooManyHeaders,
-    Target,
-    Host,
+    Refused(Refusal),
     NoRoute,
     Dispatch(DispatchError),
 }
@@ -66,17 +65,7 @@ impl Problem {
     pub(crate) fn describe(self) -> (StatusCode, &'static str) {
         use {DispatchError as D, StatusCode as S, UpstreamErrorKind as U};
         match self {
-            Self::Method => (S::METHOD_NOT_ALLOWED, "this method is not allowed here"),
-            Self::UriTooLong => (S::URI_TOO_LONG, "the path and query are too long"),
-            Self::TooManyHeaders => (
-                S::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "the request has too many header fields",
-            ),
-            Self::Target => (S::BAD_REQUEST, "the request target is not a path"),
-            Self::Host => (
-                S::BAD_REQUEST,
-                "the request does not name exactly one valid host",
-            ),
+            Self::Refused(refusal) => refusal.describe(),
             Self::NoRoute => (S::NOT_FOUND, "no service answers for this host and path"),
             Self::Dispatch(error) => match error {
                 D::NoService => (S::SERVICE_UNAVAILABLE, "the service is not there"),
@@ -108,6 +97,11 @@ impl Problem {
                 D::Upstream(U::ClientGone) => (S::BAD_REQUEST, "the request body ended early"),
             },
         }
+    }
+
+    /// Whether an HTTP/1 connection must not be used for another request.
+    pub(crate) fn ends_connection(self) -> bool {
+        matches!(self, Self::Refused(_)) || self.describe().0 == StatusCode::BAD_REQUEST
     }
 
     /// The response to a request with this method and id.

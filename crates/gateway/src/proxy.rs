@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::{
     body::{self, Body, BodyError, BodyFault, RequestBody},
     endpoint::Endpoint,
+    filter,
     gateway::Gateway,
     headers::{
         self, SAMPAN_POD, SAMPAN_REVISION, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR,
@@ -22,7 +23,6 @@ use crate::{
     problem::{DispatchError, Problem},
     queue::{NoSlot, Slot},
     response::{Exchange, ResponseBody},
-    route,
     snapshot::Backend,
     stats::End,
     trace::{RequestId, TraceParent},
@@ -70,7 +70,7 @@ where
     let response = outcome.unwrap_or_else(|(problem, endpoint)| {
         let mut response = problem.response(&method, &id, gateway.limits());
         say_endpoint(response.headers_mut(), endpoint.as_deref());
-        if response.status() == StatusCode::BAD_REQUEST && version < Version::HTTP_2 {
+        if problem.ends_connection() && version < Version::HTTP_2 {
             // Where its next request begins is no longer sure.
             response
                 .headers_mut()
@@ -103,24 +103,7 @@ pub(crate) async fn dispatch(
 
 /// Checks a request from outside, finds its service, and makes the head what a pod may see.
 fn admit(gateway: &Gateway, parts: &mut Parts) -> Result<Arc<Backend>, Problem> {
-    let limits = gateway.limits();
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-        return Err(Problem::Method);
-    }
-    let target = parts
-        .uri
-        .path_and_query()
-        .map_or("", |target| target.as_str());
-    if target.len() > limits.uri_bytes {
-        return Err(Problem::UriTooLong);
-    }
-    if parts.headers.len() > limits.headers {
-        return Err(Problem::TooManyHeaders);
-    }
-    if !parts.uri.path().starts_with('/') {
-        return Err(Problem::Target);
-    }
-    let authority = authority(parts)?;
+    let authority = filter::check(parts, gateway.limits()).map_err(Problem::Refused)?;
     let backend = gateway
         .route(authority, parts.uri.path())
         .ok_or(Problem::NoRoute)?;
@@ -129,32 +112,6 @@ fn admit(gateway: &Gateway, parts: &mut Parts) -> Result<Arc<Backend>, Problem> 
     parts.headers.reserve(ADDED_FIELDS);
     set_authority(parts);
     Ok(backend)
-}
-
-/// The authority a request is for: that of its target, else its `Host` field. None only if an
-/// HTTP/1.0 client gave none. RFC 9112 §3.2 and §3.3, RFC 9113 §8.3.1.
-fn authority(parts: &Parts) -> Result<Option<&str>, Problem> {
-    let mut fields = parts.headers.get_all(HOST).iter();
-    let host = fields.next();
-    if fields.next().is_some() || host.is_none() && parts.version == Version::HTTP_11 {
-        return Err(Problem::Host);
-    }
-    let host = match host {
-        Some(host) => Some(host.to_str().map_err(|_| Problem::Host)?),
-        None => None,
-    };
-    let target = parts.uri.authority().map(|authority| authority.as_str());
-    if [host, target]
-        .into_iter()
-        .flatten()
-        .any(|text| !route::is_authority(text))
-    {
-        return Err(Problem::Host);
-    }
-    match target.or(host) {
-        None if parts.version >= Version::HTTP_11 => Err(Problem::Host),
-        authority => Ok(authority),
-    }
 }
 
 /// Moves the authority of the target to the `Host` field and leaves the target in origin form.

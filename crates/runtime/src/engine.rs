@@ -187,7 +187,8 @@ impl Engines {
             .max_core_instance_size(MAX_INSTANCE_BYTES)
             .max_memory_size(MAX_MEMORY_BYTES)
             .table_elements(MAX_TABLE_ELEMENTS)
-            .decommit_batch_size(32)
+            // One by one: what waits for others keeps its memory, and that may be all of its limit.
+            .decommit_batch_size(1)
             .max_unused_warm_slots(instances / 8);
         if PoolingAllocationConfig::is_pagemap_scan_available() {
             // Only together: without the scan, keeping memory means clearing all of it each time.

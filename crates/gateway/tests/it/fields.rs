@@ -102,7 +102,7 @@ async fn the_pod_sees_the_original_path_and_the_authority_as_host() {
         ),
         (Version::HTTP_11, "http://real", Some("other"), "/", "real"),
         (Version::HTTP_2, "http://two:8080/z", None, "/z", "two:8080"),
-        (Version::HTTP_2, "http://two/z", Some("other"), "/z", "two"),
+        (Version::HTTP_2, "http://two/z", Some("TWO"), "/z", "two"),
     ] {
         let mut request = Request::get(target).version(version);
         if let Some(host) = host {

@@ -8,6 +8,8 @@ mod fixture;
 
 #[path = "it/connections.rs"]
 mod connections;
+#[path = "it/corpus.rs"]
+mod corpus;
 #[path = "it/dispatch.rs"]
 mod dispatch;
 #[path = "it/endpoints.rs"]

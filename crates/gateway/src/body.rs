@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 
-use crate::{headers, upstream::UpstreamErrorKind};
+use crate::{headers, stall::BodyPace, upstream::UpstreamErrorKind};
 
 /// A request or response body, streamed.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
@@ -32,6 +32,9 @@ pub enum BodyError {
         /// The service's limit, in bytes.
         limit: u64,
     },
+    /// The client sent the body too slowly.
+    #[error("the body came too slowly")]
+    TooSlow,
     /// The client's framing of the body is broken.
     #[error("the framing of the body is malformed")]
     Malformed(#[source] Box<dyn Error + Send + Sync>),
@@ -109,6 +112,7 @@ impl BodyFault {
     fn tell(&self, error: &BodyError) {
         let kind = match error {
             BodyError::TooLarge { .. } => UpstreamErrorKind::BodyTooLarge,
+            BodyError::TooSlow => UpstreamErrorKind::ClientSlow,
             BodyError::Malformed(_) | BodyError::Length { .. } => UpstreamErrorKind::BadRequest,
             // The body of a call between services comes from a pod, which is the client then.
             BodyError::ClientGone | BodyError::Upstream(_) => UpstreamErrorKind::ClientGone,
@@ -131,11 +135,12 @@ pin_project! {
         limit: u64,
         failed: bool,
         fault: Arc<BodyFault>,
+        pace: BodyPace,
     }
 }
 
 impl<B: http_body::Body> RequestBody<B> {
-    pub(crate) fn new(inner: B, limit: u64, chunk: usize) -> Self {
+    pub(crate) fn new(inner: B, limit: u64, chunk: usize, pace: BodyPace) -> Self {
         Self {
             inner,
             rest: Bytes::new(),
@@ -144,6 +149,7 @@ impl<B: http_body::Body> RequestBody<B> {
             limit,
             failed: false,
             fault: Arc::default(),
+            pace,
         }
     }
 
@@ -169,20 +175,27 @@ where
             return Poll::Ready(None);
         }
         if this.rest.is_empty() {
-            let Some(frame) = ready!(this.inner.as_mut().poll_frame(cx)) else {
-                return Poll::Ready(None);
+            let frame = match this.inner.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(frame)) => frame.map_err(Into::into),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    ready!(this.pace.poll_too_slow(cx));
+                    Err(BodyError::TooSlow)
+                }
             };
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
                     *this.failed = true;
-                    let error = error.into();
                     this.fault.tell(&error);
                     return Poll::Ready(Some(Err(error)));
                 }
             };
             match frame.into_data() {
-                Ok(data) => *this.rest = data,
+                Ok(data) => {
+                    this.pace.received(data.len());
+                    *this.rest = data;
+                }
                 Err(frame) => {
                     return Poll::Ready(frame.into_trailers().ok().map(|mut trailers| {
                         headers::retain_trailers(&mut trailers);

@@ -37,6 +37,7 @@ struct Inner {
     publishing: Mutex<()>,
     limits: Limits,
     unrouted: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Gateway {
@@ -47,6 +48,7 @@ impl Gateway {
             publishing: Mutex::new(()),
             limits,
             unrouted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         }))
     }
 
@@ -89,6 +91,11 @@ impl Gateway {
         self.0.unrouted.load(Ordering::Relaxed)
     }
 
+    /// Connections that were turned away because their client had too many.
+    pub fn refused_connections(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
+    }
+
     /// Answers a request from outside. This is the whole path of a request but for its connection.
     ///
     /// Dropping the future, or later the response body, ends the request.
@@ -121,6 +128,10 @@ impl Gateway {
         let backend = self.service(service).ok_or(DispatchError::NoService)?;
         let response = proxy::dispatch(self, &backend, request, parent).await?;
         Ok(response.map(BodyExt::boxed_unsync))
+    }
+
+    pub(crate) fn count_refused(&self) {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_unrouted(&self) {

@@ -24,6 +24,7 @@ mod response;
 mod route;
 mod server;
 mod snapshot;
+mod stall;
 mod stats;
 mod trace;
 mod upstream;

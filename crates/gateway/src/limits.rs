@@ -23,6 +23,18 @@ pub struct Limits {
     pub header_read_timeout: Duration,
     /// Time a connection may stay open without a request. Default 75 s.
     pub idle_timeout: Duration,
+    /// Connections open at once from one client: an IPv4 address, or the /64 of an IPv6 address.
+    /// More are reset. Loopback has no limit. Default 256.
+    pub connections_per_client: usize,
+    /// Time a request body may pause while a pod waits for it. Then the request is answered 408.
+    /// Default 15 s.
+    pub body_idle_timeout: Duration,
+    /// Bytes a second a request body has to come with on average, counted after the first
+    /// `body_idle_timeout` of waiting for it. Slower ones are answered 408. Default 240.
+    pub body_min_rate: u64,
+    /// Time a client may read nothing while there is something to write to it. Then its connection
+    /// is reset. Default 30 s.
+    pub write_idle_timeout: Duration,
     /// HTTP/2 streams open at once on a connection. Default 100.
     pub h2_streams: u32,
     /// HTTP/2 flow-control window of a stream, in bytes. Default 64 KiB.
@@ -55,6 +67,10 @@ impl Default for Limits {
             uri_bytes: 8 << 10,
             header_read_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            connections_per_client: 256,
+            body_idle_timeout: Duration::from_secs(15),
+            body_min_rate: 240,
+            write_idle_timeout: Duration::from_secs(30),
             h2_streams: 100,
             h2_stream_window: 64 << 10,
             h2_connection_window: 1 << 20,

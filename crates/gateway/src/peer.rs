@@ -96,6 +96,17 @@ impl Peer {
         }
     }
 
+    /// Notes that the client reads what it was waited for: a connection is not idle while the end of
+    /// an answer is in its buffers.
+    pub(crate) fn progressed(&self) {
+        self.idle_since.store(self.elapsed(), Relaxed);
+    }
+
+    /// Notes that the client reads nothing: what is still to be written to it is given up.
+    pub(crate) fn stalled(&self) {
+        self.must_reset.store(true, Release);
+    }
+
     pub(crate) fn must_reset(&self) -> bool {
         self.must_reset.load(Acquire)
     }

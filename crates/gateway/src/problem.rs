@@ -94,6 +94,9 @@ impl Problem {
                     "the service could not take the request",
                 ),
                 D::Upstream(U::BadRequest) => (S::BAD_REQUEST, "the request is malformed"),
+                D::Upstream(U::ClientSlow) => {
+                    (S::REQUEST_TIMEOUT, "the request body came too slowly")
+                }
                 D::Upstream(U::ClientGone) => (S::BAD_REQUEST, "the request body ended early"),
             },
         }
@@ -101,7 +104,8 @@ impl Problem {
 
     /// Whether an HTTP/1 connection must not be used for another request.
     pub(crate) fn ends_connection(self) -> bool {
-        matches!(self, Self::Refused(_)) || self.describe().0 == StatusCode::BAD_REQUEST
+        let ends = [StatusCode::BAD_REQUEST, StatusCode::REQUEST_TIMEOUT];
+        matches!(self, Self::Refused(_)) || ends.contains(&self.describe().0)
     }
 
     /// The response to a request with this method and id.

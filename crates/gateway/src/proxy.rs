@@ -24,6 +24,7 @@ use crate::{
     queue::{NoSlot, Slot},
     response::{Exchange, ResponseBody},
     snapshot::Backend,
+    stall::BodyPace,
     stats::End,
     trace::{RequestId, TraceParent},
     upstream::{RequestContext, UpstreamError, UpstreamErrorKind},
@@ -179,7 +180,12 @@ where
 {
     let mut exchange = Exchange::begin(&backend.service, peer);
     let is_head = request.method() == Method::HEAD;
-    match answer(gateway, backend, request, context).await {
+    // A service that calls another may take its time over its body: its own request has a deadline.
+    let pace = match peer {
+        Some(_) => BodyPace::of(gateway.limits()),
+        None => BodyPace::unlimited(),
+    };
+    match answer(gateway, backend, request, context, pace).await {
         Ok((response, slot)) => {
             exchange.answered(response.status());
             let (mut head, body) = response.into_parts();
@@ -233,6 +239,7 @@ async fn answer<B>(
     backend: &Arc<Backend>,
     request: Request<B>,
     context: &RequestContext,
+    pace: BodyPace,
 ) -> Result<(Response<Body>, Slot), (DispatchError, Option<Slot>)>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -258,8 +265,8 @@ where
     // A second try needs another pod, and a request that is still whole.
     let spare = (!has_body && backend.endpoints.len() > 1).then(|| parts.clone());
     let (body, fault) = if has_body {
-        let limits = gateway.limits();
-        let body = RequestBody::new(body, backend.config.body, limits.body_chunk);
+        let chunk = gateway.limits().body_chunk;
+        let body = RequestBody::new(body, backend.config.body, chunk, pace);
         let fault = body.fault();
         (body.boxed_unsync(), Some(fault))
     } else {
@@ -336,7 +343,8 @@ fn is_harmless(method: &Method, error: &UpstreamError) -> bool {
         | UpstreamErrorKind::Deadlocked
         | UpstreamErrorKind::BodyTooLarge
         | UpstreamErrorKind::BadRequest
-        | UpstreamErrorKind::ClientGone => false,
+        | UpstreamErrorKind::ClientGone
+        | UpstreamErrorKind::ClientSlow => false,
     }
 }
 

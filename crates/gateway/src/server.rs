@@ -1,6 +1,7 @@
 //! The [`Server`]: accepts connections, serves them, and stops without losing a request.
 
 mod accept;
+mod clients;
 mod connection;
 
 use std::{
@@ -22,6 +23,7 @@ use tokio::{
 pub use accept::{Accept, TcpAccept, Transport};
 
 use crate::{gateway::Gateway, limits::Limits, peer::Cut};
+use clients::Clients;
 use connection::{Connections, Stage};
 
 /// Time connections have to notice that they are cut off. They need a poll, not a network.
@@ -138,6 +140,7 @@ async fn accept_all<A: Accept>(mut accept: A, connections: Connections, limits: 
     let permits = Arc::new(Semaphore::new(
         limits.connections.min(Semaphore::MAX_PERMITS),
     ));
+    let clients = Clients::new(limits.connections_per_client);
     let mut backoff = limits.accept_backoff;
     loop {
         let permit = permits
@@ -146,9 +149,22 @@ async fn accept_all<A: Accept>(mut accept: A, connections: Connections, limits: 
             .await
             .expect("the semaphore is never closed");
         match accept.accept().await {
-            Ok((io, address)) => {
+            Ok((mut io, address)) => {
                 backoff = limits.accept_backoff;
-                tokio::spawn(connections.serve(io, address, permit));
+                match clients.place(address.ip()) {
+                    Some(place) => drop(tokio::spawn({
+                        let served = connections.serve(io, address, permit);
+                        async move {
+                            served.await;
+                            drop(place);
+                        }
+                    })),
+                    None => {
+                        tracing::debug!(client = %address, "too many connections");
+                        io.reset_on_drop();
+                        connections.refused();
+                    }
+                }
             }
             Err(error) => {
                 // Out of descriptors or memory, or the client is gone already. Whatever it is, it

@@ -92,6 +92,8 @@ pub enum UpstreamErrorKind {
     BadRequest,
     /// The client went away. Nobody reads the answer.
     ClientGone,
+    /// The client sent its body too slowly.
+    ClientSlow,
 }
 
 impl fmt::Display for UpstreamErrorKind {
@@ -106,6 +108,7 @@ impl fmt::Display for UpstreamErrorKind {
             Self::BodyTooLarge => "the request body is too large",
             Self::BadRequest => "the request is malformed",
             Self::ClientGone => "the client went away",
+            Self::ClientSlow => "the client sent its body too slowly",
         })
     }
 }

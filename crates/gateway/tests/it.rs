@@ -16,12 +16,16 @@ mod dispatch;
 mod endpoints;
 #[path = "it/fields.rs"]
 mod fields;
+#[path = "it/floods.rs"]
+mod floods;
 #[path = "it/queue.rs"]
 mod queue;
 #[path = "it/retry.rs"]
 mod retry;
 #[path = "it/shutdown.rs"]
 mod shutdown;
+#[path = "it/slow.rs"]
+mod slow;
 #[path = "it/sockets.rs"]
 mod sockets;
 #[path = "it/status.rs"]

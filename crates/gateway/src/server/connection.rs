@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -26,6 +26,7 @@ use crate::{
     limits::Limits,
     peer::{Cut, Expired, Peer},
     proxy,
+    stall::Stall,
 };
 
 /// Time an idle connection has to close in good order before it is dropped.
@@ -74,6 +75,11 @@ impl Connections {
         }
     }
 
+    /// Counts a connection that was turned away.
+    pub(super) fn refused(&self) {
+        self.gateway.count_refused();
+    }
+
     /// Serves one connection to its end.
     pub(super) fn serve<T: Transport>(
         &self,
@@ -105,6 +111,8 @@ async fn serve<T: Transport>(
     let io = TokioIo::new(Watched {
         io,
         peer: peer.clone(),
+        write: Stall::default(),
+        patience: gateway.limits().write_idle_timeout,
     });
     let mut connection = pin!(http.serve_connection(io, service));
     let mut expired = pin!(peer.expired(gateway.limits()));
@@ -201,6 +209,28 @@ where
 struct Watched<T: Transport> {
     io: T,
     peer: Arc<Peer>,
+    write: Stall,
+    /// How long the client may read nothing.
+    patience: Duration,
+}
+
+impl<T: Transport> Watched<T> {
+    /// Passes on how writing went, unless the client has kept it waiting for too long.
+    fn written<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        if written.is_ready() {
+            if self.write.over() > Duration::ZERO {
+                self.peer.progressed();
+            }
+            return written;
+        }
+        ready!(self.write.poll(cx, self.patience));
+        self.peer.stalled();
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl<T: Transport> AsyncRead for Watched<T> {
@@ -224,7 +254,8 @@ impl<T: Transport> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -232,7 +263,8 @@ impl<T: Transport> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -4,7 +4,7 @@
 #[path = "corpus/http1.rs"]
 mod http1;
 #[path = "corpus/http2.rs"]
-mod http2;
+pub(crate) mod http2;
 
 use std::sync::{
     Arc,

@@ -168,7 +168,7 @@ pub(super) const CASES: &[Case] = &[
     body("an index into nothing", &[(HEADERS, END_STREAM | END_HEADERS, 1, b"\xff\xff\xff\x7f")], Closed),
 ];
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(payload.len()).expect("24 bits").to_be_bytes()[1..].to_vec();
     frame.extend([kind, flags]);
     frame.extend(stream.to_be_bytes());
@@ -177,7 +177,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A field that no table keeps: RFC 7541 §6.2.3. One byte for each character.
-fn field(name: &str, value: &str) -> Vec<u8> {
+pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| {
         let bytes = text
             .chars()

@@ -1,0 +1,111 @@
+//! How many connections each client has.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Connections by client.
+#[derive(Debug)]
+pub(super) struct Clients {
+    limit: usize,
+    counts: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One connection of a client, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place(Option<(Arc<Clients>, IpAddr)>);
+
+impl Clients {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            counts: Mutex::default(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more connection of a client, if it may have one.
+    ///
+    /// Loopback has no limit: all programs of this machine share it, with a proxy in front of
+    /// Sampan perhaps among them.
+    pub(super) fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let client = client(address);
+        if client.is_loopback() {
+            return Some(Place(None));
+        }
+        let mut counts = self.lock();
+        let count = counts.entry(client).or_default();
+        if *count >= self.limit {
+            return None;
+        }
+        *count += 1;
+        Some(Place(Some((Arc::clone(self), client))))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((clients, client)) = self.0.take() else {
+            return;
+        };
+        let mut counts = clients.lock();
+        if let Some(count) = counts.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&client);
+            }
+        }
+    }
+}
+
+/// Who an address belongs to: whoever has one IPv6 address has the 2⁶⁴ of its network.
+fn client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let network = address.to_bits() & (u128::MAX << 64);
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_client_has_so_many_and_gets_them_back() {
+        let clients = Clients::new(2);
+        for (one, same, other) in [
+            ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
+            ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
+        ] {
+            let first = clients.place(ip(one)).expect("a place");
+            let second = clients.place(ip(same)).expect("a place");
+            assert!(clients.place(ip(one)).is_none());
+            let elsewhere = clients.place(ip(other)).expect("a place");
+            drop(first);
+            drop(clients.place(ip(same)).expect("a place"));
+            drop((second, elsewhere));
+            assert!(clients.lock().is_empty());
+        }
+    }
+
+    #[test]
+    fn loopback_has_no_limit() {
+        let clients = Clients::new(0);
+        for address in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+            assert!(clients.place(ip(address)).is_some(), "{address}");
+        }
+        assert!(clients.place(ip("192.0.2.1")).is_none());
+    }
+}

@@ -4,15 +4,22 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{
+            AtomicU32, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
 use http::HeaderValue;
 use sampan_core::name::PodName;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
-use crate::{queue::Queue, upstream::Upstream};
+use crate::{
+    ejection::{self, History},
+    queue::Queue,
+    upstream::Upstream,
+};
 
 /// Whether a pod may get requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +48,9 @@ pub struct Endpoint {
     idle: Notify,
     /// Where to tell of a slot that became free. Only the control side locks it.
     owner: Mutex<Weak<Queue>>,
+    /// Failures since the last success.
+    failures: AtomicU32,
+    ejections: Mutex<History>,
     pod_header: HeaderValue,
     revision_header: HeaderValue,
 }
@@ -49,7 +59,9 @@ const IN_FLIGHT: u64 = u32::MAX as u64;
 const PUBLISHED: u64 = 1 << 32;
 const READY: u64 = 1 << 33;
 const TERMINATING: u64 = 1 << 34;
-const FLAGS: u64 = PUBLISHED | READY | TERMINATING;
+/// Ready, but it failed too often.
+const EJECTED: u64 = 1 << 35;
+const FLAGS: u64 = PUBLISHED | READY | TERMINATING | EJECTED;
 
 impl Endpoint {
     /// An endpoint that takes up to `capacity` requests at once, at least one.
@@ -68,6 +80,8 @@ impl Endpoint {
             word: AtomicU64::new(0),
             idle: Notify::new(),
             owner: Mutex::default(),
+            failures: AtomicU32::new(0),
+            ejections: Mutex::default(),
             pod_header,
             revision_header: revision.into(),
         })
@@ -134,6 +148,53 @@ impl Endpoint {
             idle.as_mut().await;
             idle.set(self.idle.notified());
         }
+    }
+
+    /// Whether it is ready but gets no requests for now, because it failed too often.
+    pub fn is_ejected(&self) -> bool {
+        self.word.load(SeqCst) & EJECTED != 0
+    }
+
+    /// Notes that it has answered.
+    pub(crate) fn succeeded(&self) {
+        // Nearly always it is zero, and reading that is free.
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+        }
+    }
+
+    /// Notes that it has given no answer. Whether it should be ejected now.
+    pub(crate) fn failed(&self) -> bool {
+        self.failures.fetch_add(1, Relaxed) + 1 >= ejection::FAILURES
+    }
+
+    /// Gives it no requests for a while. To be called under the lock of its queue.
+    pub(crate) fn eject(self: &Arc<Self>) {
+        self.failures.store(0, Relaxed);
+        self.update(|word| word | EJECTED);
+        let mut ejections = self
+            .ejections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let time = ejections.eject(Instant::now());
+        drop(ejections);
+        tracing::info!(pod = %self.pod, ?time, "ejected: it failed too often");
+        let endpoint = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            if let Some(endpoint) = endpoint.upgrade() {
+                endpoint.readmit();
+                let owner = endpoint.owner().upgrade();
+                if let Some(queue) = owner {
+                    queue.hand_out();
+                }
+            }
+        });
+    }
+
+    /// Ends an ejection.
+    pub(crate) fn readmit(&self) {
+        self.update(|word| word & !EJECTED);
     }
 
     pub(crate) fn upstream(&self) -> &dyn Upstream {

@@ -11,6 +11,8 @@
 
 mod balance;
 mod body;
+mod budget;
+mod ejection;
 mod endpoint;
 pub mod filter;
 mod gateway;

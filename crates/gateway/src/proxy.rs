@@ -272,7 +272,9 @@ where
     } else {
         (body::empty(), None)
     };
-    let error = match call(&slot, Request::from_parts(parts, body), context, fault).await {
+    let called = call(&slot, Request::from_parts(parts, body), context, fault).await;
+    judge(backend, &slot, &called);
+    let error = match called {
         Ok(response) => return Ok((response, slot)),
         Err(error) => error,
     };
@@ -283,6 +285,10 @@ where
     if let (Some(parts), Some(others)) = (spare, others)
         && let Some(other) = queue.acquire_other(&others.endpoints, slot.endpoint())
     {
+        if !backend.service.may_retry() {
+            backend.service.counters.retry_denied();
+            return Err((DispatchError::Upstream(error.kind), Some(slot)));
+        }
         drop(slot);
         backend.service.counters.retried();
         let again = call(
@@ -292,12 +298,20 @@ where
             None,
         )
         .await;
+        judge(backend, &other, &again);
         return match again {
             Ok(response) => Ok((response, other)),
             Err(error) => Err((DispatchError::Upstream(error.kind), Some(other))),
         };
     }
     Err((DispatchError::Upstream(error.kind), Some(slot)))
+}
+
+/// Notes that a pod gave no answer. One that it gave is judged when it is whole.
+fn judge(backend: &Backend, slot: &Slot, called: &Result<Response<Body>, UpstreamError>) {
+    if called.as_ref().is_err_and(|error| error.kind.is_of_pod()) {
+        backend.service.judge(slot, false);
+    }
 }
 
 /// Calls one pod once.

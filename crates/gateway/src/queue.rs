@@ -21,7 +21,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{balance, endpoint::Endpoint};
+use crate::{
+    balance, ejection,
+    endpoint::{Endpoint, EndpointState},
+};
 
 /// The right to send one request to one pod. Dropping it gives the slot to the first that waits.
 #[derive(Debug)]
@@ -41,6 +44,11 @@ impl Slot {
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// Notes that its pod has given no answer. Whether the pod is ejected for that.
+    pub(crate) fn failed(&self) -> bool {
+        self.endpoint.failed() && self.queue.eject(&self.endpoint)
     }
 }
 
@@ -169,11 +177,24 @@ impl Queue {
         drop(unused);
     }
 
+    /// Gives a pod that keeps failing no requests for a while, unless too few would be left. Whether
+    /// it did.
+    pub(crate) fn eject(&self, endpoint: &Arc<Endpoint>) -> bool {
+        let inner = self.lock();
+        let (ready, ejected) = inner.ready();
+        let is_ejected = !endpoint.is_ejected() && ejection::may_eject(ready, ejected);
+        if is_ejected {
+            endpoint.eject();
+        }
+        is_ejected
+    }
+
     fn enter(self: &Arc<Self>) -> Result<Entry, NoSlot> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(NoSlot::Closed);
         }
+        inner.end_panic();
         // What the caller looked at may be out of date.
         if inner.waiters.is_empty()
             && let Some(endpoint) = balance::pick(&inner.endpoints)
@@ -222,6 +243,27 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // No code of others runs under the lock, and each step leaves the queue whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Ready endpoints, and how many of these are ejected.
+    fn ready(&self) -> (usize, usize) {
+        let is_ready = |endpoint: &&Arc<Endpoint>| endpoint.state() == EndpointState::Ready;
+        let ready = self.endpoints.iter().filter(is_ready);
+        ready.fold((0, 0), |(ready, ejected), endpoint| {
+            (ready + 1, ejected + usize::from(endpoint.is_ejected()))
+        })
+    }
+
+    /// Takes ejected pods back when too few others are left.
+    fn end_panic(&self) {
+        let (ready, ejected) = self.ready();
+        if ejection::is_panic(ready, ejected) {
+            self.endpoints
+                .iter()
+                .for_each(|endpoint| endpoint.readmit());
+        }
     }
 }
 

@@ -97,7 +97,7 @@ pub(crate) struct Streamed {
     exchange: Exchange,
     /// What the body failed with, until the client is told.
     failure: Option<BodyError>,
-    _slot: Slot,
+    slot: Slot,
 }
 
 /// What a `Content-Length` still asks for.
@@ -128,7 +128,7 @@ impl ResponseBody {
             left,
             exchange,
             failure: None,
-            _slot: slot,
+            slot,
         };
         let content = match streamed.is_over() {
             true => streamed.close(),
@@ -157,6 +157,7 @@ impl Streamed {
 
     /// Frees the slot after a complete answer.
     fn close(&mut self) -> Content {
+        self.exchange.service.judge(&self.slot, true);
         self.exchange.end(End::Complete);
         Content::Fixed(Bytes::new())
     }
@@ -164,6 +165,14 @@ impl Streamed {
     /// Notes a failure and tells it at the next poll: given it at once, the server would throw
     /// away what it has not sent yet of the part before.
     fn fail<T>(&mut self, error: BodyError, cx: &Context<'_>) -> Poll<T> {
+        let is_of_pod = match &error {
+            BodyError::Upstream(kind) => kind.is_of_pod(),
+            BodyError::Length { .. } => true,
+            _ => false,
+        };
+        if is_of_pod {
+            self.exchange.service.judge(&self.slot, false);
+        }
         self.exchange.end(End::Broken);
         if let Some(peer) = &self.exchange.peer {
             peer.answer_failed();

@@ -2,13 +2,21 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use sampan_core::{name::Name, object::Route};
 
-use crate::{endpoint::Endpoint, queue::Queue, route::Table, stats::Counters};
+use tokio::time::Instant;
+
+use crate::{
+    budget::RetryBudget,
+    endpoint::Endpoint,
+    queue::{Queue, Slot},
+    route::Table,
+    stats::Counters,
+};
 
 /// How the gateway treats a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +40,24 @@ pub struct ServiceConfig {
 pub(crate) struct Service {
     pub(crate) queue: Arc<Queue>,
     pub(crate) counters: Counters,
+    retries: Mutex<RetryBudget>,
+}
+
+impl Service {
+    /// Whether a request may be tried a second time.
+    pub(crate) fn may_retry(&self) -> bool {
+        let mut budget = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.take(Instant::now(), self.counters.requests())
+    }
+
+    /// Notes how the pod of a slot did.
+    pub(crate) fn judge(&self, slot: &Slot, has_answered: bool) {
+        if has_answered {
+            slot.endpoint().succeeded();
+        } else if slot.failed() {
+            self.counters.ejected();
+        }
+    }
 }
 
 /// A service in one snapshot.

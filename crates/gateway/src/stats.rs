@@ -24,6 +24,10 @@ pub struct ServiceStats {
     pub dropped: u64,
     /// Second tries on another pod.
     pub retries: u64,
+    /// Second tries that were not made because there were too many.
+    pub retries_denied: u64,
+    /// Times a pod that kept failing got no requests for a while.
+    pub ejections: u64,
     /// Requests being worked on or waiting.
     pub in_flight: u64,
     /// Requests waiting for a pod.
@@ -59,6 +63,8 @@ pub(crate) struct Counters {
     canceled: AtomicU64,
     dropped: AtomicU64,
     retries: AtomicU64,
+    retries_denied: AtomicU64,
+    ejections: AtomicU64,
     latency: Histogram,
 }
 
@@ -79,6 +85,18 @@ impl Counters {
 
     pub(crate) fn retried(&self) {
         self.retries.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn retry_denied(&self) {
+        self.retries_denied.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn ejected(&self) {
+        self.ejections.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.started.load(Relaxed)
     }
 
     pub(crate) fn ended(&self, end: End, latency: Duration) {
@@ -108,6 +126,8 @@ impl Counters {
             canceled,
             dropped,
             retries: self.retries.load(Relaxed),
+            retries_denied: self.retries_denied.load(Relaxed),
+            ejections: self.ejections.load(Relaxed),
             in_flight: requests.saturating_sub(complete + broken + canceled + dropped),
             queued,
             p50,

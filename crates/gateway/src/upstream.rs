@@ -96,6 +96,21 @@ pub enum UpstreamErrorKind {
     ClientSlow,
 }
 
+impl UpstreamErrorKind {
+    /// Whether it is the pod that failed. What its client did wrong says nothing about it.
+    pub(crate) fn is_of_pod(self) -> bool {
+        match self {
+            Self::BodyTooLarge | Self::BadRequest | Self::ClientGone | Self::ClientSlow => false,
+            Self::Unavailable
+            | Self::Trapped
+            | Self::NoResponse
+            | Self::TimedOut
+            | Self::Spinning
+            | Self::Deadlocked => true,
+        }
+    }
+}
+
 impl fmt::Display for UpstreamErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

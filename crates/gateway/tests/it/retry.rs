@@ -1,10 +1,19 @@
 //! When a failed request is tried once more, and when it is not.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
+use http_body_util::{BodyExt as _, channel::Channel};
 use sampan_gateway::{
-    Body, Endpoint, EndpointState, UpstreamError, UpstreamErrorKind as Kind, empty, full,
+    Body, BodyError, Endpoint, EndpointState, Upstream, UpstreamError, UpstreamErrorKind as Kind,
+    empty, full,
 };
 
 use tokio::sync::Semaphore;
@@ -150,4 +159,115 @@ async fn the_second_try_goes_to_a_busier_pod_rather_than_the_same() {
         assert_eq!(gateway.stats(&name("web")).unwrap().retries, retries);
     }
     gate.add_permits(3);
+}
+
+/// A pod that always fails, and how often it was asked.
+fn broken() -> (Arc<dyn Upstream>, Arc<AtomicUsize>) {
+    let asked = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&asked);
+    let upstream = pod(move |_, _| {
+        count.fetch_add(1, Relaxed);
+        async { Err(UpstreamError::new(Kind::Trapped)) }
+    });
+    (upstream, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn second_tries_have_a_budget() {
+    let (upstream, asked) = broken();
+    let pods: Vec<_> = (0..4).map(|n| ready(n, 5, Arc::clone(&upstream))).collect();
+    let gateway = gateway(web(), &pods);
+    // A hundred requests a second, for ten seconds.
+    for _ in 0..1000 {
+        assert_eq!(send_status(&gateway, get("/")).await, 500);
+        tokio::time::advance(Duration::from_millis(10)).await;
+    }
+    let asked = asked.load(Relaxed);
+    // A fifth, ten a second, and ten to begin with.
+    assert!((1300..=1311).contains(&asked), "{asked}");
+    let stats = gateway.stats(&name("web")).unwrap();
+    assert_eq!(stats.retries, asked as u64 - 1000);
+    assert_eq!(stats.retries_denied, 1000 - stats.retries);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_keeps_failing_is_left_out_for_a_while() {
+    let (upstream, asked) = broken();
+    let asked = || asked.swap(0, Relaxed);
+    let pods = [
+        ready(0, 5, says("one")),
+        ready(1, 5, upstream),
+        ready(2, 5, says("two")),
+    ];
+    let gateway = gateway(web(), &pods);
+    let mut failed = 0;
+    for _ in 0..300 {
+        // No second try hides the first.
+        failed += usize::from(send_status(&gateway, post("/", empty())).await != 200);
+    }
+    assert_eq!((failed, asked()), (5, 5));
+    assert!(pods[1].is_ejected());
+    assert_eq!(pods[1].state(), EndpointState::Ready);
+    assert_eq!(gateway.stats(&name("web")).unwrap().ejections, 1);
+    // After a second it is tried again, and then left out for two.
+    for (pause, tries) in [(900, 0), (200, 5), (1900, 0), (200, 5)] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        for _ in 0..300 {
+            send_status(&gateway, post("/", empty())).await;
+        }
+        assert_eq!(asked(), tries, "after {pause} ms more");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_pods_are_never_left_out() {
+    let (upstream, asked) = broken();
+    for count in 1..=4 {
+        let pods: Vec<_> = (0..count)
+            .map(|n| ready(n, 5, Arc::clone(&upstream)))
+            .collect();
+        let gateway = gateway(web(), &pods);
+        for _ in 0..200 {
+            send_status(&gateway, post("/", empty())).await;
+        }
+        let ejected = pods.iter().filter(|pod| pod.is_ejected()).count();
+        assert_eq!(ejected, count as usize / 2);
+        // Those that are left go. The others are taken back rather than nobody.
+        for pod in pods.iter().filter(|pod| !pod.is_ejected()) {
+            pod.set_state(EndpointState::Terminating);
+        }
+        asked.store(0, Relaxed);
+        let status = send_status(&gateway, post("/", empty())).await;
+        let was_asked = asked.load(Relaxed);
+        assert_eq!(
+            (status.as_u16(), was_asked),
+            if ejected > 0 { (500, 1) } else { (503, 0) }
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_break_off_count_and_clients_that_do_do_not() {
+    let breaks = pod(|_, _| async {
+        let (mut sender, body) = Channel::<Bytes, BodyError>::new(2);
+        tokio::spawn(async move {
+            let _ = sender.send_data(Bytes::from_static(b"first")).await;
+            sender.abort(BodyError::Upstream(Kind::Trapped));
+        });
+        Ok(http::Response::new(body.boxed_unsync()))
+    });
+    let slow = pod(|_, _| async { Err(UpstreamError::new(Kind::ClientGone)) });
+    let pods = [
+        ready(0, 5, breaks),
+        ready(1, 5, slow),
+        ready(2, 5, says("x")),
+        ready(3, 5, says("x")),
+    ];
+    let gateway = gateway(web(), &pods);
+    for _ in 0..300 {
+        let answer = gateway.handle(post("/", empty()), None).await;
+        let _ = answer.into_body().collect().await;
+    }
+    let ejected: Vec<_> = pods.iter().map(|pod| pod.is_ejected()).collect();
+    assert_eq!(ejected, [true, false, false, false]);
 }

@@ -43,6 +43,7 @@ impl Listening {
         node.edge.declare(source.app.services.values());
         let server = Server::bind(node.edge.gateway().clone(), address).await?;
         let address = server.local_addr();
+        sampan_runtime::protect(address);
         let (stop, stopped) = oneshot::channel();
         let stopped = async {
             // A sender that is gone means the same as a word from it.

@@ -5,4 +5,5 @@ pub(crate) mod client;
 pub(crate) mod files;
 pub(crate) mod neighbours;
 pub(crate) mod outbound;
+pub(crate) mod own;
 pub(crate) mod stdio;

@@ -21,6 +21,7 @@ mod sandbox;
 
 pub use engine::PoolSize;
 pub use host::neighbours::{Answer, Body, NeighbourError, Neighbours};
+pub use host::own::protect;
 pub use meter::Usage;
 pub use runtime::{Demands, LoadError, Loaded, Origin, Runtime, RuntimeConfig, StartError};
 pub use sandbox::{MountError, Stdio};

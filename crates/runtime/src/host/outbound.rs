@@ -27,6 +27,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use super::{
     client::Client,
     neighbours::{NeighbourError, Neighbours},
+    own,
 };
 use crate::logs::{CurrentRequest, Note, PodLog};
 
@@ -71,7 +72,7 @@ impl Outbound {
         }
     }
 
-    /// Decides on a request by its URL. The error is the rule that would allow it.
+    /// Decides on a request by its URL. The error says what would allow it, if anything would.
     fn target(&self, uri: &http::Uri) -> Result<Target, String> {
         let scheme = match uri.scheme_str() {
             Some("https") => Scheme::Https,
@@ -86,16 +87,19 @@ impl Outbound {
             let plain = scheme == Scheme::Http && uri.port_u16().is_none_or(|port| port == 80);
             return match service {
                 Ok(_) if !plain => Err(format!(
-                    "`http://{host}/`: services speak plain http on port 80"
+                    "services speak plain http on port 80: `http://{host}/`"
                 )),
                 Ok(name) => Ok(Target::Neighbour(name)),
-                Err(name) => Err(format!("`allow.services = [\"{name}\"]`")),
+                Err(name) => Err(format!("`allow.services = [\"{name}\"]` would allow it")),
             };
         }
         let port = uri.port_u16().unwrap_or(match scheme {
             Scheme::Http => 80,
             Scheme::Https => 443,
         });
+        if own::is_own(&host, port) {
+            return Err("no grant: it is an address of this node itself".to_owned());
+        }
         let covers = |rule: &object::Outbound| {
             rule.scheme == scheme && rule.port == port && covers_host(&rule.host, &host)
         };
@@ -104,7 +108,9 @@ impl Outbound {
         }
         let scheme = uri.scheme_str().unwrap_or("http");
         let authority = uri.authority().map_or("", |authority| authority.as_str());
-        Err(format!("`allow.outbound = [\"{scheme}://{authority}\"]`"))
+        Err(format!(
+            "`allow.outbound = [\"{scheme}://{authority}\"]` would allow it"
+        ))
     }
 
     /// The service a host name means: granted, or not, or none at all.
@@ -155,9 +161,9 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    fn deny(&self, uri: &http::Uri, rule: &str) {
+    fn deny(&self, uri: &http::Uri, reason: &str) {
         self.log.note(Note::Denial, self.request.get(), || {
-            format!("denied: outgoing request to `{uri}`; {rule} would allow it")
+            format!("denied: outgoing request to `{uri}`; {reason}")
         });
     }
 }
@@ -172,8 +178,8 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = SendResult> + Send> {
         let target = match self.outbound.target(request.uri()) {
             Ok(target) => target,
-            Err(rule) => {
-                self.deny(request.uri(), &rule);
+            Err(reason) => {
+                self.deny(request.uri(), &reason);
                 return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
             }
         };

@@ -93,3 +93,39 @@ async fn a_component_is_loaded_once_for_all_who_ask_at_once() {
     assert!(Arc::ptr_eq(&one, &two) && Arc::ptr_eq(&two, &three));
     assert_eq!(compilations.into_inner(), 1);
 }
+
+/// Bytes that are flipped, one at a time.
+const FLIPS: u64 = 100;
+
+#[tokio::test]
+async fn one_flipped_byte_anywhere_is_detected() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = directory.path();
+    load_again(cache, "hello").await;
+    let entry = entries(cache).pop().expect("an entry");
+    let good = fs::read(&entry).expect("readable");
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for flip in 0..FLIPS {
+        // The first and the last byte, and others in between.
+        let at = match flip {
+            0 => 0,
+            1 => good.len() - 1,
+            _ => random.usize(..good.len()),
+        };
+        let mut bad = good.clone();
+        bad[at] ^= random.u8(1..);
+        fs::write(&entry, bad).expect("writable");
+        let (loaded, compiled) = load_again(cache, "hello").await;
+        assert!(compiled, "byte {at} of {}, seed {seed}", good.len());
+        if flip % 10 == 0 {
+            let plan = super::rig::Plan {
+                runtime: runtime_at(cache),
+                ..plan(workload("hello"))
+            };
+            let answer = ask(&plan.start().await, "/").await;
+            assert_eq!(answer, Ok((200, "Hello from Sampan!\n".to_owned())));
+        }
+        drop(loaded);
+    }
+}

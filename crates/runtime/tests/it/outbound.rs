@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -282,4 +285,160 @@ async fn whether_a_guest_has_called_out_is_known() {
         let error = pod.call(get("/crash"), None).await.expect_err("a crash");
         assert!(!error.called_out);
     }
+}
+
+/// Every way to write an address that is none of the public internet, and hosts that are none.
+/// `{v4}` and `{v6}` are the ports of listeners on loopback.
+const FORBIDDEN: &[&str] = &[
+    "http://127.0.0.1:{v4}/",
+    "http://127.0.0.1.:{v4}/",
+    "http://127.1:{v4}/",
+    "http://127.0.1:{v4}/",
+    "http://127.1.2.3:{v4}/",
+    "http://2130706433:{v4}/",
+    "http://0x7f000001:{v4}/",
+    "http://0x7f.0.0.1:{v4}/",
+    "http://017700000001:{v4}/",
+    "http://0177.0.0.1:{v4}/",
+    "http://127.0.0.1%00.example.com:{v4}/",
+    "http://%31%32%37.0.0.1:{v4}/",
+    "http://0:{v4}/",
+    "http://0.0.0.0:{v4}/",
+    "http://localhost:{v4}/",
+    "http://LOCALHOST:{v4}/",
+    "http://localhost.:{v4}/",
+    "http://a.localhost:{v4}/",
+    "http://localhost.localdomain:{v4}/",
+    "http://ip6-localhost:{v6}/",
+    "http://[::1]:{v6}/",
+    "http://[0:0:0:0:0:0:0:1]:{v6}/",
+    "http://[::]:{v6}/",
+    "http://[::ffff:127.0.0.1]:{v4}/",
+    "http://[::ffff:7f00:1]:{v4}/",
+    "http://[::127.0.0.1]:{v4}/",
+    "http://[64:ff9b::7f00:1]:{v4}/",
+    "http://[2002:7f00:1::]:{v4}/",
+    "http://[::1%25lo]:{v6}/",
+    "http://user@127.0.0.1:{v4}/",
+    "http://allowed.example.com@127.0.0.1:{v4}/",
+    "http://allowed.example.com:80@127.0.0.1:{v4}/",
+    "http://127.0.0.1:{v4}#@allowed.example.com/",
+    "http://127.0.0.1:{v4}?@allowed.example.com/",
+    "http://127.0.0.1\\@allowed.example.com:{v4}/",
+    "http://allowed.example.com.127.0.0.1.nip.io:{v4}/",
+    "https://127.0.0.1:{v4}/",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://[fd00:ec2::254]/latest/meta-data/",
+    "http://[fe80::1]/",
+    "http://10.0.0.1/",
+    "http://172.16.0.1/",
+    "http://192.168.0.1/",
+    "http://100.64.0.1/",
+    "http://224.0.0.1/",
+    "http://255.255.255.255/",
+    "http://evil.test/",
+    "http://example.com/",
+    "http://allowed.example.com.evil.test/",
+    "http://xallowed.example.com.evil.test/",
+];
+
+/// A listener that counts who connects.
+async fn counting(address: &str) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(address).await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let count = Arc::<AtomicUsize>::default();
+    let counter = Arc::clone(&count);
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counter.fetch_add(1, Relaxed);
+        }
+    });
+    (port, count)
+}
+
+#[tokio::test]
+async fn no_way_of_writing_reaches_what_is_not_granted() {
+    assert!(FORBIDDEN.len() >= 40);
+    let ((v4, by_v4), (v6, by_v6)) = (counting("0.0.0.0:0").await, counting("[::]:0").await);
+    let plain = |host, port| Outbound {
+        scheme: Scheme::Http,
+        host,
+        port,
+    };
+    let below = || HostPattern::Below("example.com".to_owned());
+    let grants = [
+        Vec::new(),
+        // Names below a domain, on the very ports where somebody listens.
+        vec![plain(below(), 443), plain(below(), v4), plain(below(), v6)],
+    ];
+    for rules in grants {
+        let pod = caller(rules).await;
+        for url in FORBIDDEN {
+            let url = url.replace("{v4}", &v4.to_string());
+            let url = url.replace("{v6}", &v6.to_string());
+            let encoded: String = url.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let (status, answer) = call(&pod, &encoded).await;
+            // What the guest cannot even ask for is a 400.
+            let is_denied = (status, answer.as_str()) == (502, "HttpRequestDenied\n");
+            assert!(is_denied || status == 400, "{url}: {status} {answer}");
+        }
+    }
+    assert_eq!((by_v4.load(Relaxed), by_v6.load(Relaxed)), (0, 0));
+}
+
+#[tokio::test]
+async fn an_address_of_the_node_itself_is_refused_whatever_is_granted() {
+    let address = server("the node").await;
+    let port = address.port();
+    let rules = || {
+        vec![
+            rule(HostPattern::Address(address.ip()), port),
+            rule(HostPattern::Exact("localhost".to_owned()), port),
+        ]
+    };
+    let urls = [
+        format!("http://{address}/"),
+        format!("http://localhost:{port}/"),
+    ];
+    let pod = caller(rules()).await;
+    for url in &urls {
+        assert_eq!(call(&pod, url).await, (200, "the node".to_owned()));
+    }
+    sampan_runtime::protect(address);
+    for url in &urls {
+        assert_eq!(
+            call(&pod, url).await,
+            (502, "HttpRequestDenied\n".to_owned())
+        );
+    }
+    let denied = denials(&pod);
+    assert!(
+        denied[0].text.contains("this node itself"),
+        "{}",
+        denied[0].text
+    );
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_and_is_not_followed() {
+    let (port, reached) = counting("127.0.0.1:0").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.expect("a call");
+        let answer = format!(
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:{port}/\r\ncontent-length: 0\r\n\r\n"
+        );
+        connection
+            .write_all(answer.as_bytes())
+            .await
+            .expect("a reader");
+    });
+    let pod = caller(vec![rule(
+        HostPattern::Address(address.ip()),
+        address.port(),
+    )])
+    .await;
+    assert_eq!(call(&pod, &format!("http://{address}/")).await.0, 302);
+    assert_eq!(reached.load(Relaxed), 0);
 }

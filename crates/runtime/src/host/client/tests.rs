@@ -1,5 +1,7 @@
 //! Which addresses a granted name opens.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use http_body_util::{BodyExt as _, Empty};
 use tokio::net::TcpListener;
 
@@ -45,6 +47,40 @@ async fn a_public_name_that_resolves_to_an_inner_address_is_denied() {
         assert!(matches!(error, Error::HttpRequestDenied), "{error:?}");
         assert!(!connected);
     }
+}
+
+/// The first time a public address, and an inner one from then on.
+fn rebinding(_: Name) -> Addresses {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let text = match ASKED.fetch_add(1, Relaxed) {
+        0 => "8.8.8.8:0",
+        _ => "127.0.0.1:0",
+    };
+    let address = text.parse().expect("an address");
+    Box::pin(std::future::ready(Ok(vec![address])))
+}
+
+fn mixed(_: Name) -> Addresses {
+    let addresses = ["127.0.0.1:0", "8.8.8.8:0", "[::1]:0"];
+    let addresses = addresses.map(|text| text.parse().expect("an address"));
+    Box::pin(std::future::ready(Ok(addresses.to_vec())))
+}
+
+/// What a connection may be made to. Nothing is connected here: the addresses are real ones.
+async fn checked(lookup: Lookup) -> io::Result<Vec<String>> {
+    use tower_service::Service as _;
+    let name = "public.example".parse().expect("a name");
+    let addresses = CheckedResolver(lookup).call(name).await?;
+    Ok(addresses.map(|address| address.to_string()).collect())
+}
+
+#[tokio::test]
+async fn a_name_that_changes_its_mind_or_has_two_minds_gains_nothing() {
+    assert_eq!(checked(mixed).await.expect("one"), ["8.8.8.8:0"]);
+    // Each lookup is checked, and its connection is made to what was checked.
+    assert_eq!(checked(rebinding).await.expect("one"), ["8.8.8.8:0"]);
+    let error = checked(rebinding).await.expect_err("none is left");
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
 }
 
 #[tokio::test]

@@ -23,10 +23,11 @@ tidy:
 lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Formats the daemon and the guests.
+# Formats the daemon, the guests and the fuzz targets.
 fmt:
     cargo fmt --all
     cargo fmt --all --manifest-path workloads/Cargo.toml
+    cargo fmt --all --manifest-path fuzz/Cargo.toml
 
 # The documentation of the code; a broken link in it is an error.
 docs:
@@ -43,6 +44,14 @@ up SPEC="sampan.toml" *ARGS:
 # Builds the guests, or those named, into workloads/dist/.
 guests *NAMES:
     cd workloads && cargo run --locked -p xtask -- build {{ NAMES }}
+
+# Throws random input at what strangers may write, each target for SECONDS (needs cargo-fuzz and a
+# C++ compiler). Without a sanitizer, which only nightly compilers have: there is no unsafe code to find.
+fuzz SECONDS="60":
+    mkdir -p target/fuzz/{spec,filter,route}
+    cd fuzz && cargo fuzz run -s none spec ../target/fuzz/spec ../tests/ui/spec -- -max_total_time={{ SECONDS }} -timeout=5 -artifact_prefix=../target/fuzz/
+    cd fuzz && cargo fuzz run -s none filter ../target/fuzz/filter seeds/filter -- -max_total_time={{ SECONDS }} -timeout=5 -artifact_prefix=../target/fuzz/
+    cd fuzz && cargo fuzz run -s none route ../target/fuzz/route seeds/route -- -max_total_time={{ SECONDS }} -timeout=5 -artifact_prefix=../target/fuzz/
 
 # Licences, sources, banned crates and known vulnerabilities of the dependencies (needs cargo-deny).
 deny:

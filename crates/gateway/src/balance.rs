@@ -2,23 +2,52 @@
 //!
 //! Two random pods are compared and the one with fewer requests in flight wins. That comes close
 //! to looking at all of them, and does not send every request to the same momentary minimum.
+//!
+//! Under load there is a better choice: the pod that other requests of the same thread are at. It
+//! runs on that thread next, with all of them in one go. So a thread stays with its own pod while
+//! that has few more requests than another one.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use crate::endpoint::Endpoint;
 
+/// How many requests more than another pod a thread's own one may have, if that is no more than
+/// twice as many.
+const HOME_LEAD: u32 = 4;
+
+thread_local! {
+    /// The number of this thread among those that balance.
+    static THREAD: usize = {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        THREADS.fetch_add(1, Relaxed)
+    };
+}
+
 /// Takes a slot of a ready endpoint with room. `None` if there is none.
 pub(crate) fn pick(endpoints: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
+    pick_from(THREAD.with(|number| *number), endpoints)
+}
+
+/// As [`pick`], for the thread of this number.
+fn pick_from(thread: usize, endpoints: &[Arc<Endpoint>]) -> Option<&Arc<Endpoint>> {
     let [first, second] = two_of(endpoints)?;
-    let chosen = match (first.room(), second.room()) {
-        (Some(a), Some(b)) if b < a => Some(second),
-        (Some(_), _) => Some(first),
-        (None, Some(_)) => Some(second),
-        (None, None) => None,
+    let home = &endpoints[thread % endpoints.len()];
+    let [a, b] = [first.room(), second.room()];
+    let Some(least) = a.into_iter().chain(b).min() else {
+        return least_loaded(endpoints, None);
     };
-    if let Some(chosen) = chosen
-        && chosen.try_acquire()
-    {
+    let is_at_home = home
+        .room()
+        .is_some_and(|has| (1..=least + least.min(HOME_LEAD)).contains(&has));
+    let chosen = match a {
+        _ if is_at_home => home,
+        Some(a) if b.is_none_or(|b| a <= b) => first,
+        _ => second,
+    };
+    if chosen.try_acquire() {
         return Some(chosen);
     }
     least_loaded(endpoints, None)
@@ -65,5 +94,83 @@ pub(crate) fn least_loaded<'a>(
         if least.try_acquire() {
             return Some(least);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use sampan_core::name::{Name, PodName};
+
+    use super::*;
+    use crate::{
+        body::Body,
+        endpoint::EndpointState,
+        queue::Queue,
+        upstream::{RequestContext, Upstream, UpstreamFuture},
+    };
+
+    struct Silent;
+
+    impl Upstream for Silent {
+        fn call(&self, _: Request<Body>, _: &RequestContext) -> UpstreamFuture {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// Ready pods with so many requests in flight each.
+    fn pods(in_flight: &[u32]) -> Vec<Arc<Endpoint>> {
+        let queue = Arc::<Queue>::default();
+        let service = Name::parse("web").expect("a name");
+        let pod = |(slot, count): (u32, &u32)| {
+            let name = PodName::new(&service, 1, slot);
+            let endpoint = Endpoint::new(name, 1, 100, Arc::new(Silent));
+            endpoint.attach(&queue);
+            endpoint.set_state(EndpointState::Ready);
+            (0..*count).for_each(|_| assert!(endpoint.try_acquire()));
+            endpoint
+        };
+        (0..).zip(in_flight).map(pod).collect()
+    }
+
+    /// How many of 1000 requests of thread 4 each pod gets, while no other load changes.
+    fn shares(in_flight: &[u32]) -> Vec<u32> {
+        let pods = pods(in_flight);
+        let mut counts = vec![0; pods.len()];
+        for _ in 0..1000 {
+            let chosen = pick_from(4, &pods).expect("there is room");
+            chosen.release();
+            let index = pods.iter().position(|pod| Arc::ptr_eq(pod, chosen));
+            counts[index.expect("one of them")] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn a_busy_thread_stays_with_its_pod_while_that_has_not_too_many() {
+        assert_eq!(shares(&[5, 3]), [1000, 0], "its own may have twice as many");
+        assert_eq!(shares(&[6, 3]), [1000, 0]);
+        assert_eq!(shares(&[7, 3]), [0, 1000]);
+        assert_eq!(shares(&[24, 20]), [1000, 0]);
+        assert_eq!(shares(&[25, 20]), [0, 1000]);
+        assert_eq!(
+            shares(&[1, 0]),
+            [0, 1000],
+            "who has nothing to do goes first"
+        );
+    }
+
+    #[test]
+    fn without_load_every_pod_gets_its_share() {
+        for count in shares(&[0, 0, 0]) {
+            assert!(count > 200, "{count} of 1000");
+        }
+    }
+
+    #[test]
+    fn a_full_pod_gets_nothing() {
+        assert_eq!(shares(&[100, 99]), [0, 1000]);
+        assert!(pick_from(0, &pods(&[100, 100])).is_none());
+        assert!(pick_from(0, &[]).is_none());
     }
 }

@@ -23,7 +23,7 @@ mod problem;
 mod proxy;
 mod queue;
 mod response;
-mod route;
+pub mod route;
 mod server;
 mod snapshot;
 mod stall;

@@ -6,6 +6,7 @@ use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST},
     request::Parts,
+    uri::PathAndQuery,
 };
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -125,7 +126,15 @@ fn set_authority(parts: &mut Parts) {
         .headers
         .insert(HOST, host.expect("an authority is visible ASCII"));
     let target = parts.uri.path_and_query().cloned();
-    parts.uri = target.map_or_else(Uri::default, Uri::from);
+    parts.uri = match target {
+        // `http://host?query`: in origin form an empty path is `/`, RFC 9112 §3.2.1.
+        Some(target) if !target.as_str().starts_with('/') => {
+            let target =
+                PathAndQuery::from_maybe_shared(Bytes::from(format!("/{}", target.as_str())));
+            target.expect("it is one without the slash").into()
+        }
+        target => target.map_or_else(Uri::default, Uri::from),
+    };
 }
 
 /// Continues the trace of the request, else that of its parent, else begins one. A `tracestate`
@@ -272,9 +281,8 @@ where
     } else {
         (body::empty(), None)
     };
-    let called = call(&slot, Request::from_parts(parts, body), context, fault).await;
-    judge(backend, &slot, &called);
-    let error = match called {
+    let request = Request::from_parts(parts, body);
+    let error = match call(backend, &slot, request, context, fault).await {
         Ok(response) => return Ok((response, slot)),
         Err(error) => error,
     };
@@ -291,15 +299,8 @@ where
         }
         drop(slot);
         backend.service.counters.retried();
-        let again = call(
-            &other,
-            Request::from_parts(parts, body::empty()),
-            context,
-            None,
-        )
-        .await;
-        judge(backend, &other, &again);
-        return match again {
+        let again = Request::from_parts(parts, body::empty());
+        return match call(backend, &other, again, context, None).await {
             Ok(response) => Ok((response, other)),
             Err(error) => Err((DispatchError::Upstream(error.kind), Some(other))),
         };
@@ -307,15 +308,9 @@ where
     Err((DispatchError::Upstream(error.kind), Some(slot)))
 }
 
-/// Notes that a pod gave no answer. One that it gave is judged when it is whole.
-fn judge(backend: &Backend, slot: &Slot, called: &Result<Response<Body>, UpstreamError>) {
-    if called.as_ref().is_err_and(|error| error.kind.is_of_pod()) {
-        backend.service.judge(slot, false);
-    }
-}
-
-/// Calls one pod once.
+/// Calls one pod once, and notes if it gave no answer. One that it gave is judged when it is whole.
 async fn call(
+    backend: &Backend,
     slot: &Slot,
     request: Request<Body>,
     context: &RequestContext,
@@ -335,13 +330,17 @@ async fn call(
         },
     };
     // Nothing after an interim status would be an answer.
-    answer.and_then(|response| match response.status().is_informational() {
+    let answer = answer.and_then(|response| match response.status().is_informational() {
         true => Err(UpstreamError {
             kind: UpstreamErrorKind::NoResponse,
             side_effects: true,
         }),
         false => Ok(response),
-    })
+    });
+    if answer.as_ref().is_err_and(|error| error.kind.is_of_pod()) {
+        backend.service.judge(slot, false);
+    }
+    answer
 }
 
 /// Whether a second try cannot do twice what should be done once: RFC 9110 §9.2.2.

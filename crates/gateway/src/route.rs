@@ -12,7 +12,7 @@ const MAX_HOST_BYTES: usize = 255;
 
 /// Maps requests to values of `T` by [`Route`].
 #[derive(Debug)]
-pub(crate) struct Table<T> {
+pub struct Table<T> {
     hosts: HashMap<Box<str>, Node<T>>,
     any_host: Node<T>,
 }
@@ -48,7 +48,7 @@ impl<T> Default for Table<T> {
 
 impl<T> Table<T> {
     /// Adds a route. `false` if the table has the same one already; the first stays.
-    pub(crate) fn insert(&mut self, route: &Route, value: T) -> bool {
+    pub fn insert(&mut self, route: &Route, value: T) -> bool {
         let root = match &route.host {
             Some(host) => self
                 .hosts
@@ -80,7 +80,7 @@ impl<T> Table<T> {
 
     /// Finds the value for a host, as an authority or `Host` field gives it, and a path. A route
     /// of that very host goes before those of any host; then the longest prefix wins.
-    pub(crate) fn find(&self, authority: Option<&str>, path: &str) -> Option<&T> {
+    pub fn find(&self, authority: Option<&str>, path: &str) -> Option<&T> {
         if !self.hosts.is_empty()
             && let Some(authority) = authority
             && let Some(found) = with_host(authority, |host| self.hosts.get(host)?.find(path))
@@ -141,7 +141,7 @@ fn host_of(authority: &str) -> &str {
 
 /// Whether a text is `host [":" port]` with a host that is not empty: RFC 3986 §3.2 without user
 /// information.
-pub(crate) fn is_authority(text: &str) -> bool {
+pub fn is_authority(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(literal) => {
             let Some((address, port)) = literal.split_once(']') else {

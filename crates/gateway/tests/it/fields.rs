@@ -101,6 +101,7 @@ async fn the_pod_sees_the_original_path_and_the_authority_as_host() {
             "Real:81",
         ),
         (Version::HTTP_11, "http://real", Some("other"), "/", "real"),
+        (Version::HTTP_11, "http://real?y", Some("a"), "/?y", "real"),
         (Version::HTTP_2, "http://two:8080/z", None, "/z", "two:8080"),
         (Version::HTTP_2, "http://two/z", Some("TWO"), "/z", "two"),
     ] {

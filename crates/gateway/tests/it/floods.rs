@@ -25,6 +25,9 @@ const FRAMES: u32 = 20_000;
 const SETTLED: Duration = Duration::from_secs(2);
 /// Memory a flood may leave behind, allocators' reserves included.
 const SPARE_BYTES: usize = 32 << 20;
+/// Times that a flood is tried which seems to cost more: the process is that of all other tests
+/// too, and what those take meanwhile cannot be told apart.
+const ATTEMPTS: usize = 3;
 
 struct Flood {
     name: &'static str,
@@ -125,24 +128,46 @@ fn resident_bytes() -> usize {
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
+/// What came of a flood.
+#[derive(Debug)]
+struct Outcome {
+    is_cut: bool,
+    /// Requests that the pod saw.
+    seen: usize,
+    /// What the process grew by meanwhile.
+    grown_bytes: usize,
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_end_or_cost_nothing() {
     let mut wrong = Vec::new();
     for flood in FLOODS {
+        let mut outcome = flood.run().await;
+        for _ in 1..ATTEMPTS {
+            if outcome.grown_bytes <= SPARE_BYTES {
+                break;
+            }
+            outcome = flood.run().await;
+        }
+        println!("{}: {outcome:?}", flood.name);
+        let is_met = outcome.is_cut == flood.is_cut && outcome.seen <= flood.seen;
+        if !is_met || outcome.grown_bytes > SPARE_BYTES {
+            wrong.push(format!("{}: {outcome:?}", flood.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+impl Flood {
+    /// Floods a new server, which must answer a good client afterwards.
+    async fn run(&self) -> Outcome {
         let seen = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&seen);
-        let gateway = gateway(
-            web(),
-            [ready(
-                0,
-                1000,
-                pod(move |_, _| {
-                    count.fetch_add(1, Relaxed);
-                    async { Ok(Response::new(full("hello"))) }
-                }),
-            )],
-        );
-        let server = serve(&gateway).await;
+        let upstream = pod(move |_, _| {
+            count.fetch_add(1, Relaxed);
+            async { Ok(Response::new(full("hello"))) }
+        });
+        let server = serve(&gateway(web(), [ready(0, 1000, upstream)])).await;
         let before = resident_bytes();
         let (mut reader, mut writer) = tokio::io::split(tcp(server.address).await);
         let reading = tokio::spawn(async move {
@@ -155,7 +180,7 @@ async fn floods_end_or_cost_nothing() {
                 .write_all(&[&preface[..], &frame(4, 0, 0, b"")].concat())
                 .await?;
             for number in 0..FRAMES {
-                writer.write_all(&(flood.frame)(number)).await?;
+                writer.write_all(&(self.frame)(number)).await?;
             }
             // The end of a connection that goes on is up to its client.
             std::future::pending().await
@@ -167,26 +192,16 @@ async fn floods_end_or_cost_nothing() {
             }
         };
         let is_cut = tokio::time::timeout(SETTLED, ended).await.is_ok();
-        let grown = resident_bytes().saturating_sub(before);
-        let calls = seen.load(Relaxed);
-        println!(
-            "{}: cut {is_cut}, {calls} seen, {} KiB",
-            flood.name,
-            grown >> 10
-        );
-        if is_cut != flood.is_cut || calls > flood.seen || grown > SPARE_BYTES {
-            wrong.push(format!(
-                "{}: cut {is_cut}, {calls} seen, {grown} bytes",
-                flood.name
-            ));
-        }
+        let grown_bytes = resident_bytes().saturating_sub(before);
+        let seen = seen.load(Relaxed);
         let mut client = h2(tcp(server.address).await).await;
-        let answer = client.send_request(
-            http::Request::get("http://a/")
-                .body(sampan_gateway::empty())
-                .unwrap(),
-        );
-        assert_eq!(answer.await.unwrap().status(), 200, "after {}", flood.name);
+        let request = http::Request::get("http://a/").body(sampan_gateway::empty());
+        let answer = client.send_request(request.unwrap()).await;
+        assert_eq!(answer.unwrap().status(), 200, "after {}", self.name);
+        Outcome {
+            is_cut,
+            seen,
+            grown_bytes,
+        }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

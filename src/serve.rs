@@ -19,6 +19,9 @@ use crate::{edge::Edge, telemetry};
 
 pub(crate) use sampan_runtime::{artifact::cache::CacheError, logs};
 
+/// Instances that are only made to see whether they can be, at once.
+const TRIAL_INSTANCES: u32 = 8;
+
 /// One node: everything that pods of any app share.
 #[derive(Clone)]
 pub(crate) struct Node {
@@ -50,25 +53,27 @@ pub(crate) struct AppSource {
 }
 
 impl AppSource {
-    /// Instances the app can have at once, within what one process should hold.
+    /// Instances the app can have at once. Of that, the runtime makes as many possible as fit.
     ///
     /// A pool is address space and memory maps, which take milliseconds to lay out: an app with one
     /// pod need not wait for the pool of a thousand.
     pub(crate) fn instances(&self) -> u32 {
-        let of_service = |service: &Service| {
-            let at_once = match service.isolation {
-                Some(Isolation::Pod) => 1,
-                _ => service.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
-            };
-            service.replicas.saturating_mul(at_once)
+        let services = || self.app.services.values();
+        // Beyond the first of a pod, which it may keep for ever.
+        let more = |service: &Service| match service.isolation {
+            Some(Isolation::Pod) => 0,
+            _ => service.concurrency.unwrap_or(DEFAULT_CONCURRENCY) - 1,
         };
-        let services = self.app.services.values().map(of_service);
+        let pods = services().fold(0, |sum: u32, it| sum.saturating_add(it.replicas));
+        let more = services().fold(0, |sum: u32, it| {
+            sum.saturating_add(it.replicas.saturating_mul(more(it)))
+        });
+        // New pods stand beside old ones that drain.
+        let versions = |count: u32| count.saturating_mul(1 + app::MAX_OLD_VERSIONS);
         let jobs = u32::try_from(self.app.jobs.len()).unwrap_or(u32::MAX);
-        // New pods stand beside old ones that drain; and a few are for trial instances.
-        let wanted = services
-            .fold(jobs, u32::saturating_add)
-            .saturating_mul(1 + app::MAX_OLD_VERSIONS)
-            .saturating_add(8);
-        wanted.min(PoolSize::DEFAULT.instances)
+        versions(pods)
+            .saturating_add(versions(more).min(PoolSize::DEFAULT.instances))
+            .saturating_add(jobs)
+            .saturating_add(TRIAL_INSTANCES)
     }
 }

@@ -77,7 +77,8 @@ pub async fn run(
         spec.stdio,
         spec.base,
     )?;
-    let place = Arc::clone(&runtime.instances).acquire_owned().await;
+    let place = loaded.places.take().await;
+    let place = place.map_err(|error| StartError::Instance(error.to_string()))?;
     let pace = Arc::new(Pace::default());
     let store = sandbox
         .store(loaded.pre.engine(), &context, &pace)

@@ -1,9 +1,11 @@
 //! wasmtime engines: one for each class of component, because their code is not interchangeable.
 
+mod pool;
+
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    sync::OnceLock,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use wasmtime::{
@@ -11,7 +13,11 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
+pub use pool::PoolSize;
+pub(crate) use pool::{NoPlace, Place, Places};
+
 use crate::epoch::EpochTicker;
+use pool::{Budget, NoRoom};
 
 /// Frames kept in the backtrace of a trap.
 const MAX_BACKTRACE_FRAMES: usize = 20;
@@ -93,6 +99,12 @@ impl EngineClass {
         Engine::new(&self.config())
     }
 
+    /// Stacks an instance may need. One of WASI 0.3 holds a second one for its event loop, and one
+    /// for each task that waits in the middle of a call.
+    fn stacks(self) -> u32 {
+        if self.concurrent { 4 } else { 1 }
+    }
+
     fn config(self) -> Config {
         let mut config = Config::new();
         config
@@ -113,91 +125,103 @@ impl EngineClass {
     }
 }
 
-/// How many instances may be alive at once in each engine class.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolSize {
-    /// Live component instances.
-    pub instances: u32,
-}
-
-impl PoolSize {
-    /// Fits the default limit of 65,530 memory maps with a wide margin: about five a live instance.
-    pub const DEFAULT: Self = Self { instances: 1000 };
-}
-
 /// The engines of one process, made when first needed: each reserves terabytes of address space.
 pub(crate) struct Engines {
-    pool: PoolSize,
+    wanted: PoolSize,
     ticker: EpochTicker,
-    slots: [OnceLock<Engine>; 4],
+    made: Mutex<Made>,
+}
+
+struct Made {
+    budget: Budget,
+    engines: [Option<Pooled>; 4],
+}
+
+/// An engine, and the places for instances in its pool.
+#[derive(Clone)]
+pub(crate) struct Pooled {
+    pub(crate) engine: Engine,
+    pub(crate) places: Arc<Places>,
 }
 
 impl fmt::Debug for Engines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engines")
-            .field("pool", &self.pool)
+            .field("wanted", &self.wanted)
             .finish_non_exhaustive()
     }
 }
 
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineError {
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    #[error("{0:#}")]
+    Wasmtime(wasmtime::Error),
+}
+
 impl Engines {
-    pub(crate) fn new(pool: PoolSize) -> std::io::Result<Self> {
+    pub(crate) fn new(wanted: PoolSize) -> std::io::Result<Self> {
         Ok(Self {
-            pool,
+            wanted,
             ticker: EpochTicker::start()?,
-            slots: Default::default(),
+            made: Mutex::new(Made {
+                budget: Budget::of_process()?,
+                engines: Default::default(),
+            }),
         })
     }
 
-    /// The engine of a class.
-    pub(crate) fn get(&self, class: EngineClass) -> wasmtime::Result<Engine> {
-        let slot = &self.slots[class.index()];
-        if let Some(engine) = slot.get() {
-            return Ok(engine.clone());
+    /// The engine of a class, with as many places as were asked for or as there is room for.
+    pub(crate) fn get(&self, class: EngineClass) -> Result<Pooled, EngineError> {
+        // Under a lock: a second pool made only to be dropped may not fit beside the first.
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let Made { budget, engines } = &mut *made;
+        let slot = &mut engines[class.index()];
+        if let Some(pooled) = slot {
+            return Ok(pooled.clone());
         }
+        let size = budget.take(self.wanted, class.stacks())?;
         let mut config = class.config();
         // This process only compiles the code-less heads of components: not worth a thread pool.
         config.parallel_compilation(false);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(self.pooling(class)));
-        let engine = Engine::new(&config)?;
-        // Of two threads that come here at once, one engine wins and the other is dropped.
-        let engine = slot.get_or_init(|| {
-            self.ticker.add(engine.weak());
-            engine
-        });
-        Ok(engine.clone())
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(class, size)));
+        let engine = Engine::new(&config).map_err(EngineError::Wasmtime)?;
+        self.ticker.add(engine.weak());
+        let places = Arc::new(Places::new(size));
+        Ok(slot.insert(Pooled { engine, places }).clone())
     }
+}
 
-    fn pooling(&self, class: EngineClass) -> PoolingAllocationConfig {
-        let instances = self.pool.instances;
-        let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(instances)
-            .total_core_instances(instances * 4)
-            .total_memories(instances * 2)
-            .total_tables(instances * 4)
-            .total_gc_heaps(instances)
-            // A 0.3 instance holds a second stack for its event loop, and one for each blocked task.
-            .total_stacks(if class.concurrent { instances * 4 } else { instances })
-            .max_core_instances_per_component(MAX_CORE_INSTANCES)
-            .max_memories_per_component(MAX_MEMORIES)
-            .max_tables_per_component(MAX_TABLES)
-            .max_memories_per_module(MAX_MEMORIES)
-            .max_tables_per_module(MAX_TABLES)
-            .max_component_instance_size(MAX_INSTANCE_BYTES)
-            .max_core_instance_size(MAX_INSTANCE_BYTES)
-            .max_memory_size(MAX_MEMORY_BYTES)
-            .table_elements(MAX_TABLE_ELEMENTS)
-            // One by one: what waits for others keeps its memory, and that may be all of its limit.
-            .decommit_batch_size(1)
-            .max_unused_warm_slots(instances / 8);
-        if PoolingAllocationConfig::is_pagemap_scan_available() {
-            // Only together: without the scan, keeping memory means clearing all of it each time.
-            pool.pagemap_scan(Enabled::Auto)
-                .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-                .table_keep_resident(KEEP_RESIDENT_TABLE_BYTES);
-        }
-        pool
+fn pooling(class: EngineClass, size: PoolSize) -> PoolingAllocationConfig {
+    let instances = size.instances;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances * 4)
+        .total_memories(size.memories())
+        .total_tables(instances * 4)
+        .total_gc_heaps(instances)
+        .total_stacks(instances * class.stacks())
+        .max_core_instances_per_component(MAX_CORE_INSTANCES)
+        .max_memories_per_component(MAX_MEMORIES)
+        .max_tables_per_component(MAX_TABLES)
+        .max_memories_per_module(MAX_MEMORIES)
+        .max_tables_per_module(MAX_TABLES)
+        .max_component_instance_size(MAX_INSTANCE_BYTES)
+        .max_core_instance_size(MAX_INSTANCE_BYTES)
+        .max_memory_size(MAX_MEMORY_BYTES)
+        .table_elements(MAX_TABLE_ELEMENTS)
+        // One by one: what waits for others keeps its memory, and that may be all of its limit.
+        .decommit_batch_size(1)
+        .max_unused_warm_slots(instances / 8);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        // Only together: without the scan, keeping memory means clearing all of it each time.
+        pool.pagemap_scan(Enabled::Auto)
+            .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+            .table_keep_resident(KEEP_RESIDENT_TABLE_BYTES);
     }
+    pool
 }
 
 /// Says whether code made for one engine may run in another: equal fingerprints, equal code.
@@ -228,7 +252,7 @@ mod tests {
         let engines = Engines::new(PoolSize { instances: 4 }).expect("a ticker");
         let mut seen = std::collections::HashSet::new();
         for class in EngineClass::ALL {
-            let pooled = engines.get(class).expect("an engine");
+            let pooled = engines.get(class).expect("an engine").engine;
             let compiler = class.compiler().expect("an engine");
             assert_eq!(
                 fingerprint(&pooled),

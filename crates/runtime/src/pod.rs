@@ -35,6 +35,7 @@ use wasmtime_wasi_http::WasiBody;
 
 use crate::{
     admission::inspect::Wasi,
+    engine::{NoPlace, Place},
     host::neighbours::Body,
     lane::Pace,
     logs::Note,
@@ -186,9 +187,14 @@ impl Shared {
     }
 
     /// A place in the engine's pool. There are fewer than a node may be asked for.
-    async fn pool_place(&self) -> OwnedSemaphorePermit {
-        let place = Arc::clone(&self.runtime.instances).acquire_owned().await;
-        place.expect("the semaphore is never closed")
+    async fn pool_place(&self) -> Result<Place, Failure> {
+        let unavailable = |error: NoPlace| Failure::Unavailable(error.to_string());
+        self.template
+            .loaded
+            .places
+            .take()
+            .await
+            .map_err(unavailable)
     }
 
     /// Limits the making of an instance.

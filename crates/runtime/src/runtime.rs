@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::{
@@ -24,7 +23,7 @@ use crate::{
         cache::{self, Cache, CacheError, CacheKey, Miss},
         compile::{ChildCommand, CompileError, CompileLimits, Compiler, read_whole},
     },
-    engine::{EngineClass, Engines, MAX_MEMORY_BYTES, PoolSize, fingerprint},
+    engine::{EngineClass, Engines, MAX_MEMORY_BYTES, Places, PoolSize, Pooled, fingerprint},
     lane::SlowLane,
     logs::Ring,
     sandbox::{MountError, State, linker},
@@ -133,6 +132,7 @@ pub struct Loaded {
     /// Where its code came from.
     pub origin: Origin,
     pub(crate) pre: InstancePre<State>,
+    pub(crate) places: Arc<Places>,
 }
 
 /// What is asked of a component before it is compiled.
@@ -167,7 +167,6 @@ pub struct Runtime {
     cache: Cache,
     compiler: Compiler,
     loaded: Mutex<HashMap<CacheKey, LoadSlot>>,
-    pub(crate) instances: Arc<Semaphore>,
     pub(crate) slow_lane: SlowLane,
     logs: Arc<Ring>,
 }
@@ -186,7 +185,6 @@ impl Runtime {
             cache,
             compiler: Compiler::new(config.compile_command, config.compile_limits),
             loaded: Mutex::default(),
-            instances: Arc::new(Semaphore::new(config.pool.instances as usize)),
             slow_lane: SlowLane::start().map_err(threads)?,
             logs: Arc::default(),
         }))
@@ -228,7 +226,7 @@ impl Runtime {
             });
         }
         let class = class_of(&inspection, demands.metered);
-        let engine = self.engine(class)?;
+        let Pooled { engine, places } = self.engine(class)?;
         let key = CacheKey {
             digest: inspection.digest,
             fingerprint: fingerprint(&engine),
@@ -260,6 +258,7 @@ impl Runtime {
             inspection,
             origin,
             pre,
+            places,
         });
         *slot = Arc::downgrade(&loaded);
         Ok(loaded)
@@ -292,10 +291,10 @@ impl Runtime {
         Arc::clone(slots.entry(key.clone()).or_default())
     }
 
-    fn engine(&self, class: EngineClass) -> Result<wasmtime::Engine, LoadError> {
+    fn engine(&self, class: EngineClass) -> Result<Pooled, LoadError> {
         self.engines
             .get(class)
-            .map_err(|error| LoadError::Engine(format!("{error:#}")))
+            .map_err(|error| LoadError::Engine(error.to_string()))
     }
 
     fn linker(&self, class: EngineClass) -> Result<&Linker<State>, LoadError> {
@@ -303,7 +302,7 @@ impl Runtime {
         if let Some(linker) = slot.get() {
             return Ok(linker);
         }
-        let made = linker(&self.engine(class)?, class)
+        let made = linker(&self.engine(class)?.engine, class)
             .map_err(|error| LoadError::Engine(format!("{error:#}")))?;
         Ok(slot.get_or_init(|| made))
     }

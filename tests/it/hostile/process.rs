@@ -1,6 +1,6 @@
 //! What a process holds of the machine.
 
-use std::{fmt::Debug, fs, time::Duration};
+use std::{fmt::Debug, fs, path::PathBuf, time::Duration};
 
 use crate::rig::PATIENCE;
 
@@ -8,6 +8,9 @@ use crate::rig::PATIENCE;
 const SPARE_KIB: u64 = 48 << 10;
 /// Maps that allocators and the pool's slots may add.
 const SPARE_MAPS: u64 = 64;
+/// Directories that the two pods of `kept` may hold open: each while it has an instance, which it
+/// has not between a kill and the next request.
+const SPARE_DESCRIPTORS: u64 = 2;
 
 /// Memory, threads, maps and descriptors.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +45,7 @@ impl Footprint {
             now.resident_kib <= self.resident_kib + SPARE_KIB
                 && now.threads <= self.threads
                 && now.maps <= self.maps + SPARE_MAPS
-                && now.descriptors <= self.descriptors
+                && now.descriptors <= self.descriptors + SPARE_DESCRIPTORS
         };
         let mut now = Self::of(pid);
         let wait = async {
@@ -52,7 +55,15 @@ impl Footprint {
             }
         };
         if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            panic!("it had {self:?}, and has {now:?}");
+            let open = open_files(pid);
+            panic!("it had {self:?}, and has {now:?}: {open:#?}");
         }
     }
+}
+
+/// What its descriptors lead to.
+fn open_files(pid: u32) -> Vec<PathBuf> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs");
+    let paths = descriptors.map(|entry| fs::read_link(entry.expect("readable").path()));
+    paths.filter_map(Result::ok).collect()
 }

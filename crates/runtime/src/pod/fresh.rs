@@ -36,7 +36,8 @@ pub(super) struct Fresh(Mutex<JoinSet<()>>);
 impl Fresh {
     /// Makes an instance and drops it: a pod whose component cannot start is no pod.
     pub(super) async fn start(shared: &Arc<Shared>) -> Result<Self, StartError> {
-        let _place = shared.pool_place().await;
+        let place = shared.pool_place().await;
+        let _place = place.map_err(|failure| StartError::Instance(failure.to_string()))?;
         let pace = Arc::<Pace>::default();
         let service = ServiceKey::of(&*shared.template);
         let try_instance = Box::pin(try_instance(Arc::clone(shared), Arc::clone(&pace)));
@@ -84,9 +85,13 @@ async fn try_instance(shared: Arc<Shared>, pace: Arc<Pace>) -> Result<(), Failur
 async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     // The instance counts as one of `concurrency` as long as it lives.
     let _slot = Arc::clone(&job.slot);
-    let Ok(_place) = within(job.deadline, shared.pool_place()).await else {
-        let full = Failure::Unavailable("the node's instances are all in use".to_owned());
-        return job.ending.fail(full, |_| {});
+    let _place = match within(job.deadline, shared.pool_place()).await {
+        Ok(Ok(place)) => place,
+        Ok(Err(full)) => return job.ending.fail(full, |_| {}),
+        Err(_) => {
+            let late = Failure::Unavailable("no place for an instance became free".to_owned());
+            return job.ending.fail(late, |_| {});
+        }
     };
     let mut store = match shared.store(&pace) {
         Ok(store) => store,

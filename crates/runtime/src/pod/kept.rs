@@ -2,17 +2,17 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use wasmtime::Store;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 
 use super::{Failure, Job, Shared, driver::Ready, fate::within, fresh::call_p2};
-use crate::{lane::Pace, meter::Metered, sandbox::State};
+use crate::{engine::Place, lane::Pace, meter::Metered, sandbox::State};
 
 struct Instance {
     store: Store<State>,
     proxy: Proxy,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// Keeps an instance and gives it requests until the pod is gone.
@@ -53,7 +53,7 @@ pub(super) async fn run(
 }
 
 async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
-    let place = shared.pool_place().await;
+    let place = shared.pool_place().await?;
     let instance = Shared::within_start(async {
         let mut store = shared.store(pace)?;
         let cpu = Arc::clone(&store.data().cpu);

@@ -18,7 +18,7 @@ use super::{
     held::Lull,
     p3,
 };
-use crate::{lane::Pace, meter::Metered, sandbox::State};
+use crate::{engine::Place, lane::Pace, meter::Metered, sandbox::State};
 
 /// The requests an instance is answering, heads and bodies.
 ///
@@ -92,8 +92,7 @@ pub(super) async fn run(
     // The job that makes a pod without an instance make one.
     let mut first: Option<Job> = None;
     loop {
-        let place = shared.pool_place().await;
-        let made = Shared::within_start(make(&shared, &pace)).await;
+        let made = make(&shared, &pace).await;
         if let Some(ready) = ready.take() {
             let told = ready.send(made.as_ref().map(drop).map_err(Clone::clone));
             if told.is_err() || made.is_err() {
@@ -101,7 +100,7 @@ pub(super) async fn run(
             }
         }
         match made {
-            Ok((store, service)) => {
+            Ok((place, store, service)) => {
                 let served = serve(
                     &shared,
                     store,
@@ -114,6 +113,7 @@ pub(super) async fn run(
                 if served.await == Served::PodIsGone {
                     return;
                 }
+                drop(place);
             }
             Err(failure) => {
                 if let Some(job) = first.take() {
@@ -122,7 +122,6 @@ pub(super) async fn run(
                 }
             }
         }
-        drop(place);
         first = loop {
             match inbox.recv().await {
                 None => return,
@@ -133,7 +132,19 @@ pub(super) async fn run(
     }
 }
 
-async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<(Store<State>, Service), Failure> {
+async fn make(
+    shared: &Shared,
+    pace: &Arc<Pace>,
+) -> Result<(Place, Store<State>, Service), Failure> {
+    let place = shared.pool_place().await?;
+    let (store, service) = Shared::within_start(instantiate(shared, pace)).await?;
+    Ok((place, store, service))
+}
+
+async fn instantiate(
+    shared: &Shared,
+    pace: &Arc<Pace>,
+) -> Result<(Store<State>, Service), Failure> {
     let mut store = shared.store(pace)?;
     let cpu = Arc::clone(&store.data().cpu);
     let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);

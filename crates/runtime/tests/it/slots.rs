@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use sampan_core::object::Isolation;
-use sampan_runtime::pod::{CallError, Failure};
+use sampan_runtime::{
+    PoolSize, Runtime, RuntimeConfig,
+    pod::{CallError, Failure},
+};
 
-use super::rig::{PATIENCE, SHORT, ask, get, in_time, no_instance, plan, workload};
+use super::rig::{PATIENCE, SHORT, ask, config, get, in_time, no_instance, plan, workload};
 use super::text::handler_that_answers_and;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,6 +85,32 @@ async fn a_slot_is_free_when_its_request_is_over() {
         in_time(waiting).await.expect("no panic"),
         Ok((200, "waited 1 ms\n".to_owned()))
     );
+}
+
+/// The clock is paused: it jumps on when nothing else is left to do.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_finds_no_place_in_the_pool_does_not_start() {
+    let runtime = Runtime::new(RuntimeConfig {
+        pool: PoolSize { instances: 4 },
+        ..config()
+    });
+    let runtime = runtime.expect("a runtime");
+    for guest in ["counter", "stream-p3"] {
+        let pod = || {
+            let mut plan = plan(workload(guest)).isolation(Isolation::Pod);
+            plan.runtime = Arc::clone(&runtime);
+            plan
+        };
+        let mut pods = Vec::new();
+        for _ in 0..4 {
+            pods.push(pod().start().await);
+        }
+        let error = pod().try_start().await.err().expect("no fifth pod");
+        assert!(error.to_string().contains("all 4 places"), "{error}");
+        pods.pop();
+        let fourth = pod().start().await;
+        ask(&fourth, "/").await.expect("an answer");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
     name::{Name, PodName},
     object::{Isolation, Limits},
-    spec,
+    spec::{self, node::GuestLimits},
 };
 use sampan_runtime::{
     Demands, PoolSize, Runtime, RuntimeConfig,
@@ -47,6 +47,7 @@ fn runtime(cache: &Path) -> Arc<Runtime> {
         compile_command: Arc::new(|| Command::new(env!("CARGO_BIN_EXE_sampan"))),
         compile_limits: CompileLimits::default(),
         pool: PoolSize::DEFAULT,
+        guest: GuestLimits::default(),
     })
     .expect("a runtime")
 }

@@ -4,6 +4,7 @@ mod compile;
 mod completions;
 mod init;
 mod inspect;
+mod node;
 mod output;
 mod run;
 mod schema;

@@ -8,12 +8,12 @@ mod start;
 
 use std::{path::PathBuf, sync::Arc};
 
-use sampan_core::object::{App, Isolation, Service};
-use sampan_gateway::{Gateway, Limits};
-use sampan_runtime::{
-    PoolSize, Runtime, RuntimeConfig, artifact::compile::CompileLimits,
-    pod::template::DEFAULT_CONCURRENCY,
+use sampan_core::{
+    object::{App, Isolation, Service},
+    spec::node::Node as NodeLimits,
 };
+use sampan_gateway::Gateway;
+use sampan_runtime::{PoolSize, Runtime, RuntimeConfig, pod::template::DEFAULT_CONCURRENCY};
 
 use crate::{edge::Edge, telemetry};
 
@@ -31,16 +31,21 @@ pub(crate) struct Node {
 
 impl Node {
     /// Opens the compile cache in `cache` and starts the engines' clock. `instances` is how many may
-    /// be alive at once in each engine.
-    pub(crate) fn open(cache: PathBuf, instances: u32) -> Result<Self, CacheError> {
+    /// be alive at once in each engine, if so many fit.
+    pub(crate) fn open(
+        cache: PathBuf,
+        instances: u32,
+        limits: NodeLimits,
+    ) -> Result<Self, CacheError> {
         telemetry::start();
         let runtime = Runtime::new(RuntimeConfig {
             cache,
             compile_command: Arc::new(|| std::process::Command::new("/proc/self/exe")),
-            compile_limits: CompileLimits::default(),
+            compile_limits: limits.compile,
             pool: PoolSize { instances },
+            guest: limits.guest,
         })?;
-        let edge = Arc::new(Edge::new(Gateway::new(Limits::default())));
+        let edge = Arc::new(Edge::new(Gateway::new(limits.gateway)));
         Ok(Self { runtime, edge })
     }
 }

@@ -18,11 +18,16 @@ use sampan_core::{
 use sampan_runtime::{Demands, Loaded};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{EXIT_FAILED, End, Stop, output::Output, up::printer::Printer};
+use super::{
+    EXIT_FAILED, End, Stop,
+    node::{self, NodeArguments},
+    output::Output,
+    up::printer::Printer,
+};
 use crate::{
     config, file,
     serve::{
-        AppSource, CacheError, Node,
+        AppSource, Node,
         app::{self, Listening, RunningApp},
         single,
     },
@@ -64,6 +69,9 @@ pub(super) struct Arguments {
     /// What requests share: one instance per request, or one per pod
     #[arg(long, value_enum)]
     isolation: Option<IsolationArgument>,
+
+    #[command(flatten)]
+    node: NodeArguments,
 
     /// Arguments of a command
     #[arg(last = true, value_name = "ARGS")]
@@ -123,6 +131,7 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
     let bytes = file::component(&arguments.component)
         .with_context(|| format!("cannot read the component `{path}`"))?;
     let grants = grants(&arguments)?;
+    let limits = arguments.node.load(output)?;
     let name = name_of(&arguments.component);
     let source = single::service(
         name.clone(),
@@ -138,7 +147,7 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
     );
     runtime()?.block_on(async {
         let mut interrupts = Interrupts::listen()?;
-        let node = open_node(&source)?;
+        let node = node::open(&source, limits)?;
         let mut bar = None;
         let compiling = || bar = Some(output.spinner(format!("compiling {path}")));
         let loaded = tokio::select! {
@@ -288,20 +297,6 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("cannot start threads")
-}
-
-/// Opens a node for an app, with the compile cache of this user.
-pub(super) fn open_node(source: &AppSource) -> anyhow::Result<Node> {
-    let opened = Node::open(config::cache_directory()?, source.instances());
-    opened.map_err(|error| {
-        let remedy = match &error {
-            CacheError::Io { .. } | CacheError::Foreign(_) => {
-                "; `XDG_CACHE_HOME` names another place for it"
-            }
-            CacheError::Key(_) => "",
-        };
-        anyhow::anyhow!("{:#}{remedy}", anyhow::Error::new(error))
-    })
 }
 
 /// Ctrl-C, and the signal that asks a service to stop.

@@ -7,13 +7,14 @@ use std::{net::SocketAddr, str::FromStr, sync::Arc};
 
 use anyhow::Context as _;
 use clap::Args;
-use sampan_core::name::Name;
+use sampan_core::{name::Name, spec::node::Node as NodeLimits};
 use tokio::sync::mpsc;
 
 use super::{
     EXIT_FAILED, End, Stop,
+    node::{self, NodeArguments},
     output::Output,
-    run::{Interrupts, open_node, runtime},
+    run::{Interrupts, runtime},
     spec::SpecArguments,
 };
 use crate::{
@@ -35,6 +36,9 @@ pub(super) mod printer;
 pub(super) struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
+
+    #[command(flatten)]
+    node: NodeArguments,
 
     /// Where to listen for HTTP; port 0 picks a free one
     #[arg(long, value_name = "ADDR", default_value_t = config::DEFAULT_HTTP)]
@@ -106,12 +110,19 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
         app,
         base: arguments.spec.base(),
     };
-    runtime()?.block_on(up(source, arguments.http, arguments.watch, output))
+    let limits = arguments.node.load(output)?;
+    runtime()?.block_on(up(source, limits, arguments.http, arguments.watch, output))
 }
 
-async fn up(source: AppSource, http: SocketAddr, watch: bool, output: &Output) -> End {
+async fn up(
+    source: AppSource,
+    limits: NodeLimits,
+    http: SocketAddr,
+    watch: bool,
+    output: &Output,
+) -> End {
     let mut interrupts = Interrupts::listen()?;
-    let node = open_node(&source)?;
+    let node = node::open(&source, limits)?;
     let listening = Listening::start(&node, &source, http)
         .await
         .with_context(|| {

@@ -157,3 +157,31 @@ fn what_cannot_be_run_is_refused_with_the_reason() {
     let bad = done(&["run", &guest("hello"), "--outbound", "nowhere"]);
     assert_eq!(bad.status.code(), Some(2), "{}", err(&bad));
 }
+
+#[tokio::test]
+async fn the_node_has_limits_of_its_own() {
+    let files = directory(&[
+        ("node.toml", b"[gateway]\nuri = '64B'\n"),
+        (
+            "bad.toml",
+            b"[gateway]\nuri = '63B'\n[guest]\nhandels = 5\n",
+        ),
+    ]);
+    let file = |name: &str| files.path().join(name).display().to_string();
+    let mut running = serve(&[&guest("hello"), "--node", &file("node.toml")]);
+    let at = running.address();
+    for (length, status) in [(64, 200), (65, 414)] {
+        let path = format!("/{}", "x".repeat(length - 1));
+        assert_eq!(get(at, "localhost", &path).await.status, status);
+    }
+    running.interrupt();
+
+    let refused = done(&["run", &guest("hello"), "--node", &file("bad.toml")]);
+    assert_eq!(refused.status.code(), Some(2));
+    for said in ["bad.toml:2:7", "bad.toml:4:1", "did you mean `handles`?"] {
+        assert!(err(&refused).contains(said), "{}", err(&refused));
+    }
+    let missing = done(&["run", &guest("hello"), "--node", &file("absent.toml")]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(err(&missing).contains("absent.toml"), "{}", err(&missing));
+}

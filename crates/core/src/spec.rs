@@ -9,6 +9,7 @@
 mod check;
 mod dotenv;
 mod interpolate;
+pub mod node;
 mod parse;
 mod problem;
 mod raw;
@@ -18,7 +19,7 @@ mod unsupported;
 
 pub use parse::MAX_SPEC_BYTES;
 pub use problem::{MAX_PROBLEMS, Problem, ProblemKind, Problems, Related};
-pub use reference::reference;
+pub use reference::{node_reference, reference};
 pub use schema::json_schema;
 
 use crate::object::App;

@@ -12,7 +12,7 @@ use http::{
     request::Parts,
 };
 
-use crate::{limits::Limits, route};
+use crate::{Limits, route};
 
 /// Longest method name, in bytes. The longest registered one has 17.
 const MAX_METHOD_BYTES: usize = 24;

@@ -16,9 +16,9 @@ use http_body_util::BodyExt;
 use sampan_core::name::Name;
 
 use crate::{
+    Limits,
     body::{Body, BodyError},
     endpoint::Endpoint,
-    limits::Limits,
     peer::{Cut, Peer},
     problem::DispatchError,
     proxy,

@@ -15,7 +15,7 @@ use std::{
 use http::{HeaderValue, Version};
 use tokio::time::Instant;
 
-use crate::limits::Limits;
+use crate::Limits;
 
 /// Whether a server is cutting off what is still in flight, and how much it has cut.
 #[derive(Debug, Default)]

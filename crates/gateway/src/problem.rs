@@ -8,8 +8,7 @@ use http::{
 use serde::Serialize;
 
 use crate::{
-    filter::Refusal, headers::X_REQUEST_ID, limits::Limits, trace::RequestId,
-    upstream::UpstreamErrorKind,
+    Limits, filter::Refusal, headers::X_REQUEST_ID, trace::RequestId, upstream::UpstreamErrorKind,
 };
 
 /// Why a request to a service was not answered by it.

@@ -22,7 +22,7 @@ use tokio::{
 
 pub use accept::{Accept, TcpAccept, Transport};
 
-use crate::{gateway::Gateway, limits::Limits, peer::Cut};
+use crate::{Limits, gateway::Gateway, peer::Cut};
 use clients::Clients;
 use connection::{Connections, Stage};
 

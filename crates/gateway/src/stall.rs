@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::limits::Limits;
+use crate::Limits;
 
 /// A wait for the other side, with a timer that is made at the first one and moved only when it
 /// rings: most waits end long before, and must cost nothing.

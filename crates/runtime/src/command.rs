@@ -61,9 +61,9 @@ pub async fn run(
     spec: CommandSpec<'_>,
 ) -> Result<Ended, StartError> {
     let wasi = loaded.inspection.command.ok_or(StartError::NoCommand)?;
-    let context = PodContext::new(spec.name, runtime.logs());
+    let context = PodContext::new(spec.name, runtime);
     let meter = Arc::clone(&context.meter);
-    let outbound = Outbound::new(spec.grants, spec.neighbours);
+    let outbound = Outbound::new(spec.grants, spec.neighbours, &loaded.limits);
     // A command may work as long as it likes: nobody waits for it but who started it.
     let limits = Limits {
         request_cpu: std::time::Duration::MAX,
@@ -76,6 +76,7 @@ pub async fn run(
         outbound,
         spec.stdio,
         spec.base,
+        &loaded.limits,
     )?;
     let place = loaded.places.take().await;
     let place = place.map_err(|error| StartError::Instance(error.to_string()))?;

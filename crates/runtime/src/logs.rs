@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 mod pod;
 mod quota;
 
-pub use pod::{MAX_BURST_BYTES, MAX_BURST_NOTES, MAX_BYTES_A_SECOND, MAX_NOTES_A_SECOND};
+pub use pod::{MAX_BURST_NOTES, MAX_NOTES_A_SECOND};
 pub(crate) use pod::{Note, PodLog};
 
 /// The longest line; what is beyond it becomes a line of its own.
@@ -207,7 +207,7 @@ mod tests {
 
     fn writer(ring: &Arc<Ring>) -> LineWriter {
         let pod = PodName::new(&Name::parse("web").expect("a name"), 1, 0);
-        let log = PodLog::new(ring, pod, &Arc::default());
+        let log = PodLog::new(ring, pod, &Arc::default(), 1 << 20);
         LineWriter::new(log, Stream::Stdout, Arc::default())
     }
 

@@ -52,8 +52,6 @@ use template::Template;
 /// The response of a guest, or the error code it gave in place of one.
 type Head = Result<http::Response<WasiBody>, String>;
 
-/// Time a pod has to make an instance. A guest's start function may wait as long as it likes.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much later than the deadline a request is given up by whoever waits for it. The task that
 /// runs the instance keeps the same deadline and knows better what happened; this is for when the
 /// guest, inside one long instruction, keeps that task from running.
@@ -93,7 +91,7 @@ impl Pod {
         template: &Arc<Template>,
     ) -> Result<Self, StartError> {
         let shared = Arc::new(Shared {
-            context: PodContext::new(name, runtime.logs()),
+            context: PodContext::new(name, runtime),
             template: Arc::clone(template),
             runtime: Arc::clone(runtime),
             slots: Arc::new(Semaphore::new(template.concurrency() as usize)),
@@ -197,13 +195,15 @@ impl Shared {
             .map_err(unavailable)
     }
 
-    /// Limits the making of an instance.
+    /// Limits the making of an instance: a guest's start function may wait as long as it likes.
     async fn within_start<T>(
+        &self,
         instance: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let made = tokio::time::timeout(START_TIMEOUT, instance).await;
+        let limit = self.runtime.limits.start_timeout;
+        let made = tokio::time::timeout(limit, instance).await;
         made.unwrap_or_else(|_| {
-            let text = format!("its instance takes longer than {START_TIMEOUT:?} to start");
+            let text = format!("its instance takes longer than {limit:?} to start");
             Err(Failure::Unavailable(text))
         })
     }

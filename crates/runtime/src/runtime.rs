@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use sampan_core::spec::node::GuestLimits;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::{
@@ -40,6 +41,8 @@ pub struct RuntimeConfig {
     pub compile_limits: CompileLimits,
     /// Live instances.
     pub pool: PoolSize,
+    /// What holds for every guest, whatever its spec says.
+    pub guest: GuestLimits,
 }
 
 /// Why a component cannot be loaded.
@@ -133,6 +136,7 @@ pub struct Loaded {
     pub origin: Origin,
     pub(crate) pre: InstancePre<State>,
     pub(crate) places: Arc<Places>,
+    pub(crate) limits: Arc<GuestLimits>,
 }
 
 /// What is asked of a component before it is compiled.
@@ -168,6 +172,7 @@ pub struct Runtime {
     compiler: Compiler,
     loaded: Mutex<HashMap<CacheKey, LoadSlot>>,
     pub(crate) slow_lane: SlowLane,
+    pub(crate) limits: Arc<GuestLimits>,
     logs: Arc<Ring>,
 }
 
@@ -186,6 +191,7 @@ impl Runtime {
             compiler: Compiler::new(config.compile_command, config.compile_limits),
             loaded: Mutex::default(),
             slow_lane: SlowLane::start().map_err(threads)?,
+            limits: Arc::new(config.guest),
             logs: Arc::default(),
         }))
     }
@@ -259,6 +265,7 @@ impl Runtime {
             origin,
             pre,
             places,
+            limits: Arc::clone(&self.limits),
         });
         *slot = Arc::downgrade(&loaded);
         Ok(loaded)

@@ -12,12 +12,15 @@ use rustix::fs::{Mode, OFlags};
 use sampan_core::{
     name::PodName,
     object::{Access, Grants, Limits},
+    spec::node::GuestLimits,
 };
 use wasmtime::{
     AsContextMut, Engine, Store, UpdateDeadline,
     component::{Linker, ResourceTable},
 };
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{
+    FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, filesystem::Descriptor,
+};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -30,18 +33,10 @@ use crate::{
     },
     lane::{FAST_SLICE, Pace},
     limiter::Limiter,
-    logs::{CurrentRequest, LineWriter, PodLog, Ring, Stream},
+    logs::{CurrentRequest, LineWriter, PodLog, Stream},
     meter::{CpuMeter, PodMeter},
+    runtime::Runtime,
 };
-
-/// Host objects a guest may hold: streams, requests, pollables, files.
-const MAX_RESOURCES: usize = 10_000;
-/// Bytes one call may hand to the host.
-const MAX_HOSTCALL_BYTES: usize = 16 << 20;
-/// Bytes of headers in one set of fields, host bookkeeping included.
-const MAX_FIELDS_BYTES: usize = 128 << 10;
-/// Random bytes one call may ask for.
-const MAX_RANDOM_BYTES: u64 = 1 << 20;
 
 /// What wasmtime keeps for an instance.
 pub(crate) struct State {
@@ -55,9 +50,17 @@ pub(crate) struct State {
     pace: Arc<Pace>,
     pub(crate) request: Arc<CurrentRequest>,
     pub(crate) called_out: Arc<AtomicBool>,
+    max_open_files: usize,
 }
 
 impl State {
+    /// Whether the instance may open no more files. Handles live in its table, so they are counted
+    /// there: opening is a system call anyway, and the table is bounded.
+    pub(crate) fn may_open_no_more(&mut self) -> bool {
+        let open = self.table.iter_mut().filter(|it| it.is::<Descriptor>());
+        open.count() >= self.max_open_files
+    }
+
     /// Whether the guest still holds a body it has neither finished nor dropped.
     pub(crate) fn holds_unfinished_body(&mut self) -> bool {
         self.table
@@ -175,6 +178,7 @@ pub(crate) struct Sandbox {
     memory_bytes: u64,
     pub(crate) request_cpu: Duration,
     fuel: Option<u64>,
+    node: Arc<GuestLimits>,
 }
 
 /// The pod a store is made for.
@@ -185,10 +189,10 @@ pub(crate) struct PodContext {
 }
 
 impl PodContext {
-    pub(crate) fn new(name: PodName, ring: &Arc<Ring>) -> Self {
-        let meter = Arc::default();
+    pub(crate) fn new(name: PodName, runtime: &Runtime) -> Self {
+        let (meter, rate) = (Arc::default(), runtime.limits.log_rate);
         Self {
-            log: PodLog::new(ring, name, &meter),
+            log: PodLog::new(runtime.logs(), name, &meter, rate),
             meter,
         }
     }
@@ -203,6 +207,7 @@ impl Sandbox {
         outbound: Outbound,
         stdio: Stdio,
         base: &Path,
+        node: &Arc<GuestLimits>,
     ) -> Result<Self, MountError> {
         let open = |mount: &sampan_core::object::Mount| {
             let path = base.join(&mount.host);
@@ -243,6 +248,7 @@ impl Sandbox {
             memory_bytes: limits.memory.0,
             request_cpu: limits.request_cpu,
             fuel: limits.fuel,
+            node: Arc::clone(node),
         })
     }
 
@@ -256,9 +262,9 @@ impl Sandbox {
         let request = Arc::new(CurrentRequest::default());
         let called_out = Arc::new(AtomicBool::new(false));
         let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(MAX_FIELDS_BYTES);
+        http.set_field_size_limit(self.node.fields_bytes);
         let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_RESOURCES);
+        table.set_max_capacity(self.node.handles);
         let state = State {
             table,
             wasi: self.wasi(pod, &request)?,
@@ -275,13 +281,14 @@ impl Sandbox {
             pace: Arc::clone(pace),
             request,
             called_out,
+            max_open_files: self.node.open_files,
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
-        store.set_hostcall_fuel(MAX_HOSTCALL_BYTES);
-        store.set_max_component_handles(MAX_RESOURCES);
+        store.set_hostcall_fuel(self.node.hostcall_bytes);
+        store.set_max_component_handles(self.node.handles);
         if let Some(table) = store.concurrent_resource_table() {
-            table.set_max_capacity(MAX_RESOURCES);
+            table.set_max_capacity(self.node.handles);
         }
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| look_at(store.data()));
@@ -308,7 +315,7 @@ impl Sandbox {
         let mut wasi = WasiCtxBuilder::new();
         wasi.envs(&self.env)
             .args(&self.args)
-            .max_random_size(MAX_RANDOM_BYTES)
+            .max_random_size(self.node.random_bytes)
             // Every address is denied anyhow, but a socket without one takes a file descriptor too.
             .allow_tcp(false)
             .allow_udp(false);

@@ -12,6 +12,7 @@ mod it {
     mod grants;
     mod logs;
     mod memory;
+    mod node_limits;
     mod outbound;
     mod rig;
     mod slots;

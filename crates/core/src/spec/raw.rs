@@ -8,6 +8,7 @@ mod choice;
 pub(crate) mod decode;
 mod leaf;
 mod list;
+pub(crate) mod node;
 mod number;
 pub(crate) mod schema;
 mod table;

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::{
-    json_schema,
+    json_schema, node,
     raw::{self, schema::variable},
     unsupported,
 };
@@ -82,13 +82,44 @@ const SECTIONS: [Section; 10] = [
     },
 ];
 
+const NODE_SECTIONS: [Section; 3] = [
+    Section {
+        name: "Gateway",
+        heading: "`[gateway]`",
+        path: "gateway.",
+        keys: raw::node::Gateway::KEYS,
+    },
+    Section {
+        name: "Guest",
+        heading: "`[guest]`",
+        path: "guest.",
+        keys: raw::node::Guest::KEYS,
+    },
+    Section {
+        name: "Compile",
+        heading: "`[compile]`",
+        path: "compile.",
+        keys: raw::node::Compile::KEYS,
+    },
+];
+
 /// The reference of `sampan.toml`, in Markdown: every key with its type, default and meaning.
 pub fn reference() -> String {
-    let schema = json_schema();
-    let mut text = include_str!("reference.md").to_owned();
-    for section in &SECTIONS {
+    write(include_str!("reference.md"), &json_schema(), &SECTIONS)
+}
+
+/// The reference of a node's configuration, and of the limits that cannot be configured.
+pub fn node_reference() -> String {
+    let text = include_str!("node.md");
+    write(text, &node::json_schema(), &NODE_SECTIONS)
+}
+
+/// What comes before the tables, and the tables.
+fn write(text: &str, schema: &Json, sections: &[Section]) -> String {
+    let mut text = text.to_owned();
+    for section in sections {
         let table = match section.name {
-            "App" => &schema,
+            "App" => schema,
             name => &schema["$defs"][name],
         };
         text.push_str(&format!("\n## {}\n\n", section.heading));

@@ -1,6 +1,6 @@
 //! The JSON Schema of the spec, for editors.
 
-use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value as Json, json};
 
 use super::raw::{App, schema::variable_definition};
@@ -10,10 +10,15 @@ use super::raw::{App, schema::variable_definition};
 /// It describes what one value alone can tell: keys, types, ranges, words. What holds between
 /// values is known to [`load`](super::load) only.
 pub fn json_schema() -> Json {
+    of::<App>("sampan.toml")
+}
+
+/// The JSON Schema of a file whose top level is `T`.
+pub(super) fn of<T: JsonSchema>(title: &str) -> Json {
     let generator = SchemaSettings::draft2020_12().into_generator();
-    let mut schema = generator.into_root_schema_for::<App>().to_value();
+    let mut schema = generator.into_root_schema_for::<T>().to_value();
     let (name, variable) = variable_definition();
-    schema["title"] = json!("sampan.toml");
+    schema["title"] = json!(title);
     schema["$defs"][name] = variable;
     schema
 }

@@ -7,18 +7,32 @@ use sampan_core::spec;
 use super::fixtures;
 
 #[test]
-fn the_reference_in_docs_is_the_one_generated() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/spec.md");
-    let generated = spec::reference();
-    if std::env::var_os("UPDATE").is_some() {
-        fs::create_dir_all(path.parent().expect("it has a folder")).expect("docs can be made");
-        fs::write(&path, &generated).expect("docs/spec.md can be written");
+fn the_references_in_docs_are_those_generated() {
+    for (file, generated) in [
+        ("spec.md", spec::reference()),
+        ("node.md", spec::node_reference()),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+        let path = path.join(file);
+        if std::env::var_os("UPDATE").is_some() {
+            fs::create_dir_all(path.parent().expect("it has a folder")).expect("docs can be made");
+            fs::write(&path, &generated).expect("it can be written");
+        }
+        let checked_in = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            checked_in == generated,
+            "docs/{file} is out of date: run the tests with UPDATE=1"
+        );
     }
-    let checked_in = fs::read_to_string(&path).expect("docs/spec.md");
-    assert!(
-        checked_in == generated,
-        "docs/spec.md is out of date: run the tests with UPDATE=1"
-    );
+}
+
+#[test]
+fn the_node_file_in_the_reference_is_good() {
+    let reference = spec::node_reference();
+    let file = reference.split("```toml\n").nth(1).expect("a file");
+    let file = file.split("```").next().expect("a file");
+    let node = spec::node::load("node.toml", file, &|_| None).expect("it loads");
+    assert_eq!(node.gateway.connections, 20_000);
 }
 
 #[test]

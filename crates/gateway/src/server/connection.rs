@@ -22,8 +22,8 @@ use tokio::{
 
 use super::{Tasks, Transport};
 use crate::{
+    Limits,
     gateway::Gateway,
-    limits::Limits,
     peer::{Cut, Expired, Peer},
     proxy,
     stall::Stall,

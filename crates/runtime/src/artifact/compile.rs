@@ -17,6 +17,7 @@ use std::{
 };
 
 use rustix::fs::{MemfdFlags, memfd_create};
+pub use sampan_core::spec::node::CompileLimits;
 use tokio::{io::AsyncReadExt as _, sync::Semaphore};
 
 use crate::engine::EngineClass;
@@ -25,28 +26,6 @@ use crate::engine::EngineClass;
 const MAX_COMPILATIONS: usize = 2;
 /// Bytes of the child's last words that are kept.
 const MAX_LAST_WORDS_BYTES: u64 = 16 << 10;
-
-/// Limits on one compilation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CompileLimits {
-    /// Address space of the compiling process, in bytes.
-    pub address_space_bytes: u64,
-    /// CPU time of the compiling process, in whole seconds.
-    pub cpu: Duration,
-    /// Time from its start to its end.
-    pub wall: Duration,
-}
-
-impl Default for CompileLimits {
-    /// 2 GiB, 60 s and 120 s: six times what the largest Python and JavaScript components take.
-    fn default() -> Self {
-        Self {
-            address_space_bytes: 2 << 30,
-            cpu: Duration::from_secs(60),
-            wall: Duration::from_secs(120),
-        }
-    }
-}
 
 /// Why a component could not be compiled.
 #[derive(Debug, thiserror::Error)]

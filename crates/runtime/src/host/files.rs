@@ -1,6 +1,6 @@
 //! How many files an instance may hold open: each takes a descriptor of this process.
 
-use wasmtime::component::{Linker, Resource, ResourceTable};
+use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::{
     filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _},
     p2::bindings::filesystem::types::{self as p2, HostDescriptor as _},
@@ -9,20 +9,10 @@ use wasmtime_wasi::{
 
 use crate::sandbox::State;
 
-/// Files and directories an instance may hold open at once, those it was given included.
-pub(crate) const MAX_OPEN_FILES: usize = 256;
-
 const TYPES_P2: &str = "wasi:filesystem/types@0.2.12";
 const TYPES_P3: &str = "wasi:filesystem/types@0.3.0";
 /// The one function that opens anything.
 const OPEN_AT: &str = "[method]descriptor.open-at";
-
-/// Whether an instance may open no more. Handles live in its table, so they are counted there:
-/// opening is a system call anyway, and the table is bounded.
-fn is_full(table: &mut ResourceTable) -> bool {
-    let open = table.iter_mut().filter(|entry| entry.is::<Descriptor>());
-    open.count() >= MAX_OPEN_FILES
-}
 
 type OpenP2 = (
     Resource<Descriptor>,
@@ -48,10 +38,10 @@ pub(crate) fn limit_p2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     types.func_wrap_async(OPEN_AT, |mut store, arguments: OpenP2| {
         Box::new(async move {
             let (directory, path_flags, path, open_flags, flags) = arguments;
-            let mut view = store.data_mut().filesystem();
-            if is_full(view.table) {
+            if store.data_mut().may_open_no_more() {
                 return Ok((Err(p2::ErrorCode::InsufficientMemory),));
             }
+            let mut view = store.data_mut().filesystem();
             let opened = view.open_at(directory, path_flags, path, open_flags, flags);
             match opened.await {
                 Ok(file) => Ok((Ok(file),)),
@@ -71,7 +61,7 @@ pub(crate) fn limit_p3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         let files = accessor.with_getter::<WasiFilesystem>(State::filesystem);
         Box::pin(async move {
             let (directory, path_flags, path, open_flags, flags) = arguments;
-            if files.with(|mut store| is_full(store.get().table)) {
+            if files.with(|mut store| store.data_mut().may_open_no_more()) {
                 return Ok((Err(p3::ErrorCode::InsufficientMemory),));
             }
             let opened =

@@ -17,6 +17,7 @@ use pin_project_lite::pin_project;
 use sampan_core::{
     name::Name,
     object::{self, Grants, HostPattern, Scheme},
+    spec::node::GuestLimits,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -31,12 +32,6 @@ use super::{
 };
 use crate::logs::{CurrentRequest, Note, PodLog};
 
-/// Outgoing requests one pod template has under way.
-const MAX_OUTGOING_REQUESTS: usize = 64;
-/// Time to the head of a response, unless the guest asks for another.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time between two pieces of a response, unless the guest asks for another.
-const BETWEEN_BYTES_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes a guest may write to an outgoing body at once.
 const BODY_CHUNK_BYTES: usize = 64 << 10;
 /// The domain under which services of the same app are reached.
@@ -52,6 +47,10 @@ pub(crate) struct Outbound {
     neighbours: Option<Arc<dyn Neighbours>>,
     client: Client,
     permits: Arc<Semaphore>,
+    /// Time to the head of a response, unless the guest asks for another.
+    first_byte_timeout: Duration,
+    /// Time between two pieces of a response, unless the guest asks for another.
+    between_bytes_timeout: Duration,
 }
 
 /// Where an allowed request goes.
@@ -62,13 +61,19 @@ enum Target {
 }
 
 impl Outbound {
-    pub(crate) fn new(grants: &Grants, neighbours: Option<Arc<dyn Neighbours>>) -> Self {
+    pub(crate) fn new(
+        grants: &Grants,
+        neighbours: Option<Arc<dyn Neighbours>>,
+        limits: &GuestLimits,
+    ) -> Self {
         Self {
             rules: grants.outbound.clone(),
             services: grants.services.clone(),
             neighbours,
             client: Client::default(),
-            permits: Arc::new(Semaphore::new(MAX_OUTGOING_REQUESTS)),
+            permits: Arc::new(Semaphore::new(limits.outgoing_requests)),
+            first_byte_timeout: limits.first_byte_timeout,
+            between_bytes_timeout: limits.between_bytes_timeout,
         }
     }
 
@@ -192,14 +197,16 @@ impl WasiHttpHooks for Hooks {
                 .try_acquire_owned()
                 .map_err(|_| Error::ConnectionLimitReached)?;
             let patience = options.connect_timeout.unwrap_or_default()
-                + options.first_byte_timeout.unwrap_or(FIRST_BYTE_TIMEOUT);
+                + options
+                    .first_byte_timeout
+                    .unwrap_or(outbound.first_byte_timeout);
             let send = outbound.send(target, request, request_id);
             let response = tokio::time::timeout(patience, send)
                 .await
                 .map_err(|_| Error::ConnectionReadTimeout)??;
             let between = options
                 .between_bytes_timeout
-                .unwrap_or(BETWEEN_BYTES_TIMEOUT);
+                .unwrap_or(outbound.between_bytes_timeout);
             let response =
                 response.map(|body| WatchedBody::new(body, between, permit).boxed_unsync());
             let io: IoResult = Box::new(std::future::ready(Ok(())));

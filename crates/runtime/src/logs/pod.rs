@@ -5,15 +5,11 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use sampan_core::name::PodName;
+use sampan_core::{name::PodName, quantity::ByteSize};
 
 use super::{LINE_OVERHEAD_BYTES, Line, Ring, Stream, quota::Quota};
 use crate::meter::PodMeter;
 
-/// Text a pod may print a second; what comes faster is dropped, and counted.
-pub const MAX_BYTES_A_SECOND: u64 = 1 << 20;
-/// Text a pod may print at once.
-pub const MAX_BURST_BYTES: u64 = 1 << 20;
 /// Lines a second that the host writes about a pod, of each kind.
 pub const MAX_NOTES_A_SECOND: u64 = 1;
 /// Lines at once that the host writes about a pod, of each kind.
@@ -34,6 +30,8 @@ pub(crate) struct PodLog {
     ring: Arc<Ring>,
     pod: Arc<PodName>,
     meter: Arc<PodMeter>,
+    /// Bytes it may print a second, and at once; what comes faster is dropped, and counted.
+    rate: u64,
     printed: Mutex<Rationed>,
     failures: Mutex<Rationed>,
     denials: Mutex<Rationed>,
@@ -69,12 +67,18 @@ fn lock(rationed: &Mutex<Rationed>) -> MutexGuard<'_, Rationed> {
 }
 
 impl PodLog {
-    pub(crate) fn new(ring: &Arc<Ring>, pod: PodName, meter: &Arc<PodMeter>) -> Arc<Self> {
+    pub(crate) fn new(
+        ring: &Arc<Ring>,
+        pod: PodName,
+        meter: &Arc<PodMeter>,
+        rate: u64,
+    ) -> Arc<Self> {
         Arc::new(Self {
             ring: Arc::clone(ring),
             pod: Arc::new(pod),
             meter: Arc::clone(meter),
-            printed: Rationed::new(MAX_BURST_BYTES, MAX_BYTES_A_SECOND),
+            rate,
+            printed: Rationed::new(rate, rate),
             failures: Rationed::new(MAX_BURST_NOTES, MAX_NOTES_A_SECOND),
             denials: Rationed::new(MAX_BURST_NOTES, MAX_NOTES_A_SECOND),
         })
@@ -91,8 +95,8 @@ impl PodLog {
             return self.meter.count_dropped_line();
         };
         if dropped > 0 {
-            let limit = MAX_BYTES_A_SECOND >> 20;
-            let text = format!("{dropped} lines dropped: it prints more than {limit} MiB a second");
+            let limit = ByteSize(self.rate);
+            let text = format!("{dropped} lines dropped: it prints more than {limit} a second");
             self.push(Stream::Host, None, text);
         }
         self.push(stream, request, String::from_utf8_lossy(text).into_owned());
@@ -136,9 +140,11 @@ mod tests {
 
     use super::*;
 
+    const RATE: u64 = 1 << 20;
+
     fn log(ring: &Arc<Ring>, meter: &Arc<PodMeter>) -> Arc<PodLog> {
         let name = Name::parse("web").expect("a name");
-        PodLog::new(ring, PodName::new(&name, 1, 0), meter)
+        PodLog::new(ring, PodName::new(&name, 1, 0), meter, RATE)
     }
 
     #[test]
@@ -152,7 +158,7 @@ mod tests {
         other.print(Stream::Stdout, None, b"still heard");
         let kept = ring.read(0, usize::MAX).lines;
         let bytes: usize = kept.iter().map(|line| line.text.len()).sum();
-        let most = 2 * MAX_BURST_BYTES as usize;
+        let most = 2 * RATE as usize;
         assert!(bytes > 512 << 10 && bytes < most, "{bytes}");
         assert_eq!(kept.last().expect("a line").text, "still heard");
         let dropped = meter.usage().log_lines_dropped;
@@ -170,7 +176,7 @@ mod tests {
         let lines = ring.read(0, 10).lines;
         assert_eq!(
             lines[0].text,
-            "7 lines dropped: it prints more than 1 MiB a second"
+            "7 lines dropped: it prints more than 1MiB a second"
         );
         assert_eq!(
             (lines[0].stream, lines[1].text.as_str()),

@@ -42,7 +42,7 @@ impl Fresh {
         let service = ServiceKey::of(&*shared.template);
         let try_instance = Box::pin(try_instance(Arc::clone(shared), Arc::clone(&pace)));
         let tried = shared.runtime.slow_lane.drive(service, &pace, try_instance);
-        match Shared::within_start(tried).await {
+        match shared.within_start(tried).await {
             Ok(()) => Ok(Self::default()),
             Err(failure) => Err(StartError::Instance(failure.to_string())),
         }

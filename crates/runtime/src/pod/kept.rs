@@ -54,7 +54,7 @@ pub(super) async fn run(
 
 async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
     let place = shared.pool_place().await?;
-    let instance = Shared::within_start(async {
+    let instance = shared.within_start(async {
         let mut store = shared.store(pace)?;
         let cpu = Arc::clone(&store.data().cpu);
         let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);

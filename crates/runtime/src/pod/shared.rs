@@ -137,7 +137,7 @@ async fn make(
     pace: &Arc<Pace>,
 ) -> Result<(Place, Store<State>, Service), Failure> {
     let place = shared.pool_place().await?;
-    let (store, service) = Shared::within_start(instantiate(shared, pace)).await?;
+    let (store, service) = shared.within_start(instantiate(shared, pace)).await?;
     Ok((place, store, service))
 }
 

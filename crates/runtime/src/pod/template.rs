@@ -52,7 +52,7 @@ impl Template {
             Wasi::P2 => Isolation::Request,
             Wasi::P3 => Isolation::Pod,
         });
-        let outbound = Outbound::new(spec.grants, spec.neighbours.clone());
+        let outbound = Outbound::new(spec.grants, spec.neighbours.clone(), &loaded.limits);
         let sandbox = Sandbox::open(
             spec.grants,
             spec.limits,
@@ -60,6 +60,7 @@ impl Template {
             outbound,
             Stdio::Logs,
             spec.base,
+            &loaded.limits,
         )?;
         Ok(Self {
             sandbox,

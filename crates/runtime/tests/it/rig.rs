@@ -19,6 +19,7 @@ use sampan_core::{
     name::{Name, PodName},
     object::{Grants, Isolation, Limits},
     quantity::ByteSize,
+    spec::node::GuestLimits,
 };
 use sampan_runtime::{
     Body, Demands, LoadError, Loaded, Neighbours, PoolSize, Runtime, RuntimeConfig, StartError,
@@ -56,6 +57,7 @@ pub(crate) fn config() -> RuntimeConfig {
         compile_command: compile_command(),
         compile_limits: CompileLimits::default(),
         pool: PoolSize { instances: 100 },
+        guest: GuestLimits::default(),
     }
 }
 

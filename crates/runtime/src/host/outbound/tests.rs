@@ -33,7 +33,7 @@ fn outbound() -> Outbound {
         ],
         ..Grants::default()
     };
-    Outbound::new(&grants, None)
+    Outbound::new(&grants, None, &GuestLimits::default())
 }
 
 fn decide(uri: &str) -> Result<Target, String> {

@@ -1,0 +1,272 @@
+//! The configuration of a node: limits that hold for everything that runs on it.
+//!
+//! It is a TOML file like a spec, read with the same strictness. What it does not say has the
+//! defaults of `raw::node`, which are in force without a file too.
+
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::{
+    Problems, parse,
+    problem::{Place, Report},
+    raw::{decode::Decoder, node as raw},
+    schema,
+};
+
+/// What a node decides for everything that runs on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Limits on clients.
+    pub gateway: GatewayLimits,
+    /// Limits on guests that hold whatever their spec says.
+    pub guest: GuestLimits,
+    /// Limits on compiling one component.
+    pub compile: CompileLimits,
+}
+
+/// Limits of the gateway that hold for every service and every connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayLimits {
+    /// Open connections. At the limit no more are accepted until one closes: new ones wait in the
+    /// kernel.
+    pub connections: usize,
+    /// Connections open at once from one client: an IPv4 address, or the /64 of an IPv6 address.
+    /// More are reset. Loopback has no limit.
+    pub connections_per_client: usize,
+    /// Bytes of a request head. More is answered 431 over HTTP/1, and over HTTP/2 too. It is also
+    /// the size of an HTTP/1 connection's read buffer.
+    pub header_bytes: usize,
+    /// Header fields of a request. More is answered 431.
+    pub headers: usize,
+    /// Bytes of a request's path and query. More is answered 414.
+    pub uri_bytes: usize,
+    /// Time from the first byte of an HTTP/1 request head to its last, and from a new connection
+    /// to its first request.
+    pub header_read_timeout: Duration,
+    /// Time a connection may stay open without a request.
+    pub idle_timeout: Duration,
+    /// Time a request body may pause while a pod waits for it. Then the request is answered 408.
+    pub body_idle_timeout: Duration,
+    /// Bytes a second a request body has to come with on average, counted after the first
+    /// `body_idle_timeout` of waiting for it. Slower ones are answered 408.
+    pub body_min_rate: u64,
+    /// Time a client may read nothing while there is something to write to it. Then its connection
+    /// is reset.
+    pub write_idle_timeout: Duration,
+    /// HTTP/2 streams open at once on a connection.
+    pub h2_streams: u32,
+    /// HTTP/2 flow-control window of a stream, in bytes.
+    pub h2_stream_window: u32,
+    /// HTTP/2 flow-control window of a connection, in bytes.
+    pub h2_connection_window: u32,
+    /// Streams a client may reset before they were looked at; one more ends the connection with
+    /// `ENHANCE_YOUR_CALM`.
+    pub h2_pending_resets: usize,
+    /// Streams reset for a client's protocol errors before the connection ends.
+    pub h2_error_resets: usize,
+    /// Largest piece of a request body given to a pod, in bytes.
+    pub body_chunk: usize,
+    /// First pause after a failed `accept`; it doubles with each further failure.
+    pub accept_backoff: Duration,
+    /// Longest pause after a failed `accept`.
+    pub accept_backoff_max: Duration,
+    /// Time requests in flight have to end when the server stops.
+    pub drain: Duration,
+    /// What `Retry-After` of a 503 says, rounded up to seconds.
+    pub retry_after: Duration,
+}
+
+/// Limits on guests that hold whatever their spec says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestLimits {
+    /// Time an instance may take to start.
+    pub start_timeout: Duration,
+    /// Objects of the host that an instance may hold.
+    pub handles: usize,
+    /// Bytes one call may hand to the host.
+    pub hostcall_bytes: usize,
+    /// Bytes of one set of header fields, host bookkeeping included.
+    pub fields_bytes: usize,
+    /// Random bytes one call may ask for.
+    pub random_bytes: u64,
+    /// Files and directories an instance may hold open, those it was lent included.
+    pub open_files: usize,
+    /// Requests of a service to others under way at once.
+    pub outgoing_requests: usize,
+    /// Time another server may take to begin its answer, unless the guest says otherwise.
+    pub first_byte_timeout: Duration,
+    /// Time another server may pause in its answer, unless the guest says otherwise.
+    pub between_bytes_timeout: Duration,
+    /// Bytes a pod may print a second, and at once.
+    pub log_rate: u64,
+}
+
+/// Limits on one compilation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Address space of the compiling process, in bytes.
+    pub address_space_bytes: u64,
+    /// CPU time of the compiling process, in whole seconds.
+    pub cpu: Duration,
+    /// Time from its start to its end.
+    pub wall: Duration,
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        gateway(&defaults().gateway)
+    }
+}
+
+impl Default for GuestLimits {
+    fn default() -> Self {
+        guest(&defaults().guest)
+    }
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        compile(&defaults().compile)
+    }
+}
+
+/// Parses and checks the configuration of a node. `path` is the file's name, for messages;
+/// `environment` looks up variables, for `${NAME}`.
+///
+/// # Errors
+///
+/// All problems of the file.
+pub fn load(
+    path: &str,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Node, Problems> {
+    let mut decoder = Decoder::new(environment, Report::new(path, text));
+    let node = parse::parse(text, &mut decoder.report).map(|root| {
+        let raw = raw::Node::from_table(&root, Place::root(), &mut decoder);
+        Node {
+            gateway: gateway(&raw.gateway),
+            guest: guest(&raw.guest),
+            compile: compile(&raw.compile),
+        }
+    });
+    decoder.report.finish(node)
+}
+
+/// The JSON Schema of a node's configuration, draft 2020-12.
+pub fn json_schema() -> Json {
+    schema::of::<raw::Node>("node.toml")
+}
+
+fn defaults() -> raw::Node {
+    let mut decoder = Decoder::new(&|_| None, Report::new("defaults", ""));
+    raw::Node::from_table(&toml::de::DeTable::new(), Place::root(), &mut decoder)
+}
+
+fn gateway(raw: &raw::Gateway) -> GatewayLimits {
+    GatewayLimits {
+        connections: raw.connections.value.0 as usize,
+        connections_per_client: raw.connections_per_client.value.0 as usize,
+        header_bytes: raw.head.value.0.0 as usize,
+        headers: raw.fields.value.0 as usize,
+        uri_bytes: raw.uri.value.0.0 as usize,
+        header_read_timeout: raw.head_timeout.value.0,
+        idle_timeout: raw.idle_timeout.value.0,
+        body_idle_timeout: raw.body_idle_timeout.value.0,
+        body_min_rate: raw.body_min_rate.value.0.0,
+        write_idle_timeout: raw.write_idle_timeout.value.0,
+        h2_streams: raw.h2_streams.value.0,
+        h2_stream_window: raw.h2_stream_window.value.0.0 as u32,
+        h2_connection_window: raw.h2_connection_window.value.0.0 as u32,
+        h2_pending_resets: raw.h2_pending_resets.value.0 as usize,
+        h2_error_resets: raw.h2_error_resets.value.0 as usize,
+        body_chunk: raw.body_chunk.value.0.0 as usize,
+        accept_backoff: raw.accept_backoff.value.0,
+        accept_backoff_max: raw.accept_backoff_max.value.0,
+        drain: raw.drain.value.0,
+        retry_after: raw.retry_after.value.0,
+    }
+}
+
+fn guest(raw: &raw::Guest) -> GuestLimits {
+    GuestLimits {
+        start_timeout: raw.start_timeout.value.0,
+        handles: raw.handles.value.0 as usize,
+        hostcall_bytes: raw.hostcall.value.0.0 as usize,
+        fields_bytes: raw.fields.value.0.0 as usize,
+        random_bytes: raw.random.value.0.0,
+        open_files: raw.open_files.value.0 as usize,
+        outgoing_requests: raw.outgoing_requests.value.0 as usize,
+        first_byte_timeout: raw.first_byte_timeout.value.0,
+        between_bytes_timeout: raw.between_bytes_timeout.value.0,
+        log_rate: raw.log_rate.value.0.0,
+    }
+}
+
+fn compile(raw: &raw::Compile) -> CompileLimits {
+    CompileLimits {
+        address_space_bytes: raw.memory.value.0.0,
+        cpu: raw.cpu.value.0,
+        wall: raw.time.value.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Node, String> {
+        super::load("node.toml", text, &|_| None).map_err(|problems| problems.to_plain())
+    }
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        assert_eq!(load(""), Ok(Node::default()));
+        let node = load("[gateway]\nhead = '64KiB'\n[guest]\nlog_rate = '2MiB'\n");
+        let node = node.expect("a good file");
+        assert_eq!(node.gateway.header_bytes, 64 << 10);
+        assert_eq!(node.gateway.headers, GatewayLimits::default().headers);
+        assert_eq!(node.guest.log_rate, 2 << 20);
+        assert_eq!(node.compile.address_space_bytes, 2 << 30);
+    }
+
+    #[test]
+    fn every_value_has_a_bound_on_both_sides() {
+        for (good, bad) in [
+            ("[gateway]\nhead = '8KiB'", "[gateway]\nhead = '8191B'"),
+            ("[gateway]\nhead = '1MiB'", "[gateway]\nhead = '1025KiB'"),
+            ("[gateway]\nfields = 1", "[gateway]\nfields = 0"),
+            (
+                "[gateway]\nconnections = 1000000",
+                "[gateway]\nconnections = 1000001",
+            ),
+            ("[gateway]\ndrain = '0s'", "[gateway]\nidle_timeout = '0s'"),
+            ("[guest]\nhandles = 1", "[guest]\nhandles = -1"),
+            ("[guest]\nhostcall = '1GiB'", "[guest]\nhostcall = '2GiB'"),
+            ("[compile]\ncpu = '1s'", "[compile]\ncpu = '999ms'"),
+            (
+                "[compile]\nmemory = '256MiB'",
+                "[compile]\nmemory = '255MiB'",
+            ),
+        ] {
+            assert!(load(good).is_ok(), "{good}");
+            assert!(load(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place_and_a_remedy() {
+        let said = load("[gateway]\nconections = 5\n[guest]\nhandles = 'many'\n");
+        let said = said.expect_err("two problems");
+        for part in [
+            "node.toml:2:1",
+            "unknown key `conections`",
+            "did you mean `connections`?",
+            "node.toml:4",
+            "`many`",
+        ] {
+            assert!(said.contains(part), "no `{part}` in\n{said}");
+        }
+    }
+}

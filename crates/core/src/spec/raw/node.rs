@@ -1,0 +1,109 @@
+//! The configuration of a node as it is written.
+
+use super::{At, Count, GIB, KIB, Size, Time, table::table};
+
+table! {
+    /// What a node decides for everything that runs on it.
+    struct Node {
+        /// Limits on clients.
+        nested gateway: Gateway;
+        /// Limits on guests that hold whatever their spec says.
+        nested guest: Guest;
+        /// Limits on compiling one component.
+        nested compile: Compile;
+    }
+}
+
+table! {
+    /// Limits on clients. The defaults suit a server on the open internet; most follow what Envoy
+    /// recommends for an edge proxy.
+    struct Gateway {
+        /// Open connections. At the limit new ones wait in the kernel.
+        preset connections: At<Count<1, 1_000_000>>, 10_000;
+        /// Connections open at once from one client: an IPv4 address, or the /64 of an IPv6
+        /// address. More are reset. Loopback has no limit.
+        preset connections_per_client: At<Count<1, 1_000_000>>, 256;
+        /// Head of a request. A larger one is answered with 431.
+        preset head: At<Size<{ 8 * KIB }, { 1024 * KIB }>>, "32KiB";
+        /// Header fields of a request. More are answered with 431.
+        preset fields: At<Count<1, 10_000>>, 100;
+        /// Path and query of a request. A longer one is answered with 414.
+        preset uri: At<Size<64, { 64 * KIB }>>, "8KiB";
+        /// Time from the first byte of a head to its last, and from a new connection to its first
+        /// request.
+        preset head_timeout: At<Time<1>>, "10s";
+        /// Time a connection may stay open without a request.
+        preset idle_timeout: At<Time<1>>, "75s";
+        /// Time a request body may pause while a pod waits for it. Then the request is answered
+        /// with 408.
+        preset body_idle_timeout: At<Time<1>>, "15s";
+        /// What a request body has to come with a second on average, counted after the first
+        /// `body_idle_timeout` of waiting for it. A slower one is answered with 408.
+        preset body_min_rate: At<Size<0, { GIB }>>, "240B";
+        /// Time a client may read nothing while there is something to write to it. Then its
+        /// connection is reset.
+        preset write_idle_timeout: At<Time<1>>, "30s";
+        /// HTTP/2 streams open at once on a connection.
+        preset h2_streams: At<Count<1, 10_000>>, 100;
+        /// HTTP/2 flow-control window of a stream.
+        preset h2_stream_window: At<Size<{ KIB }, { GIB }>>, "64KiB";
+        /// HTTP/2 flow-control window of a connection.
+        preset h2_connection_window: At<Size<{ 64 * KIB }, { GIB }>>, "1MiB";
+        /// Streams a client may reset before they were looked at. One more ends the connection.
+        preset h2_pending_resets: At<Count<1, 10_000>>, 20;
+        /// Streams reset for a client's protocol errors before the connection ends.
+        preset h2_error_resets: At<Count<1, 10_000>>, 100;
+        /// Largest piece of a request body given to a pod.
+        preset body_chunk: At<Size<{ KIB }, { 16 * 1024 * KIB }>>, "64KiB";
+        /// First pause after a connection could not be accepted. It doubles with each further one.
+        preset accept_backoff: At<Time<1>>, "1ms";
+        /// Longest such pause.
+        preset accept_backoff_max: At<Time<1>>, "1s";
+        /// Time requests in flight have to end when the node stops.
+        preset drain: At<Time<0>>, "30s";
+        /// What `Retry-After` of a 503 says, rounded up to seconds.
+        preset retry_after: At<Time<0>>, "1s";
+    }
+}
+
+table! {
+    /// Limits on guests that hold whatever their spec says.
+    struct Guest {
+        /// Time an instance may take to start, start functions included.
+        preset start_timeout: At<Time<1>>, "10s";
+        /// Objects of the host that an instance may hold: streams, requests, pollables, files.
+        /// One more is a trap.
+        preset handles: At<Count<1, 1_000_000>>, 10_000;
+        /// What one call may hand to the host. More is a trap.
+        preset hostcall: At<Size<{ KIB }, { GIB }>>, "16MiB";
+        /// One set of header fields that a guest makes, with what the host needs to keep it. More
+        /// is a trap.
+        preset fields: At<Size<64, { 1024 * KIB }>>, "128KiB";
+        /// Random bytes one call may ask for. More is a trap.
+        preset random: At<Size<64, { GIB }>>, "1MiB";
+        /// Files and directories an instance may hold open, those it was lent included. One more
+        /// is `insufficient-memory`.
+        preset open_files: At<Count<1, 100_000>>, 256;
+        /// Requests of a service to others under way at once. One more is
+        /// `connection-limit-reached`.
+        preset outgoing_requests: At<Count<1, 10_000>>, 64;
+        /// Time another server may take to begin its answer, unless the guest says otherwise.
+        preset first_byte_timeout: At<Time<1>>, "30s";
+        /// Time another server may pause in its answer, unless the guest says otherwise.
+        preset between_bytes_timeout: At<Time<1>>, "15s";
+        /// What a pod may print a second, and at once. More is dropped, and counted.
+        preset log_rate: At<Size<{ KIB }, { GIB }>>, "1MiB";
+    }
+}
+
+table! {
+    /// Limits on compiling one component, which happens in a process of its own.
+    struct Compile {
+        /// Address space of that process.
+        preset memory: At<Size<{ 256 * 1024 * KIB }, { 64 * GIB }>>, "2GiB";
+        /// CPU time of that process, in whole seconds.
+        preset cpu: At<Time<1000>>, "60s";
+        /// Time from its start to its end.
+        preset time: At<Time<1>>, "120s";
+    }
+}

@@ -1,6 +1,10 @@
 //! `sampan run`.
 
-use std::{fs, io::Write as _, process::Stdio};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    process::Stdio,
+};
 
 use crate::rig::{Running, directory, done, err, get, guest, out, sampan, send};
 
@@ -184,4 +188,28 @@ async fn the_node_has_limits_of_its_own() {
     let missing = done(&["run", &guest("hello"), "--node", &file("absent.toml")]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(err(&missing).contains("absent.toml"), "{}", err(&missing));
+}
+
+/// What guests print goes nowhere: the pipe is full, and nobody reads it.
+#[tokio::test]
+async fn a_reader_that_stops_keeps_no_guest_waiting() {
+    let mut child = sampan(&["run", "--addr", "127.0.0.1:0", &guest("hostile")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    lines.read_line(&mut line).expect("a line");
+    let at = line.trim().rsplit('/').next().expect("an address");
+    let at = at.parse().expect("an address");
+    for _ in 0..3 {
+        let printed = get(at, "localhost", "/log?lines=5000").await;
+        assert_eq!(printed.body, "5000 lines\n");
+    }
+    for _ in 0..100 {
+        assert_eq!(get(at, "localhost", "/burn?ms=0").await.status, 200);
+    }
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
 }

@@ -14,6 +14,7 @@ mod it {
     mod memory;
     mod node_limits;
     mod outbound;
+    mod remains;
     mod rig;
     mod slots;
     mod streams;

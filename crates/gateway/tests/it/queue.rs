@@ -227,3 +227,56 @@ async fn a_service_that_comes_back_finds_its_slots() {
     assert_eq!(begin.elapsed(), Duration::ZERO);
     assert_eq!(*seen.lock().unwrap(), ["/old", "/new"]);
 }
+
+/// Ten times as many requests as the pod can answer, for ten seconds: it answers as many as it can,
+/// in order and in time, the rest is sent away, and afterwards all is as before.
+#[tokio::test(start_paused = true)]
+async fn an_overload_costs_no_more_than_what_is_too_much() {
+    const SERVICE_TIME: Duration = Duration::from_millis(10);
+    const CAPACITY: u32 = 10;
+    const SECONDS: u32 = 10;
+    const A_MILLISECOND: u32 = 10;
+    let upstream = pod(|_, _| async {
+        tokio::time::sleep(SERVICE_TIME).await;
+        Ok(Response::new(empty()))
+    });
+    let queue_timeout = Duration::from_millis(100);
+    let config = ServiceConfig {
+        queue: 50,
+        queue_timeout,
+        ..web()
+    };
+    let gateway = gateway(config, [ready(0, CAPACITY, upstream)]);
+    let timed = |gateway: &Gateway| {
+        let (begin, status) = (Instant::now(), spawn(gateway, "/"));
+        async move { (status.await.unwrap(), begin.elapsed()) }
+    };
+    let mut requests = Vec::new();
+    for _ in 0..SECONDS * 1000 {
+        for _ in 0..A_MILLISECOND {
+            requests.push(tokio::spawn(timed(&gateway)));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let (mut answered, mut refused) = (0, 0);
+    for request in requests {
+        let (status, took) = request.await.unwrap();
+        assert!(
+            took <= queue_timeout + 2 * SERVICE_TIME,
+            "{status} {took:?}"
+        );
+        match status.as_u16() {
+            200 => answered += 1,
+            503 => refused += 1,
+            other => panic!("status {other}"),
+        }
+    }
+    let possible = CAPACITY * SECONDS * 1000 / 10;
+    assert!(answered * 10 >= possible * 9, "{answered} of {possible}");
+    assert_eq!(answered + refused, A_MILLISECOND * SECONDS * 1000);
+    let (status, took) = timed(&gateway).await;
+    assert!(
+        status == 200 && took <= 2 * SERVICE_TIME,
+        "{status} {took:?}"
+    );
+}

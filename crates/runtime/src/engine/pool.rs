@@ -15,7 +15,7 @@ const DEFAULT_MAP_COUNT: u64 = 65_530;
 /// Share of the process's memory maps that pools may have, in percent.
 const POOLS_PERCENT: u64 = 80;
 /// Share of what is left that one pool may have, in percent: others may come later.
-const POOL_PERCENT: u64 = 75;
+const POOL_PERCENT: u64 = 60;
 /// Maps of a stack: itself and the page that guards it. There from the start.
 const MAPS_PER_STACK: u64 = 2;
 /// Maps of a memory once it has been used.
@@ -130,7 +130,10 @@ impl Budget {
 
 /// All places of a pool have been taken for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("all {0} places for instances of this process have been in use for {PATIENCE:?}")]
+#[error(
+    "all {0} places for instances of this process have been in use for {PATIENCE:?}; fewer pods, or \
+     a higher `vm.max_map_count`, make room"
+)]
 pub(crate) struct NoPlace(u32);
 
 /// The places for instances in a pool.
@@ -156,6 +159,10 @@ impl Places {
 
     /// Waits for a free place, but not for ever: those that hold all of them may live for long.
     pub(crate) async fn take(&self) -> Result<Place, NoPlace> {
+        // Nearly always there is one, and then no clock has to be read.
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            return Ok(Place { _permit: permit });
+        }
         let permit = Arc::clone(&self.free).acquire_owned();
         match tokio::time::timeout(PATIENCE, permit).await {
             Ok(permit) => Ok(Place {

@@ -93,6 +93,8 @@ async fn a_new_app_runs_at_once() {
 fn schema_completions_and_version_are_data() {
     let schema = json(&out(&done(&["schema"])));
     assert!(schema["properties"]["service"].is_object(), "{schema}");
+    let node = json(&out(&done(&["schema", "--node"])));
+    assert!(node["properties"]["gateway"].is_object(), "{node}");
     for shell in ["bash", "zsh", "fish"] {
         assert!(
             out(&done(&["completions", shell])).contains("sampan"),

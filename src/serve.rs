@@ -74,10 +74,10 @@ impl AppSource {
             sum.saturating_add(it.replicas.saturating_mul(more(it)))
         });
         // New pods stand beside old ones that drain.
-        let versions = |count: u32| count.saturating_mul(1 + app::MAX_OLD_VERSIONS);
+        let older = |count: u32| count.saturating_mul(app::MAX_OLD_VERSIONS);
+        let spare = older(pods).saturating_add(more).saturating_add(older(more));
         let jobs = u32::try_from(self.app.jobs.len()).unwrap_or(u32::MAX);
-        versions(pods)
-            .saturating_add(versions(more).min(PoolSize::DEFAULT.instances))
+        pods.saturating_add(spare.min(PoolSize::DEFAULT.instances))
             .saturating_add(jobs)
             .saturating_add(TRIAL_INSTANCES)
     }

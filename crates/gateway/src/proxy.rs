@@ -128,10 +128,10 @@ fn set_authority(parts: &mut Parts) {
     let target = parts.uri.path_and_query().cloned();
     parts.uri = match target {
         // `http://host?query`: in origin form an empty path is `/`, RFC 9112 §3.2.1.
-        Some(target) if !target.as_str().starts_with('/') => {
-            let target =
-                PathAndQuery::from_maybe_shared(Bytes::from(format!("/{}", target.as_str())));
-            target.expect("it is one without the slash").into()
+        Some(target) if target.as_str().starts_with('?') => {
+            let with_path = Bytes::from(format!("/{}", target.as_str()));
+            // One that is too long with the slash stays as it came.
+            PathAndQuery::from_maybe_shared(with_path).map_or_else(|_| target.into(), Uri::from)
         }
         target => target.map_or_else(Uri::default, Uri::from),
     };

@@ -141,7 +141,8 @@ async fn accept_all<A: Accept>(mut accept: A, connections: Connections, limits: 
         limits.connections.min(Semaphore::MAX_PERMITS),
     ));
     let clients = Clients::new(limits.connections_per_client);
-    let mut backoff = limits.accept_backoff;
+    let first_backoff = limits.accept_backoff.min(limits.accept_backoff_max);
+    let mut backoff = first_backoff;
     loop {
         let permit = permits
             .clone()
@@ -150,7 +151,7 @@ async fn accept_all<A: Accept>(mut accept: A, connections: Connections, limits: 
             .expect("the semaphore is never closed");
         match accept.accept().await {
             Ok((mut io, address)) => {
-                backoff = limits.accept_backoff;
+                backoff = first_backoff;
                 match clients.place(address.ip()) {
                     Some(place) => drop(tokio::spawn({
                         let served = connections.serve(io, address, permit);

@@ -187,7 +187,10 @@ impl Engines {
         // This process only compiles the code-less heads of components: not worth a thread pool.
         config.parallel_compilation(false);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(class, size)));
-        let engine = Engine::new(&config).map_err(EngineError::Wasmtime)?;
+        let engine = Engine::new(&config).map_err(|error| {
+            budget.give_back(size, class.stacks());
+            EngineError::Wasmtime(error)
+        })?;
         self.ticker.add(engine.weak());
         let places = Arc::new(Places::new(size));
         Ok(slot.insert(Pooled { engine, places }).clone())

@@ -157,3 +157,26 @@ async fn a_caller_that_gives_up_frees_the_pod() {
     assert_eq!(endpoint.in_flight(), 0);
     assert_eq!(gateway.stats(&name("web")).unwrap().canceled, 1);
 }
+
+/// A guest may build a target that is too long to get a path.
+#[tokio::test]
+async fn a_query_without_a_path_gets_one_if_there_is_room() {
+    let upstream = pod(|request: Request<Body>, _| async move {
+        let target = request.uri().path_and_query().unwrap().as_str();
+        Ok(Response::new(full(target[..2].to_owned())))
+    });
+    let gateway = gateway(internal(), [ready(0, 1, upstream)]);
+    for (length, seen) in [(10, "/?"), (65_532, "/?"), (65_533, "?a")] {
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(http::uri::Scheme::HTTP);
+        uri.authority = Some("api.internal".parse().unwrap());
+        let query = format!("?{}", "a".repeat(length));
+        uri.path_and_query = Some(query.parse().unwrap());
+        let mut request = Request::new(empty());
+        *request.uri_mut() = http::Uri::from_parts(uri).unwrap();
+        let context = RequestContext::fresh();
+        let answer = gateway.dispatch(&name("web"), request, &context).await;
+        let body = answer.unwrap().into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), seen, "{length}");
+    }
+}

@@ -7,9 +7,11 @@ use std::{
 
 use sampan_core::{name::PodName, quantity::ByteSize};
 
-use super::{LINE_OVERHEAD_BYTES, Line, Ring, Stream, quota::Quota};
+use super::{LINE_OVERHEAD_BYTES, Line, MAX_LINE_BYTES, Ring, Stream, quota::Quota};
 use crate::meter::PodMeter;
 
+/// What a line of the greatest length counts.
+const LONGEST_BYTES: u64 = (MAX_LINE_BYTES + LINE_OVERHEAD_BYTES) as u64;
 /// Lines a second that the host writes about a pod, of each kind.
 pub const MAX_NOTES_A_SECOND: u64 = 1;
 /// Lines at once that the host writes about a pod, of each kind.
@@ -78,7 +80,8 @@ impl PodLog {
             pod: Arc::new(pod),
             meter: Arc::clone(meter),
             rate,
-            printed: Rationed::new(rate, rate),
+            // A whole line must fit, however low the rate is.
+            printed: Rationed::new(rate.max(LONGEST_BYTES), rate),
             failures: Rationed::new(MAX_BURST_NOTES, MAX_NOTES_A_SECOND),
             denials: Rationed::new(MAX_BURST_NOTES, MAX_NOTES_A_SECOND),
         })
@@ -165,6 +168,17 @@ mod tests {
         let told = |line: &&Line| line.stream == Stream::Host;
         let notes = kept.iter().filter(told).count() as u64;
         assert_eq!(kept.len() as u64 - 1 - notes + dropped, 10_000);
+    }
+
+    #[test]
+    fn a_long_line_gets_through_however_low_the_rate_is() {
+        let (ring, meter) = (Arc::default(), Arc::default());
+        let name = Name::parse("web").expect("a name");
+        let log = PodLog::new(&ring, PodName::new(&name, 1, 0), &meter, 1);
+        log.print(Stream::Stdout, None, &[b'x'; MAX_LINE_BYTES]);
+        log.print(Stream::Stdout, None, b"one more");
+        assert_eq!(ring.read(0, 10).lines.len(), 1);
+        assert_eq!(meter.usage().log_lines_dropped, 1);
     }
 
     #[test]

@@ -100,7 +100,7 @@ pub(super) async fn run(
             }
         }
         match made {
-            Ok((place, store, service)) => {
+            Ok((store, service, place)) => {
                 let served = serve(
                     &shared,
                     store,
@@ -135,10 +135,11 @@ pub(super) async fn run(
 async fn make(
     shared: &Shared,
     pace: &Arc<Pace>,
-) -> Result<(Place, Store<State>, Service), Failure> {
+) -> Result<(Store<State>, Service, Place), Failure> {
     let place = shared.pool_place().await?;
     let (store, service) = shared.within_start(instantiate(shared, pace)).await?;
-    Ok((place, store, service))
+    // In this order, so that the place is free when the store is gone.
+    Ok((store, service, place))
 }
 
 async fn instantiate(

@@ -28,7 +28,7 @@ table! {
         /// Header fields of a request. More are answered with 431.
         preset fields: At<Count<1, 10_000>>, 100;
         /// Path and query of a request. A longer one is answered with 414.
-        preset uri: At<Size<64, { 64 * KIB }>>, "8KiB";
+        preset uri: At<Size<64, { 60 * KIB }>>, "8KiB";
         /// Time from the first byte of a head to its last, and from a new connection to its first
         /// request.
         preset head_timeout: At<Time<1>>, "10s";

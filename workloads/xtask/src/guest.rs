@@ -32,7 +32,7 @@ impl Base {
 }
 
 /// All guests, in the order in which they are built.
-pub(crate) const ALL: [Guest; 11] = [
+pub(crate) const ALL: [Guest; 13] = [
     Guest {
         name: "hello",
         base: Base::Bare,
@@ -55,6 +55,14 @@ pub(crate) const ALL: [Guest; 11] = [
     },
     Guest {
         name: "caller",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "deadlock-self",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "deadlock-self-p3",
         base: Base::Bare,
     },
     Guest {

@@ -16,6 +16,27 @@ fn built_guests_belong_to_their_sources() {
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
+#[test]
+fn the_guests_export_the_interfaces_that_users_copy() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |path: &str| fs::read_to_string(root.join(path)).expect("a file of the repository");
+    let (plain, waiting) = (text("wit/sampan.wit"), text("wit/async/sampan.wit"));
+    assert_eq!(plain, text("workloads/health/wit/deps/sampan.wit"));
+    assert_eq!(waiting, text("workloads/health-p3/wit/deps/sampan.wit"));
+
+    // Below the words at their heads they say the same, with functions that wait and functions that do not.
+    let items = |text: &str| {
+        text.split_once("\npackage ")
+            .map(|(_, items)| items.to_owned())
+    };
+    let plain = items(&plain).expect("a package");
+    assert_eq!(
+        items(&waiting),
+        Some(plain.replace(": func(", ": async func("))
+    );
+    assert!(plain.contains(": func("));
+}
+
 /// `web` depends on the member `part`, and that on `lib`; `other` is in the lock file for something else.
 const LOCK: &str = r#"version = 4
 

@@ -32,7 +32,7 @@ impl Base {
 }
 
 /// All guests, in the order in which they are built.
-pub(crate) const ALL: [Guest; 20] = [
+pub(crate) const ALL: [Guest; 22] = [
     Guest {
         name: "hello",
         base: Base::Bare,
@@ -91,6 +91,14 @@ pub(crate) const ALL: [Guest; 20] = [
     },
     Guest {
         name: "leaky",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "health",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "health-p3",
         base: Base::Bare,
     },
     Guest {

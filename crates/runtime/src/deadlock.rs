@@ -23,7 +23,7 @@ use sampan_core::{
 };
 
 use crate::observe::{
-    cell::{Cell, Room},
+    cell::Cell,
     source::{Asked, Other, Source},
 };
 
@@ -249,14 +249,6 @@ impl Seen {
         self.requests.iter().max_by_key(|asked| asked.order)
     }
 
-    /// Whether a request that comes could end its wait.
-    fn has_room(&self) -> bool {
-        match self.cell.room() {
-            Room::One => false,
-            Room::Many(limit) => self.requests.len() < limit as usize,
-        }
-    }
-
     fn member(&self) -> Member {
         let request = self.request();
         let began = request.map(|asked| asked.since);
@@ -338,7 +330,7 @@ type Index = HashMap<*const Cell, usize>;
 
 /// Who could end the wait of `it`.
 fn wait(it: &Seen, index: &Index, all: &[Seen]) -> Wait {
-    if it.requests.is_empty() || it.has_room() {
+    if it.requests.is_empty() || it.cell.is_open() {
         return Wait::outside();
     }
     let mut enders = Vec::new();

@@ -189,6 +189,11 @@ impl CpuMeter {
         Duration::from_nanos(self.used_nanos().saturating_sub(start))
     }
 
+    /// The time on the wall clock, since the meter was made.
+    pub(crate) fn wall_nanos(&self) -> u64 {
+        self.clock(false)
+    }
+
     fn used_nanos(&self) -> u64 {
         self.used_nanos.load(Relaxed)
     }

@@ -21,11 +21,15 @@ mod held;
 mod kept;
 mod p3;
 mod probe;
+mod question;
 mod shared;
 pub mod template;
 mod termination;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -45,7 +49,7 @@ use crate::{
     logs::Note,
     meter::Usage,
     observe::{
-        cell::Room,
+        cell::Cell,
         source::{Asked, Call},
     },
     runtime::{Runtime, StartError},
@@ -58,6 +62,8 @@ use driver::Driver;
 pub use failure::{CallError, Failure};
 use fate::{Ending, Fate};
 pub use probe::{ProbeKind, Probed};
+pub(crate) use question::Exports;
+use question::Question;
 use template::Template;
 pub use termination::{
     Evidence, Frame, HostCall, OpenWait, PodWatch, RequestReport, Sample, Termination, Unwatched,
@@ -74,11 +80,17 @@ const GRACE: Duration = Duration::from_millis(50);
 
 /// One request on its way to an instance.
 struct Job {
-    request: http::Request<WasiBody>,
+    task: Task,
     asked: Arc<Asked>,
     ending: Ending,
     deadline: Option<Instant>,
     slot: Slot,
+}
+
+/// What an instance is to do.
+enum Task {
+    Request(Box<http::Request<WasiBody>>),
+    Question(Question),
 }
 
 /// One of a pod's `concurrency`, held by the instance and by the body of the response. Probes do
@@ -92,6 +104,8 @@ struct Shared {
     runtime: Arc<Runtime>,
     slots: Arc<Semaphore>,
     watch: Arc<dyn PodWatch>,
+    /// The instance that stays, if one does.
+    instance: Mutex<Weak<Cell>>,
 }
 
 /// A running pod. Dropping it ends its instances at once; drain it first.
@@ -110,11 +124,12 @@ impl Pod {
         watch: Arc<dyn PodWatch>,
     ) -> Result<Self, StartError> {
         let shared = Arc::new(Shared {
-            context: PodContext::new(name, runtime, room(template), template.is_concurrent()),
+            context: PodContext::new(name, runtime, template.is_concurrent()),
             template: Arc::clone(template),
             runtime: Arc::clone(runtime),
             slots: Arc::new(Semaphore::new(template.concurrency() as usize)),
             watch,
+            instance: Mutex::default(),
         });
         let driver = Driver::start(&shared).await?;
         Ok(Self { shared, driver })
@@ -157,27 +172,24 @@ impl Pod {
         }
         let asked = Asked::new(request_id, &request, call);
         let slot = shared.slot(deadline).await?;
-        self.exchange(request, asked, deadline, slot).await
+        let request = request.map(|body| body.map_err(body::request_error).boxed_unsync());
+        self.exchange(Task::Request(Box::new(request)), asked, deadline, slot)
+            .await
     }
 
     /// Sends a request to the driver and waits for its answer.
-    async fn exchange<B>(
+    async fn exchange(
         &self,
-        request: http::Request<B>,
+        task: Task,
         asked: Arc<Asked>,
         deadline: Option<Instant>,
         slot: Slot,
-    ) -> Result<http::Response<Body>, CallError>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: std::error::Error + Send + Sync + 'static,
-    {
+    ) -> Result<http::Response<Body>, CallError> {
         let shared = &self.shared;
-        let request = request.map(|body| body.map_err(body::request_error).boxed_unsync());
         let (head, answer) = oneshot::channel();
         let fate = Arc::new(Fate::new(Arc::clone(&asked), head));
         let job = Job {
-            request,
+            task,
             asked: Arc::clone(&asked),
             ending: Ending::of(&fate),
             deadline,
@@ -210,14 +222,6 @@ impl Pod {
             failure,
             called_out: debt.fate.called_out(),
         })
-    }
-}
-
-/// What an instance of this template can take at once.
-fn room(template: &Template) -> Room {
-    match (template.isolation(), template.wasi()) {
-        (Isolation::Pod, Wasi::P3) => Room::Many(template.concurrency()),
-        _ => Room::One,
     }
 }
 
@@ -269,6 +273,17 @@ impl Shared {
         let engine = template.loaded.pre.engine();
         let store = template.sandbox.store(engine, &self.context, pace);
         store.map_err(|error| Failure::of_error(&error, template))
+    }
+
+    /// Notes the instance that answers from now on.
+    fn settle(&self, instance: &Arc<Cell>) {
+        *self.instance.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(instance);
+    }
+
+    /// The instance that stays, if one does and it lives.
+    fn instance(&self) -> Option<Arc<Cell>> {
+        let instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
+        instance.upgrade()
     }
 
     /// Writes into the pod's log how a request failed.

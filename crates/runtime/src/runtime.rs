@@ -28,6 +28,7 @@ use crate::{
     engine::{EngineClass, Engines, MAX_MEMORY_BYTES, Places, PoolSize, Pooled, fingerprint},
     lane::SlowLane,
     logs::Ring,
+    pod::Exports,
     sandbox::{MountError, State, linker},
 };
 
@@ -136,10 +137,18 @@ pub struct Loaded {
     /// Where its code came from.
     pub origin: Origin,
     pub(crate) pre: InstancePre<State>,
+    pub(crate) exports: Exports,
     /// Whether anything of it is WASI 0.3.
     pub(crate) concurrent: bool,
     pub(crate) places: Arc<Places>,
     pub(crate) limits: Arc<GuestLimits>,
+}
+
+impl Loaded {
+    /// Whether the guest exports `sampan:pod/health`, which probes with `export = true` ask.
+    pub fn answers_probes(&self) -> bool {
+        self.exports.has_health()
+    }
 }
 
 /// What is asked of a component before it is compiled.
@@ -274,6 +283,7 @@ impl Runtime {
         let loaded = Arc::new(Loaded {
             inspection,
             origin,
+            exports: Exports::of(&component),
             concurrent: class.concurrent,
             pre,
             places,

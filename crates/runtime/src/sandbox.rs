@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -38,7 +38,7 @@ use crate::{
     logs::{CurrentRequest, LineWriter, PodLog, Quota, Stream},
     meter::{CpuMeter, PodMeter, Standing},
     observe::{
-        cell::{Cell, LeafNote, Room},
+        cell::{Cell, LeafNote},
         recorder::Recorder,
         source::Source,
     },
@@ -63,7 +63,6 @@ pub(crate) struct State {
     _files: Option<LeafNote>,
     pace: Arc<Pace>,
     pub(crate) request: Arc<CurrentRequest>,
-    pub(crate) called_out: Arc<AtomicBool>,
     max_open_files: usize,
 }
 
@@ -250,20 +249,18 @@ pub(crate) struct PodContext {
     pub(crate) meter: Arc<PodMeter>,
     pub(crate) log: Arc<PodLog>,
     detector: Arc<Detector>,
-    room: Room,
     /// Whether its guests are of WASI 0.3.
     concurrent: bool,
     autopsies: Arc<Mutex<Quota>>,
 }
 
 impl PodContext {
-    pub(crate) fn new(name: PodName, runtime: &Runtime, room: Room, concurrent: bool) -> Self {
+    pub(crate) fn new(name: PodName, runtime: &Runtime, concurrent: bool) -> Self {
         let (meter, rate) = (Arc::default(), runtime.limits.log_rate);
         Self {
             log: PodLog::new(runtime.logs(), name, &meter, rate),
             meter,
             detector: Arc::clone(&runtime.detector),
-            room,
             concurrent,
             autopsies: Arc::new(Mutex::new(Quota::new(
                 MAX_BURST_AUTOPSIES,
@@ -284,7 +281,7 @@ impl PodContext {
     fn cell(&self) -> Arc<Cell> {
         let cpu = CpuMeter::new(Arc::clone(&self.meter));
         let name = self.log.pod().clone();
-        Cell::new(name, self.room, self.concurrent, cpu, &self.detector)
+        Cell::new(name, self.concurrent, cpu, &self.detector)
     }
 }
 
@@ -350,7 +347,6 @@ impl Sandbox {
         pace: &Arc<Pace>,
     ) -> wasmtime::Result<Store<State>> {
         let request = Arc::new(CurrentRequest::default());
-        let called_out = Arc::new(AtomicBool::new(false));
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(self.node.fields_bytes);
         let cell = pod.cell();
@@ -365,7 +361,6 @@ impl Sandbox {
             hooks: Hooks {
                 outbound: Arc::clone(&self.outbound),
                 request: Arc::clone(&request),
-                called_out: Arc::clone(&called_out),
                 log: Arc::clone(&pod.log),
                 cell: Arc::clone(&cell),
                 sent: None,
@@ -379,7 +374,6 @@ impl Sandbox {
             _files: files,
             pace: Arc::clone(pace),
             request,
-            called_out,
             max_open_files: self.node.open_files,
         };
         let mut store = Store::new(engine, state);

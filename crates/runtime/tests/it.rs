@@ -15,6 +15,7 @@ mod it {
     mod memory;
     mod node_limits;
     mod outbound;
+    mod probes;
     mod remains;
     mod rig;
     mod slots;

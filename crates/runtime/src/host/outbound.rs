@@ -2,10 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -194,8 +191,6 @@ fn covers_host(pattern: &HostPattern, host: &str) -> bool {
 pub(crate) struct Hooks {
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) request: Arc<CurrentRequest>,
-    /// Set once the guest has called anything: its request must not be tried again elsewhere.
-    pub(crate) called_out: Arc<AtomicBool>,
     pub(crate) log: Arc<PodLog>,
     pub(crate) cell: Arc<Cell>,
     /// What answers the request that was sent last.
@@ -227,7 +222,7 @@ impl WasiHttpHooks for Hooks {
                 return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
             }
         };
-        self.called_out.store(true, Ordering::Relaxed);
+        self.cell.call_out();
         let outbound = Arc::clone(&self.outbound);
         let options = options.unwrap_or_default();
         let request_id = self.request.get();

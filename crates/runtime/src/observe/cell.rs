@@ -13,7 +13,7 @@ use std::{
         },
     },
     task::{Context, Poll, Wake, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures::task::AtomicWaker;
@@ -35,20 +35,12 @@ const RUNNABLE: u8 = 2;
 /// It has returned without having been woken since.
 const BLOCKED: u8 = 3;
 
-/// What an instance can take at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// One request, or one at a time, of which it knows nothing beforehand.
-    One,
-    /// So many at once: a request that comes could end a wait of another one.
-    Many(u32),
-}
-
 /// One instance as the host sees it from outside.
 pub(crate) struct Cell {
     pub(crate) cpu: CpuMeter,
     pod: PodName,
-    room: Room,
+    /// Whether a request could come in now, which could end a wait of another one.
+    open: AtomicBool,
     /// Whether what it waits for registers itself, as everything in WASI 0.3 does.
     registers: bool,
     state: AtomicU8,
@@ -58,6 +50,13 @@ pub(crate) struct Cell {
     /// A wake-up is certain, but the scheduler has put it off.
     soon: AtomicBool,
     doom: OnceLock<Arc<Deadlock>>,
+    /// Whether its guest has called anything outside: its request must not be tried again.
+    called_out: AtomicBool,
+    /// Whether anybody wants to know for how long it waits for a processor.
+    measured: AtomicBool,
+    /// When it was woken, on its meter's clock; 0 if that is not wanted or it has run since.
+    woken_at: AtomicU64,
+    starved_nanos: AtomicU64,
     detector: Arc<Detector>,
     waits: Mutex<Waits>,
 }
@@ -119,7 +118,6 @@ pub(crate) struct Leaf {
 impl Cell {
     pub(crate) fn new(
         pod: PodName,
-        room: Room,
         registers: bool,
         cpu: CpuMeter,
         detector: &Arc<Detector>,
@@ -127,13 +125,17 @@ impl Cell {
         Arc::new(Self {
             cpu,
             pod,
-            room,
+            open: AtomicBool::new(false),
             registers,
             state: AtomicU8::new(IDLE),
             changes: AtomicU64::new(0),
             task: AtomicWaker::new(),
             soon: AtomicBool::new(false),
             doom: OnceLock::new(),
+            called_out: AtomicBool::new(false),
+            measured: AtomicBool::new(false),
+            woken_at: AtomicU64::new(0),
+            starved_nanos: AtomicU64::new(0),
             detector: Arc::clone(detector),
             waits: Mutex::default(),
         })
@@ -143,8 +145,13 @@ impl Cell {
         &self.pod
     }
 
-    pub(crate) fn room(&self) -> Room {
-        self.room
+    /// Says whether requests are taken while others are under way.
+    pub(crate) fn set_open(&self, open: bool) {
+        self.open.store(open, Release);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Acquire)
     }
 
     /// Whether what it waits for must register itself.
@@ -166,6 +173,7 @@ impl Cell {
 
     /// Notes a request that its guest begins to answer.
     pub(crate) fn begin(self: &Arc<Self>, asked: &Arc<Asked>) {
+        asked.begin(self);
         if let Some(call) = &asked.call {
             call.reach(self);
         }
@@ -181,6 +189,53 @@ impl Cell {
     /// Notes that the scheduler will wake it, though it has not been woken yet.
     pub(crate) fn expect_wake(&self) {
         self.soon.store(true, Relaxed);
+    }
+
+    pub(crate) fn call_out(&self) {
+        self.called_out.store(true, Relaxed);
+    }
+
+    pub(crate) fn has_called_out(&self) -> bool {
+        self.called_out.load(Relaxed)
+    }
+
+    /// What comes now is another request.
+    pub(crate) fn forget_calls(&self) {
+        self.called_out.store(false, Relaxed);
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state.load(Acquire) == IDLE
+    }
+
+    /// For how long it has waited for a processor since this was asked for the first time.
+    pub(crate) fn starved(&self) -> Duration {
+        let was_measured = self.measured.swap(true, AcqRel);
+        if !was_measured && self.state.load(Acquire) == RUNNABLE {
+            self.woken_at.store(self.cpu.wall_nanos().max(1), Relaxed);
+        }
+        let now = match self.woken_at.load(Relaxed) {
+            0 => 0,
+            woken_at => self.cpu.wall_nanos().saturating_sub(woken_at),
+        };
+        Duration::from_nanos(self.starved_nanos.load(Relaxed) + now)
+    }
+
+    /// It may run, and does not yet.
+    fn note_wake(&self) {
+        if self.measured.load(Relaxed) && self.woken_at.load(Relaxed) == 0 {
+            self.woken_at.store(self.cpu.wall_nanos().max(1), Relaxed);
+        }
+    }
+
+    /// It runs.
+    fn note_run(&self) {
+        let woken_at = self.woken_at.load(Relaxed);
+        if woken_at != 0 {
+            self.woken_at.store(0, Relaxed);
+            let waited = self.cpu.wall_nanos().saturating_sub(woken_at);
+            self.starved_nanos.fetch_add(waited, Relaxed);
+        }
     }
 
     /// Ends its wait: the host function it is blocked in fails, or the instance as a whole.
@@ -254,6 +309,7 @@ impl Cell {
     /// What to do after a poll that has not come to an end.
     fn pause(self: &Arc<Self>) {
         if self.soon.swap(false, Relaxed) {
+            self.note_wake();
             self.state.store(RUNNABLE, Release);
             return;
         }
@@ -290,6 +346,7 @@ impl Wake for Cell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.note_wake();
         self.changes.fetch_add(1, AcqRel);
         self.state.store(RUNNABLE, Release);
         self.task.wake();
@@ -361,6 +418,7 @@ impl<F: Future> Future for Observed<F> {
         let cell = &**this.cell;
         cell.task.register(cx.waker());
         cell.state.store(RUNNING, Release);
+        cell.note_run();
         cell.cpu.begin();
         let poll = this.inner.poll(&mut Context::from_waker(this.waker));
         cell.cpu.end();

@@ -32,6 +32,9 @@ pub(crate) struct Asked {
     pub(crate) order: u64,
     /// The call of another guest that this is, if it is one.
     pub(crate) call: Option<Arc<Call>>,
+    /// The instance that has begun to answer it, if the host asked.
+    instance: OnceLock<Weak<Cell>>,
+    is_probe: bool,
     answered: AtomicBool,
 }
 
@@ -41,6 +44,20 @@ impl Asked {
         request: &http::Request<B>,
         call: Option<Arc<Call>>,
     ) -> Arc<Self> {
+        Self::make(id, request, call, false)
+    }
+
+    /// A question of the host itself.
+    pub(crate) fn probe<B>(request: &http::Request<B>) -> Arc<Self> {
+        Self::make(None, request, None, true)
+    }
+
+    fn make<B>(
+        id: Option<Arc<str>>,
+        request: &http::Request<B>,
+        call: Option<Arc<Call>>,
+        is_probe: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id,
             method: request.method().clone(),
@@ -48,6 +65,8 @@ impl Asked {
             since: Instant::now(),
             order: ORDER.fetch_add(1, Ordering::Relaxed),
             call,
+            instance: OnceLock::new(),
+            is_probe,
             answered: AtomicBool::new(false),
         })
     }
@@ -60,6 +79,19 @@ impl Asked {
         }
     }
 
+    pub(crate) fn begin(&self, instance: &Arc<Cell>) {
+        if self.is_probe {
+            instance.starved();
+            // A probe is answered by one instance.
+            let _ = self.instance.set(Arc::downgrade(instance));
+        }
+    }
+
+    /// For a probe: the instance that answers it, once one does.
+    pub(crate) fn instance(&self) -> Option<Arc<Cell>> {
+        self.instance.get()?.upgrade()
+    }
+
     pub(crate) fn is_answered(&self) -> bool {
         self.answered.load(Ordering::Acquire)
     }
@@ -67,7 +99,15 @@ impl Asked {
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.uri)
+        match (
+            self.is_probe,
+            self.uri.scheme(),
+            self.uri.path().starts_with('/'),
+        ) {
+            (true, None, false) => write!(f, "the call of `{}`", self.uri),
+            (true, ..) => write!(f, "the probe {} {}", self.method, self.uri),
+            (false, ..) => write!(f, "{} {}", self.method, self.uri),
+        }
     }
 }
 

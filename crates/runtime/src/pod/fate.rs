@@ -17,14 +17,13 @@ use tokio::{
 };
 
 use super::{Failure, Head};
-use crate::observe::source::Asked;
+use crate::observe::{cell::Cell, source::Asked};
 
 /// How a request ended.
 ///
 /// The channels of head and body end when the instance is dropped, and then look as if the guest
 /// had ended them. So the failure is set first, and the head's channel is kept here: whoever sees
 /// the end of a channel also sees the failure.
-#[derive(Debug)]
 pub(super) struct Fate {
     /// What was asked.
     asked: Arc<Asked>,
@@ -34,8 +33,8 @@ pub(super) struct Fate {
     /// The task that runs the request in an instance of its own.
     driver: AtomicWaker,
     read_out: Notify,
-    /// Whether the instance has called anything outside, once there is an instance.
-    called_out: OnceLock<Arc<AtomicBool>>,
+    /// The instance that has the request, once one has.
+    instance: OnceLock<Arc<Cell>>,
     abandoned: AtomicBool,
 }
 
@@ -48,7 +47,7 @@ impl Fate {
             body: AtomicWaker::new(),
             driver: AtomicWaker::new(),
             read_out: Notify::new(),
-            called_out: OnceLock::new(),
+            instance: OnceLock::new(),
             abandoned: AtomicBool::new(false),
         }
     }
@@ -131,15 +130,18 @@ impl Fate {
         self.abandoned.load(Ordering::Acquire)
     }
 
-    /// Names the flag that the request's instance sets when it calls out.
-    pub(super) fn runs_in(&self, called_out: &Arc<AtomicBool>) {
+    /// Names the instance that has the request from now on.
+    pub(super) fn runs_in(&self, instance: &Arc<Cell>) {
         // A request runs in one instance only.
-        let _ = self.called_out.set(Arc::clone(called_out));
+        let _ = self.instance.set(Arc::clone(instance));
+    }
+
+    pub(super) fn instance(&self) -> Option<&Arc<Cell>> {
+        self.instance.get()
     }
 
     pub(super) fn called_out(&self) -> bool {
-        let flag = self.called_out.get();
-        flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
+        self.instance().is_some_and(|cell| cell.has_called_out())
     }
 }
 
@@ -147,7 +149,6 @@ impl Fate {
 /// that is what happens when the task that holds it is ended.
 ///
 /// It must be dropped before the store, so it is declared after it.
-#[derive(Debug)]
 pub(super) struct Ending {
     fate: Arc<Fate>,
     open: bool,

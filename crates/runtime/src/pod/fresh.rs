@@ -17,7 +17,7 @@ use wasmtime_wasi_http::{
 };
 
 use super::{
-    Death, Failure, Job, Shared,
+    Death, Failure, Job, Shared, Task,
     autopsy::open_waits,
     body::RequestGuard,
     fate::{Fate, within},
@@ -101,23 +101,36 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
         Err(failure) => return job.ending.fail(failure, |_| {}),
     };
     let Job {
-        request,
+        task,
         asked,
         ending,
         deadline,
         ..
     } = job;
     let fate = Arc::clone(ending.fate());
-    fate.runs_in(&store.data().called_out);
     store.data().request.set(asked.id.clone());
     shared.context.meter.count_instance();
     let cell = Arc::clone(&store.data().cell);
     cell.begin(&asked);
-    let request = request.map(|body| read_by(&cell, Source::Caller(Arc::clone(&asked)), body));
+    fate.runs_in(&cell);
     let work = async {
-        match shared.template.wasi() {
-            Wasi::P2 => p2(&shared, &mut store, request, &fate).await,
-            Wasi::P3 => p3(&shared, &mut store, request, &fate).await,
+        match (shared.template.wasi(), task) {
+            (Wasi::P2, Task::Request(request)) => {
+                let writer = Source::Caller(Arc::clone(&asked));
+                let request = request.map(|body| read_by(&cell, writer, body));
+                p2(&shared, &mut store, request, &fate).await
+            }
+            (Wasi::P3, Task::Request(request)) => {
+                let writer = Source::Caller(Arc::clone(&asked));
+                let request = request.map(|body| read_by(&cell, writer, body));
+                p3(&shared, &mut store, request, &fate).await
+            }
+            (_, Task::Question(question)) => {
+                let loaded = &shared.template.loaded;
+                let instance = loaded.pre.instantiate_async(&mut store).await?;
+                let exports = &loaded.exports;
+                exports.ask(&mut store, &instance, question, &fate).await
+            }
         }
     };
     let (result, waits) = {

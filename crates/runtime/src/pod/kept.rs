@@ -1,15 +1,12 @@
 //! `isolation = "pod"` for WASI 0.2: one instance that lives on, one request at a time.
 
-use std::{
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{pin::pin, sync::Arc};
 
 use wasmtime::Store;
-use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p2::bindings::Proxy;
 
 use super::{
-    Death, Failure, Job, Scope, Shared,
+    Death, Failure, Job, Scope, Shared, Task,
     autopsy::open_waits,
     driver::{Inbox, Ready},
     fate::within,
@@ -24,6 +21,7 @@ use crate::{
 
 struct Instance {
     store: Store<State>,
+    instance: wasmtime::component::Instance,
     proxy: Proxy,
     _place: Place,
 }
@@ -82,41 +80,65 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
         let mut store = shared.store(pace)?;
         let cell = Arc::clone(&store.data().cell);
         let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
-        let pre = ProxyPre::new(shared.template.loaded.pre.clone()).map_err(of_error)?;
-        let instantiate = async { pre.instantiate_async(&mut store).await };
-        let proxy = Observed::new(instantiate, cell).await.map_err(of_error)?;
+        let instantiate = async {
+            let instance = shared
+                .template
+                .loaded
+                .pre
+                .instantiate_async(&mut store)
+                .await?;
+            let proxy = Proxy::new(&mut store, &instance)?;
+            wasmtime::error::Ok((instance, proxy))
+        };
+        let (instance, proxy) = Observed::new(instantiate, cell).await.map_err(of_error)?;
         Ok(Instance {
             store,
+            instance,
             proxy,
             _place: place,
         })
     });
     let instance = instance.await?;
     shared.context.meter.count_instance();
+    shared.settle(&instance.store.data().cell);
     Ok(instance)
 }
 
 /// Answers one request. Gives the instance back if it can take another.
 async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) -> Next {
     let Job {
-        request,
+        task,
         asked,
         ending,
         deadline,
         slot: _slot,
     } = job;
-    let Instance { store, proxy, .. } = &mut instance;
+    let Instance {
+        store,
+        instance: exporter,
+        proxy,
+        ..
+    } = &mut instance;
     let fate = Arc::clone(ending.fate());
     let refilled = shared.template.sandbox.refill(&mut *store);
     store.data().request.set(asked.id.clone());
-    store.data().called_out.store(false, Ordering::Relaxed);
-    fate.runs_in(&store.data().called_out);
     let cell = Arc::clone(&store.data().cell);
+    cell.forget_calls();
     cell.begin(&asked);
-    let request = request.map(|body| read_by(&cell, Source::Caller(Arc::clone(&asked)), body));
+    fate.runs_in(&cell);
     let work = async {
         refilled?;
-        call_p2(proxy, &mut *store, request, &fate).await
+        match task {
+            Task::Request(request) => {
+                let writer = Source::Caller(Arc::clone(&asked));
+                let request = request.map(|body| read_by(&cell, writer, body));
+                call_p2(proxy, &mut *store, request, &fate).await
+            }
+            Task::Question(question) => {
+                let exports = &shared.template.loaded.exports;
+                exports.ask(&mut *store, exporter, question, &fate).await
+            }
+        }
     };
     let (result, waits) = {
         let mut work = pin!(Observed::new(work, Arc::clone(&cell)));

@@ -1,14 +1,19 @@
 //! Probes: questions that the guest itself must answer.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
-use sampan_core::object::{Check, Isolation};
+use sampan_core::{
+    object::{Check, Isolation},
+    quantity::format_duration,
+};
 use tokio::time::Instant;
 
-use super::{CallError, Pod};
-use crate::{host::neighbours::Body, observe::source::Asked};
+use super::{CallError, Pod, Task, autopsy::open_waits, question::Question};
+use crate::{
+    host::neighbours::Body,
+    observe::{cell::Cell, source::Asked},
+};
 
 /// What a probe says of itself in `User-Agent`.
 const USER_AGENT: &str = concat!("sampan-probe/", env!("CARGO_PKG_VERSION"));
@@ -54,51 +59,166 @@ impl Pod {
     /// [Kubernetes](https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/).
     pub async fn probe(&self, check: &Check, kind: ProbeKind, timeout: Duration) -> Probed {
         let deadline = Instant::now() + timeout;
-        let asked = async {
-            match check {
-                Check::Http(path) => self.ask_http(path, deadline).await,
-                Check::Export => Probed::Failure(format!("no export answers the {kind} probe")),
-            }
+        let (task, asked) = match self.task(check, kind) {
+            Ok(both) => both,
+            Err(reason) => return Probed::Failure(reason),
         };
-        match tokio::time::timeout_at(deadline, asked).await {
+        let watch = Watch::begin(self, &asked);
+        let exchange = self.ask(task, &asked, deadline);
+        match tokio::time::timeout_at(deadline, exchange).await {
             Ok(probed) => probed,
-            Err(_) => Probed::Failure(format!("no answer within {timeout:?}")),
+            Err(_) if watch.is_starved(timeout) => Probed::Starved,
+            Err(_) => {
+                let limit = format_duration(timeout);
+                Probed::Failure(format!("no answer within {limit}{}", watch.excuse()))
+            }
         }
     }
 
-    async fn ask_http(&self, path: &str, deadline: Instant) -> Probed {
+    /// Calls the guest's `pre-stop`, if it has one and the pod keeps an instance. The error says
+    /// what the guest said, or that it said nothing in time.
+    pub async fn pre_stop(&self, timeout: Duration) -> Result<(), String> {
+        let exports = &self.shared.template.loaded.exports;
+        let keeps = self.shared.template.isolation() == Isolation::Pod;
+        if !keeps || exports.index(Question::PreStop).is_none() {
+            return Ok(());
+        }
+        let asked = asked("pre-stop");
+        let deadline = Instant::now() + timeout;
+        let exchange = self.ask(Task::Question(Question::PreStop), &asked, deadline);
+        match tokio::time::timeout_at(deadline, exchange).await {
+            Ok(Probed::Failure(reason)) => Err(reason),
+            Ok(Probed::Success | Probed::Starved) => Ok(()),
+            Err(_) => Err(format!("no answer within {}", format_duration(timeout))),
+        }
+    }
+
+    fn task(&self, check: &Check, kind: ProbeKind) -> Result<(Task, Arc<Asked>), String> {
+        let path = match check {
+            Check::Http(path) => path,
+            Check::Export => {
+                let question = Question::Probe(kind);
+                let exports = &self.shared.template.loaded.exports;
+                return match exports.index(question) {
+                    Some(_) => Ok((Task::Question(question), asked(&kind.to_string()))),
+                    None => Err("the guest does not export `sampan:pod/health`".to_owned()),
+                };
+            }
+        };
         let request = http::Request::get(path)
             .header(http::header::HOST, self.name().as_str())
             .header(http::header::USER_AGENT, USER_AGENT)
-            .body(Empty::<Bytes>::new());
-        let request = match request {
-            Ok(request) => request,
-            Err(error) => return Probed::Failure(error.to_string()),
-        };
+            .body(Empty::new().map_err(|never| match never {}).boxed_unsync())
+            .map_err(|error| error.to_string())?;
+        let asked = Asked::probe(&request);
+        Ok((Task::Request(Box::new(request)), asked))
+    }
+
+    async fn ask(&self, task: Task, asked: &Arc<Asked>, deadline: Instant) -> Probed {
         // A kept instance cannot be made to give a question up without losing it: it goes on with
         // it for as long as a request may take, and only the asking ends.
         let deadline = match self.shared.template.isolation() {
             Isolation::Request => Some(deadline),
             Isolation::Pod => self.shared.template.deadline(),
         };
-        let asked = Asked::new(None, &request, None);
-        match self.exchange(request, asked, deadline, None).await {
+        match self.exchange(task, Arc::clone(asked), deadline, None).await {
             Ok(response) => read(response).await,
             Err(CallError { failure, .. }) => Probed::Failure(failure.to_string()),
         }
     }
 }
 
+/// What a guest is asked that is no request from anybody.
+fn asked(what: &str) -> Arc<Asked> {
+    let mut request = http::Request::new(());
+    // A word is a path, and says enough in a report.
+    *request.uri_mut() = what.parse().unwrap_or_default();
+    Asked::probe(&request)
+}
+
+/// Watches over a probe: whether its instance is given a processor.
+struct Watch {
+    /// The instance that stays, if one does.
+    kept: Option<(Arc<Cell>, Duration)>,
+    asked: Arc<Asked>,
+}
+
+impl Watch {
+    fn begin(pod: &Pod, asked: &Arc<Asked>) -> Self {
+        let kept = pod.shared.instance();
+        Self {
+            kept: kept.map(|cell| (Arc::clone(&cell), cell.starved())),
+            asked: Arc::clone(asked),
+        }
+    }
+
+    /// Whether there was no answer because nothing could run the guest.
+    fn is_starved(&self, timeout: Duration) -> bool {
+        match &self.kept {
+            // Its task has a question to take, and was not run.
+            Some((cell, _)) if cell.is_idle() => true,
+            Some((cell, before)) => (cell.starved() - *before) * 2 > timeout,
+            // It has no instance yet: it waits for its turn, or for a place.
+            None => self
+                .asked
+                .instance()
+                .is_none_or(|cell| cell.starved() * 2 > timeout),
+        }
+    }
+
+    /// What else the instance is at, which may be why.
+    fn excuse(&self) -> String {
+        let Some((cell, _)) = &self.kept else {
+            return String::new();
+        };
+        let waits = cell.waits();
+        let other = waits
+            .requests
+            .iter()
+            .find(|it| !Arc::ptr_eq(it, &self.asked));
+        let waiting = open_waits(&waits);
+        match (other, waiting.first()) {
+            (Some(other), Some(wait)) => {
+                format!(
+                    ": it is at {other}, and waits in `{}` for {}",
+                    wait.function, wait.on
+                )
+            }
+            (Some(other), None) => format!(": it is at {other}"),
+            (None, Some(wait)) => format!(": it waits in `{}` for {}", wait.function, wait.on),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+/// The most of an answer that is shown.
+const MAX_REASON_BYTES: usize = 200;
+
 /// Reads an answer to its end: a guest whose reader leaves may well trap.
 async fn read(response: http::Response<Body>) -> Probed {
     let (head, mut body) = response.into_parts();
+    let mut reason = Vec::new();
     while let Some(frame) = body.frame().await {
-        if let Err(error) = frame {
-            return Probed::Failure(error.to_string());
+        match frame {
+            Ok(frame) => {
+                let room = MAX_REASON_BYTES - reason.len();
+                let data = frame
+                    .data_ref()
+                    .map_or(&[][..], |data| &data[..data.len().min(room)]);
+                reason.extend_from_slice(data);
+            }
+            Err(error) => return Probed::Failure(error.to_string()),
         }
     }
     match head.status.as_u16() {
         200..=399 => Probed::Success,
-        status => Probed::Failure(format!("status {status}")),
+        status => {
+            let reason = String::from_utf8_lossy(&reason);
+            let first = reason.lines().next().unwrap_or_default();
+            Probed::Failure(match first {
+                "" => format!("status {status}"),
+                text => format!("status {status}: {text}"),
+            })
+        }
     }
 }

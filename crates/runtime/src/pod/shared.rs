@@ -12,11 +12,14 @@ use futures::{
     stream::FuturesUnordered,
 };
 use tokio::sync::Notify;
-use wasmtime::{Store, component::Accessor};
-use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
+use wasmtime::{
+    Store,
+    component::{self, Accessor},
+};
+use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::{
-    Death, Failure, Job, Scope, Shared,
+    Death, Failure, Job, Scope, Shared, Task,
     autopsy::open_waits,
     driver::{Inbox, Ready},
     fate::{Ending, Fate},
@@ -113,19 +116,17 @@ pub(super) async fn run(
             }
         }
         match made {
-            Ok((store, service, place)) => {
+            Ok(instance) => {
                 let served = serve(
                     &shared,
-                    store,
-                    &service,
+                    instance,
                     &mut inbox,
                     first.take(),
                     &given_up,
                     &pace,
                 );
-                match served.await {
-                    Served::PodIsOver => return,
-                    Served::Failed => drop(place),
+                if served.await == Served::PodIsOver {
+                    return;
                 }
             }
             Err(failure) => {
@@ -148,28 +149,39 @@ pub(super) async fn run(
     }
 }
 
-async fn make(
-    shared: &Shared,
-    pace: &Arc<Pace>,
-) -> Result<(Store<State>, Service, Place), Failure> {
-    let place = shared.pool_place().await?;
-    let (store, service) = shared.within_start(instantiate(shared, pace)).await?;
-    // In this order, so that the place is free when the store is gone.
-    Ok((store, service, place))
+/// In this order, so that the place is free when the store is gone.
+struct Instance {
+    store: Store<State>,
+    instance: component::Instance,
+    service: Service,
+    _place: Place,
 }
 
-async fn instantiate(
-    shared: &Shared,
-    pace: &Arc<Pace>,
-) -> Result<(Store<State>, Service), Failure> {
-    let mut store = shared.store(pace)?;
-    let cell = Arc::clone(&store.data().cell);
-    let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
-    let pre = ServicePre::new(shared.template.loaded.pre.clone()).map_err(of_error)?;
-    let instantiate = async { pre.instantiate_async(&mut store).await };
-    let service = Observed::new(instantiate, cell).await.map_err(of_error)?;
+async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
+    let place = shared.pool_place().await?;
+    let instance = shared.within_start(async {
+        let mut store = shared.store(pace)?;
+        let cell = Arc::clone(&store.data().cell);
+        let instantiate = async {
+            let pre = &shared.template.loaded.pre;
+            let instance = pre.instantiate_async(&mut store).await?;
+            let service = Service::new(&mut store, &instance)?;
+            wasmtime::error::Ok((instance, service))
+        };
+        let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
+        let made = Observed::new(instantiate, cell).await;
+        let (instance, service) = made.map_err(of_error)?;
+        Ok(Instance {
+            store,
+            instance,
+            service,
+            _place: place,
+        })
+    });
+    let instance = instance.await?;
     shared.context.meter.count_instance();
-    Ok((store, service))
+    shared.settle(&instance.store.data().cell);
+    Ok(instance)
 }
 
 /// Why an instance is served no longer.
@@ -182,30 +194,45 @@ enum Served {
 /// Runs the instance until it fails or the pod is gone.
 async fn serve(
     shared: &Shared,
-    mut store: Store<State>,
-    service: &Service,
+    instance: Instance,
     inbox: &mut Inbox,
     first: Option<Job>,
     given_up: &Notify,
     pace: &Pace,
 ) -> Served {
+    let Instance {
+        mut store,
+        instance: exporter,
+        service,
+        _place,
+    } = instance;
+    let (exporter, service) = (&exporter, &service);
     let live = Live::default();
     let lull = Lull::default();
     let cell = Arc::clone(&store.data().cell);
     let limit = shared.template.concurrency() as usize;
-    let called_out = Arc::clone(&store.data().called_out);
     let start = |job: Job| {
         let fate = Arc::clone(job.ending.fate());
         // Whose call it was is not known: so it counts for all.
-        fate.runs_in(&called_out);
+        fate.runs_in(&cell);
         live.add(job.ending);
         cell.begin(&job.asked);
-        let writer = Source::Caller(job.asked);
-        (fate, job.request.map(|body| read_by(&cell, writer, body)))
+        (fate, job.task)
     };
     let work = store.run_concurrent(async |accessor| {
-        let answer = async |(fate, request): (Arc<Fate>, _)| {
-            let result = p3::answer(accessor, service, request, &cell, &fate, &lull).await;
+        let answer = async |(fate, task): (Arc<Fate>, Task)| {
+            let result = match task {
+                Task::Request(request) => {
+                    let writer = Source::Caller(Arc::clone(fate.asked()));
+                    let request = request.map(|body| read_by(&cell, writer, body));
+                    p3::answer(accessor, service, request, &cell, &fate, &lull).await
+                }
+                Task::Question(question) => {
+                    let exports = &shared.template.loaded.exports;
+                    let asked = exports.ask_concurrently(accessor, exporter, question, &fate);
+                    asked.await
+                }
+            };
             live.returned(&fate);
             cell.end(fate.asked());
             result
@@ -271,7 +298,9 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
     }
     // Whether it has waited for others to come with the next request.
     let mut gathered = false;
+    let cell = accessor.with(|mut store| Arc::clone(&store.get().cell));
     let mut next = |cx: &mut Context<'_>| loop {
+        cell.set_open(false);
         match calls.poll_next_unpin(cx) {
             Poll::Ready(Some(Ok(()))) => {
                 if calls.is_empty() {
@@ -294,7 +323,7 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
         }
         if !gathered && calls.is_empty() && shared.is_busy() {
             gathered = true;
-            accessor.with(|mut store| store.get().cell.expect_wake());
+            cell.expect_wake();
             // Polled once it asks for another turn after all others have had theirs.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
@@ -309,6 +338,7 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
             }
             Poll::Ready(None) => return Poll::Ready(Ok(())),
             Poll::Pending => {
+                cell.set_open(room);
                 gathered = false;
                 return Poll::Pending;
             }

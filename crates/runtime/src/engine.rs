@@ -16,7 +16,7 @@ use wasmtime::{
 pub use pool::PoolSize;
 pub(crate) use pool::{NoPlace, Place, Places};
 
-use crate::epoch::EpochTicker;
+use crate::{epoch::EpochTicker, observe};
 use pool::{Budget, NoRoom};
 
 /// Frames kept in the backtrace of a trap.
@@ -108,7 +108,7 @@ impl EngineClass {
     fn config(self) -> Config {
         let mut config = Config::new();
         config
-            .epoch_interruption(true)
+            .epoch_interruption(observe::ON)
             .consume_fuel(self.metered)
             .memory_init_cow(true)
             .memory_guaranteed_dense_image_size(DENSE_IMAGE_BYTES)

@@ -12,6 +12,10 @@
 //! Whatever has no label counts as alive. So the detector of deadlocks is silent where it does not
 //! know, and never wrong.
 
+/// Whether guests are observed and interrupted. Only a build that measures what that costs has it
+/// off: see `benches/README.md`.
+pub(crate) const ON: bool = !cfg!(feature = "unobserved");
+
 pub(crate) mod body;
 pub(crate) mod cell;
 pub(crate) mod recorder;

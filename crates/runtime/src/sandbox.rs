@@ -38,6 +38,7 @@ use crate::{
     logs::{CurrentRequest, LineWriter, PodLog, Quota, Stream},
     meter::{CpuMeter, PodMeter, Standing},
     observe::{
+        self,
         cell::{Cell, LeafNote},
         recorder::Recorder,
         source::Source,
@@ -180,7 +181,9 @@ pub(crate) fn linker(engine: &Engine, class: EngineClass) -> wasmtime::Result<Li
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     files::limit_p2(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    waits::observe_p2(&mut linker)?;
+    if observe::ON {
+        waits::observe_p2(&mut linker)?;
+    }
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
         WasiConfig::from(&*state.config)
     })?;
@@ -188,7 +191,9 @@ pub(crate) fn linker(engine: &Engine, class: EngineClass) -> wasmtime::Result<Li
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         files::limit_p3(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-        waits::observe_p3(&mut linker)?;
+        if observe::ON {
+            waits::observe_p3(&mut linker)?;
+        }
     }
     Ok(linker)
 }

@@ -416,6 +416,12 @@ impl<F: Future> Future for Observed<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let cell = &**this.cell;
+        if !super::ON {
+            cell.cpu.begin();
+            let poll = this.inner.poll(cx);
+            cell.cpu.end();
+            return poll;
+        }
         cell.task.register(cx.waker());
         cell.state.store(RUNNING, Release);
         cell.note_run();

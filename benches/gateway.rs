@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench gateway [-- SECONDS]`: seconds of each round, 2 by default. The load comes
 //! from `wrk -t1 -c32`, which must be on the path. With the path of a `wasmtime` in the variable
-//! `WASMTIME`, its `serve` is measured in the same rounds.
+//! `WASMTIME`, its `serve` is measured in the same rounds; with that of a `sampan` built with the
+//! feature `unobserved` in `UNOBSERVED`, so is that.
 
 use std::{
     convert::Infallible,
@@ -104,7 +105,11 @@ fn guest(name: &str) -> String {
 }
 
 fn sampan(name: &'static str, component: &str, isolation: &str) -> Subject {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sampan"));
+    sampan_at(env!("CARGO_BIN_EXE_sampan"), name, component, isolation)
+}
+
+fn sampan_at(program: &str, name: &'static str, component: &str, isolation: &str) -> Subject {
+    let mut command = Command::new(program);
     command.args(["run", &guest(component), "--addr", "127.0.0.1:0"]);
     command.args(["--isolation", isolation, "--replicas", "2"]);
     Subject::new(name, Server::start(&mut command, false))
@@ -281,6 +286,16 @@ fn main() {
     if let Ok(program) = std::env::var("WASMTIME") {
         subjects.push(wasmtime(&program, "wasmtime serve, 0.2", "hello"));
         subjects.push(wasmtime(&program, "wasmtime serve, 0.3", "hello-p3"));
+    }
+    if let Ok(program) = std::env::var("UNOBSERVED") {
+        for (name, component, isolation) in [
+            ("unobserved, 0.2, request", "hello", "request"),
+            ("unobserved, 0.2, pod", "hello", "pod"),
+            ("unobserved, 0.3, request", "hello-p3", "request"),
+            ("unobserved, 0.3, pod", "hello-p3", "pod"),
+        ] {
+            subjects.push(sampan_at(&program, name, component, isolation));
+        }
     }
     for _ in 0..ROUNDS {
         for subject in &mut subjects {

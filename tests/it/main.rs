@@ -1,6 +1,7 @@
 //! The program as its users meet it: real processes, real guests, real sockets.
 
 mod commands;
+mod deadlock;
 mod dist;
 mod hostile;
 mod rig;

@@ -2,7 +2,10 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use sampan_core::name::{Name, PodName};
+use sampan_core::{
+    name::{Name, PodName},
+    time::Took,
+};
 use sampan_runtime::Origin;
 
 /// A change of state, of what, and why.
@@ -82,20 +85,6 @@ impl fmt::Display for Change {
                 write!(f, "{pod} draining, {in_flight} requests in flight")
             }
             Self::Stopped { pod } => write!(f, "{pod} stopped"),
-        }
-    }
-}
-
-/// A length of time as people read it: microseconds below one millisecond.
-struct Took(Duration);
-
-impl fmt::Display for Took {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_secs_f64() * 1e3;
-        if millis < 1.0 {
-            write!(f, "{:.0} µs", millis * 1e3)
-        } else {
-            write!(f, "{millis:.1} ms")
         }
     }
 }

@@ -5,5 +5,7 @@
 
 pub mod name;
 pub mod object;
+pub mod plan;
 pub mod quantity;
 pub mod spec;
+pub mod time;

@@ -14,7 +14,7 @@ use sampan_runtime::{
     Demands, PoolSize, Runtime, RuntimeConfig,
     artifact::compile::CompileLimits,
     pod::{
-        Pod,
+        Pod, Unwatched,
         template::{Template, TemplateSpec},
     },
 };
@@ -123,13 +123,23 @@ fn cold_start(criterion: &mut Criterion) {
             // With `isolation = "request"`, starting a pod is making one instance and dropping it.
             bencher.iter(|| {
                 tokio
-                    .block_on(Pod::start(&node, pod_name(), &template))
+                    .block_on(Pod::start(
+                        &node,
+                        pod_name(),
+                        &template,
+                        Arc::new(Unwatched),
+                    ))
                     .expect("a pod")
             });
         });
 
         let pod = tokio
-            .block_on(Pod::start(&node, pod_name(), &template))
+            .block_on(Pod::start(
+                &node,
+                pod_name(),
+                &template,
+                Arc::new(Unwatched),
+            ))
             .expect("a pod");
         group.bench_function("first response", |bencher| {
             bencher.iter(|| {

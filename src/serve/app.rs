@@ -378,6 +378,7 @@ fn sum(usages: impl IntoIterator<Item = Usage>) -> Usage {
             memory_peak_bytes: sum.memory_peak_bytes.max(usage.memory_peak_bytes),
             instances: sum.instances + usage.instances,
             failures: sum.failures + usage.failures,
+            killed: sum.killed + usage.killed,
             log_lines_dropped: sum.log_lines_dropped + usage.log_lines_dropped,
         })
 }

@@ -243,9 +243,14 @@ impl Starter {
             let pod = PodName::new(&service.name, revision, slot);
             let start = Instant::now();
             let started = match &template {
-                Ok(template) => Pod::start(&self.node.runtime, pod.clone(), template)
-                    .await
-                    .map_err(|e| explain(&e)),
+                Ok(template) => Pod::start(
+                    &self.node.runtime,
+                    pod.clone(),
+                    template,
+                    Arc::new(sampan_runtime::pod::Unwatched),
+                )
+                .await
+                .map_err(|e| explain(&e)),
                 Err(error) => Err(explain(error)),
             };
             let running = match started {

@@ -15,6 +15,7 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 pub(crate) struct Limiter {
     limit: usize,
     held: usize,
+    refused: bool,
     pod: Arc<PodMeter>,
 }
 
@@ -23,8 +24,14 @@ impl Limiter {
         Self {
             limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX),
             held: 0,
+            refused: false,
             pod,
         }
+    }
+
+    /// Whether anything was refused because of the limit.
+    pub(crate) fn refused(&self) -> bool {
+        self.refused
     }
 
     fn grow(&mut self, bytes: usize) -> bool {
@@ -33,6 +40,7 @@ impl Limiter {
             .checked_add(bytes)
             .filter(|&held| held <= self.limit)
         else {
+            self.refused = true;
             return false;
         };
         self.held = held;

@@ -29,6 +29,8 @@ pub struct Usage {
     pub instances: u64,
     /// Instances that ended by a trap, a limit or a deadline.
     pub failures: u64,
+    /// Of these, the ones that trapped or were killed: that says something about the component.
+    pub killed: u64,
     /// Lines of its log that were dropped because there were too many.
     pub log_lines_dropped: u64,
 }
@@ -41,6 +43,7 @@ pub(crate) struct PodMeter {
     memory_peak: AtomicU64,
     instances: AtomicU64,
     failures: AtomicU64,
+    killed: AtomicU64,
     log_lines_dropped: AtomicU64,
 }
 
@@ -52,6 +55,7 @@ impl PodMeter {
             memory_peak_bytes: self.memory_peak.load(Relaxed),
             instances: self.instances.load(Relaxed),
             failures: self.failures.load(Relaxed),
+            killed: self.killed.load(Relaxed),
             log_lines_dropped: self.log_lines_dropped.load(Relaxed),
         }
     }
@@ -60,8 +64,11 @@ impl PodMeter {
         self.instances.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn count_failure(&self) {
+    pub(crate) fn count_failure(&self, killed: bool) {
         self.failures.fetch_add(1, Relaxed);
+        if killed {
+            self.killed.fetch_add(1, Relaxed);
+        }
     }
 
     pub(crate) fn count_dropped_line(&self) {

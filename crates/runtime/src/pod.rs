@@ -18,10 +18,15 @@ mod fresh;
 mod held;
 mod kept;
 mod p3;
+mod probe;
 mod shared;
 pub mod template;
+mod termination;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -47,7 +52,9 @@ use crate::{
 use driver::Driver;
 pub use failure::{CallError, Failure};
 use fate::{Ending, Fate};
+pub use probe::{ProbeKind, Probed};
 use template::Template;
+pub use termination::{PodWatch, Termination, Unwatched, Verdict};
 
 /// The response of a guest, or the error code it gave in place of one.
 type Head = Result<http::Response<WasiBody>, String>;
@@ -66,8 +73,16 @@ struct Job {
     slot: Slot,
 }
 
-/// One of a pod's `concurrency`, held by the instance and by the body of the response.
-type Slot = Arc<OwnedSemaphorePermit>;
+/// One of a pod's `concurrency`, held by the instance and by the body of the response. Probes do
+/// without.
+type Slot = Option<Arc<OwnedSemaphorePermit>>;
+
+/// What is over when an instance has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    Pod,
+    Instance,
+}
 
 /// What all requests of a pod share.
 struct Shared {
@@ -75,6 +90,7 @@ struct Shared {
     template: Arc<Template>,
     runtime: Arc<Runtime>,
     slots: Arc<Semaphore>,
+    watch: Arc<dyn PodWatch>,
 }
 
 /// A running pod. Dropping it ends its instances at once; drain it first.
@@ -84,17 +100,20 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Starts a pod: makes its instance, or with `isolation = "request"` a trial one.
+    /// Starts a pod: makes its instance, or with `isolation = "request"` a trial one. `watch` is
+    /// told what becomes of its instances.
     pub async fn start(
         runtime: &Arc<Runtime>,
         name: PodName,
         template: &Arc<Template>,
+        watch: Arc<dyn PodWatch>,
     ) -> Result<Self, StartError> {
         let shared = Arc::new(Shared {
             context: PodContext::new(name, runtime),
             template: Arc::clone(template),
             runtime: Arc::clone(runtime),
             slots: Arc::new(Semaphore::new(template.concurrency() as usize)),
+            watch,
         });
         let driver = Driver::start(&shared).await?;
         Ok(Self { shared, driver })
@@ -132,6 +151,22 @@ impl Pod {
         let shared = &self.shared;
         let deadline = shared.template.deadline();
         let slot = shared.slot(deadline).await?;
+        self.exchange(request, request_id, deadline, slot).await
+    }
+
+    /// Sends a request to the driver and waits for its answer.
+    async fn exchange<B>(
+        &self,
+        request: http::Request<B>,
+        request_id: Option<Arc<str>>,
+        deadline: Option<Instant>,
+        slot: Slot,
+    ) -> Result<http::Response<Body>, CallError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let shared = &self.shared;
         let request = request.map(|body| body.map_err(body::request_error).boxed_unsync());
         let (head, answer) = oneshot::channel();
         let fate = Arc::new(Fate::new(head));
@@ -140,7 +175,7 @@ impl Pod {
             request_id: request_id.clone(),
             ending: Ending::of(&fate),
             deadline,
-            slot: Arc::clone(&slot),
+            slot: slot.clone(),
         };
         let guard = self.driver.send(shared, job).await?;
         let patience = match (shared.template.isolation(), shared.template.wasi()) {
@@ -176,7 +211,9 @@ impl Shared {
     async fn slot(&self, deadline: Option<Instant>) -> Result<Slot, CallError> {
         let slot = Arc::clone(&self.slots).acquire_owned();
         match fate::within(deadline, slot).await {
-            Ok(permit) => Ok(Arc::new(permit.expect("the semaphore is never closed"))),
+            Ok(permit) => Ok(Some(Arc::new(
+                permit.expect("the semaphore is never closed"),
+            ))),
             Err(_) => Err(CallError {
                 failure: Failure::Unavailable("all its slots stayed busy".to_owned()),
                 called_out: false,
@@ -226,9 +263,34 @@ impl Shared {
         log.note(Note::Failure, request, || failure.to_string());
     }
 
-    /// Accounts for an instance that failed.
-    fn mourn(&self, request: Option<Arc<str>>, failure: &Failure) {
-        self.context.meter.count_failure();
-        self.say(request, failure);
+    /// Accounts for an instance that failed, and tells the pod's watch. Says what is over
+    /// with it.
+    ///
+    /// To be called before anybody who waits for an answer hears of the failure: whoever hears of
+    /// it may then trust that the pod is out of rotation.
+    fn mourn(
+        &self,
+        request_id: Option<Arc<str>>,
+        failure: &Failure,
+        state: Option<&State>,
+    ) -> Scope {
+        let refused_memory = state.is_some_and(State::was_refused_memory);
+        let verdict = Verdict::of(failure, refused_memory);
+        self.context.meter.count_failure(verdict.ends_pod());
+        self.say(request_id.clone(), failure);
+        let termination = Arc::new(Termination {
+            pod: self.context.log.pod().clone(),
+            verdict,
+            reason: failure.to_string(),
+            at: SystemTime::now(),
+            request_id,
+        });
+        if verdict.ends_pod() && self.template.isolation() == Isolation::Pod {
+            self.watch.terminated(&termination);
+            Scope::Pod
+        } else {
+            self.watch.instance_failed(&termination);
+            Scope::Instance
+        }
     }
 }

@@ -61,6 +61,11 @@ impl State {
         open.count() >= self.max_open_files
     }
 
+    /// Whether the guest wanted more memory than it may have.
+    pub(crate) fn was_refused_memory(&self) -> bool {
+        self.limiter.refused()
+    }
+
     /// Whether the guest still holds a body it has neither finished nor dropped.
     pub(crate) fn holds_unfinished_body(&mut self) -> bool {
         self.table

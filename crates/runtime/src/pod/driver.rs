@@ -1,6 +1,9 @@
 //! What runs a pod's instances, and the way to it.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use sampan_core::object::Isolation;
 use tokio::{
@@ -14,6 +17,9 @@ use crate::{
     lane::{Pace, ServiceKey, Work},
     runtime::StartError,
 };
+
+/// Probes on their way to an instance: one of each kind.
+const MAX_PROBES: usize = 3;
 
 /// Says whether the pod's first instance could be made.
 pub(super) type Ready = oneshot::Sender<Result<(), Failure>>;
@@ -33,8 +39,34 @@ pub(super) enum Driver {
 /// close together are run in one go, which is cheaper than one at a time.
 pub(super) struct Worker {
     jobs: mpsc::Sender<Job>,
+    /// Probes do not wait behind requests.
+    probes: mpsc::Sender<Job>,
     given_up: Option<Arc<Notify>>,
     task: AbortHandle,
+}
+
+/// What comes to a worker.
+pub(super) struct Inbox {
+    requests: mpsc::Receiver<Job>,
+    probes: mpsc::Receiver<Job>,
+}
+
+impl Inbox {
+    /// The next job, a probe before a request. `None` when the pod is gone.
+    pub(super) async fn recv(&mut self) -> Option<Job> {
+        std::future::poll_fn(|cx| self.poll_recv(cx, true)).await
+    }
+
+    /// Like [`Self::recv`]. Without `room` only a probe comes.
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>, room: bool) -> Poll<Option<Job>> {
+        if let Poll::Ready(Some(probe)) = self.probes.poll_recv(cx) {
+            return Poll::Ready(Some(probe));
+        }
+        match room {
+            true => self.requests.poll_recv(cx),
+            false => Poll::Pending,
+        }
+    }
 }
 
 impl Driver {
@@ -42,7 +74,12 @@ impl Driver {
         if pod.template.isolation() == Isolation::Request {
             return Ok(Self::Fresh(Fresh::start(pod).await?));
         }
-        let (jobs, inbox) = mpsc::channel(pod.template.concurrency() as usize);
+        let (jobs, requests) = mpsc::channel(pod.template.concurrency() as usize);
+        let (probes, questions) = mpsc::channel(MAX_PROBES);
+        let inbox = Inbox {
+            requests,
+            probes: questions,
+        };
         let (ready, started) = oneshot::channel();
         let pace = Arc::new(Pace::default());
         let owned = Arc::clone(pod);
@@ -59,6 +96,7 @@ impl Driver {
         let task = tokio::spawn(async move { runtime.slow_lane.drive(service, &pace, work).await });
         let driver = Self::Worker(Worker {
             jobs,
+            probes,
             given_up,
             task: task.abort_handle(),
         });
@@ -79,7 +117,11 @@ impl Driver {
             Self::Worker(worker) => worker,
         };
         let fate = Arc::clone(job.ending.fate());
-        match worker.jobs.send(job).await {
+        let way = match job.slot {
+            Some(_) => &worker.jobs,
+            None => &worker.probes,
+        };
+        match way.send(job).await {
             Ok(()) => Ok(RequestGuard::new(fate, worker.given_up.clone())),
             Err(_) => Err(CallError {
                 failure: Failure::Unavailable("it has been stopped".to_owned()),

@@ -84,7 +84,7 @@ async fn try_instance(shared: Arc<Shared>, pace: Arc<Pace>) -> Result<(), Failur
 
 async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     // The instance counts as one of `concurrency` as long as it lives.
-    let _slot = Arc::clone(&job.slot);
+    let _slot = job.slot.clone();
     let _place = match within(job.deadline, shared.pool_place()).await {
         Ok(Ok(place)) => place,
         Ok(Err(full)) => return job.ending.fail(full, |_| {}),
@@ -128,13 +128,12 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
         Ok(Err(error)) => Failure::of_error(&error, &shared.template),
         Err(_) => Failure::TimedOut(shared.template.request_timeout()),
     };
-    let account = |failure: &Failure| shared.mourn(request_id, failure);
+    shared.mourn(request_id, &failure, Some(store.data()));
     if fate.is_answered() && !unfinished && shared.template.wasi() == Wasi::P2 {
         // A guest that died after finishing its response has answered all the same.
         ending.well();
-        account(&failure);
     } else {
-        ending.fail(failure, account);
+        ending.fail(failure, |_| {});
     }
 }
 

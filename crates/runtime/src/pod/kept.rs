@@ -2,11 +2,15 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tokio::sync::mpsc;
 use wasmtime::Store;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 
-use super::{Failure, Job, Shared, driver::Ready, fate::within, fresh::call_p2};
+use super::{
+    Failure, Job, Scope, Shared,
+    driver::{Inbox, Ready},
+    fate::within,
+    fresh::call_p2,
+};
 use crate::{engine::Place, lane::Pace, meter::Metered, sandbox::State};
 
 struct Instance {
@@ -16,12 +20,7 @@ struct Instance {
 }
 
 /// Keeps an instance and gives it requests until the pod is gone.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    mut inbox: mpsc::Receiver<Job>,
-    ready: Ready,
-    pace: Arc<Pace>,
-) {
+pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pace: Arc<Pace>) {
     let first = make(&shared, &pace).await;
     let (told, mut instance) = match first {
         Ok(instance) => (Ok(()), Some(instance)),
@@ -34,22 +33,38 @@ pub(super) async fn run(
         if job.ending.fate().is_abandoned() {
             continue;
         }
-        // A pod that lost its instance makes a new one for the next request.
+        // A request that was cut off has cost the pod its instance: the next one gets another.
         let alive = match instance.take() {
             Some(alive) => Ok(alive),
             None => match within(job.deadline, make(&shared, &pace)).await {
                 Ok(made) => made,
-                Err(_) => Err(Failure::TimedOut(shared.template.request_timeout())),
+                Err(_) => {
+                    let late = Failure::TimedOut(shared.template.request_timeout());
+                    job.ending
+                        .fail(late, |late| shared.say(job.request_id, late));
+                    continue;
+                }
             },
         };
         match alive {
-            Ok(alive) => instance = answer(&shared, alive, job, &pace).await,
+            Ok(alive) => match answer(&shared, alive, job, &pace).await {
+                Next::Keep(alive) => instance = Some(*alive),
+                Next::Replace => {}
+                Next::PodIsOver => return,
+            },
             Err(failure) => {
-                let account = |failure: &Failure| shared.mourn(job.request_id, failure);
-                job.ending.fail(failure, account);
+                shared.mourn(job.request_id, &failure, None);
+                return job.ending.fail(failure, |_| {});
             }
         }
     }
+}
+
+/// What becomes of an instance after a request.
+enum Next {
+    Keep(Box<Instance>),
+    Replace,
+    PodIsOver,
 }
 
 async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
@@ -73,12 +88,7 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
 }
 
 /// Answers one request. Gives the instance back if it can take another.
-async fn answer(
-    shared: &Shared,
-    mut instance: Instance,
-    job: Job,
-    pace: &Pace,
-) -> Option<Instance> {
+async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) -> Next {
     let Job {
         request,
         request_id,
@@ -102,25 +112,27 @@ async fn answer(
     let state = store.data_mut();
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();
-    let account = |failure: &Failure| shared.mourn(request_id, failure);
     let failure = match result {
         // Some guests can answer only once, and say nothing from then on: a new one can again.
         Ok(Ok(())) if !fate.is_answered() => Failure::NoResponse,
         Ok(Ok(())) if !unfinished => {
             ending.well();
-            return Some(instance);
+            return Next::Keep(Box::new(instance));
         }
         // Nothing runs in it until the next request, so nothing would ever end that body.
         Ok(Ok(())) => Failure::Unfinished,
         Ok(Err(error)) => Failure::of_error(&error, &shared.template),
         Err(_) => Failure::TimedOut(shared.template.request_timeout()),
     };
+    let told = shared.mourn(request_id, &failure, Some(store.data()));
     if fate.is_answered() && !unfinished {
         // A guest that died after finishing its response has answered all the same.
         ending.well();
-        account(&failure);
     } else {
-        ending.fail(failure, account);
+        ending.fail(failure, |_| {});
     }
-    None
+    match told {
+        Scope::Pod => Next::PodIsOver,
+        Scope::Instance => Next::Replace,
+    }
 }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use wasmtime::{Store, component::Accessor};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
 use super::{
-    Failure, Job, Shared,
-    driver::Ready,
+    Failure, Job, Scope, Shared,
+    driver::{Inbox, Ready},
     fate::{Ending, Fate},
     held::Lull,
     p3,
@@ -61,14 +61,14 @@ impl Live {
     }
 
     /// Fails everything under way. One request alone is to blame only if there is only one.
-    fn fail(&self, shared: &Shared, failure: &Failure) {
+    fn fail(&self, shared: &Shared, failure: &Failure, state: &State) -> Scope {
         let live = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let running: Vec<_> = live.iter().filter(|entry| !entry.returned).collect();
         let culprit = match running[..] {
             [only] => only.request_id.clone(),
             _ => None,
         };
-        shared.mourn(culprit, failure);
+        let scope = shared.mourn(culprit, failure, Some(state));
         let failure = match running.len() {
             0 | 1 => failure.clone(),
             _ => Failure::Neighbour(Box::new(failure.clone())),
@@ -76,6 +76,7 @@ impl Live {
         for entry in live {
             entry.ending.fail(failure.clone(), |_| {});
         }
+        scope
     }
 }
 
@@ -83,7 +84,7 @@ impl Live {
 /// that nobody waits for any more.
 pub(super) async fn run(
     shared: Arc<Shared>,
-    mut inbox: mpsc::Receiver<Job>,
+    mut inbox: Inbox,
     given_up: Arc<Notify>,
     ready: Ready,
     pace: Arc<Pace>,
@@ -110,16 +111,19 @@ pub(super) async fn run(
                     &given_up,
                     &pace,
                 );
-                if served.await == Served::PodIsGone {
-                    return;
+                match served.await {
+                    Served::PodIsOver => return,
+                    Served::Failed => drop(place),
                 }
-                drop(place);
             }
             Err(failure) => {
-                if let Some(job) = first.take() {
-                    let account = |failure: &Failure| shared.mourn(job.request_id, failure);
-                    job.ending.fail(failure, account);
+                let job = first.take();
+                let request_id = job.as_ref().and_then(|job| job.request_id.clone());
+                shared.mourn(request_id, &failure, None);
+                if let Some(job) = job {
+                    job.ending.fail(failure, |_| {});
                 }
+                return;
             }
         }
         first = loop {
@@ -160,7 +164,7 @@ async fn instantiate(
 #[derive(PartialEq, Eq)]
 enum Served {
     Failed,
-    PodIsGone,
+    PodIsOver,
 }
 
 /// Runs the instance until it fails or the pod is gone.
@@ -168,7 +172,7 @@ async fn serve(
     shared: &Shared,
     mut store: Store<State>,
     service: &Service,
-    inbox: &mut mpsc::Receiver<Job>,
+    inbox: &mut Inbox,
     first: Option<Job>,
     given_up: &Notify,
     pace: &Pace,
@@ -195,11 +199,11 @@ async fn serve(
         let take = |job| answer(start(job));
         accept(accessor, shared, service, inbox, first, take, idle).await
     });
-    let mut work = pin!(Metered::new(lull.watch(work), Arc::clone(&cpu)));
+    let mut work = Box::pin(Metered::new(lull.watch(work), Arc::clone(&cpu)));
     let failure = loop {
         tokio::select! {
             result = &mut work => match result {
-                Ok(Ok(())) => return Served::PodIsGone,
+                Ok(Ok(())) => return Served::PodIsOver,
                 Ok(Err(error)) | Err(error) => break Failure::of_error(&error, &shared.template),
             },
             // A guest cannot be made to give up one request. When all it can take are stuck in
@@ -209,8 +213,11 @@ async fn serve(
             },
         }
     };
-    live.fail(shared, &failure);
-    Served::Failed
+    drop(work);
+    match live.fail(shared, &failure, store.data()) {
+        Scope::Pod => Served::PodIsOver,
+        Scope::Instance => Served::Failed,
+    }
 }
 
 /// Takes requests and starts them, up to the limit at once, until the pod is gone or one fails the
@@ -219,7 +226,7 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
     accessor: &Accessor<State>,
     shared: &Shared,
     service: &Service,
-    inbox: &mut mpsc::Receiver<Job>,
+    inbox: &mut Inbox,
     first: Option<Job>,
     start: impl Fn(Job) -> F,
     idle: impl Fn(),
@@ -246,10 +253,11 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
             Poll::Ready(None) | Poll::Pending => {}
         }
-        if calls.len() >= limit
-            || accessor
-                .poll_ready_for_concurrent_call(handler, cx)
-                .is_pending()
+        // A probe needs no room.
+        let room = calls.len() < limit;
+        if accessor
+            .poll_ready_for_concurrent_call(handler, cx)
+            .is_pending()
         {
             return Poll::Pending;
         }
@@ -259,7 +267,7 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
             let _ = pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
         }
-        match inbox.poll_recv(cx) {
+        match inbox.poll_recv(cx, room) {
             Poll::Ready(Some(job)) if job.ending.fate().is_abandoned() => {}
             Poll::Ready(Some(job)) => {
                 // What a guest prints belongs to a request only while it answers just one.

@@ -180,7 +180,13 @@ impl Plan {
             neighbours: self.neighbours.clone(),
         };
         let template = Arc::new(Template::new(loaded.expect("a good component"), &spec)?);
-        Pod::start(&self.runtime, pod_name(), &template).await
+        Pod::start(
+            &self.runtime,
+            pod_name(),
+            &template,
+            Arc::new(sampan_runtime::pod::Unwatched),
+        )
+        .await
     }
 
     pub(crate) async fn start(self) -> Pod {

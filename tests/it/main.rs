@@ -2,6 +2,7 @@
 
 mod commands;
 mod dist;
+mod health;
 mod hostile;
 mod rig;
 mod run;

@@ -1,4 +1,4 @@
-//! Points in time as planners see them, and lengths of time as people read them.
+//! Points in time as planners see them; times as people and programs read them.
 
 use std::{
     fmt,
@@ -62,9 +62,71 @@ impl fmt::Display for Took {
     }
 }
 
+/// A time of the calendar, as the time since the beginning of 1970, in the manner of
+/// [RFC 3339](https://www.rfc-editor.org/rfc/rfc3339): `2026-02-28T23:59:59.250Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Utc(pub Duration);
+
+const DAY_SECONDS: u64 = 86_400;
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (year, month, day) = date(seconds / DAY_SECONDS);
+        let (of_day, millis) = (seconds % DAY_SECONDS, self.0.subsec_millis());
+        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
+        )
+    }
+}
+
+/// Year, month and day, so many days after the beginning of 1970.
+fn date(mut days: u64) -> (u64, u64, u64) {
+    /// After so many days the calendar repeats itself, four hundred years later.
+    const CYCLE_DAYS: u64 = 146_097;
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let mut year = 1970 + days / CYCLE_DAYS * 400;
+    days %= CYCLE_DAYS;
+    while days >= 365 + u64::from(leap(year)) {
+        days -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    (year, month, days + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_calendar() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_000_000_000_000, "2001-09-09T01:46:40.000Z"),
+            (1_798_761_599_001, "2026-12-31T23:59:59.001Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Utc(Duration::from_millis(millis)).to_string(), text);
+        }
+        // No time is too late.
+        assert!(Utc(Duration::MAX).to_string().ends_with('Z'));
+    }
 
     #[test]
     fn time_does_not_overflow() {

@@ -144,7 +144,7 @@ impl Notice {
                 Reason::CrashLoopBackOff,
                 format!("CrashLoopBackOff: {next}, after {streak} failures in a row"),
             ),
-            false => Self::new(Reason::BackOff, next),
+            false => Self::new(Reason::BackOff, format!("BackOff: {next}")),
         }
     }
 

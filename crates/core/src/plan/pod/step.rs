@@ -437,7 +437,9 @@ impl<'a> Plan<'a> {
             }
             PodState::Running { record, .. } => {
                 self.actions.push(Action::Leave);
-                self.announce(Notice::draining(in_flight));
+                if in_flight > 0 {
+                    self.announce(Notice::draining(in_flight));
+                }
                 self.actions.push(Action::Drain);
                 PodState::Draining {
                     record,

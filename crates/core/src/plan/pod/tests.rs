@@ -410,7 +410,7 @@ fn the_delays_of_a_crash_loop_double_and_are_told() {
     assert_eq!(
         told,
         [
-            "next try in 200ms",
+            "BackOff: next try in 200ms",
             "200",
             "CrashLoopBackOff: next try in 400ms, after 2 failures in a row",
             "400",

@@ -116,6 +116,7 @@ fn kind(failure: &Failure) -> UpstreamErrorKind {
     match failure {
         Failure::Trapped(_) | Failure::ErrorCode(_) => UpstreamErrorKind::Trapped,
         Failure::Spinning(_) | Failure::OutOfFuel(_) => UpstreamErrorKind::Spinning,
+        Failure::Deadlocked(_) => UpstreamErrorKind::Deadlocked,
         Failure::TimedOut(_) => UpstreamErrorKind::TimedOut,
         Failure::NoResponse | Failure::Unfinished => UpstreamErrorKind::NoResponse,
         Failure::Unavailable(_) => UpstreamErrorKind::Unavailable,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use http_body_util::BodyExt as _;
-use sampan_core::name::Name;
+use sampan_core::name::{Name, PodName};
 use sampan_gateway::{
     BodyError, DispatchError, Gateway, RequestContext, RequestId, TraceParent, UpstreamErrorKind,
 };
@@ -16,6 +16,10 @@ pub(super) struct GatewayNeighbours(pub(super) Gateway);
 impl Neighbours for GatewayNeighbours {
     fn has(&self, service: &Name) -> bool {
         self.0.stats(service).is_some()
+    }
+
+    fn occupied(&self, service: &Name) -> Option<Vec<(PodName, u32)>> {
+        self.0.occupied(service)
     }
 
     fn call(
@@ -61,6 +65,7 @@ fn refused(error: DispatchError) -> NeighbourError {
         DispatchError::Upstream(UpstreamErrorKind::TimedOut | UpstreamErrorKind::Spinning) => {
             NeighbourError::TimedOut
         }
+        DispatchError::Upstream(UpstreamErrorKind::Deadlocked) => NeighbourError::Deadlocked,
         DispatchError::BodyTooLarge | DispatchError::Upstream(_) => NeighbourError::Failed,
     }
 }

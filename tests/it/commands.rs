@@ -17,6 +17,12 @@ fn validate_says_good_or_everything_that_is_bad() {
     let app = json(&out(&done(&["validate", "-f", &demo, "--json"])));
     assert_eq!(app["services"]["hello"]["replicas"], 3);
 
+    for name in ["pair", "triple", "starvation"] {
+        let path = repository(&format!("workloads/deadlock/{name}.toml"));
+        let output = done(&["validate", "-f", &path.display().to_string()]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    }
+
     let bad = directory(&[("sampan.toml", b"app = 'A'\n[service.x]\n")]);
     let path = bad.path().join("sampan.toml").display().to_string();
     let output = done(&["validate", "-f", &path]);

@@ -16,6 +16,27 @@ fn built_guests_belong_to_their_sources() {
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
+#[test]
+fn the_guests_export_the_interfaces_that_users_copy() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |path: &str| fs::read_to_string(root.join(path)).expect("a file of the repository");
+    let (plain, waiting) = (text("wit/sampan.wit"), text("wit/async/sampan.wit"));
+    assert_eq!(plain, text("workloads/health/wit/deps/sampan.wit"));
+    assert_eq!(waiting, text("workloads/health-p3/wit/deps/sampan.wit"));
+
+    // Below the words at their heads they say the same, with functions that wait and functions that do not.
+    let items = |text: &str| {
+        text.split_once("\npackage ")
+            .map(|(_, items)| items.to_owned())
+    };
+    let plain = items(&plain).expect("a package");
+    assert_eq!(
+        items(&waiting),
+        Some(plain.replace(": func(", ": async func("))
+    );
+    assert!(plain.contains(": func("));
+}
+
 /// `web` depends on the member `part`, and that on `lib`; `other` is in the lock file for something else.
 const LOCK: &str = r#"version = 4
 
@@ -95,30 +116,55 @@ fn problem_after(path: &str, change: impl Fn(&str) -> String) -> Option<String> 
     problems.pop()
 }
 
+/// A newer release of the package `name` in the lock file.
+fn update(name: &str) -> impl Fn(&str) -> String {
+    move |text| {
+        let (before, after) = text
+            .split_once(&format!("\"{name}\"\nversion = \"1.0.0\""))
+            .expect("the package");
+        let after = after.replacen("checksum = \"", "checksum = \"d", 1);
+        format!("{before}\"{name}\"\nversion = \"1.0.1\"{after}").replace("lib 1.0.0", "lib")
+    }
+}
+
+/// A profile of the package `name` in the workspace's manifest.
+fn profile(name: &str) -> impl Fn(&str) -> String {
+    move |text| format!("{text}\n\n[profile.release.package.{name}]\nstrip = \"debuginfo\"\n")
+}
+
 #[test]
 fn a_change_of_anything_a_guest_is_made_from_is_noticed() {
     let comment = |text: &str| format!("{text}\n// more");
-    let update = |name: &'static str| {
-        move |text: &str| {
-            let (before, after) = text
-                .split_once(&format!("\"{name}\"\nversion = \"1.0.0\""))
-                .expect("the package");
-            let after = after.replacen("checksum = \"", "checksum = \"d", 1);
-            format!("{before}\"{name}\"\nversion = \"1.0.1\"{after}").replace("lib 1.0.0", "lib")
-        }
-    };
     let noticed = [
         problem_after("web/src/lib.rs", comment),
         problem_after("web/src/new.rs", comment),
         problem_after("part/src/lib.rs", comment),
         problem_after("Cargo.toml", comment),
+        problem_after("Cargo.toml", profile("web")),
+        problem_after("Cargo.toml", profile("lib")),
         problem_after("Cargo.lock", update("lib")),
         problem_after("Cargo.lock", update("wit-component")),
     ];
     let expected = "the sources of `web` have changed since its component was built: \
                     run `cargo run -p xtask -- build web` in workloads/";
-    assert_eq!(noticed, [(); 6].map(|()| Some(expected.to_owned())));
-    assert_eq!(problem_after("Cargo.lock", update("other")), None);
+    assert_eq!(noticed, [(); 8].map(|()| Some(expected.to_owned())));
+}
+
+#[test]
+fn a_change_of_another_guest_is_not_taken_for_one_of_this() {
+    let members = |text: &str| format!("{text}\nmembers = [\n    \"web\",\n    \"other\",\n]\n");
+    for unnoticed in [
+        problem_after("Cargo.lock", update("other")),
+        problem_after("Cargo.toml", members),
+        problem_after("Cargo.toml", profile("other")),
+    ] {
+        assert_eq!(unnoticed, None);
+    }
+    // What follows the list of members counts again.
+    let after = problem_after("Cargo.toml", |text| {
+        format!("{}resolver = \"3\"", members(text))
+    });
+    assert!(after.is_some());
 }
 
 #[test]

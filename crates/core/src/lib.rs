@@ -3,6 +3,7 @@
 //! Pure functions only. Nothing here reads a clock, a file, a socket or entropy: what a function
 //! needs of the world is an argument, and the crate's `Cargo.toml` has no library that could.
 
+pub mod deadlock;
 pub mod name;
 pub mod object;
 pub mod plan;

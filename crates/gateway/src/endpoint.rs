@@ -226,6 +226,12 @@ impl Endpoint {
         room(self.word.load(SeqCst), self.capacity)
     }
 
+    /// Whether it would take more requests, had it not as many as it can.
+    pub(crate) fn is_full(&self) -> bool {
+        let word = self.word.load(SeqCst);
+        word & EJECTED == 0 && (word & IN_FLIGHT) as u32 >= self.capacity
+    }
+
     /// Takes a slot if there is one. Whoever gets `true` owes a [`release`](Self::release).
     pub(crate) fn try_acquire(&self) -> bool {
         self.word

@@ -13,12 +13,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use sampan_core::name::Name;
+use sampan_core::name::{Name, PodName};
 
 use crate::{
     Limits,
     body::{Body, BodyError},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, EndpointState},
     peer::{Cut, Peer},
     problem::DispatchError,
     proxy,
@@ -84,6 +84,24 @@ impl Gateway {
                 .counters
                 .snapshot(backend.service.queue.waiting()),
         )
+    }
+
+    /// The pods for a slot of which a request to this service has to wait, each with how many it
+    /// has. `None` if it would not have to, or if it may get a pod that takes no requests for now:
+    /// one that is not ready, or that was ejected.
+    pub fn occupied(&self, service: &Name) -> Option<Vec<(PodName, u32)>> {
+        let backend = self.service(service)?;
+        let mut pods = Vec::new();
+        for endpoint in backend.endpoints.iter() {
+            match endpoint.state() {
+                EndpointState::Terminating => {}
+                EndpointState::Ready if endpoint.is_full() => {
+                    pods.push((endpoint.pod().clone(), endpoint.capacity()));
+                }
+                EndpointState::Ready | EndpointState::Unready => return None,
+            }
+        }
+        (!pods.is_empty()).then_some(pods)
     }
 
     /// Requests from outside that reached no service: malformed ones and those without a route.

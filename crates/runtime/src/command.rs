@@ -13,7 +13,8 @@ use crate::{
     admission::inspect::Wasi,
     host::{neighbours::Neighbours, outbound::Outbound},
     lane::{Pace, ServiceKey, Work},
-    meter::{Metered, Usage},
+    meter::Usage,
+    observe::cell::{Observed, Room},
     runtime::{Loaded, Runtime, StartError},
     sandbox::{PodContext, Sandbox, State, Stdio},
 };
@@ -61,7 +62,7 @@ pub async fn run(
     spec: CommandSpec<'_>,
 ) -> Result<Ended, StartError> {
     let wasi = loaded.inspection.command.ok_or(StartError::NoCommand)?;
-    let context = PodContext::new(spec.name, runtime);
+    let context = PodContext::new(spec.name, runtime, Room::One, loaded.concurrent);
     let meter = Arc::clone(&context.meter);
     let outbound = Outbound::new(spec.grants, spec.neighbours, &loaded.limits);
     // A command may work as long as it likes: nobody waits for it but who started it.
@@ -85,11 +86,11 @@ pub async fn run(
         .store(loaded.pre.engine(), &context, &pace)
         .map_err(|error| StartError::Instance(format!("{error:#}")))?;
     meter.count_instance();
-    let cpu = Arc::clone(&store.data().cpu);
+    let cell = Arc::clone(&store.data().cell);
     let service = ServiceKey::of(loaded);
     let work: Work<_> = match wasi {
-        Wasi::P2 => Box::pin(Metered::new(p2(loaded.pre.clone(), store), cpu)),
-        Wasi::P3 => Box::pin(Metered::new(p3(loaded.pre.clone(), store), cpu)),
+        Wasi::P2 => Box::pin(Observed::new(p2(loaded.pre.clone(), store), cell)),
+        Wasi::P3 => Box::pin(Observed::new(p3(loaded.pre.clone(), store), cell)),
     };
     let result = runtime.slow_lane.drive(service, &pace, work).await;
     drop(place);

@@ -7,3 +7,4 @@ pub(crate) mod neighbours;
 pub(crate) mod outbound;
 pub(crate) mod own;
 pub(crate) mod stdio;
+pub(crate) mod waits;

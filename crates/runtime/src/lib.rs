@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod artifact;
 pub mod command;
+pub mod deadlock;
 mod engine;
 mod epoch;
 mod host;
@@ -15,6 +16,7 @@ mod lane;
 mod limiter;
 pub mod logs;
 mod meter;
+mod observe;
 pub mod pod;
 mod runtime;
 mod sandbox;

@@ -45,6 +45,10 @@ use crate::{
     lane::Pace,
     logs::Note,
     meter::Usage,
+    observe::{
+        cell::Room,
+        source::{Asked, Call},
+    },
     runtime::{Runtime, StartError},
     sandbox::{PodContext, State},
 };
@@ -67,7 +71,7 @@ const GRACE: Duration = Duration::from_millis(50);
 /// One request on its way to an instance.
 struct Job {
     request: http::Request<WasiBody>,
-    request_id: Option<Arc<str>>,
+    asked: Arc<Asked>,
     ending: Ending,
     deadline: Option<Instant>,
     slot: Slot,
@@ -109,7 +113,7 @@ impl Pod {
         watch: Arc<dyn PodWatch>,
     ) -> Result<Self, StartError> {
         let shared = Arc::new(Shared {
-            context: PodContext::new(name, runtime),
+            context: PodContext::new(name, runtime, room(template), template.is_concurrent()),
             template: Arc::clone(template),
             runtime: Arc::clone(runtime),
             slots: Arc::new(Semaphore::new(template.concurrency() as usize)),
@@ -146,7 +150,7 @@ impl Pod {
     /// up: a fresh instance is freed at once, a kept one as soon as its guest notices.
     pub async fn call<B>(
         &self,
-        request: http::Request<B>,
+        mut request: http::Request<B>,
         request_id: Option<Arc<str>>,
     ) -> Result<http::Response<Body>, CallError>
     where
@@ -155,15 +159,20 @@ impl Pod {
     {
         let shared = &self.shared;
         let deadline = shared.template.deadline();
+        let call = request.extensions_mut().remove::<Arc<Call>>();
+        if let Some(call) = &call {
+            call.reach_host();
+        }
+        let asked = Asked::new(request_id, &request, call);
         let slot = shared.slot(deadline).await?;
-        self.exchange(request, request_id, deadline, slot).await
+        self.exchange(request, asked, deadline, slot).await
     }
 
     /// Sends a request to the driver and waits for its answer.
     async fn exchange<B>(
         &self,
         request: http::Request<B>,
-        request_id: Option<Arc<str>>,
+        asked: Arc<Asked>,
         deadline: Option<Instant>,
         slot: Slot,
     ) -> Result<http::Response<Body>, CallError>
@@ -174,10 +183,10 @@ impl Pod {
         let shared = &self.shared;
         let request = request.map(|body| body.map_err(body::request_error).boxed_unsync());
         let (head, answer) = oneshot::channel();
-        let fate = Arc::new(Fate::new(head));
+        let fate = Arc::new(Fate::new(Arc::clone(&asked), head));
         let job = Job {
             request,
-            request_id: request_id.clone(),
+            asked: Arc::clone(&asked),
             ending: Ending::of(&fate),
             deadline,
             slot: slot.clone(),
@@ -190,7 +199,7 @@ impl Pod {
         };
         let debt = body::Debt {
             shared: Arc::clone(shared),
-            request_id,
+            asked,
             fate,
             _slot: slot,
             deadline: patience,
@@ -209,6 +218,14 @@ impl Pod {
             failure,
             called_out: debt.fate.called_out(),
         })
+    }
+}
+
+/// What an instance of this template can take at once.
+fn room(template: &Template) -> Room {
+    match (template.isolation(), template.wasi()) {
+        (Isolation::Pod, Wasi::P3) => Room::Many(template.concurrency()),
+        _ => Room::One,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
         cache::{self, Cache, CacheError, CacheKey, Miss},
         compile::{ChildCommand, CompileError, CompileLimits, Compiler, read_whole},
     },
+    deadlock::{Deadlock, Detector},
     engine::{EngineClass, Engines, MAX_MEMORY_BYTES, Places, PoolSize, Pooled, fingerprint},
     lane::SlowLane,
     logs::Ring,
@@ -135,6 +136,8 @@ pub struct Loaded {
     /// Where its code came from.
     pub origin: Origin,
     pub(crate) pre: InstancePre<State>,
+    /// Whether anything of it is WASI 0.3.
+    pub(crate) concurrent: bool,
     pub(crate) places: Arc<Places>,
     pub(crate) limits: Arc<GuestLimits>,
 }
@@ -172,6 +175,7 @@ pub struct Runtime {
     compiler: Compiler,
     loaded: Mutex<HashMap<CacheKey, LoadSlot>>,
     pub(crate) slow_lane: SlowLane,
+    pub(crate) detector: Arc<Detector>,
     pub(crate) limits: Arc<GuestLimits>,
     logs: Arc<Ring>,
 }
@@ -191,9 +195,16 @@ impl Runtime {
             compiler: Compiler::new(config.compile_command, config.compile_limits),
             loaded: Mutex::default(),
             slow_lane: SlowLane::start().map_err(threads)?,
+            detector: Detector::start().map_err(threads)?,
             limits: Arc::new(config.guest),
             logs: Arc::default(),
         }))
+    }
+
+    /// Has `listener` told of every deadlock from now on. It is called by the thread that looks for
+    /// them, and must be quick.
+    pub fn on_deadlock(&self, listener: impl Fn(&Arc<Deadlock>) + Send + Sync + 'static) {
+        self.detector.listen(Arc::new(listener));
     }
 
     /// What guests print.
@@ -263,6 +274,7 @@ impl Runtime {
         let loaded = Arc::new(Loaded {
             inspection,
             origin,
+            concurrent: class.concurrent,
             pre,
             places,
             limits: Arc::clone(&self.limits),

@@ -25,16 +25,23 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
+    deadlock::Detector,
     engine::EngineClass,
     host::{
         files,
         outbound::{Hooks, Outbound},
         stdio::GuestOutput,
+        waits::{self, labels::Labels},
     },
     lane::{FAST_SLICE, Pace},
     limiter::Limiter,
     logs::{CurrentRequest, LineWriter, PodLog, Stream},
     meter::{CpuMeter, PodMeter},
+    observe::{
+        cell::{Cell, LeafNote, Room},
+        recorder::Recorder,
+        source::Source,
+    },
     runtime::Runtime,
 };
 
@@ -46,7 +53,11 @@ pub(crate) struct State {
     hooks: Hooks,
     config: Arc<WasiConfigVariables>,
     limiter: Limiter,
-    pub(crate) cpu: Arc<CpuMeter>,
+    pub(crate) cell: Arc<Cell>,
+    pub(crate) labels: Labels,
+    pub(crate) recorder: Recorder,
+    /// Files wake a guest of WASI 0.3 by ways of their own.
+    _files: Option<LeafNote>,
     pace: Arc<Pace>,
     pub(crate) request: Arc<CurrentRequest>,
     pub(crate) called_out: Arc<AtomicBool>,
@@ -59,6 +70,15 @@ impl State {
     pub(crate) fn may_open_no_more(&mut self) -> bool {
         let open = self.table.iter_mut().filter(|it| it.is::<Descriptor>());
         open.count() >= self.max_open_files
+    }
+
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// What answers the request that was sent last, once.
+    pub(crate) fn take_sent(&mut self) -> Option<Source> {
+        self.hooks.sent.take()
     }
 
     /// Whether the guest wanted more memory than it may have.
@@ -107,7 +127,7 @@ impl std::error::Error for OverBudget {}
 
 /// What happens to a guest that runs at an epoch tick.
 fn look_at(state: &State) -> wasmtime::Result<UpdateDeadline> {
-    let standing = state.cpu.now();
+    let standing = state.cell.cpu.now();
     if standing.over_budget {
         return Err(wasmtime::Error::new(OverBudget));
     }
@@ -117,6 +137,7 @@ fn look_at(state: &State) -> wasmtime::Result<UpdateDeadline> {
         // The tick came soon after it was resumed.
         return Ok(UpdateDeadline::Continue(1));
     }
+    state.cell.expect_wake();
     // Not wasmtime's own yield: tokio may run a task that woke itself next, and again.
     Ok(UpdateDeadline::YieldCustom(
         1,
@@ -130,6 +151,7 @@ pub(crate) fn linker(engine: &Engine, class: EngineClass) -> wasmtime::Result<Li
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     files::limit_p2(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    waits::observe_p2(&mut linker)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
         WasiConfig::from(&*state.config)
     })?;
@@ -137,6 +159,7 @@ pub(crate) fn linker(engine: &Engine, class: EngineClass) -> wasmtime::Result<Li
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         files::limit_p3(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+        waits::observe_p3(&mut linker)?;
     }
     Ok(linker)
 }
@@ -191,15 +214,28 @@ pub(crate) struct Sandbox {
 pub(crate) struct PodContext {
     pub(crate) meter: Arc<PodMeter>,
     pub(crate) log: Arc<PodLog>,
+    detector: Arc<Detector>,
+    room: Room,
+    /// Whether its guests are of WASI 0.3.
+    concurrent: bool,
 }
 
 impl PodContext {
-    pub(crate) fn new(name: PodName, runtime: &Runtime) -> Self {
+    pub(crate) fn new(name: PodName, runtime: &Runtime, room: Room, concurrent: bool) -> Self {
         let (meter, rate) = (Arc::default(), runtime.limits.log_rate);
         Self {
             log: PodLog::new(runtime.logs(), name, &meter, rate),
             meter,
+            detector: Arc::clone(&runtime.detector),
+            room,
+            concurrent,
         }
+    }
+
+    fn cell(&self) -> Arc<Cell> {
+        let cpu = CpuMeter::new(Arc::clone(&self.meter));
+        let name = self.log.pod().clone();
+        Cell::new(name, self.room, self.concurrent, cpu, &self.detector)
     }
 }
 
@@ -268,6 +304,9 @@ impl Sandbox {
         let called_out = Arc::new(AtomicBool::new(false));
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(self.node.fields_bytes);
+        let cell = pod.cell();
+        let files = pod.concurrent && !self.mounts.is_empty();
+        let files = files.then(|| cell.leaf("files", Source::Outside("files".into())));
         let mut table = ResourceTable::new();
         table.set_max_capacity(self.node.handles);
         let state = State {
@@ -279,10 +318,15 @@ impl Sandbox {
                 request: Arc::clone(&request),
                 called_out: Arc::clone(&called_out),
                 log: Arc::clone(&pod.log),
+                cell: Arc::clone(&cell),
+                sent: None,
             },
             config: Arc::clone(&self.config),
             limiter: Limiter::new(self.memory_bytes, Arc::clone(&pod.meter)),
-            cpu: Arc::new(CpuMeter::new(Arc::clone(&pod.meter))),
+            cell,
+            labels: Labels::default(),
+            recorder: Recorder::default(),
+            _files: files,
             pace: Arc::clone(pace),
             request,
             called_out,
@@ -307,7 +351,7 @@ impl Sandbox {
         mut store: impl AsContextMut<Data = State>,
     ) -> wasmtime::Result<()> {
         let mut store = store.as_context_mut();
-        store.data().cpu.set_budget(self.request_cpu);
+        store.data().cell.cpu.set_budget(self.request_cpu);
         // The epochs that went by while it waited are not its own.
         store.set_epoch_deadline(1);
         match self.fuel {

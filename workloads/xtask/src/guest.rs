@@ -32,7 +32,7 @@ impl Base {
 }
 
 /// All guests, in the order in which they are built.
-pub(crate) const ALL: [Guest; 11] = [
+pub(crate) const ALL: [Guest; 22] = [
     Guest {
         name: "hello",
         base: Base::Bare,
@@ -55,6 +55,50 @@ pub(crate) const ALL: [Guest; 11] = [
     },
     Guest {
         name: "caller",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "chain",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "deadlock-self",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "deadlock-self-p3",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "slow-but-live",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "slow-but-live-p3",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "flaky-ready",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "slow-start",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "crash-loop",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "leaky",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "health",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "health-p3",
         base: Base::Bare,
     },
     Guest {

@@ -2,7 +2,8 @@
 //!
 //! `dist/MANIFEST.sha256` has one line a guest: its name, the SHA-256 of its sources, the SHA-256 of its
 //! component. The sources of a guest are its own folder and those of the workspace crates it depends
-//! on, the workspace's `Cargo.toml`, and the locked versions of all it is built from and with.
+//! on, what the workspace's `Cargo.toml` says of it, and the locked versions of all it is built from and
+//! with. Another guest more or less changes none of that.
 //!
 //! This file is compiled into `xtask` and, by its path, into the tests of Sampan: only `std` and `sha2`.
 
@@ -112,8 +113,11 @@ pub(crate) fn problems(workspace: &Path) -> io::Result<Vec<String>> {
 fn sources(workspace: &Path, guest: &str) -> io::Result<String> {
     let lock = Lock::read(&workspace.join("Cargo.lock"))?;
     let mut hash = Sha256::new();
-    let mut paths = vec![workspace.join("Cargo.toml")];
-    for package in lock.closure(guest) {
+    let packages = lock.closure(guest);
+    let settings = settings(&text(&workspace.join("Cargo.toml"))?, &packages);
+    update(&mut hash, &["Cargo.toml", &settings]);
+    let mut paths = Vec::new();
+    for package in packages {
         match &package.checksum {
             Some(checksum) => update(&mut hash, &[&package.name, &package.version, checksum]),
             // A package without a checksum is a member of this workspace, in a folder of its name.
@@ -135,6 +139,27 @@ fn sources(workspace: &Path, guest: &str) -> io::Result<String> {
         update(&mut hash, &[&hex(&Sha256::digest(read(&path)?))]);
     }
     Ok(hex(&hash.finalize()))
+}
+
+/// The lines of the workspace's `Cargo.toml` that count for a guest made of `packages`: not the list of
+/// members, not the profiles of other packages and no blank lines.
+fn settings(manifest: &str, packages: &[&Package]) -> String {
+    let (mut members, mut foreign) = (false, false);
+    let mut kept = String::new();
+    for line in manifest.lines().map(str::trim) {
+        if line.starts_with('[') {
+            let table = line.trim_start_matches('[').trim_end_matches(']');
+            let package = table.strip_prefix("profile.release.package.");
+            foreign = package.is_some_and(|name| packages.iter().all(|p| p.name != name));
+        }
+        members |= line.starts_with("members = [");
+        if !members && !foreign && !line.is_empty() {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        members &= !line.ends_with(']');
+    }
+    kept
 }
 
 /// Adds fields, each with an end that cannot be part of it.

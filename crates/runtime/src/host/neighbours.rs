@@ -4,7 +4,7 @@ use std::{error::Error, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use sampan_core::name::Name;
+use sampan_core::name::{Name, PodName};
 
 /// A body as it passes between pods and whoever calls them.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
@@ -21,6 +21,9 @@ pub enum NeighbourError {
     /// It took too long.
     #[error("the service took too long")]
     TimedOut,
+    /// The call was part of a proven deadlock, and had to fail for the others to go on.
+    #[error("the call was part of a deadlock")]
+    Deadlocked,
     /// It failed while answering.
     #[error("the service failed")]
     Failed,
@@ -36,6 +39,11 @@ pub type Answer =
 pub trait Neighbours: Send + Sync + 'static {
     /// Whether there is such a service, granted or not.
     fn has(&self, service: &Name) -> bool;
+
+    /// The pods for a slot of which a waiting request of this service waits, and how many slots
+    /// each has. `None` if there may be another way: a slot that is free, or a pod that is not
+    /// ready yet.
+    fn occupied(&self, service: &Name) -> Option<Vec<(PodName, u32)>>;
 
     /// Sends a request to a pod of `service`. `request_id` is that of the request the caller is
     /// answering, when that is certain.

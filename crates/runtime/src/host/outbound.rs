@@ -30,7 +30,14 @@ use super::{
     neighbours::{NeighbourError, Neighbours},
     own,
 };
-use crate::logs::{CurrentRequest, Note, PodLog};
+use crate::{
+    logs::{CurrentRequest, Note, PodLog},
+    observe::{
+        body::{read_by, written_by},
+        cell::Cell,
+        source::{Call, Source},
+    },
+};
 
 /// Bytes a guest may write to an outgoing body at once.
 const BODY_CHUNK_BYTES: usize = 64 << 10;
@@ -51,6 +58,33 @@ pub(crate) struct Outbound {
     first_byte_timeout: Duration,
     /// Time between two pieces of a response, unless the guest asks for another.
     between_bytes_timeout: Duration,
+}
+
+/// The way of one request.
+enum Route {
+    Neighbour(Arc<Call>),
+    Outside(Arc<str>),
+    /// To a service, where there are none.
+    Nowhere,
+}
+
+impl Route {
+    /// Who answers.
+    fn answer(&self) -> Source {
+        match self {
+            Self::Neighbour(call) => Source::Head(Arc::clone(call)),
+            Self::Outside(server) => Source::Outside(Arc::clone(server)),
+            Self::Nowhere => Source::Unknown,
+        }
+    }
+
+    /// Who reads the body of the request, and writes that of the response.
+    fn body(&self) -> Source {
+        match self {
+            Self::Neighbour(call) => Source::Body(Arc::clone(call)),
+            Self::Outside(_) | Self::Nowhere => self.answer(),
+        }
+    }
 }
 
 /// Where an allowed request goes.
@@ -163,6 +197,9 @@ pub(crate) struct Hooks {
     /// Set once the guest has called anything: its request must not be tried again elsewhere.
     pub(crate) called_out: Arc<AtomicBool>,
     pub(crate) log: Arc<PodLog>,
+    pub(crate) cell: Arc<Cell>,
+    /// What answers the request that was sent last.
+    pub(crate) sent: Option<Source>,
 }
 
 impl Hooks {
@@ -184,6 +221,8 @@ impl WasiHttpHooks for Hooks {
         let target = match self.outbound.target(request.uri()) {
             Ok(target) => target,
             Err(reason) => {
+                // The guest is told at once.
+                self.sent = Some(Source::Unknown);
                 self.deny(request.uri(), &reason);
                 return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
             }
@@ -192,7 +231,17 @@ impl WasiHttpHooks for Hooks {
         let outbound = Arc::clone(&self.outbound);
         let options = options.unwrap_or_default();
         let request_id = self.request.get();
+        let cell = Arc::clone(&self.cell);
+        let route = outbound.route(target, request.uri(), &cell);
+        self.sent = Some(route.answer());
+        let request = match cell.registers() {
+            true => request.map(|body| written_by(&cell, route.body(), body)),
+            false => request,
+        };
         Box::new(async move {
+            let _note = cell
+                .registers()
+                .then(|| cell.leaf("client.send", route.answer()));
             let permit = Arc::clone(&outbound.permits)
                 .try_acquire_owned()
                 .map_err(|_| Error::ConnectionLimitReached)?;
@@ -200,15 +249,16 @@ impl WasiHttpHooks for Hooks {
                 + options
                     .first_byte_timeout
                     .unwrap_or(outbound.first_byte_timeout);
-            let send = outbound.send(target, request, request_id);
+            let writer = route.body();
+            let send = outbound.send(route, request, request_id);
             let response = tokio::time::timeout(patience, send)
                 .await
                 .map_err(|_| Error::ConnectionReadTimeout)??;
             let between = options
                 .between_bytes_timeout
                 .unwrap_or(outbound.between_bytes_timeout);
-            let response =
-                response.map(|body| WatchedBody::new(body, between, permit).boxed_unsync());
+            let watched = |body| WatchedBody::new(body, between, permit).boxed_unsync();
+            let response = response.map(|body| read_by(&cell, writer, watched(body)));
             let io: IoResult = Box::new(std::future::ready(Ok(())));
             Ok((response, io))
         })
@@ -224,31 +274,50 @@ impl WasiHttpHooks for Hooks {
 }
 
 impl Outbound {
+    fn route(&self, target: Target, uri: &http::Uri, caller: &Arc<Cell>) -> Route {
+        match (target, &self.neighbours) {
+            (Target::Neighbour(name), Some(neighbours)) => {
+                Route::Neighbour(Call::new(name, caller, neighbours))
+            }
+            (Target::Neighbour(_), None) => Route::Nowhere,
+            (Target::Outside, _) => {
+                let server = uri.authority().map_or("", |authority| authority.as_str());
+                Route::Outside(format!("the server `{server}`").into())
+            }
+        }
+    }
+
     async fn send(
         &self,
-        target: Target,
+        route: Route,
         request: http::Request<WasiBody>,
         request_id: Option<Arc<str>>,
     ) -> Result<http::Response<WasiBody>, Error> {
-        match (target, &self.neighbours) {
-            (Target::Outside, _) => {
+        let call = match route {
+            Route::Outside(_) => {
                 let response = self.client.send(request).await?;
-                Ok(response.map(|body| body.map_err(Error::from).boxed_unsync()))
+                return Ok(response.map(|body| body.map_err(Error::from).boxed_unsync()));
             }
-            (Target::Neighbour(name), Some(neighbours)) => {
-                let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-                let response = neighbours.call(&name, request, request_id).await;
-                let response = response.map_err(|error| match error {
-                    NeighbourError::NotFound => Error::DestinationNotFound,
-                    NeighbourError::Unavailable => Error::DestinationUnavailable,
-                    NeighbourError::TimedOut => Error::HttpResponseTimeout,
-                    NeighbourError::Failed => Error::ConnectionTerminated,
-                })?;
-                let cut = |_| Error::HttpResponseIncomplete;
-                Ok(response.map(|body| body.map_err(cut).boxed_unsync()))
-            }
-            (Target::Neighbour(_), None) => Err(Error::DestinationNotFound),
-        }
+            Route::Nowhere => return Err(Error::DestinationNotFound),
+            Route::Neighbour(call) => call,
+        };
+        let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        // The pod that gets it takes it from there.
+        request.extensions_mut().insert(Arc::clone(&call));
+        let response = tokio::select! {
+            response = call.neighbours().call(&call.service, request, request_id) => response,
+            () = call.failed() => Err(NeighbourError::Deadlocked),
+        };
+        call.settle();
+        let response = response.map_err(|error| match error {
+            NeighbourError::NotFound => Error::DestinationNotFound,
+            NeighbourError::Unavailable => Error::DestinationUnavailable,
+            NeighbourError::TimedOut => Error::HttpResponseTimeout,
+            NeighbourError::Deadlocked => Error::LoopDetected,
+            NeighbourError::Failed => Error::ConnectionTerminated,
+        })?;
+        let cut = |_| Error::HttpResponseIncomplete;
+        Ok(response.map(|body| body.map_err(cut).boxed_unsync()))
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::{
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::{Failure, Shared, Slot, fate::Fate};
+use crate::observe::source::Asked;
 
 /// What a guest is told about a request body that failed.
 pub(super) fn request_error<E: StdError + Send + Sync + 'static>(_: E) -> Error {
@@ -25,7 +26,7 @@ pub(super) fn request_error<E: StdError + Send + Sync + 'static>(_: E) -> Error 
 /// What a pod owes to whoever sent a request.
 pub(super) struct Debt {
     pub(super) shared: Arc<Shared>,
-    pub(super) request_id: Option<Arc<str>>,
+    pub(super) asked: Arc<Asked>,
     pub(super) fate: Arc<Fate>,
     /// Taken as long as the response is on its way.
     pub(super) _slot: Slot,
@@ -38,7 +39,7 @@ impl Debt {
         let failure = Failure::TimedOut(self.shared.template.request_timeout());
         // The instance may well live on: it is not counted as failed.
         let account = |failure: &Failure| {
-            self.shared.say(self.request_id.clone(), failure);
+            self.shared.say(self.asked.id.clone(), failure);
         };
         self.fate.fail(failure.clone(), account);
         self.fate.failure().unwrap_or(failure)

@@ -1,12 +1,12 @@
 //! Why a request got no proper answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sampan_core::quantity::format_duration;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 
 use super::template::Template;
-use crate::sandbox::OverBudget;
+use crate::{deadlock::Deadlock, observe::cell::Doomed, sandbox::OverBudget};
 
 /// Why a request got no proper answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +20,9 @@ pub enum Failure {
     /// The guest burned its `fuel`.
     #[error("killed: the guest used more than its `fuel` of {0}")]
     OutOfFuel(u64),
+    /// The guest waited for what could never come.
+    #[error("{0}")]
+    Deadlocked(Arc<Deadlock>),
     /// The deadline came first.
     #[error("timed out: no whole answer within `request_timeout` of {}", format_duration(*.0))]
     TimedOut(Duration),
@@ -43,6 +46,9 @@ pub enum Failure {
 impl Failure {
     /// What an error of wasmtime means.
     pub(crate) fn of_error(error: &wasmtime::Error, template: &Template) -> Self {
+        if let Some(Doomed(deadlock)) = error.downcast_ref() {
+            return Self::Deadlocked(Arc::clone(deadlock));
+        }
         if error.is::<OverBudget>() {
             return Self::Spinning(template.sandbox.request_cpu);
         }

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::{Failure, Head};
+use crate::observe::source::Asked;
 
 /// How a request ended.
 ///
@@ -25,6 +26,8 @@ use super::{Failure, Head};
 /// the end of a channel also sees the failure.
 #[derive(Debug)]
 pub(super) struct Fate {
+    /// What was asked.
+    asked: Arc<Asked>,
     failure: OnceLock<Failure>,
     head: Mutex<Option<oneshot::Sender<Head>>>,
     body: AtomicWaker,
@@ -34,12 +37,12 @@ pub(super) struct Fate {
     /// Whether the instance has called anything outside, once there is an instance.
     called_out: OnceLock<Arc<AtomicBool>>,
     abandoned: AtomicBool,
-    answered: AtomicBool,
 }
 
 impl Fate {
-    pub(super) fn new(head: oneshot::Sender<Head>) -> Self {
+    pub(super) fn new(asked: Arc<Asked>, head: oneshot::Sender<Head>) -> Self {
         Self {
+            asked,
             failure: OnceLock::new(),
             head: Mutex::new(Some(head)),
             body: AtomicWaker::new(),
@@ -47,20 +50,23 @@ impl Fate {
             read_out: Notify::new(),
             called_out: OnceLock::new(),
             abandoned: AtomicBool::new(false),
-            answered: AtomicBool::new(false),
         }
     }
 
     /// Hands over the head of the response. If nobody waits for it any more, it is dropped.
     pub(super) fn answer(&self, head: Head) {
-        self.answered.store(true, Ordering::Relaxed);
+        self.asked.settle();
         if let Some(sender) = self.take_head() {
             let _ = sender.send(head);
         }
     }
 
     pub(super) fn is_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
+        self.asked.is_answered()
+    }
+
+    pub(super) fn asked(&self) -> &Arc<Asked> {
+        &self.asked
     }
 
     /// Tells how the request failed. Of several failures the first counts, later ones are
@@ -71,6 +77,7 @@ impl Fate {
         }
         // Of two that come here at once both are accounted for, which is no lie either.
         let _ = self.failure.set(failure);
+        self.asked.call.as_ref().inspect(|call| call.settle());
         drop(self.take_head());
         self.body.wake();
     }

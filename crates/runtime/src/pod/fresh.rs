@@ -2,10 +2,12 @@
 
 use std::{
     future::poll_fn,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
 };
 
+use futures::future::{Either, select};
 use tokio::task::JoinSet;
 use wasmtime::Store;
 use wasmtime_wasi_http::{
@@ -24,7 +26,7 @@ use super::{
 use crate::{
     admission::inspect::Wasi,
     lane::{Pace, ServiceKey, Work},
-    meter::Metered,
+    observe::{body::read_by, cell::Observed, source::Source},
     runtime::StartError,
     sandbox::State,
 };
@@ -80,9 +82,9 @@ impl Fresh {
 
 async fn try_instance(shared: Arc<Shared>, pace: Arc<Pace>) -> Result<(), Failure> {
     let mut store = shared.store(&pace)?;
-    let cpu = Arc::clone(&store.data().cpu);
+    let cell = Arc::clone(&store.data().cell);
     let instantiate = shared.template.loaded.pre.instantiate_async(&mut store);
-    match Metered::new(instantiate, cpu).await {
+    match Observed::new(instantiate, cell).await {
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::of_error(&error, &shared.template)),
     }
@@ -105,27 +107,29 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     };
     let Job {
         request,
-        request_id,
+        asked,
         ending,
         deadline,
         ..
     } = job;
     let fate = Arc::clone(ending.fate());
     fate.runs_in(&store.data().called_out);
-    store.data().request.set(request_id.clone());
+    store.data().request.set(asked.id.clone());
     shared.context.meter.count_instance();
-    let cpu = Arc::clone(&store.data().cpu);
+    let cell = Arc::clone(&store.data().cell);
+    cell.begin(&asked);
+    let request = request.map(|body| read_by(&cell, Source::Caller(Arc::clone(&asked)), body));
     let work = async {
         match shared.template.wasi() {
             Wasi::P2 => p2(&shared, &mut store, request, &fate).await,
             Wasi::P3 => p3(&shared, &mut store, request, &fate).await,
         }
     };
-    let work = within(deadline, Metered::new(work, Arc::clone(&cpu)));
+    let work = within(deadline, Observed::new(work, Arc::clone(&cell)));
     let Some(result) = fate.unless_abandoned(work).await else {
         return;
     };
-    shared.template.pace().learn(&cpu);
+    shared.template.pace().learn(&cell.cpu);
     let unfinished = store.data_mut().holds_unfinished_body();
     let failure = match result {
         Ok(Ok(())) if !fate.is_answered() => Failure::NoResponse,
@@ -134,7 +138,7 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
         Ok(Err(error)) => Failure::of_error(&error, &shared.template),
         Err(_) => Failure::TimedOut(shared.template.request_timeout()),
     };
-    shared.mourn(request_id, &failure, Some(store.data()));
+    shared.mourn(asked.id.clone(), &failure, Some(store.data()));
     if fate.is_answered() && !unfinished && shared.template.wasi() == Wasi::P2 {
         // A guest that died after finishing its response has answered all the same.
         ending.well();
@@ -182,14 +186,20 @@ async fn p3(
     let pre = ServicePre::new(shared.template.loaded.pre.clone())?;
     let service = pre.instantiate_async(&mut *store).await?;
     let lull = Lull::default();
+    let cell = Arc::clone(&store.data().cell);
     let work = store.run_concurrent(async |accessor| {
-        p3::answer(accessor, &service, request, fate, &lull).await?;
+        p3::answer(accessor, &service, request, &cell, fate, &lull).await?;
         // The body is written by tasks of the guest that outlive the call.
         std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+        cell.end(fate.asked());
         // What the guest has handed to the host, like trailers, is still on its way in the
         // store, and no task of the guest.
         fate.wait_for_reader().await;
         Ok(())
     });
-    lull.watch(work).await?
+    let doomed = cell.doomed();
+    match select(pin!(lull.watch(work)), pin!(doomed)).await {
+        Either::Left((result, _)) => result?,
+        Either::Right((doomed, _)) => Err(wasmtime::Error::new(doomed)),
+    }
 }

@@ -11,7 +11,12 @@ use super::{
     fate::within,
     fresh::call_p2,
 };
-use crate::{engine::Place, lane::Pace, meter::Metered, sandbox::State};
+use crate::{
+    engine::Place,
+    lane::Pace,
+    observe::{body::read_by, cell::Observed, source::Source},
+    sandbox::State,
+};
 
 struct Instance {
     store: Store<State>,
@@ -41,7 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
                 Err(_) => {
                     let late = Failure::TimedOut(shared.template.request_timeout());
                     job.ending
-                        .fail(late, |late| shared.say(job.request_id, late));
+                        .fail(late, |late| shared.say(job.asked.id.clone(), late));
                     continue;
                 }
             },
@@ -53,7 +58,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
                 Next::PodIsOver => return,
             },
             Err(failure) => {
-                shared.mourn(job.request_id, &failure, None);
+                shared.mourn(job.asked.id.clone(), &failure, None);
                 return job.ending.fail(failure, |_| {});
             }
         }
@@ -71,11 +76,11 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
     let place = shared.pool_place().await?;
     let instance = shared.within_start(async {
         let mut store = shared.store(pace)?;
-        let cpu = Arc::clone(&store.data().cpu);
+        let cell = Arc::clone(&store.data().cell);
         let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
         let pre = ProxyPre::new(shared.template.loaded.pre.clone()).map_err(of_error)?;
         let instantiate = async { pre.instantiate_async(&mut store).await };
-        let proxy = Metered::new(instantiate, cpu).await.map_err(of_error)?;
+        let proxy = Observed::new(instantiate, cell).await.map_err(of_error)?;
         Ok(Instance {
             store,
             proxy,
@@ -91,7 +96,7 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
 async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) -> Next {
     let Job {
         request,
-        request_id,
+        asked,
         ending,
         deadline,
         slot: _slot,
@@ -99,16 +104,19 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
     let Instance { store, proxy, .. } = &mut instance;
     let fate = Arc::clone(ending.fate());
     let refilled = shared.template.sandbox.refill(&mut *store);
-    store.data().request.set(request_id.clone());
+    store.data().request.set(asked.id.clone());
     store.data().called_out.store(false, Ordering::Relaxed);
     fate.runs_in(&store.data().called_out);
-    let cpu = Arc::clone(&store.data().cpu);
+    let cell = Arc::clone(&store.data().cell);
+    cell.begin(&asked);
+    let request = request.map(|body| read_by(&cell, Source::Caller(Arc::clone(&asked)), body));
     let work = async {
         refilled?;
         call_p2(proxy, &mut *store, request, &fate).await
     };
-    let result = within(deadline, Metered::new(work, Arc::clone(&cpu))).await;
-    pace.learn(&cpu);
+    let result = within(deadline, Observed::new(work, Arc::clone(&cell))).await;
+    cell.end(&asked);
+    pace.learn(&cell.cpu);
     let state = store.data_mut();
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();
@@ -124,7 +132,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         Ok(Err(error)) => Failure::of_error(&error, &shared.template),
         Err(_) => Failure::TimedOut(shared.template.request_timeout()),
     };
-    let told = shared.mourn(request_id, &failure, Some(store.data()));
+    let told = shared.mourn(asked.id.clone(), &failure, Some(store.data()));
     if fate.is_answered() && !unfinished {
         // A guest that died after finishing its response has answered all the same.
         ending.well();

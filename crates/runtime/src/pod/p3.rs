@@ -1,6 +1,6 @@
 //! One call of a WASI 0.3 handler.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::{
@@ -12,7 +12,10 @@ use super::{
     fate::Fate,
     held::{self, Lull},
 };
-use crate::sandbox::State;
+use crate::{
+    observe::{body::written_by, cell::Cell, source::Source},
+    sandbox::State,
+};
 
 type Sent = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
@@ -39,6 +42,7 @@ pub(super) async fn answer(
     accessor: &Accessor<State>,
     service: &Service,
     request: http::Request<WasiBody>,
+    cell: &Arc<Cell>,
     fate: &Fate,
     lull: &Lull,
 ) -> wasmtime::Result<()> {
@@ -56,7 +60,9 @@ pub(super) async fn answer(
                 let response = store.data_mut().http().table.delete(response)?;
                 response.into_http(&mut store, sent)
             })?;
-            Ok(held::with_small_body(response, lull).await)
+            let response = held::with_small_body(response, lull).await;
+            let reader = Source::Caller(Arc::clone(fate.asked()));
+            Ok(response.map(|body| written_by(cell, reader, body)))
         }
         Err(code) => Err(format!("{code:?}")),
     };

@@ -8,7 +8,7 @@ use sampan_core::object::{Check, Isolation};
 use tokio::time::Instant;
 
 use super::{CallError, Pod};
-use crate::host::neighbours::Body;
+use crate::{host::neighbours::Body, observe::source::Asked};
 
 /// What a probe says of itself in `User-Agent`.
 const USER_AGENT: &str = concat!("sampan-probe/", env!("CARGO_PKG_VERSION"));
@@ -81,7 +81,8 @@ impl Pod {
             Isolation::Request => Some(deadline),
             Isolation::Pod => self.shared.template.deadline(),
         };
-        match self.exchange(request, None, deadline, None).await {
+        let asked = Asked::new(None, &request, None);
+        match self.exchange(request, asked, deadline, None).await {
             Ok(response) => read(response).await,
             Err(CallError { failure, .. }) => Probed::Failure(failure.to_string()),
         }

@@ -6,7 +6,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{
+    StreamExt as _,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
 use tokio::sync::Notify;
 use wasmtime::{Store, component::Accessor};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
@@ -18,7 +22,12 @@ use super::{
     held::Lull,
     p3,
 };
-use crate::{engine::Place, lane::Pace, meter::Metered, sandbox::State};
+use crate::{
+    engine::Place,
+    lane::Pace,
+    observe::{body::read_by, cell::Observed, source::Source},
+    sandbox::State,
+};
 
 /// The requests an instance is answering, heads and bodies.
 ///
@@ -28,19 +37,17 @@ struct Live(Mutex<Vec<Entry>>);
 
 struct Entry {
     ending: Ending,
-    request_id: Option<Arc<str>>,
     /// Whether the guest's handler has returned.
     returned: bool,
 }
 
 impl Live {
-    fn add(&self, ending: Ending, request_id: Option<Arc<str>>) {
+    fn add(&self, ending: Ending) {
         let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What has returned and has no other owner has no reader any more.
         live.retain(|entry| !entry.returned || Arc::strong_count(entry.ending.fate()) > 1);
         live.push(Entry {
             ending,
-            request_id,
             returned: false,
         });
     }
@@ -65,7 +72,7 @@ impl Live {
         let live = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let running: Vec<_> = live.iter().filter(|entry| !entry.returned).collect();
         let culprit = match running[..] {
-            [only] => only.request_id.clone(),
+            [only] => only.ending.fate().asked().id.clone(),
             _ => None,
         };
         let scope = shared.mourn(culprit, failure, Some(state));
@@ -118,7 +125,7 @@ pub(super) async fn run(
             }
             Err(failure) => {
                 let job = first.take();
-                let request_id = job.as_ref().and_then(|job| job.request_id.clone());
+                let request_id = job.as_ref().and_then(|job| job.asked.id.clone());
                 shared.mourn(request_id, &failure, None);
                 if let Some(job) = job {
                     job.ending.fail(failure, |_| {});
@@ -151,11 +158,11 @@ async fn instantiate(
     pace: &Arc<Pace>,
 ) -> Result<(Store<State>, Service), Failure> {
     let mut store = shared.store(pace)?;
-    let cpu = Arc::clone(&store.data().cpu);
+    let cell = Arc::clone(&store.data().cell);
     let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
     let pre = ServicePre::new(shared.template.loaded.pre.clone()).map_err(of_error)?;
     let instantiate = async { pre.instantiate_async(&mut store).await };
-    let service = Metered::new(instantiate, cpu).await.map_err(of_error)?;
+    let service = Observed::new(instantiate, cell).await.map_err(of_error)?;
     shared.context.meter.count_instance();
     Ok((store, service))
 }
@@ -179,32 +186,42 @@ async fn serve(
 ) -> Served {
     let live = Live::default();
     let lull = Lull::default();
-    let cpu = Arc::clone(&store.data().cpu);
+    let cell = Arc::clone(&store.data().cell);
     let limit = shared.template.concurrency() as usize;
     let called_out = Arc::clone(&store.data().called_out);
     let start = |job: Job| {
         let fate = Arc::clone(job.ending.fate());
         // Whose call it was is not known: so it counts for all.
         fate.runs_in(&called_out);
-        live.add(job.ending, job.request_id);
-        (fate, job.request)
+        live.add(job.ending);
+        cell.begin(&job.asked);
+        let writer = Source::Caller(job.asked);
+        (fate, job.request.map(|body| read_by(&cell, writer, body)))
     };
     let work = store.run_concurrent(async |accessor| {
         let answer = async |(fate, request): (Arc<Fate>, _)| {
-            let result = p3::answer(accessor, service, request, &fate, &lull).await;
+            let result = p3::answer(accessor, service, request, &cell, &fate, &lull).await;
             live.returned(&fate);
+            cell.end(fate.asked());
             result
         };
-        let idle = || pace.learn(&cpu);
+        let idle = || pace.learn(&cell.cpu);
         let take = |job| answer(start(job));
         accept(accessor, shared, service, inbox, first, take, idle).await
     });
-    let mut work = Box::pin(Metered::new(lull.watch(work), Arc::clone(&cpu)));
+    let work = async {
+        let work = pin!(lull.watch(work));
+        match select(work, pin!(cell.doomed())).await {
+            Either::Left((result, _)) => result?,
+            Either::Right((doomed, _)) => Err(wasmtime::Error::new(doomed)),
+        }
+    };
+    let mut work = Box::pin(Observed::new(work, Arc::clone(&cell)));
     let failure = loop {
         tokio::select! {
             result = &mut work => match result {
-                Ok(Ok(())) => return Served::PodIsOver,
-                Ok(Err(error)) | Err(error) => break Failure::of_error(&error, &shared.template),
+                Ok(()) => return Served::PodIsOver,
+                Err(error) => break Failure::of_error(&error, &shared.template),
             },
             // A guest cannot be made to give up one request. When all it can take are stuck in
             // requests that nobody waits for, the instance has to go.
@@ -235,7 +252,7 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
     let handler = *service.wasi_http_handler().func_handle().func();
     let mut calls = FuturesUnordered::new();
     if let Some(job) = first {
-        turn_to(accessor, shared, job.request_id.clone())?;
+        turn_to(accessor, shared, job.asked.id.clone())?;
         calls.push(start(job));
     }
     // Whether it has waited for others to come with the next request.
@@ -263,6 +280,7 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
         }
         if !gathered && calls.is_empty() && shared.is_busy() {
             gathered = true;
+            accessor.with(|mut store| store.get().cell.expect_wake());
             // Polled once it asks for another turn after all others have had theirs.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
             return Poll::Pending;
@@ -271,7 +289,7 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
             Poll::Ready(Some(job)) if job.ending.fate().is_abandoned() => {}
             Poll::Ready(Some(job)) => {
                 // What a guest prints belongs to a request only while it answers just one.
-                let only = job.request_id.clone().filter(|_| calls.is_empty());
+                let only = job.asked.id.clone().filter(|_| calls.is_empty());
                 turn_to(accessor, shared, only)?;
                 calls.push(start(job));
             }

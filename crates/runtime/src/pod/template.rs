@@ -88,6 +88,11 @@ impl Template {
         self.wasi
     }
 
+    /// Whether its engine is one for WASI 0.3.
+    pub(crate) fn is_concurrent(&self) -> bool {
+        self.loaded.concurrent
+    }
+
     pub(crate) fn fuel(&self) -> Option<u64> {
         self.fuel
     }

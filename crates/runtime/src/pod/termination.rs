@@ -64,6 +64,7 @@ impl Verdict {
             Failure::Trapped(_) => Self::Trapped,
             Failure::Spinning(_) => Self::Spinning,
             Failure::OutOfFuel(_) => Self::OutOfFuel,
+            Failure::Deadlocked(_) => Self::Deadlocked,
             Failure::TimedOut(_) => Self::TimedOut,
             Failure::NoResponse | Failure::Unfinished | Failure::ErrorCode(_) => Self::NoResponse,
             Failure::Unavailable(_) => Self::Unstartable,

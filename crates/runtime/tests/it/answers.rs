@@ -1,10 +1,15 @@
 //! Plain answers, what instances share, and what happens to a pod whose guest misbehaves.
 
-use sampan_core::object::Isolation;
-use sampan_runtime::{StartError, pod::Failure};
+use std::sync::Arc;
 
-use super::rig::{ask, failure, in_time, lines, plan, pod_name, runtime, texts, workload};
-use super::text::{handler_p3_that, handler_that};
+use sampan_core::object::Isolation;
+use sampan_runtime::{
+    StartError,
+    pod::{Failure, Verdict},
+};
+
+use super::rig::{Witness, ask, failure, in_time, lines, plan, pod_name, runtime, texts, workload};
+use super::text::{handler, handler_p3_that, handler_that};
 
 #[tokio::test]
 async fn hello_answers_with_a_fresh_instance_each_time() {
@@ -68,11 +73,10 @@ async fn a_kept_instance_remembers_and_a_fresh_one_does_not() {
 }
 
 #[tokio::test]
-async fn a_crash_ends_the_instance_and_not_the_pod() {
-    let pod = plan(workload("counter"))
-        .isolation(Isolation::Pod)
-        .start()
-        .await;
+async fn a_crash_ends_a_pod_with_its_only_instance() {
+    let witness = Arc::new(Witness::default());
+    let plan = plan(workload("counter")).isolation(Isolation::Pod);
+    let pod = plan.watch(&witness).start().await;
     assert_eq!(ask(&pod, "/").await, Ok((200, "1\n".to_owned())));
     let crash = failure(&pod, "/crash").await;
     assert!(
@@ -81,8 +85,37 @@ async fn a_crash_ends_the_instance_and_not_the_pod() {
     );
     assert_eq!(pod.usage().failures, 1);
     assert_eq!(texts(&lines(runtime(), pod.name())), [crash.to_string()]);
-    assert_eq!(ask(&pod, "/").await, Ok((200, "1\n".to_owned())));
-    assert_eq!(pod.usage().instances, 2);
+    assert_eq!(witness.told(), [("terminated", Verdict::Trapped)]);
+    let Failure::Unavailable(_) = failure(&pod, "/").await else {
+        panic!("it is over");
+    };
+    assert_eq!(pod.usage().instances, 1);
+}
+
+#[tokio::test]
+async fn a_crash_ends_an_instance_of_its_own_and_not_the_pod() {
+    let witness = Arc::new(Witness::default());
+    let plan = plan(workload("counter")).isolation(Isolation::Request);
+    let pod = plan.watch(&witness).start().await;
+    for n in 1..=3 {
+        assert!(matches!(failure(&pod, "/crash").await, Failure::Trapped(_)));
+        assert_eq!(ask(&pod, "/").await, Ok((200, "1\n".to_owned())));
+        let told = vec![("instance failed", Verdict::Trapped); n];
+        assert_eq!(witness.told(), told);
+    }
+    assert_eq!((pod.usage().instances, pod.usage().killed), (6, 3));
+}
+
+/// A guest that wants more than it may have is told apart from one that traps for another reason.
+#[tokio::test]
+async fn a_guest_that_dies_of_its_memory_limit_is_told_apart() {
+    let witness = Arc::new(Witness::default());
+    let module = "(memory 1) (func (export \"handle\") (param i32 i32)
+        (if (i32.eq (memory.grow (i32.const 4096)) (i32.const -1)) (then unreachable)))";
+    let plan = plan(handler(module)).isolation(Isolation::Pod);
+    let pod = plan.watch(&witness).start().await;
+    assert!(matches!(failure(&pod, "/").await, Failure::Trapped(_)));
+    assert_eq!(witness.told(), [("terminated", Verdict::OutOfMemory)]);
 }
 
 /// The reason must come before the end of the channel: told often enough, a race would show.
@@ -96,11 +129,18 @@ async fn a_trap_is_told_whatever_runs_first() {
         (&p3, Isolation::Request),
         (&p3, Isolation::Pod),
     ] {
-        let pod = plan(bytes.clone()).isolation(isolation).start().await;
+        let mut pod = plan(bytes.clone()).isolation(isolation).start().await;
         for n in 1..=100 {
+            let n = match isolation {
+                Isolation::Request => n,
+                Isolation::Pod => 1,
+            };
             let crash = in_time(failure(&pod, "/")).await;
             assert!(matches!(crash, Failure::Trapped(_)), "{n}: {crash:?}");
             assert_eq!(pod.usage().failures, n);
+            if isolation == Isolation::Pod {
+                pod = plan(bytes.clone()).isolation(isolation).start().await;
+            }
         }
     }
 }

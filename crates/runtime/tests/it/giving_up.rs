@@ -7,7 +7,7 @@ use sampan_core::object::Isolation;
 use super::rig::{
     PATIENCE, SHORT, ask, eventually, get, in_time, no_instance, piece, plan, workload,
 };
-use super::text::{WAIT_FOR_EVER, handler_p3_that};
+use super::text::{WAIT_AN_HOUR, handler_p3_that};
 
 /// How soon an instance must be gone: long before any deadline.
 const AT_ONCE: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ async fn a_dropped_body_frees_a_fresh_instance() {
 
 #[tokio::test]
 async fn a_dropped_call_frees_a_fresh_instance() {
-    for bytes in [workload("slow"), handler_p3_that(WAIT_FOR_EVER)] {
+    for bytes in [workload("slow"), handler_p3_that(WAIT_AN_HOUR)] {
         let pod = plan(bytes).isolation(Isolation::Request).start().await;
         let call = pod.call(get("/?ms=60000"), None);
         assert!(tokio::time::timeout(SHORT, call).await.is_err());
@@ -93,7 +93,7 @@ async fn a_dropped_body_frees_a_slot_of_a_shared_instance() {
 /// clients, it goes.
 #[tokio::test]
 async fn a_shared_instance_with_nothing_but_abandoned_requests_is_replaced() {
-    let bytes = handler_p3_that(WAIT_FOR_EVER);
+    let bytes = handler_p3_that(WAIT_AN_HOUR);
     let pod = plan(bytes)
         .isolation(Isolation::Pod)
         .concurrency(2)

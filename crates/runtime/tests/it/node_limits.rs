@@ -137,6 +137,10 @@ impl Neighbours for Town {
         true
     }
 
+    fn occupied(&self, _: &Name) -> Option<Vec<(sampan_core::name::PodName, u32)>> {
+        None
+    }
+
     fn call(
         &self,
         service: &Name,

@@ -177,6 +177,10 @@ impl Neighbours for Recorder {
         !service.as_str().starts_with("absent")
     }
 
+    fn occupied(&self, _: &Name) -> Option<Vec<(sampan_core::name::PodName, u32)>> {
+        None
+    }
+
     fn call(
         &self,
         service: &Name,

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -26,7 +26,7 @@ use sampan_runtime::{
     artifact::compile::{ChildCommand, CompileLimits},
     logs::Line,
     pod::{
-        CallError, Failure, Pod,
+        CallError, Failure, Pod, PodWatch, Termination, Unwatched, Verdict,
         template::{Template, TemplateSpec},
     },
 };
@@ -116,6 +116,7 @@ pub(crate) struct Plan {
     pub(crate) concurrency: Option<u32>,
     pub(crate) base: PathBuf,
     pub(crate) neighbours: Option<Arc<dyn Neighbours>>,
+    pub(crate) watch: Arc<dyn PodWatch>,
 }
 
 /// A pod of these bytes, with the defaults of a spec.
@@ -129,6 +130,7 @@ pub(crate) fn plan(bytes: Vec<u8>) -> Plan {
         concurrency: None,
         base: PathBuf::from("/"),
         neighbours: None,
+        watch: Arc::new(Unwatched),
     }
 }
 
@@ -158,6 +160,11 @@ impl Plan {
         self
     }
 
+    pub(crate) fn watch(mut self, watch: &Arc<Witness>) -> Self {
+        self.watch = Arc::clone(watch) as _;
+        self
+    }
+
     pub(crate) async fn try_start(self) -> Result<Pod, StartError> {
         let metered = self.limits.fuel.is_some();
         let loaded = self
@@ -180,17 +187,39 @@ impl Plan {
             neighbours: self.neighbours.clone(),
         };
         let template = Arc::new(Template::new(loaded.expect("a good component"), &spec)?);
-        Pod::start(
-            &self.runtime,
-            pod_name(),
-            &template,
-            Arc::new(sampan_runtime::pod::Unwatched),
-        )
-        .await
+        Pod::start(&self.runtime, pod_name(), &template, self.watch).await
     }
 
     pub(crate) async fn start(self) -> Pod {
         self.try_start().await.expect("a pod that starts")
+    }
+}
+
+/// Remembers what it is told.
+#[derive(Default)]
+pub(crate) struct Witness(Mutex<Vec<(&'static str, Arc<Termination>)>>);
+
+impl Witness {
+    pub(crate) fn told(&self) -> Vec<(&'static str, Verdict)> {
+        let told = self.0.lock().expect("no panic");
+        told.iter().map(|(what, it)| (*what, it.verdict)).collect()
+    }
+
+    pub(crate) fn last(&self) -> Arc<Termination> {
+        let told = self.0.lock().expect("no panic");
+        Arc::clone(&told.last().expect("it was told").1)
+    }
+}
+
+impl PodWatch for Witness {
+    fn terminated(&self, termination: &Arc<Termination>) {
+        let told = ("terminated", Arc::clone(termination));
+        self.0.lock().expect("no panic").push(told);
+    }
+
+    fn instance_failed(&self, termination: &Arc<Termination>) {
+        let told = ("instance failed", Arc::clone(termination));
+        self.0.lock().expect("no panic").push(told);
     }
 }
 

@@ -115,14 +115,29 @@ pub(crate) fn handler_p3_that(body: &str) -> Vec<u8> {
             (alias export $types "request" (type $request))
             (alias export $types "response" (type $response))
             (alias export $types "error-code" (type $error))
+            (import "wasi:clocks/monotonic-clock@0.3.0" (instance $clock
+                (export "wait-for" (func async (param "how-long" u64)))))
             (core module $m
                 (import "" "set" (func $set (result i32)))
+                (import "" "join" (func $join (param i32 i32)))
+                (import "" "wait-for" (func $wait-for (param i64) (result i32)))
+                (func $wait-an-hour (result i32) (local $all i32)
+                    (local.set $all (call $set))
+                    (call $join
+                        (i32.shr_u (call $wait-for (i64.const 3600000000000)) (i32.const 4))
+                        (local.get $all))
+                    (i32.or (i32.const 2) (i32.shl (local.get $all) (i32.const 4))))
                 (memory (export "memory") 1)
                 (func (export "handle") (param i32) (result i32) {body})
                 (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
             (core func $set (canon waitable-set.new))
+            (core func $join (canon waitable.join))
+            (core func $wait-for (canon lower (func $clock "wait-for") async))
             (core instance $i (instantiate $m
-                (with "" (instance (export "set" (func $set))))))
+                (with "" (instance
+                    (export "set" (func $set))
+                    (export "join" (func $join))
+                    (export "wait-for" (func $wait-for))))))
             (func $handle async (param "request" (own $request))
                 (result (result (own $response) (error $error)))
                 (canon lift (core func $i "handle") async
@@ -131,6 +146,9 @@ pub(crate) fn handler_p3_that(body: &str) -> Vec<u8> {
             (export "wasi:http/handler@0.3.0" (instance $handler)))"#
     ))
 }
+
+/// Waits for a timer: what others do does not matter.
+pub(crate) const WAIT_AN_HOUR: &str = "(call $wait-an-hour)";
 
 /// Waits for ever: the code that means "wait", with a set that nothing is ever in.
 pub(crate) const WAIT_FOR_EVER: &str = "(i32.or (i32.const 2) (i32.shl (call $set) (i32.const 4)))";

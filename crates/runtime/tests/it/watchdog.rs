@@ -9,7 +9,9 @@ use super::rig::{
     PATIENCE, SHORT, ask, failure, get, in_time, lines, load_with, no_instance, plan, runtime,
     text_of, texts, workload,
 };
-use super::text::{WAIT_FOR_EVER, handler, handler_p3_that, handler_that, sleepy_handler};
+use super::text::{
+    WAIT_AN_HOUR, WAIT_FOR_EVER, handler, handler_p3_that, handler_that, sleepy_handler,
+};
 
 const SPIN: &str = "(loop $again (br $again))";
 
@@ -56,9 +58,9 @@ async fn spinning_is_killed_and_others_go_on_meanwhile() {
 }
 
 #[tokio::test]
-async fn what_has_been_killed_for_spinning_takes_requests_again() {
+async fn a_pod_with_instances_of_their_own_takes_requests_after_a_kill() {
     let pod = plan(workload("slow"))
-        .isolation(Isolation::Pod)
+        .isolation(Isolation::Request)
         .request_cpu(SHORT)
         .start()
         .await;
@@ -133,8 +135,8 @@ async fn the_deadline_covers_the_call() {
     for (bytes, isolation) in [
         (workload("slow"), Isolation::Request),
         (workload("slow"), Isolation::Pod),
-        (handler_p3_that(WAIT_FOR_EVER), Isolation::Request),
-        (handler_p3_that(WAIT_FOR_EVER), Isolation::Pod),
+        (handler_p3_that(WAIT_AN_HOUR), Isolation::Request),
+        (handler_p3_that(WAIT_AN_HOUR), Isolation::Pod),
     ] {
         let pod = plan(bytes)
             .isolation(isolation)
@@ -196,12 +198,12 @@ async fn fuel_is_a_budget_for_each_request() {
         plan.limits.fuel = Some(1_000_000);
         let pod = plan.start().await;
         for _ in 0..2 {
-            assert_eq!(failure(&pod, "/spin").await, Failure::OutOfFuel(1_000_000));
             assert_eq!(
                 ask(&pod, "/?ms=1").await,
                 Ok((200, "waited 1 ms\n".to_owned()))
             );
         }
+        assert_eq!(failure(&pod, "/spin").await, Failure::OutOfFuel(1_000_000));
     }
     let mut plan = plan(spin_p3());
     plan.limits.fuel = Some(1_000_000);

@@ -1,0 +1,211 @@
+//! Which waits can never end: the OR model of deadlock, as a property of a graph.
+//!
+//! A node is somebody who waits. Any one of those it waits for can end the wait. It is dead if all
+//! of them are dead too: then nobody can ever move. This is the knot condition of Holt ("Some
+//! deadlock properties of computer systems", 1972) and of Chandy, Misra and Haas ("Distributed
+//! deadlock detection", 1983, the communication model).
+
+/// Who could end one wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    outside: bool,
+    enders: Vec<usize>,
+}
+
+impl Wait {
+    /// A wait that somebody could end who does not wait: a timer, a socket, whoever runs.
+    pub fn outside() -> Self {
+        Self {
+            outside: true,
+            enders: Vec::new(),
+        }
+    }
+
+    /// A wait that any of these could end, by their numbers in the slice, and nobody else. Without
+    /// any it never ends.
+    pub fn on(enders: impl IntoIterator<Item = usize>) -> Self {
+        let mut enders: Vec<_> = enders.into_iter().collect();
+        enders.sort_unstable();
+        enders.dedup();
+        Self {
+            outside: false,
+            enders,
+        }
+    }
+
+    /// Those who wait themselves and could end this.
+    pub fn enders(&self) -> &[usize] {
+        &self.enders
+    }
+}
+
+/// The waits that can never end, in ascending order: the greatest set from which no way leads to
+/// somebody who does not wait. Linear in nodes and edges. An ender that is not in the slice counts
+/// as somebody who does not wait.
+pub fn dead(waits: &[Wait]) -> Vec<usize> {
+    let mut ended_by: Vec<Vec<usize>> = vec![Vec::new(); waits.len()];
+    let mut alive = vec![false; waits.len()];
+    let mut queue = Vec::new();
+    for (n, wait) in waits.iter().enumerate() {
+        alive[n] = wait.outside;
+        for &ender in &wait.enders {
+            match ended_by.get_mut(ender) {
+                Some(nodes) => nodes.push(n),
+                None => alive[n] = true,
+            }
+        }
+        if alive[n] {
+            queue.push(n);
+        }
+    }
+    while let Some(n) = queue.pop() {
+        for &waiting in &ended_by[n] {
+            if !alive[waiting] {
+                alive[waiting] = true;
+                queue.push(waiting);
+            }
+        }
+    }
+    (0..waits.len()).filter(|&n| !alive[n]).collect()
+}
+
+/// The knots among waits that are all dead: groups in which everybody waits for everybody else,
+/// directly or not, and for nobody outside of the group. Each must be broken; whoever else is dead
+/// waits for one of them. A wait for nobody is a knot of its own.
+pub fn knots(dead: &[Wait]) -> Vec<Vec<usize>> {
+    let reach: Vec<Vec<bool>> = (0..dead.len()).map(|n| reach(dead, n)).collect();
+    let mut knots: Vec<Vec<usize>> = Vec::new();
+    for (n, from) in reach.iter().enumerate() {
+        let group: Vec<_> = (0..dead.len()).filter(|&m| m == n || from[m]).collect();
+        // All that can be reached lead back.
+        let is_knot = group.iter().all(|&m| m == n || reach[m][n]);
+        if is_knot && !knots.contains(&group) {
+            knots.push(group);
+        }
+    }
+    knots
+}
+
+/// Where the enders of `start`, and theirs, lead.
+fn reach(waits: &[Wait], start: usize) -> Vec<bool> {
+    let mut reached = vec![false; waits.len()];
+    let mut queue = vec![start];
+    while let Some(n) = queue.pop() {
+        for &ender in waits.get(n).map_or(&[][..], Wait::enders) {
+            if let Some(flag) = reached.get_mut(ender)
+                && !std::mem::replace(flag, true)
+            {
+                queue.push(ender);
+            }
+        }
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The union of all sets that are closed: each of them is dead, and the greatest is wanted.
+    fn oracle(waits: &[Wait]) -> Vec<usize> {
+        let closed = |set: u32| {
+            let inside = |n: &usize| set >> n & 1 == 1;
+            (0..waits.len())
+                .filter(inside)
+                .all(|n| !waits[n].outside && waits[n].enders.iter().all(inside))
+        };
+        let union = (0..1_u32 << waits.len())
+            .filter(|&set| closed(set))
+            .fold(0, |union, set| union | set);
+        (0..waits.len()).filter(|n| union >> n & 1 == 1).collect()
+    }
+
+    fn check(waits: &[Wait]) {
+        let dead = dead(waits);
+        assert_eq!(dead, oracle(waits), "{waits:?}");
+        let place = |n: &usize| dead.iter().position(|d| d == n);
+        let inner: Vec<_> = dead
+            .iter()
+            .map(|&n| Wait::on(waits[n].enders.iter().filter_map(place)))
+            .collect();
+        let knots = knots(&inner);
+        assert_eq!(knots.is_empty(), dead.is_empty(), "{waits:?}");
+        for knot in &knots {
+            // It is closed by itself, and no part of it is.
+            let part: Vec<_> = inner
+                .iter()
+                .enumerate()
+                .map(|(n, wait)| match knot.contains(&n) {
+                    true => wait.clone(),
+                    false => Wait::outside(),
+                })
+                .collect();
+            assert_eq!(&oracle(&part), knot, "{waits:?}");
+            for &broken in knot {
+                let mut part = part.clone();
+                part[broken] = Wait::outside();
+                assert!(oracle(&part).is_empty(), "{waits:?}");
+            }
+        }
+    }
+
+    /// Every graph of up to three waits, and every one of four who do not wait for themselves.
+    #[test]
+    fn small_graphs_are_judged_like_the_oracle_does() {
+        let mut count = 0;
+        for size in 0..=4_usize {
+            let others = |n: usize| (0..size).filter(move |&m| size < 4 || m != n);
+            let choices: Vec<Vec<Wait>> = (0..size)
+                .map(|n| {
+                    let others: Vec<_> = others(n).collect();
+                    let sets = 0..1_u32 << others.len();
+                    let set = |set: u32| {
+                        let chosen = others.iter().enumerate();
+                        Wait::on(chosen.filter(|(i, _)| set >> i & 1 == 1).map(|(_, &m)| m))
+                    };
+                    sets.map(set).chain([Wait::outside()]).collect()
+                })
+                .collect();
+            let mut odometer = vec![0; size];
+            loop {
+                let waits: Vec<_> = (0..size).map(|n| choices[n][odometer[n]].clone()).collect();
+                check(&waits);
+                count += 1;
+                let Some(n) = (0..size).find(|&n| odometer[n] + 1 < choices[n].len()) else {
+                    break;
+                };
+                odometer[..n].fill(0);
+                odometer[n] += 1;
+            }
+        }
+        assert_eq!(count, 1 + 3 + 25 + 729 + 6561);
+    }
+
+    fn any_wait(size: usize) -> impl Strategy<Value = Wait> {
+        prop_oneof![
+            1 => Just(Wait::outside()),
+            6 => proptest::collection::vec(0..size, 0..4).prop_map(Wait::on),
+        ]
+    }
+
+    fn any_waits() -> impl Strategy<Value = Vec<Wait>> {
+        (1..9_usize).prop_flat_map(|size| proptest::collection::vec(any_wait(size), size))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+
+        #[test]
+        fn larger_graphs_are_judged_like_the_oracle_does(waits in any_waits()) {
+            check(&waits);
+        }
+    }
+
+    #[test]
+    fn whoever_is_not_in_the_graph_does_not_wait() {
+        assert!(dead(&[Wait::on([7])]).is_empty());
+        assert_eq!(dead(&[Wait::on([])]), [0]);
+    }
+}

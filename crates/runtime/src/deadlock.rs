@@ -1,0 +1,414 @@
+//! Proven deadlocks: instances whose waits can only be ended by instances that are blocked too.
+//!
+//! An instance that becomes blocked without a source that is certainly alive reports itself. A
+//! moment later the detector looks at all that have: each names who could end its wait, and the
+//! greatest set that nobody outside of it can wake is dead ([`sampan_core::deadlock`]). The look
+//! is taken twice, and counts only if nobody in the set was woken between: then all of them were
+//! blocked at one moment, and so for ever.
+//!
+//! What the host does by itself after a time, like giving a request up at its deadline, is no way
+//! out of a deadlock, and does not count as one.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use sampan_core::{
+    deadlock::{Wait, dead, knots},
+    name::PodName,
+};
+
+use crate::observe::{
+    cell::{Cell, Room},
+    source::{Asked, Other, Source},
+};
+
+/// How long the detector lets instances go on after one has reported itself.
+const DEBOUNCE: Duration = Duration::from_millis(10);
+/// Between the two looks.
+const SECOND_LOOK: Duration = Duration::from_millis(2);
+
+/// One instance of a deadlock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its pod.
+    pub pod: PodName,
+    /// The request it answers: `GET /path`, if it is one.
+    pub request: Option<String>,
+    /// The id of that request.
+    pub request_id: Option<Arc<str>>,
+    /// The host function it waits in.
+    pub function: &'static str,
+    /// For what.
+    pub waits_for: String,
+    /// For how long already.
+    pub since: Duration,
+}
+
+/// A proven deadlock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deadlock {
+    /// When it was proven.
+    pub at: SystemTime,
+    /// Everybody in it.
+    pub members: Vec<Member>,
+    /// Which of them was made to fail so that the others can go on.
+    pub victim: usize,
+    /// Whether a call of the victim failed, or the victim itself.
+    pub failed_call: bool,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.pod)?;
+        if let Some(request) = &self.request {
+            write!(f, " ({request})")?;
+        }
+        let Self {
+            function,
+            waits_for,
+            since,
+            ..
+        } = self;
+        write!(
+            f,
+            " waits in `{function}` for {waits_for}, since {} ms",
+            since.as_millis()
+        )
+    }
+}
+
+impl fmt::Display for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("proven deadlock: ")?;
+        for (n, member) in self.members.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            write!(f, "{separator}{member}")?;
+        }
+        let victim = &self.members[self.victim];
+        match self.failed_call {
+            true => write!(f, "; the call of `{}` fails", victim.pod),
+            false => write!(f, "; `{}` is stopped", victim.pod),
+        }
+    }
+}
+
+/// Who is told of deadlocks.
+type Listener = Arc<dyn Fn(&Arc<Deadlock>) + Send + Sync>;
+
+/// Looks for deadlocks among the instances of a node.
+#[derive(Default)]
+pub(crate) struct Detector {
+    /// Instances that have reported themselves, and whether there is anything new.
+    heard: Mutex<Heard>,
+    wake: Condvar,
+    listener: Mutex<Option<Listener>>,
+}
+
+#[derive(Default)]
+struct Heard {
+    cells: Vec<Weak<Cell>>,
+    news: bool,
+}
+
+impl Detector {
+    /// Starts the detector's thread. It ends when nobody else holds the detector.
+    ///
+    /// A thread of the operating system, as the tasks it judges may keep all others busy.
+    pub(crate) fn start() -> io::Result<Arc<Self>> {
+        let detector = Arc::<Self>::default();
+        let weak = Arc::downgrade(&detector);
+        thread::Builder::new()
+            .name("sampan-deadlock".to_owned())
+            .spawn(move || watch(&weak))?;
+        Ok(detector)
+    }
+
+    /// Has `listener` told of every deadlock from now on.
+    pub(crate) fn listen(&self, listener: Listener) {
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+    }
+
+    /// An instance is blocked, and nothing that would wake it is certainly alive.
+    pub(crate) fn hear(&self, cell: &Arc<Cell>) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |it: &Weak<Cell>| std::ptr::eq(it.as_ptr(), Arc::as_ptr(cell));
+        if !heard.cells.iter().any(known) {
+            heard.cells.push(Arc::downgrade(cell));
+        }
+        heard.news = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits for news, for a while.
+    fn wait(&self) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = |heard: &mut Heard| !heard.news;
+        let waited = self.wake.wait_timeout_while(heard, IDLE, quiet);
+        let (mut heard, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut heard.news)
+    }
+
+    /// Everybody who has reported and is blocked still.
+    fn blocked(&self) -> Vec<Arc<Cell>> {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blocked = Vec::new();
+        heard.cells.retain(|cell| {
+            let cell = cell.upgrade().filter(|cell| cell.blocked().is_some());
+            blocked.extend(cell.clone());
+            cell.is_some()
+        });
+        blocked
+    }
+
+    fn tell(&self, deadlock: &Arc<Deadlock>) {
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = &*listener {
+            listener(deadlock);
+        }
+    }
+
+    /// Looks once, and ends every deadlock that there is.
+    fn look(&self) {
+        let Some(first) = Look::take(self.blocked()) else {
+            return;
+        };
+        thread::park_timeout(SECOND_LOOK);
+        let cells = first
+            .cells
+            .iter()
+            .map(|seen| Arc::clone(&seen.cell))
+            .collect();
+        let Some(second) = Look::take(cells) else {
+            // One of them went on. Whoever is blocked then reports itself again.
+            return;
+        };
+        if !first.is_same(&second) {
+            self.heard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .news = true;
+            return;
+        }
+        for knot in knots(&second.waits) {
+            let members: Vec<_> = knot.iter().map(|&n| &second.cells[n]).collect();
+            self.tell(&end(&members));
+        }
+    }
+}
+
+/// How often the thread looks whether it is needed any more.
+const IDLE: Duration = Duration::from_secs(1);
+
+fn watch(detector: &Weak<Detector>) {
+    while let Some(detector) = detector.upgrade() {
+        if detector.wait() {
+            thread::park_timeout(DEBOUNCE);
+            detector.look();
+        }
+    }
+}
+
+/// An instance that is blocked, as it was at one look.
+struct Seen {
+    cell: Arc<Cell>,
+    changes: u64,
+    function: &'static str,
+    sources: Vec<Source>,
+    requests: Vec<Arc<Asked>>,
+    since: Option<Instant>,
+}
+
+impl Seen {
+    fn of(cell: Arc<Cell>) -> Option<Self> {
+        let changes = cell.blocked()?;
+        let waits = cell.waits();
+        let (function, sources) = waits.sources();
+        let since = match &waits.call {
+            Some(call) => Some(call.since),
+            None => waits.leaves.iter().map(|leaf| leaf.since).max(),
+        };
+        let seen = Self {
+            changes,
+            function,
+            sources: sources.into_iter().cloned().collect(),
+            requests: waits.requests.clone(),
+            since,
+            cell: Arc::clone(&cell),
+        };
+        drop(waits);
+        (cell.blocked() == Some(changes)).then_some(seen)
+    }
+
+    /// The youngest of its requests.
+    fn request(&self) -> Option<&Arc<Asked>> {
+        self.requests.iter().max_by_key(|asked| asked.order)
+    }
+
+    /// Whether a request that comes could end its wait.
+    fn has_room(&self) -> bool {
+        match self.cell.room() {
+            Room::One => false,
+            Room::Many(limit) => self.requests.len() < limit as usize,
+        }
+    }
+
+    fn member(&self) -> Member {
+        let request = self.request();
+        let began = request.map(|asked| asked.since);
+        Member {
+            pod: self.cell.pod().clone(),
+            request: request.map(|asked| asked.to_string()),
+            request_id: request.and_then(|asked| asked.id.clone()),
+            function: self.function,
+            waits_for: match &self.sources[..] {
+                [] => "something that only it could do".to_owned(),
+                all => list(all),
+            },
+            since: self
+                .since
+                .or(began)
+                .map_or(Duration::ZERO, |since| since.elapsed()),
+        }
+    }
+}
+
+/// Sources in words, each one once.
+fn list(sources: &[Source]) -> String {
+    let mut words: Vec<String> = sources.iter().map(ToString::to_string).collect();
+    words.dedup();
+    words.join(" or ")
+}
+
+/// One look at all instances that are blocked.
+struct Look {
+    /// Those that nobody can wake.
+    cells: Vec<Seen>,
+    waits: Vec<Wait>,
+}
+
+impl Look {
+    /// `None` if somebody can be woken by whoever is not among them, or by nobody among them.
+    fn take(cells: Vec<Arc<Cell>>) -> Option<Self> {
+        let seen: Vec<_> = cells.into_iter().filter_map(Seen::of).collect();
+        let index: HashMap<_, _> = seen
+            .iter()
+            .enumerate()
+            .map(|(n, seen)| (Arc::as_ptr(&seen.cell), n))
+            .collect();
+        let waits: Vec<_> = seen.iter().map(|it| wait(it, &index, &seen)).collect();
+        let dead = dead(&waits);
+        if dead.is_empty() {
+            return None;
+        }
+        let place: HashMap<_, _> = dead.iter().enumerate().map(|(n, &old)| (old, n)).collect();
+        let ends = |old: &usize| place.get(old).copied();
+        Some(Self {
+            waits: dead
+                .iter()
+                .map(|&n| Wait::on(waits[n].enders().iter().filter_map(ends)))
+                .collect(),
+            cells: keep(seen, &dead),
+        })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let state = |seen: &Seen| (Arc::as_ptr(&seen.cell), seen.changes);
+        self.waits == other.waits
+            && self
+                .cells
+                .iter()
+                .map(state)
+                .eq(other.cells.iter().map(state))
+    }
+}
+
+fn keep(seen: Vec<Seen>, dead: &[usize]) -> Vec<Seen> {
+    let all = seen.into_iter().enumerate();
+    all.filter(|(n, _)| dead.contains(n))
+        .map(|(_, seen)| seen)
+        .collect()
+}
+
+type Index = HashMap<*const Cell, usize>;
+
+/// Who could end the wait of `it`.
+fn wait(it: &Seen, index: &Index, all: &[Seen]) -> Wait {
+    if it.requests.is_empty() || it.has_room() {
+        return Wait::outside();
+    }
+    let mut enders = Vec::new();
+    for source in &it.sources {
+        match of_source(source, index, all) {
+            Some(more) => enders.extend(more),
+            None => return Wait::outside(),
+        }
+    }
+    Wait::on(enders)
+}
+
+/// Which of the blocked instances could bring this about; `None` if anybody else could.
+fn of_source(source: &Source, index: &Index, all: &[Seen]) -> Option<Vec<usize>> {
+    let one = |cell: &Arc<Cell>| index.get(&Arc::as_ptr(cell)).map(|&n| vec![n]);
+    match source {
+        _ if source.is_alive() => None,
+        Source::Own(_) => Some(Vec::new()),
+        Source::Reader(reading, _) if reading.waits() => Some(Vec::new()),
+        Source::Reader(_, reader) => of_source(reader, index, all),
+        Source::Head(call) | Source::Body(call) => match call.other() {
+            Other::Outside => None,
+            Other::Instance(cell) => one(&cell),
+            Other::Slots => slots(&call.neighbours().occupied(&call.service)?, all),
+        },
+        Source::Caller(asked) => one(&asked.call.as_ref()?.caller.upgrade()?),
+        Source::Timer | Source::Outside(_) | Source::Leaves | Source::Unknown => None,
+    }
+}
+
+/// Who holds the slots of these pods; `None` if anybody does who is not blocked.
+fn slots(pods: &[(PodName, u32)], all: &[Seen]) -> Option<Vec<usize>> {
+    let mut holders = Vec::new();
+    for (pod, count) in pods {
+        let mut held = 0;
+        for (n, seen) in all.iter().enumerate() {
+            if seen.cell.pod() == pod {
+                held += seen.requests.len();
+                holders.push(n);
+            }
+        }
+        if held < *count as usize {
+            return None;
+        }
+    }
+    Some(holders)
+}
+
+/// Ends a deadlock: its youngest request fails, by the call it waits for if it is one.
+fn end(members: &[&Seen]) -> Arc<Deadlock> {
+    let age = |seen: &Seen| seen.request().map_or(0, |asked| asked.order);
+    let victim = (0..members.len())
+        .max_by_key(|&n| age(members[n]))
+        .unwrap_or(0);
+    let call = members[victim]
+        .sources
+        .iter()
+        .find_map(|source| match source {
+            Source::Head(call) => Some(call),
+            _ => None,
+        });
+    let deadlock = Arc::new(Deadlock {
+        at: SystemTime::now(),
+        members: members.iter().map(|seen| seen.member()).collect(),
+        victim,
+        failed_call: call.is_some(),
+    });
+    match call {
+        Some(call) => call.fail(&deadlock),
+        None => members[victim].cell.doom(&deadlock),
+    }
+    deadlock
+}

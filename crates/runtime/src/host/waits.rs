@@ -1,0 +1,70 @@
+//! The host functions in which a guest can wait, wrapped so that the host knows for what.
+//!
+//! Each notes itself with the instance's flight recorder and does what wasmtime's own does.
+
+mod http;
+mod io;
+pub(crate) mod labels;
+
+use wasmtime::component::Linker;
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
+use wasmtime_wasi::p2::bindings::clocks::monotonic_clock::Host as _;
+use wasmtime_wasi::p3::bindings::clocks::monotonic_clock::HostWithStore as _;
+
+use crate::{observe::source::Source, sandbox::State};
+
+const CLOCK_P2: &str = "wasi:clocks/monotonic-clock@0.2.12";
+const CLOCK_P3: &str = "wasi:clocks/monotonic-clock@0.3.0";
+
+/// Wraps those of WASI 0.2.
+pub(crate) fn observe_p2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    io::observe(linker)?;
+    http::observe(linker)?;
+    let mut clock = linker.instance(CLOCK_P2)?;
+    clock.func_wrap("subscribe-instant", |mut store, (when,): (u64,)| {
+        let state: &mut State = store.data_mut();
+        state.recorder.note("monotonic-clock.subscribe-instant");
+        let pollable = state.clocks().subscribe_instant(when)?;
+        state.labels.pollable(&pollable, Source::Timer);
+        Ok((pollable,))
+    })?;
+    clock.func_wrap("subscribe-duration", |mut store, (duration,): (u64,)| {
+        let state: &mut State = store.data_mut();
+        state.recorder.note("monotonic-clock.subscribe-duration");
+        let pollable = state.clocks().subscribe_duration(duration)?;
+        state.labels.pollable(&pollable, Source::Timer);
+        Ok((pollable,))
+    })?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Wraps those of WASI 0.3 that do not register themselves.
+pub(crate) fn observe_p3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    let mut clock = linker.instance(CLOCK_P3)?;
+    clock.func_wrap_concurrent("wait-until", |accessor, (when,): (u64,)| {
+        let clocks = accessor.with_getter::<WasiClocks>(State::clocks);
+        let note = accessor.with(|mut store| timer(store.get(), "monotonic-clock.wait-until"));
+        Box::pin(async move {
+            let _note = note;
+            WasiClocks::wait_until(&clocks, when).await
+        })
+    })?;
+    clock.func_wrap_concurrent("wait-for", |accessor, (duration,): (u64,)| {
+        let clocks = accessor.with_getter::<WasiClocks>(State::clocks);
+        let note = accessor.with(|mut store| timer(store.get(), "monotonic-clock.wait-for"));
+        Box::pin(async move {
+            let _note = note;
+            WasiClocks::wait_for(&clocks, duration).await
+        })
+    })?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+fn timer(state: &mut State, function: &'static str) -> crate::observe::cell::LeafNote {
+    state.recorder.note(function);
+    state.cell.leaf(function, Source::Timer)
+}

@@ -1,0 +1,127 @@
+//! `wasi:http` of WASI 0.2: whose body is whose, and which answer belongs to which call.
+
+use wasmtime::{
+    StoreContextMut,
+    component::{Linker, Resource},
+};
+use wasmtime_wasi_http::{
+    RequestOptions, WasiHttpView as _,
+    p2::{
+        bindings::http::{outgoing_handler::Host as _, types},
+        body::{HostFutureTrailers, HostIncomingBody, HostOutgoingBody},
+        types::{HostFutureIncomingResponse, HostOutgoingRequest, HostOutgoingResponse},
+    },
+};
+
+use crate::{observe::source::Source, sandbox::State};
+
+const TYPES: &str = "wasi:http/types@0.2.12";
+const HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
+
+type Store<'a> = StoreContextMut<'a, State>;
+
+pub(super) fn observe(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    incoming(linker)?;
+    outgoing(linker)?;
+    calls(linker)
+}
+
+fn incoming(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut types = linker.instance(TYPES)?;
+    types.func_wrap(
+        "[method]incoming-body.stream",
+        |mut store: Store<'_>, (body,): (Resource<HostIncomingBody>,)| {
+            let state = store.data_mut();
+            let stream = types::HostIncomingBody::stream(&mut state.http(), body)?;
+            if let Ok(stream) = &stream {
+                state.labels.input(stream, Source::Leaves);
+            }
+            Ok((stream,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]future-trailers.subscribe",
+        |mut store: Store<'_>, (trailers,): (Resource<HostFutureTrailers>,)| {
+            let state = store.data_mut();
+            let pollable = types::HostFutureTrailers::subscribe(&mut state.http(), trailers)?;
+            state.labels.pollable(&pollable, Source::Leaves);
+            Ok((pollable,))
+        },
+    )
+}
+
+fn outgoing(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut types = linker.instance(TYPES)?;
+    types.func_wrap(
+        "[method]outgoing-response.body",
+        |mut store: Store<'_>, (response,): (Resource<HostOutgoingResponse>,)| {
+            let state = store.data_mut();
+            state.recorder.note("outgoing-response.body");
+            let body = types::HostOutgoingResponse::body(&mut state.http(), response)?;
+            let asked = state.cell.waits().requests.first().cloned();
+            if let (Ok(body), Some(asked)) = (&body, asked) {
+                state.labels.response_body(body, asked);
+            }
+            Ok((body,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.body",
+        |mut store: Store<'_>, (request,): (Resource<HostOutgoingRequest>,)| {
+            let state = store.data_mut();
+            state.recorder.note("outgoing-request.body");
+            let rep = request.rep();
+            let body = types::HostOutgoingRequest::body(&mut state.http(), request)?;
+            if let Ok(body) = &body {
+                state.labels.request_body(rep, body);
+            }
+            Ok((body,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-body.write",
+        |mut store: Store<'_>, (body,): (Resource<HostOutgoingBody>,)| {
+            let state = store.data_mut();
+            let of = Resource::<HostOutgoingBody>::new_borrow(body.rep());
+            let stream = types::HostOutgoingBody::write(&mut state.http(), body)?;
+            if let Ok(stream) = &stream {
+                state.labels.output(stream, &of);
+            }
+            Ok((stream,))
+        },
+    )
+}
+
+fn calls(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut handler = linker.instance(HANDLER)?;
+    type Send = (
+        Resource<HostOutgoingRequest>,
+        Option<Resource<RequestOptions>>,
+    );
+    handler.func_wrap(
+        "handle",
+        |mut store: Store<'_>, (request, options): Send| {
+            let state = store.data_mut();
+            state.recorder.note("outgoing-handler.handle");
+            let rep = request.rep();
+            let sent = state.http().handle(request, options);
+            let source = state.take_sent().unwrap_or(Source::Unknown);
+            state.labels.sent(rep, sent.as_ref().ok(), source);
+            match sent {
+                Ok(answer) => Ok((Ok(answer),)),
+                Err(error) => Ok((Err(error.downcast()?),)),
+            }
+        },
+    )?;
+    let mut types = linker.instance(TYPES)?;
+    types.func_wrap(
+        "[method]future-incoming-response.subscribe",
+        |mut store: Store<'_>, (answer,): (Resource<HostFutureIncomingResponse>,)| {
+            let state = store.data_mut();
+            let source = state.labels.of_answer(&answer);
+            let pollable = types::HostFutureIncomingResponse::subscribe(&mut state.http(), answer)?;
+            state.labels.pollable(&pollable, source);
+            Ok((pollable,))
+        },
+    )
+}

@@ -1,0 +1,134 @@
+//! Which source is behind a handle of WASI 0.2.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+use wasmtime::component::Resource;
+
+use crate::observe::source::{Asked, Source};
+
+/// Whose body it is that a guest writes.
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// That of a request; who reads it, once it has been sent.
+    Request(Arc<OnceLock<Source>>),
+    /// That of the response to this request.
+    Response(Arc<Asked>),
+}
+
+impl Target {
+    /// Who could make room in the body.
+    pub(crate) fn source(&self) -> Source {
+        match self {
+            Self::Request(reader) => reader.get().cloned().unwrap_or(Source::Own(
+                "a reader of the request body, but it has not sent the request",
+            )),
+            Self::Response(asked) if asked.is_answered() => Source::Caller(Arc::clone(asked)),
+            Self::Response(_) => Source::Own(
+                "a reader of the response body, but it has not handed over the response",
+            ),
+        }
+    }
+}
+
+/// The sources behind the handles of one instance. A handle without a label may wait for anything.
+///
+/// Numbers of handles are used again. So the labels of pollables and streams, which are looked up
+/// for any handle, go when the handle does; those of the rest are written whenever one is made.
+#[derive(Default)]
+pub(crate) struct Labels {
+    pollables: BTreeMap<u32, Source>,
+    inputs: BTreeMap<u32, Source>,
+    outputs: BTreeMap<u32, Target>,
+    bodies: BTreeMap<u32, Target>,
+    requests: BTreeMap<u32, Arc<OnceLock<Source>>>,
+    answers: BTreeMap<u32, Source>,
+}
+
+impl Labels {
+    pub(crate) fn pollable<T: 'static>(&mut self, handle: &Resource<T>, source: Source) {
+        self.pollables.insert(handle.rep(), source);
+    }
+
+    pub(crate) fn drop_pollable(&mut self, handle: u32) {
+        self.pollables.remove(&handle);
+    }
+
+    pub(crate) fn of_pollable<T: 'static>(&self, handle: &Resource<T>) -> Source {
+        found(&self.pollables, handle)
+    }
+
+    pub(crate) fn input<T: 'static>(&mut self, handle: &Resource<T>, source: Source) {
+        self.inputs.insert(handle.rep(), source);
+    }
+
+    pub(crate) fn drop_input(&mut self, handle: u32) {
+        self.inputs.remove(&handle);
+    }
+
+    pub(crate) fn of_input<T: 'static>(&self, handle: &Resource<T>) -> Source {
+        found(&self.inputs, handle)
+    }
+
+    /// A stream into a body.
+    pub(crate) fn output<T: 'static, B: 'static>(
+        &mut self,
+        handle: &Resource<T>,
+        body: &Resource<B>,
+    ) {
+        if let Some(target) = self.bodies.get(&body.rep()) {
+            self.outputs.insert(handle.rep(), target.clone());
+        }
+    }
+
+    pub(crate) fn drop_output(&mut self, handle: u32) {
+        self.outputs.remove(&handle);
+    }
+
+    pub(crate) fn of_output<T: 'static>(&self, handle: &Resource<T>) -> Option<Target> {
+        self.outputs.get(&handle.rep()).cloned()
+    }
+
+    /// The body of a response that the guest makes.
+    pub(crate) fn response_body<B: 'static>(&mut self, body: &Resource<B>, asked: Arc<Asked>) {
+        self.bodies.insert(body.rep(), Target::Response(asked));
+    }
+
+    /// The body of a request that the guest makes.
+    pub(crate) fn request_body<B: 'static>(&mut self, request: u32, body: &Resource<B>) {
+        let reader = Arc::<OnceLock<Source>>::default();
+        self.requests.insert(request, Arc::clone(&reader));
+        self.bodies.insert(body.rep(), Target::Request(reader));
+    }
+
+    /// The request `request` has been sent, and `answer` will be its answer.
+    pub(crate) fn sent<A: 'static>(
+        &mut self,
+        request: u32,
+        answer: Option<&Resource<A>>,
+        source: Source,
+    ) {
+        if let Some(reader) = self.requests.remove(&request) {
+            let reads = match &source {
+                Source::Head(call) => Source::Body(Arc::clone(call)),
+                other => other.clone(),
+            };
+            // A request is sent once.
+            let _ = reader.set(reads);
+        }
+        if let Some(answer) = answer {
+            self.answers.insert(answer.rep(), source);
+        }
+    }
+
+    pub(crate) fn of_answer<A: 'static>(&self, handle: &Resource<A>) -> Source {
+        found(&self.answers, handle)
+    }
+}
+
+fn found<T: 'static>(labels: &BTreeMap<u32, Source>, handle: &Resource<T>) -> Source {
+    let label = labels.get(&handle.rep());
+    label.cloned().unwrap_or(Source::Unknown)
+}

@@ -1,0 +1,142 @@
+//! Bodies that tell the cell of an instance when it waits for them.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::{
+    cell::{Cell, LeafNote},
+    source::Source,
+};
+
+type Item = Option<Result<Frame<Bytes>, Error>>;
+
+/// A body that a guest reads. While there is nothing to read, its writer could wake the guest.
+struct Read {
+    inner: WasiBody,
+    cell: Arc<Cell>,
+    writer: Source,
+    note: Option<LeafNote>,
+}
+
+/// Has `cell` know when it waits for `body`, which `writer` writes.
+pub(crate) fn read_by(cell: &Arc<Cell>, writer: Source, body: WasiBody) -> WasiBody {
+    if body.is_end_stream() {
+        return body;
+    }
+    let read = Read {
+        inner: body,
+        cell: Arc::clone(cell),
+        writer,
+        note: None,
+    };
+    read.boxed_unsync()
+}
+
+impl Body for Read {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
+        let this = &mut *self;
+        let frame = Pin::new(&mut this.inner).poll_frame(cx);
+        if frame.is_ready() {
+            this.note = None;
+        } else if this.note.is_none() {
+            this.note = Some(this.cell.leaf("reading a body", this.writer.clone()));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Whether the reader of a body waits for its writer.
+#[derive(Default)]
+pub(crate) struct Reading {
+    waits: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Reading {
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Acquire)
+    }
+}
+
+impl Wake for Reading {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.waits.store(false, Ordering::Release);
+        self.task.wake();
+    }
+}
+
+/// A body that a guest writes and somebody else reads. While the reader does not wait for more,
+/// it could make room for more, and so wake the guest.
+struct Written {
+    inner: WasiBody,
+    reading: Arc<Reading>,
+    waker: Waker,
+    _note: LeafNote,
+}
+
+/// Has `cell` know that it may wait for the `reader` of a body that it writes.
+pub(crate) fn written_by(cell: &Arc<Cell>, reader: Source, body: WasiBody) -> WasiBody {
+    if body.is_end_stream() {
+        return body;
+    }
+    let reading = Arc::new(Reading::default());
+    let source = Source::Reader(Arc::clone(&reading), Box::new(reader));
+    let written = Written {
+        inner: body,
+        waker: Waker::from(Arc::clone(&reading)),
+        reading,
+        _note: cell.leaf("writing a body", source),
+    };
+    written.boxed_unsync()
+}
+
+impl Body for Written {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
+        let this = &mut *self;
+        this.reading.task.register(cx.waker());
+        this.reading.waits.store(true, Ordering::Release);
+        let frame = Pin::new(&mut this.inner).poll_frame(&mut Context::from_waker(&this.waker));
+        if frame.is_ready() {
+            this.reading.waits.store(false, Ordering::Release);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

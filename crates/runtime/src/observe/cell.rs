@@ -1,0 +1,373 @@
+//! The cell of an instance: whether it runs, and what it waits for.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU8, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Instant,
+};
+
+use futures::task::AtomicWaker;
+use pin_project_lite::pin_project;
+use sampan_core::name::PodName;
+
+use super::source::{Asked, Source};
+use crate::{
+    deadlock::{Deadlock, Detector},
+    meter::CpuMeter,
+};
+
+/// Nothing is asked of the instance, or it has not begun.
+const IDLE: u8 = 0;
+/// A thread runs it.
+const RUNNING: u8 = 1;
+/// It has been woken.
+const RUNNABLE: u8 = 2;
+/// It has returned without having been woken since.
+const BLOCKED: u8 = 3;
+
+/// What an instance can take at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// One request, or one at a time, of which it knows nothing beforehand.
+    One,
+    /// So many at once: a request that comes could end a wait of another one.
+    Many(u32),
+}
+
+/// One instance as the host sees it from outside.
+pub(crate) struct Cell {
+    pub(crate) cpu: CpuMeter,
+    pod: PodName,
+    room: Room,
+    /// Whether what it waits for registers itself, as everything in WASI 0.3 does.
+    registers: bool,
+    state: AtomicU8,
+    /// Counts wake-ups and returns: the same number twice means that nothing happened between.
+    changes: AtomicU64,
+    task: AtomicWaker,
+    /// A wake-up is certain, but the scheduler has put it off.
+    soon: AtomicBool,
+    doom: OnceLock<Arc<Deadlock>>,
+    detector: Arc<Detector>,
+    waits: Mutex<Waits>,
+}
+
+/// What an instance is at.
+#[derive(Default)]
+pub(crate) struct Waits {
+    /// Requests that its guest is answering.
+    pub(crate) requests: Vec<Arc<Asked>>,
+    /// The host function of WASI 0.2 in which it is blocked.
+    pub(crate) call: Option<Wait>,
+    /// What has registered itself.
+    pub(crate) leaves: Vec<Leaf>,
+    next: u64,
+}
+
+impl Waits {
+    /// In which function it waits, and what could end that.
+    pub(crate) fn sources(&self) -> (&'static str, Vec<&Source>) {
+        let leaves = || self.leaves.iter().map(|leaf| &leaf.source);
+        let Some(call) = &self.call else {
+            let function = self
+                .leaves
+                .first()
+                .map_or("the guest's own code", |leaf| leaf.function);
+            return (function, leaves().collect());
+        };
+        let mut sources: Vec<_> = call.sources.iter().collect();
+        if sources
+            .iter()
+            .any(|source| matches!(source, Source::Leaves))
+            && !self.leaves.is_empty()
+        {
+            sources.retain(|source| !matches!(source, Source::Leaves));
+            sources.extend(leaves());
+        }
+        (call.function, sources)
+    }
+}
+
+/// A wait in a host function that blocks the whole instance.
+#[derive(Clone)]
+pub(crate) struct Wait {
+    pub(crate) function: &'static str,
+    /// Any of these ends it.
+    pub(crate) sources: Vec<Source>,
+    pub(crate) since: Instant,
+}
+
+/// Something that will wake the instance.
+#[derive(Clone)]
+pub(crate) struct Leaf {
+    id: u64,
+    pub(crate) function: &'static str,
+    pub(crate) source: Source,
+    pub(crate) since: Instant,
+}
+
+impl Cell {
+    pub(crate) fn new(
+        pod: PodName,
+        room: Room,
+        registers: bool,
+        cpu: CpuMeter,
+        detector: &Arc<Detector>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            cpu,
+            pod,
+            room,
+            registers,
+            state: AtomicU8::new(IDLE),
+            changes: AtomicU64::new(0),
+            task: AtomicWaker::new(),
+            soon: AtomicBool::new(false),
+            doom: OnceLock::new(),
+            detector: Arc::clone(detector),
+            waits: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn pod(&self) -> &PodName {
+        &self.pod
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        self.room
+    }
+
+    /// Whether what it waits for must register itself.
+    pub(crate) fn registers(&self) -> bool {
+        self.registers
+    }
+
+    pub(crate) fn waits(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of changes if it is blocked now.
+    pub(crate) fn blocked(&self) -> Option<u64> {
+        // In this order: a wake-up after the first reading shows in the second.
+        let changes = self.changes.load(Acquire);
+        (self.state.load(Acquire) == BLOCKED && self.changes.load(Acquire) == changes)
+            .then_some(changes)
+    }
+
+    /// Notes a request that its guest begins to answer.
+    pub(crate) fn begin(self: &Arc<Self>, asked: &Arc<Asked>) {
+        if let Some(call) = &asked.call {
+            call.reach(self);
+        }
+        self.waits().requests.push(Arc::clone(asked));
+    }
+
+    /// Notes that its guest has nothing more to do for a request.
+    pub(crate) fn end(&self, asked: &Arc<Asked>) {
+        let mut waits = self.waits();
+        waits.requests.retain(|it| !Arc::ptr_eq(it, asked));
+    }
+
+    /// Notes that the scheduler will wake it, though it has not been woken yet.
+    pub(crate) fn expect_wake(&self) {
+        self.soon.store(true, Relaxed);
+    }
+
+    /// Ends its wait: the host function it is blocked in fails, or the instance as a whole.
+    pub(crate) fn doom(self: &Arc<Self>, deadlock: &Arc<Deadlock>) {
+        // Of two verdicts the first has ended it.
+        let _ = self.doom.set(Arc::clone(deadlock));
+        self.wake_by_ref();
+    }
+
+    /// Resolves when the instance as a whole is the victim of a deadlock. To be polled with it.
+    pub(crate) async fn doomed(&self) -> Doomed {
+        poll_fn(|_| match self.doom.get() {
+            Some(deadlock) if self.waits().call.is_none() => {
+                Poll::Ready(Doomed(Arc::clone(deadlock)))
+            }
+            _ => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Waits in a host function that blocks the instance. Any of `sources` ends the wait. An error
+    /// means that it never would have ended.
+    pub(crate) async fn block<F: Future>(
+        &self,
+        function: &'static str,
+        sources: impl FnOnce() -> Vec<Source>,
+        work: F,
+    ) -> wasmtime::Result<F::Output> {
+        let mut work = pin!(work);
+        let mut sources = Some(sources);
+        let mut noted = None;
+        poll_fn(|cx| {
+            if let Some(deadlock) = self.doom.get() {
+                let doomed = Doomed(Arc::clone(deadlock));
+                return Poll::Ready(Err(wasmtime::Error::new(doomed)));
+            }
+            if let Poll::Ready(output) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            if let Some(sources) = sources.take() {
+                self.waits().call = Some(Wait {
+                    function,
+                    sources: sources(),
+                    since: Instant::now(),
+                });
+                noted = Some(Noted(self));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Notes something that will wake the instance, until what comes back is dropped.
+    pub(crate) fn leaf(self: &Arc<Self>, function: &'static str, source: Source) -> LeafNote {
+        let mut waits = self.waits();
+        let id = waits.next;
+        waits.next += 1;
+        waits.leaves.push(Leaf {
+            id,
+            function,
+            source,
+            since: Instant::now(),
+        });
+        drop(waits);
+        LeafNote {
+            cell: Arc::clone(self),
+            id,
+        }
+    }
+
+    /// What to do after a poll that has not come to an end.
+    fn pause(self: &Arc<Self>) {
+        if self.soon.swap(false, Relaxed) {
+            self.state.store(RUNNABLE, Release);
+            return;
+        }
+        self.changes.fetch_add(1, AcqRel);
+        let blocked = self
+            .state
+            .compare_exchange(RUNNING, BLOCKED, AcqRel, Acquire);
+        if blocked.is_err() {
+            return;
+        }
+        if !tokio::task::coop::has_budget_remaining() {
+            // What it polled may have been ready all the same.
+            self.wake_by_ref();
+        } else if self.could_be_stuck() {
+            self.detector.hear(self);
+        }
+    }
+
+    /// Whether nothing that is certainly alive would end its wait. Most waits are for such a thing.
+    fn could_be_stuck(&self) -> bool {
+        let waits = self.waits();
+        if waits.requests.is_empty() {
+            return false;
+        }
+        let (_, sources) = waits.sources();
+        let alive = |source: &&Source| source.is_alive();
+        !sources.iter().any(alive) && (self.registers || waits.call.is_some())
+    }
+}
+
+impl Wake for Cell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.changes.fetch_add(1, AcqRel);
+        self.state.store(RUNNABLE, Release);
+        self.task.wake();
+    }
+}
+
+/// Takes a wait back.
+struct Noted<'a>(&'a Cell);
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.0.waits().call = None;
+    }
+}
+
+/// Takes a leaf back when it is dropped.
+pub(crate) struct LeafNote {
+    cell: Arc<Cell>,
+    id: u64,
+}
+
+impl Drop for LeafNote {
+    fn drop(&mut self) {
+        let mut waits = self.cell.waits();
+        waits.leaves.retain(|leaf| leaf.id != self.id);
+    }
+}
+
+/// The error of a wait that never would have ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Doomed(pub(crate) Arc<Deadlock>);
+
+impl fmt::Display for Doomed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the wait can never end: it is part of a deadlock")
+    }
+}
+
+impl StdError for Doomed {}
+
+pin_project! {
+    /// A future that runs an instance: its polls are charged to it, and its pauses are noted.
+    pub(crate) struct Observed<F> {
+        #[pin]
+        inner: F,
+        cell: Arc<Cell>,
+        waker: Waker,
+    }
+
+    impl<F> PinnedDrop for Observed<F> {
+        fn drop(this: Pin<&mut Self>) {
+            this.project().cell.state.store(IDLE, Release);
+        }
+    }
+}
+
+impl<F> Observed<F> {
+    pub(crate) fn new(inner: F, cell: Arc<Cell>) -> Self {
+        let waker = Waker::from(Arc::clone(&cell));
+        Self { inner, cell, waker }
+    }
+}
+
+impl<F: Future> Future for Observed<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let cell = &**this.cell;
+        cell.task.register(cx.waker());
+        cell.state.store(RUNNING, Release);
+        cell.cpu.begin();
+        let poll = this.inner.poll(&mut Context::from_waker(this.waker));
+        cell.cpu.end();
+        match poll.is_ready() {
+            true => cell.state.store(IDLE, Release),
+            false => this.cell.pause(),
+        }
+        poll
+    }
+}

@@ -1,0 +1,252 @@
+//! What a guest waits for, and who could end the wait.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Poll,
+    time::Instant,
+};
+
+use futures::task::AtomicWaker;
+use sampan_core::name::Name;
+
+use super::{body::Reading, cell::Cell};
+use crate::{deadlock::Deadlock, host::neighbours::Neighbours};
+
+/// Requests and calls in the order of their beginning.
+static ORDER: AtomicU64 = AtomicU64::new(0);
+
+/// One request that a pod was asked to answer.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Its id, if it has one: a probe has none.
+    pub(crate) id: Option<Arc<str>>,
+    pub(crate) method: http::Method,
+    pub(crate) uri: http::Uri,
+    pub(crate) since: Instant,
+    /// Higher for whatever began later.
+    pub(crate) order: u64,
+    /// The call of another guest that this is, if it is one.
+    pub(crate) call: Option<Arc<Call>>,
+    answered: AtomicBool,
+}
+
+impl Asked {
+    pub(crate) fn new<B>(
+        id: Option<Arc<str>>,
+        request: &http::Request<B>,
+        call: Option<Arc<Call>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            since: Instant::now(),
+            order: ORDER.fetch_add(1, Ordering::Relaxed),
+            call,
+            answered: AtomicBool::new(false),
+        })
+    }
+
+    /// Notes that the head of the response, or word of a failure, is on its way to whoever asked.
+    pub(crate) fn settle(&self) {
+        self.answered.store(true, Ordering::Release);
+        if let Some(call) = &self.call {
+            call.settle();
+        }
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.uri)
+    }
+}
+
+/// How far a call has come.
+#[derive(Debug)]
+enum At {
+    /// Somewhere between the caller and an instance: in the gateway's queue, or on its way.
+    Queue,
+    /// In a pod, which is making an instance for it, or between two steps of the gateway. Its
+    /// pod's host moves it on.
+    Host,
+    /// In this instance.
+    Instance(Weak<Cell>),
+}
+
+/// A call from one guest to another service of the node.
+pub(crate) struct Call {
+    pub(crate) service: Name,
+    pub(crate) order: u64,
+    pub(crate) since: Instant,
+    /// Who called.
+    pub(crate) caller: Weak<Cell>,
+    neighbours: Arc<dyn Neighbours>,
+    at: Mutex<At>,
+    settled: AtomicBool,
+    failed: OnceLock<Arc<Deadlock>>,
+    waker: AtomicWaker,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("service", &self.service)
+            .field("order", &self.order)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who could end a wait for a call.
+pub(crate) enum Other {
+    /// Something is on its way already, or the host is at work.
+    Outside,
+    /// This instance.
+    Instance(Arc<Cell>),
+    /// Whoever holds a slot of the service.
+    Slots,
+}
+
+impl Call {
+    pub(crate) fn new(
+        service: Name,
+        caller: &Arc<Cell>,
+        neighbours: &Arc<dyn Neighbours>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            service,
+            order: ORDER.fetch_add(1, Ordering::Relaxed),
+            since: Instant::now(),
+            caller: Arc::downgrade(caller),
+            neighbours: Arc::clone(neighbours),
+            at: Mutex::new(At::Queue),
+            settled: AtomicBool::new(false),
+            failed: OnceLock::new(),
+            waker: AtomicWaker::new(),
+        })
+    }
+
+    fn place(&self, at: At) {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// A pod has it.
+    pub(crate) fn reach_host(&self) {
+        self.place(At::Host);
+    }
+
+    /// An instance has it.
+    pub(crate) fn reach(&self, instance: &Arc<Cell>) {
+        self.place(At::Instance(Arc::downgrade(instance)));
+    }
+
+    /// Notes that the answer, or word of a failure, is on its way.
+    pub(crate) fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
+    }
+
+    /// The answer, or word of a failure, is on its way to the caller.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire) || self.failed.get().is_some()
+    }
+
+    /// Who could end a wait for this call.
+    pub(crate) fn other(&self) -> Other {
+        let at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*at {
+            At::Queue => Other::Slots,
+            At::Host => Other::Outside,
+            At::Instance(cell) => cell.upgrade().map_or(Other::Outside, Other::Instance),
+        }
+    }
+
+    pub(crate) fn neighbours(&self) -> &dyn Neighbours {
+        &*self.neighbours
+    }
+
+    /// Ends the caller's wait with an error.
+    pub(crate) fn fail(&self, deadlock: &Arc<Deadlock>) {
+        // Of two reports the first has ended it.
+        let _ = self.failed.set(Arc::clone(deadlock));
+        self.waker.wake();
+    }
+
+    /// Waits for [`Self::fail`]; one task may.
+    pub(crate) async fn failed(&self) {
+        poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            match self.failed.get() {
+                Some(_) => Poll::Ready(()),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+    }
+}
+
+/// What a guest waits for.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// A time to come.
+    Timer,
+    /// Somebody outside: a server, a file system, a client.
+    Outside(Arc<str>),
+    /// The head of the answer to a call.
+    Head(Arc<Call>),
+    /// More of a body, or room for more of one, that it shares with whom it called.
+    Body(Arc<Call>),
+    /// The same with whoever asked it.
+    Caller(Arc<Asked>),
+    /// Room in a body that this one reads, unless it waits for more of it.
+    Reader(Arc<Reading>, Box<Source>),
+    /// Something that only the guest itself could do.
+    Own(&'static str),
+    /// Whatever has registered itself with the cell.
+    Leaves,
+    /// The host does not know.
+    Unknown,
+}
+
+impl Source {
+    /// Whether it is alive whatever other instances do.
+    pub(crate) fn is_alive(&self) -> bool {
+        match self {
+            Self::Timer | Self::Outside(_) | Self::Unknown | Self::Leaves => true,
+            Self::Caller(asked) => asked.call.is_none(),
+            Self::Reader(reading, reader) => !reading.waits() && reader.is_alive(),
+            Self::Head(call) => call.is_settled(),
+            Self::Body(_) | Self::Own(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timer => f.write_str("a timer"),
+            Self::Outside(what) => f.write_str(what),
+            Self::Head(call) => write!(f, "the answer of `{}`", call.service),
+            Self::Body(call) => write!(f, "the body it shares with `{}`", call.service),
+            Self::Caller(asked) => match &asked.call {
+                None => f.write_str("the client"),
+                Some(call) => match call.caller.upgrade() {
+                    Some(caller) => write!(f, "the body it shares with `{}`", caller.pod()),
+                    None => f.write_str("a caller that is gone"),
+                },
+            },
+            Self::Reader(_, reader) => reader.fmt(f),
+            Self::Own(what) => f.write_str(what),
+            Self::Leaves => f.write_str("a body"),
+            Self::Unknown => f.write_str("something in the host"),
+        }
+    }
+}

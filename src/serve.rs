@@ -45,6 +45,7 @@ impl Node {
             pool: PoolSize { instances },
             guest: limits.guest,
         })?;
+        runtime.on_deadlock(|deadlock| tracing::warn!("{deadlock}"));
         let edge = Arc::new(Edge::new(Gateway::new(limits.gateway)));
         Ok(Self { runtime, edge })
     }

@@ -15,7 +15,8 @@ const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 pub(crate) struct Limiter {
     limit: usize,
     held: usize,
-    refused: bool,
+    /// Bytes that were refused because of the limit, the last time.
+    refused: Option<usize>,
     pod: Arc<PodMeter>,
 }
 
@@ -24,14 +25,19 @@ impl Limiter {
         Self {
             limit: usize::try_from(limit_bytes).unwrap_or(usize::MAX),
             held: 0,
-            refused: false,
+            refused: None,
             pod,
         }
     }
 
-    /// Whether anything was refused because of the limit.
-    pub(crate) fn refused(&self) -> bool {
+    /// Bytes that were refused because of the limit, the last time that any were.
+    pub(crate) fn refused(&self) -> Option<usize> {
         self.refused
+    }
+
+    /// Bytes held, and the most that may be.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.held, self.limit)
     }
 
     fn grow(&mut self, bytes: usize) -> bool {
@@ -40,7 +46,7 @@ impl Limiter {
             .checked_add(bytes)
             .filter(|&held| held <= self.limit)
         else {
-            self.refused = true;
+            self.refused = Some(bytes);
             return false;
         };
         self.held = held;

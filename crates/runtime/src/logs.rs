@@ -14,11 +14,14 @@ mod quota;
 
 pub use pod::{MAX_BURST_NOTES, MAX_NOTES_A_SECOND};
 pub(crate) use pod::{Note, PodLog};
+pub(crate) use quota::Quota;
 
 /// The longest line; what is beyond it becomes a line of its own.
 pub const MAX_LINE_BYTES: usize = 64 << 10;
 /// Text one ring keeps.
 pub const MAX_RING_BYTES: usize = 10 << 20;
+/// Lines of all pods among which [`Ring::tail`] looks.
+const MAX_TAIL_LINES: usize = 10_000;
 /// Host bytes a line takes besides its text, so that empty lines are not free.
 const LINE_OVERHEAD_BYTES: usize = size_of::<Line>();
 
@@ -106,6 +109,27 @@ impl Ring {
             missed,
             next,
         }
+    }
+
+    /// The last lines of a pod, together at most so many bytes, the oldest first.
+    pub fn tail(&self, pod: &PodName, bytes: usize) -> Vec<Line> {
+        let state = self.lock();
+        let mut left = bytes;
+        let fits = |line: &&Line| match left.checked_sub(line.text.len() + 1) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        };
+        let recent = state.lines.iter().rev().take(MAX_TAIL_LINES);
+        let mut lines: Vec<_> = recent
+            .filter(|line| *line.pod == *pod)
+            .take_while(fits)
+            .cloned()
+            .collect();
+        lines.reverse();
+        lines
     }
 
     /// Like [`Self::read`], and waits until there is a line.
@@ -249,6 +273,25 @@ mod tests {
         assert!(batch.missed > 200, "{}", batch.missed);
         assert_eq!(batch.missed + batch.lines.len() as u64, 403);
         assert!(batch.lines.len() * MAX_LINE_BYTES <= MAX_RING_BYTES + MAX_LINE_BYTES);
+    }
+
+    #[test]
+    fn a_tail_is_of_one_pod_and_as_long_as_asked() {
+        let ring = Arc::new(Ring::default());
+        let pod = PodName::new(&Name::parse("api").expect("a name"), 1, 0);
+        let log = PodLog::new(&ring, pod.clone(), &Arc::default(), 1 << 20);
+        let api = LineWriter::new(log, Stream::Stdout, Arc::default());
+        for n in 0..10 {
+            writer(&ring).write(format!("not {n}\n").as_bytes());
+            api.write(format!("line {n}\n").as_bytes());
+        }
+        let texts = |bytes| -> Vec<_> {
+            let tail = ring.tail(&pod, bytes);
+            tail.into_iter().map(|line| line.text).collect()
+        };
+        assert_eq!(texts(14), ["line 8", "line 9"]);
+        assert_eq!(texts(13), ["line 9"]);
+        assert_eq!(texts(1000).len(), 10);
     }
 
     #[tokio::test]

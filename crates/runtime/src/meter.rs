@@ -91,6 +91,8 @@ pub(crate) struct Standing {
     pub(crate) running: Duration,
     /// Of the budget.
     pub(crate) spent: Duration,
+    /// All of it.
+    pub(crate) budget: Duration,
 }
 
 /// The CPU time of one instance, and how much of it the work at hand may still use.
@@ -112,6 +114,10 @@ pub(crate) struct CpuMeter {
     precise: AtomicBool,
     /// Start of the poll under way on the clock that `precise` names.
     poll_start_nanos: AtomicU64,
+    /// When it was last known what the guest had used, on the wall clock, and how much that was.
+    seen_at_nanos: AtomicU64,
+    seen_nanos: AtomicU64,
+    late_nanos: AtomicU64,
     /// All wall-clock readings are relative to this.
     base: Instant,
 }
@@ -125,6 +131,9 @@ impl CpuMeter {
             budget_end_nanos: AtomicU64::new(u64::MAX),
             precise: AtomicBool::new(false),
             poll_start_nanos: AtomicU64::new(0),
+            seen_at_nanos: AtomicU64::new(0),
+            seen_nanos: AtomicU64::new(0),
+            late_nanos: AtomicU64::new(0),
             base: Instant::now(),
         }
     }
@@ -143,11 +152,35 @@ impl CpuMeter {
             .clock(self.precise.load(Relaxed))
             .saturating_sub(self.poll_start_nanos.load(Relaxed));
         let used = self.used_nanos() + running;
-        Standing {
-            over_budget: used > self.budget_end_nanos.load(Relaxed),
-            running: Duration::from_nanos(running),
-            spent: Duration::from_nanos(used - self.budget_start_nanos.load(Relaxed).min(used)),
+        let (start, end) = (
+            self.budget_start_nanos.load(Relaxed),
+            self.budget_end_nanos.load(Relaxed),
+        );
+        let now = self.clock(false);
+        if used > end {
+            // The budget was spent at the earliest when it ran on without a break since then.
+            let left = end.saturating_sub(self.seen_nanos.load(Relaxed));
+            let spent_at = self.seen_at_nanos.load(Relaxed).saturating_add(left);
+            self.late_nanos.store(now.saturating_sub(spent_at), Relaxed);
+        } else {
+            self.see(now, used);
         }
+        Standing {
+            over_budget: used > end,
+            running: Duration::from_nanos(running),
+            spent: Duration::from_nanos(used.saturating_sub(start)),
+            budget: Duration::from_nanos(end.saturating_sub(start)),
+        }
+    }
+
+    fn see(&self, at: u64, used: u64) {
+        self.seen_at_nanos.store(at, Relaxed);
+        self.seen_nanos.store(used, Relaxed);
+    }
+
+    /// How long after its budget was spent the guest was found out, at most.
+    pub(crate) fn late(&self) -> Duration {
+        Duration::from_nanos(self.late_nanos.load(Relaxed))
     }
 
     /// What the guest has used of its budget, while it does not run.
@@ -162,8 +195,14 @@ impl CpuMeter {
 
     /// The guest is resumed.
     pub(crate) fn begin(&self) {
-        self.poll_start_nanos
-            .store(self.clock(self.precise.load(Relaxed)), Relaxed);
+        let precise = self.precise.load(Relaxed);
+        let start = self.clock(precise);
+        self.poll_start_nanos.store(start, Relaxed);
+        let at = match precise {
+            true => self.clock(false),
+            false => start,
+        };
+        self.see(at, self.used_nanos());
     }
 
     /// The guest has returned to the host.

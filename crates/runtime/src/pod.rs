@@ -10,8 +10,10 @@
 //! Every request has one deadline over making the instance, the call and the body, and it is kept
 //! outside the store: a future inside the store does not run while the guest does.
 
+mod autopsy;
 mod body;
 mod driver;
+mod explain;
 mod failure;
 mod fate;
 mod fresh;
@@ -23,10 +25,7 @@ mod shared;
 pub mod template;
 mod termination;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -53,12 +52,17 @@ use crate::{
     sandbox::{PodContext, State},
 };
 
+pub(crate) use autopsy::frames;
+use autopsy::{Death, Scope};
 use driver::Driver;
 pub use failure::{CallError, Failure};
 use fate::{Ending, Fate};
 pub use probe::{ProbeKind, Probed};
 use template::Template;
-pub use termination::{PodWatch, Termination, Unwatched, Verdict};
+pub use termination::{
+    Evidence, Frame, HostCall, OpenWait, PodWatch, RequestReport, Sample, Termination, Unwatched,
+    Verdict,
+};
 
 /// The response of a guest, or the error code it gave in place of one.
 type Head = Result<http::Response<WasiBody>, String>;
@@ -80,13 +84,6 @@ struct Job {
 /// One of a pod's `concurrency`, held by the instance and by the body of the response. Probes do
 /// without.
 type Slot = Option<Arc<OwnedSemaphorePermit>>;
-
-/// What is over when an instance has failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scope {
-    Pod,
-    Instance,
-}
 
 /// What all requests of a pod share.
 struct Shared {
@@ -283,36 +280,5 @@ impl Shared {
     fn say(&self, request: Option<Arc<str>>, failure: &Failure) {
         let log = &self.context.log;
         log.note(Note::Failure, request, || failure.to_string());
-    }
-
-    /// Accounts for an instance that failed, and tells the pod's watch. Says what is over
-    /// with it.
-    ///
-    /// To be called before anybody who waits for an answer hears of the failure: whoever hears of
-    /// it may then trust that the pod is out of rotation.
-    fn mourn(
-        &self,
-        request_id: Option<Arc<str>>,
-        failure: &Failure,
-        state: Option<&State>,
-    ) -> Scope {
-        let refused_memory = state.is_some_and(State::was_refused_memory);
-        let verdict = Verdict::of(failure, refused_memory);
-        self.context.meter.count_failure(verdict.ends_pod());
-        self.say(request_id.clone(), failure);
-        let termination = Arc::new(Termination {
-            pod: self.context.log.pod().clone(),
-            verdict,
-            reason: failure.to_string(),
-            at: SystemTime::now(),
-            request_id,
-        });
-        if verdict.ends_pod() && self.template.isolation() == Isolation::Pod {
-            self.watch.terminated(&termination);
-            Scope::Pod
-        } else {
-            self.watch.instance_failed(&termination);
-            Scope::Instance
-        }
     }
 }

@@ -4,8 +4,8 @@ use std::{
     fmt, io,
     os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{Mode, OFlags};
@@ -15,7 +15,7 @@ use sampan_core::{
     spec::node::GuestLimits,
 };
 use wasmtime::{
-    AsContextMut, Engine, Store, UpdateDeadline,
+    AsContextMut, Engine, Store, StoreContextMut, UpdateDeadline, WasmBacktrace,
     component::{Linker, ResourceTable},
 };
 use wasmtime_wasi::{
@@ -35,13 +35,14 @@ use crate::{
     },
     lane::{FAST_SLICE, Pace},
     limiter::Limiter,
-    logs::{CurrentRequest, LineWriter, PodLog, Stream},
-    meter::{CpuMeter, PodMeter},
+    logs::{CurrentRequest, LineWriter, PodLog, Quota, Stream},
+    meter::{CpuMeter, PodMeter, Standing},
     observe::{
         cell::{Cell, LeafNote, Room},
         recorder::Recorder,
         source::Source,
     },
+    pod::{Sample, frames},
     runtime::Runtime,
 };
 
@@ -56,6 +57,8 @@ pub(crate) struct State {
     pub(crate) cell: Arc<Cell>,
     pub(crate) labels: Labels,
     pub(crate) recorder: Recorder,
+    /// Where the guest was at some moments of a long run.
+    pub(crate) samples: Vec<Sample>,
     /// Files wake a guest of WASI 0.3 by ways of their own.
     _files: Option<LeafNote>,
     pace: Arc<Pace>,
@@ -81,9 +84,15 @@ impl State {
         self.hooks.sent.take()
     }
 
-    /// Whether the guest wanted more memory than it may have.
-    pub(crate) fn was_refused_memory(&self) -> bool {
-        self.limiter.refused()
+    /// Bytes of memory the guest wanted more than it may have.
+    pub(crate) fn refused_bytes(&self) -> Option<u64> {
+        self.limiter.refused().map(|bytes| bytes as u64)
+    }
+
+    /// Bytes of memory it holds, and may hold.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        let (held, limit) = self.limiter.held();
+        (held as u64, limit as u64)
     }
 
     /// Whether the guest still holds a body it has neither finished nor dropped.
@@ -125,12 +134,17 @@ impl fmt::Display for OverBudget {
 
 impl std::error::Error for OverBudget {}
 
+/// In how many parts a budget is cut; at the end of each but the last it is noted where the guest is.
+const SAMPLES: u32 = 4;
+
 /// What happens to a guest that runs at an epoch tick.
-fn look_at(state: &State) -> wasmtime::Result<UpdateDeadline> {
-    let standing = state.cell.cpu.now();
+fn look_at(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    let standing = store.data().cell.cpu.now();
     if standing.over_budget {
         return Err(wasmtime::Error::new(OverBudget));
     }
+    sample(&mut store, &standing);
+    let state = store.data();
     if standing.spent >= FAST_SLICE {
         state.pace.set(true);
     } else if standing.running < FAST_SLICE {
@@ -143,6 +157,22 @@ fn look_at(state: &State) -> wasmtime::Result<UpdateDeadline> {
         1,
         Box::pin(tokio::task::yield_now()),
     ))
+}
+
+/// Notes where a guest is that has used a quarter more of its budget than when that was last noted.
+fn sample(store: &mut StoreContextMut<'_, State>, standing: &Standing) {
+    let taken = store.data().samples.len();
+    let due = standing.budget / SAMPLES * u32::try_from(taken + 1).unwrap_or(u32::MAX);
+    if taken + 1 >= SAMPLES as usize || standing.spent < due {
+        return;
+    }
+    let backtrace = frames(&WasmBacktrace::force_capture(&mut *store));
+    let state = store.data_mut();
+    state.samples.push(Sample {
+        cpu: standing.spent,
+        host_calls: state.recorder.made(),
+        backtrace,
+    });
 }
 
 /// Everything the host offers to guests of a class.
@@ -203,11 +233,16 @@ pub(crate) struct Sandbox {
     mounts: Vec<OpenMount>,
     outbound: Arc<Outbound>,
     stdio: Stdio,
-    memory_bytes: u64,
+    pub(crate) memory_bytes: u64,
     pub(crate) request_cpu: Duration,
     fuel: Option<u64>,
     node: Arc<GuestLimits>,
 }
+
+/// Ends of a pod's instances that are looked at, at once and a second: a guest that traps at every
+/// request must not cost more than one that answers.
+const MAX_BURST_AUTOPSIES: u64 = 20;
+const MAX_AUTOPSIES_A_SECOND: u64 = 5;
 
 /// The pod a store is made for.
 #[derive(Clone)]
@@ -218,6 +253,7 @@ pub(crate) struct PodContext {
     room: Room,
     /// Whether its guests are of WASI 0.3.
     concurrent: bool,
+    autopsies: Arc<Mutex<Quota>>,
 }
 
 impl PodContext {
@@ -229,7 +265,20 @@ impl PodContext {
             detector: Arc::clone(&runtime.detector),
             room,
             concurrent,
+            autopsies: Arc::new(Mutex::new(Quota::new(
+                MAX_BURST_AUTOPSIES,
+                MAX_AUTOPSIES_A_SECOND,
+            ))),
         }
+    }
+
+    /// Whether it may be found out how one more instance has ended.
+    pub(crate) fn may_look(&self) -> bool {
+        let mut quota = self
+            .autopsies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        quota.take(Instant::now(), 1)
     }
 
     fn cell(&self) -> Arc<Cell> {
@@ -326,6 +375,7 @@ impl Sandbox {
             cell,
             labels: Labels::default(),
             recorder: Recorder::default(),
+            samples: Vec::new(),
             _files: files,
             pace: Arc::clone(pace),
             request,
@@ -340,7 +390,7 @@ impl Sandbox {
             table.set_max_capacity(self.node.handles);
         }
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| look_at(store.data()));
+        store.epoch_deadline_callback(look_at);
         self.refill(&mut store)?;
         Ok(store)
     }
@@ -351,6 +401,7 @@ impl Sandbox {
         mut store: impl AsContextMut<Data = State>,
     ) -> wasmtime::Result<()> {
         let mut store = store.as_context_mut();
+        store.data_mut().samples.clear();
         store.data().cell.cpu.set_budget(self.request_cpu);
         // The epochs that went by while it waited are not its own.
         store.set_epoch_deadline(1);

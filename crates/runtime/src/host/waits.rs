@@ -9,11 +9,14 @@ pub(crate) mod labels;
 use wasmtime::component::Linker;
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock::Host as _;
+use wasmtime_wasi::p2::bindings::random::random::Host as _;
 use wasmtime_wasi::p3::bindings::clocks::monotonic_clock::HostWithStore as _;
+use wasmtime_wasi::random::WasiRandomView as _;
 
 use crate::{observe::source::Source, sandbox::State};
 
 const CLOCK_P2: &str = "wasi:clocks/monotonic-clock@0.2.12";
+const RANDOM: &str = "wasi:random/random@0.2.12";
 const CLOCK_P3: &str = "wasi:clocks/monotonic-clock@0.3.0";
 
 /// Wraps those of WASI 0.2.
@@ -35,6 +38,17 @@ pub(crate) fn observe_p2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         let pollable = state.clocks().subscribe_duration(duration)?;
         state.labels.pollable(&pollable, Source::Timer);
         Ok((pollable,))
+    })?;
+    clock.func_wrap("now", |mut store, (): ()| {
+        let state: &mut State = store.data_mut();
+        state.recorder.count();
+        Ok((state.clocks().now()?,))
+    })?;
+    let mut random = linker.instance(RANDOM)?;
+    random.func_wrap("get-random-bytes", |mut store, (length,): (u64,)| {
+        let state: &mut State = store.data_mut();
+        state.recorder.note("random.get-random-bytes");
+        Ok((state.random().get_random_bytes(length)?,))
     })?;
     linker.allow_shadowing(false);
     Ok(())

@@ -91,6 +91,12 @@ impl PodLog {
         &self.pod
     }
 
+    /// The last lines of the pod, together at most so many bytes.
+    pub(crate) fn tail(&self, bytes: usize) -> Vec<String> {
+        let lines = self.ring.tail(&self.pod, bytes);
+        lines.into_iter().map(|line| line.text).collect()
+    }
+
     /// Takes a line that the guest printed.
     pub(super) fn print(&self, stream: Stream, request: Option<Arc<str>>, text: &[u8]) {
         let amount = (text.len() + LINE_OVERHEAD_BYTES) as u64;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// So much at once, and so much a second from then on.
 #[derive(Debug)]
-pub(super) struct Quota {
+pub(crate) struct Quota {
     burst: u64,
     a_second: u64,
     /// When the bucket will be full again, if nothing more is taken.
@@ -12,7 +12,7 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    pub(super) fn new(burst: u64, a_second: u64) -> Self {
+    pub(crate) fn new(burst: u64, a_second: u64) -> Self {
         Self {
             burst,
             a_second,
@@ -21,7 +21,7 @@ impl Quota {
     }
 
     /// Takes so much out of the bucket, if it is there.
-    pub(super) fn take(&mut self, now: Instant, amount: u64) -> bool {
+    pub(crate) fn take(&mut self, now: Instant, amount: u64) -> bool {
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + self.time_for(amount);
         if full_at.duration_since(now) > self.time_for(self.burst) {
             return false;

@@ -7,11 +7,13 @@ pub(crate) const KEPT: usize = 32;
 
 /// The last calls of an instance into the host.
 ///
-/// Calls that only look something up are not recorded: a clock is read for each one that is.
+/// Calls that only look something up are counted, not recorded: a clock is read for each one that
+/// is.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     calls: [Option<(&'static str, Instant)>; KEPT],
     made: usize,
+    counted: usize,
 }
 
 impl Default for Recorder {
@@ -19,6 +21,7 @@ impl Default for Recorder {
         Self {
             calls: [None; KEPT],
             made: 0,
+            counted: 0,
         }
     }
 }
@@ -29,9 +32,14 @@ impl Recorder {
         self.made += 1;
     }
 
-    /// Calls recorded since the instance was made.
+    /// Counts a call that only looks something up.
+    pub(crate) fn count(&mut self) {
+        self.counted += 1;
+    }
+
+    /// Calls since the instance was made.
     pub(crate) fn made(&self) -> usize {
-        self.made
+        self.made + self.counted
     }
 
     /// The last calls, the oldest first.

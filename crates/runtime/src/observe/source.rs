@@ -87,7 +87,6 @@ enum At {
 pub(crate) struct Call {
     pub(crate) service: Name,
     pub(crate) order: u64,
-    pub(crate) since: Instant,
     /// Who called.
     pub(crate) caller: Weak<Cell>,
     neighbours: Arc<dyn Neighbours>,
@@ -125,7 +124,6 @@ impl Call {
         Arc::new(Self {
             service,
             order: ORDER.fetch_add(1, Ordering::Relaxed),
-            since: Instant::now(),
             caller: Arc::downgrade(caller),
             neighbours: Arc::clone(neighbours),
             at: Mutex::new(At::Queue),

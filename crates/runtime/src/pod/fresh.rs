@@ -17,7 +17,8 @@ use wasmtime_wasi_http::{
 };
 
 use super::{
-    Failure, Job, Shared,
+    Death, Failure, Job, Shared,
+    autopsy::open_waits,
     body::RequestGuard,
     fate::{Fate, within},
     held::Lull,
@@ -125,20 +126,32 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
             Wasi::P3 => p3(&shared, &mut store, request, &fate).await,
         }
     };
-    let work = within(deadline, Observed::new(work, Arc::clone(&cell)));
-    let Some(result) = fate.unless_abandoned(work).await else {
-        return;
+    let (result, waits) = {
+        let mut work = pin!(Observed::new(work, Arc::clone(&cell)));
+        let ended = fate.unless_abandoned(within(deadline, work.as_mut()));
+        let Some(result) = ended.await else {
+            return;
+        };
+        let late = result.is_err();
+        (result, late.then(|| open_waits(&cell.waits())))
     };
     shared.template.pace().learn(&cell.cpu);
     let unfinished = store.data_mut().holds_unfinished_body();
-    let failure = match result {
+    let failure = match &result {
         Ok(Ok(())) if !fate.is_answered() => Failure::NoResponse,
         Ok(Ok(())) if unfinished => Failure::Unfinished,
         Ok(Ok(())) => return ending.well(),
-        Ok(Err(error)) => Failure::of_error(&error, &shared.template),
+        Ok(Err(error)) => Failure::of_error(error, &shared.template),
         Err(_) => Failure::TimedOut(shared.template.request_timeout()),
     };
-    shared.mourn(asked.id.clone(), &failure, Some(store.data()));
+    shared.mourn(Death {
+        failure: &failure,
+        error: result.as_ref().ok().and_then(|ended| ended.as_ref().err()),
+        store: Some(&store),
+        requests: std::slice::from_ref(&asked),
+        waits: waits.unwrap_or_default(),
+        is_old_news: fate.failure().is_some(),
+    });
     if fate.is_answered() && !unfinished && shared.template.wasi() == Wasi::P2 {
         // A guest that died after finishing its response has answered all the same.
         ending.well();

@@ -1,12 +1,16 @@
 //! `isolation = "pod"` for WASI 0.2: one instance that lives on, one request at a time.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 use wasmtime::Store;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 
 use super::{
-    Failure, Job, Scope, Shared,
+    Death, Failure, Job, Scope, Shared,
+    autopsy::open_waits,
     driver::{Inbox, Ready},
     fate::within,
     fresh::call_p2,
@@ -58,7 +62,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
                 Next::PodIsOver => return,
             },
             Err(failure) => {
-                shared.mourn(job.asked.id.clone(), &failure, None);
+                shared.mourn(Death::at_start(&failure, &[job.asked]));
                 return job.ending.fail(failure, |_| {});
             }
         }
@@ -114,13 +118,18 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         refilled?;
         call_p2(proxy, &mut *store, request, &fate).await
     };
-    let result = within(deadline, Observed::new(work, Arc::clone(&cell))).await;
+    let (result, waits) = {
+        let mut work = pin!(Observed::new(work, Arc::clone(&cell)));
+        let result = within(deadline, work.as_mut()).await;
+        let late = result.is_err();
+        (result, late.then(|| open_waits(&cell.waits())))
+    };
     cell.end(&asked);
     pace.learn(&cell.cpu);
     let state = store.data_mut();
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();
-    let failure = match result {
+    let failure = match &result {
         // Some guests can answer only once, and say nothing from then on: a new one can again.
         Ok(Ok(())) if !fate.is_answered() => Failure::NoResponse,
         Ok(Ok(())) if !unfinished => {
@@ -129,10 +138,17 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         }
         // Nothing runs in it until the next request, so nothing would ever end that body.
         Ok(Ok(())) => Failure::Unfinished,
-        Ok(Err(error)) => Failure::of_error(&error, &shared.template),
+        Ok(Err(error)) => Failure::of_error(error, &shared.template),
         Err(_) => Failure::TimedOut(shared.template.request_timeout()),
     };
-    let told = shared.mourn(asked.id.clone(), &failure, Some(store.data()));
+    let told = shared.mourn(Death {
+        failure: &failure,
+        error: result.as_ref().ok().and_then(|ended| ended.as_ref().err()),
+        store: Some(&*store),
+        requests: std::slice::from_ref(&asked),
+        waits: waits.unwrap_or_default(),
+        is_old_news: fate.failure().is_some(),
+    });
     if fate.is_answered() && !unfinished {
         // A guest that died after finishing its response has answered all the same.
         ending.well();

@@ -16,7 +16,8 @@ use wasmtime::{Store, component::Accessor};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
 use super::{
-    Failure, Job, Scope, Shared,
+    Death, Failure, Job, Scope, Shared,
+    autopsy::open_waits,
     driver::{Inbox, Ready},
     fate::{Ending, Fate},
     held::Lull,
@@ -68,14 +69,18 @@ impl Live {
     }
 
     /// Fails everything under way. One request alone is to blame only if there is only one.
-    fn fail(&self, shared: &Shared, failure: &Failure, state: &State) -> Scope {
+    fn fail(&self, shared: &Shared, death: Death<'_>) -> Scope {
+        let failure = death.failure;
         let live = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let running: Vec<_> = live.iter().filter(|entry| !entry.returned).collect();
-        let culprit = match running[..] {
-            [only] => only.ending.fate().asked().id.clone(),
-            _ => None,
-        };
-        let scope = shared.mourn(culprit, failure, Some(state));
+        let requests: Vec<_> = running
+            .iter()
+            .map(|entry| Arc::clone(entry.ending.fate().asked()))
+            .collect();
+        let scope = shared.mourn(Death {
+            requests: &requests,
+            ..death
+        });
         let failure = match running.len() {
             0 | 1 => failure.clone(),
             _ => Failure::Neighbour(Box::new(failure.clone())),
@@ -125,8 +130,8 @@ pub(super) async fn run(
             }
             Err(failure) => {
                 let job = first.take();
-                let request_id = job.as_ref().and_then(|job| job.asked.id.clone());
-                shared.mourn(request_id, &failure, None);
+                let asked: Vec<_> = job.iter().map(|job| Arc::clone(&job.asked)).collect();
+                shared.mourn(Death::at_start(&failure, &asked));
                 if let Some(job) = job {
                     job.ending.fail(failure, |_| {});
                 }
@@ -217,21 +222,30 @@ async fn serve(
         }
     };
     let mut work = Box::pin(Observed::new(work, Arc::clone(&cell)));
-    let failure = loop {
+    let (failure, error) = loop {
         tokio::select! {
             result = &mut work => match result {
                 Ok(()) => return Served::PodIsOver,
-                Err(error) => break Failure::of_error(&error, &shared.template),
+                Err(error) => break (Failure::of_error(&error, &shared.template), Some(error)),
             },
             // A guest cannot be made to give up one request. When all it can take are stuck in
             // requests that nobody waits for, the instance has to go.
             () = given_up.notified() => if live.stuck() >= limit {
-                break Failure::TimedOut(shared.template.request_timeout());
+                break (Failure::TimedOut(shared.template.request_timeout()), None);
             },
         }
     };
+    let waits = open_waits(&cell.waits());
     drop(work);
-    match live.fail(shared, &failure, store.data()) {
+    let death = Death {
+        failure: &failure,
+        error: error.as_ref(),
+        store: Some(&store),
+        requests: &[],
+        waits,
+        is_old_news: false,
+    };
+    match live.fail(shared, death) {
         Scope::Pod => Served::PodIsOver,
         Scope::Instance => Served::Failed,
     }

@@ -1,10 +1,15 @@
 //! How an instance ended, and who is told.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use sampan_core::name::PodName;
 
 use super::Failure;
+use crate::deadlock::Deadlock;
 
 /// What the host saw when an instance ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,8 +95,106 @@ pub struct Termination {
     pub reason: String,
     /// When.
     pub at: SystemTime,
-    /// The request that the instance was answering, if it was exactly one.
-    pub request_id: Option<Arc<str>>,
+    /// What the instance was at and what it had used, unless so many of the pod's instances end
+    /// that only some are looked at.
+    pub evidence: Option<Box<Evidence>>,
+}
+
+/// What the host knew about an instance when it ended.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// The requests it was answering, the oldest first.
+    pub requests: Vec<RequestReport>,
+    /// Where in the guest it ended, the innermost function first.
+    pub backtrace: Vec<Frame>,
+    /// Where it was at some moments before, if it ran for long.
+    pub samples: Vec<Sample>,
+    /// CPU time of its last request.
+    pub cpu: Duration,
+    /// The `request_cpu` it had.
+    pub cpu_budget: Duration,
+    /// How long after the budget was spent it was stopped.
+    pub late: Option<Duration>,
+    /// Fuel it used of how much, if it was metered.
+    pub fuel: Option<(u64, u64)>,
+    /// Bytes of linear memory and tables it held.
+    pub memory_bytes: u64,
+    /// The most that it may hold.
+    pub memory_limit_bytes: u64,
+    /// Bytes it wanted more when it was refused, if it was.
+    pub memory_refused_bytes: Option<u64>,
+    /// Calls into the host that were recorded.
+    pub host_calls: usize,
+    /// The last of them, the oldest first.
+    pub last_host_calls: Vec<HostCall>,
+    /// What it was waiting for.
+    pub waits: Vec<OpenWait>,
+    /// The last lines of the pod's log, the oldest first.
+    pub log: Vec<String>,
+    /// The deadlock it was a victim of.
+    pub deadlock: Option<Arc<Deadlock>>,
+}
+
+/// A request that an instance was answering.
+#[derive(Clone, Debug)]
+pub struct RequestReport {
+    /// Its id; a probe has none.
+    pub id: Option<Arc<str>>,
+    /// Method and target.
+    pub line: String,
+    /// How long ago the pod was asked.
+    pub since: Duration,
+}
+
+/// One function on the guest's stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Its name, demangled; without a name section its number.
+    pub function: String,
+    /// The core module it is in, if that has a name.
+    pub module: Option<String>,
+    /// Bytes from the start of the module, as `wasm-objdump` and `addr2line` take them.
+    pub module_offset: Option<usize>,
+}
+
+/// Where a guest was that ran for long.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// CPU time of the request by then.
+    pub cpu: Duration,
+    /// Calls into the host by then.
+    pub host_calls: usize,
+    /// The innermost function first.
+    pub backtrace: Vec<Frame>,
+}
+
+/// A call into the host.
+#[derive(Clone, Debug)]
+pub struct HostCall {
+    /// Which.
+    pub function: &'static str,
+    /// How long before the end.
+    pub before: Duration,
+}
+
+/// A wait that had not ended.
+#[derive(Clone, Debug)]
+pub struct OpenWait {
+    /// The host function the guest was in, or that its wait came from.
+    pub function: &'static str,
+    /// For what.
+    pub on: String,
+    /// For how long.
+    pub since: Duration,
+}
+
+impl Evidence {
+    /// Whether the guest called the host while it ran for long: it asked again and again whether
+    /// something was ready.
+    pub fn is_busy_polling(&self) -> bool {
+        let last = self.samples.last();
+        last.is_some_and(|sample| self.host_calls > sample.host_calls)
+    }
 }
 
 impl fmt::Display for Termination {

@@ -21,6 +21,7 @@ pub(super) fn observe(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     poll(linker)?;
     input(linker)?;
     output(linker)?;
+    write(linker)?;
     splice(linker)
 }
 
@@ -53,6 +54,16 @@ fn poll(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                 cell.block("pollable.block", || vec![source], work)
                     .await??;
                 Ok(())
+            })
+        },
+    )?;
+    poll.func_wrap_async(
+        "[method]pollable.ready",
+        |mut store: StoreContextMut<'_, State>, (it,): (Resource<DynPollable>,)| {
+            Box::new(async move {
+                let state = store.data_mut();
+                state.recorder.note("pollable.ready");
+                Ok((HostPollable::ready(state.table(), it).await?,))
             })
         },
     )?;
@@ -106,6 +117,15 @@ fn input(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                 let skipped = wait.await?;
                 told(store.data_mut(), skipped)
             })
+        },
+    )?;
+    streams.func_wrap(
+        "[method]input-stream.read",
+        |mut store: StoreContextMut<'_, State>, (stream, length): In| {
+            let state = store.data_mut();
+            state.recorder.note("input-stream.read");
+            let read = HostInputStream::read(state.table(), stream, length);
+            told(state, read)
         },
     )?;
     streams.func_wrap(
@@ -183,6 +203,38 @@ fn output(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             })
         },
     )?;
+    let ty = ResourceType::host::<DynOutputStream>();
+    streams.resource_async("output-stream", ty, |mut store, rep| {
+        Box::new(async move {
+            let state: &mut State = store.data_mut();
+            state.labels.drop_output(rep);
+            HostOutputStream::drop(state.table(), Resource::new_own(rep)).await
+        })
+    })
+}
+
+/// What writes without waiting.
+fn write(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut streams = linker.instance(STREAMS)?;
+    streams.func_wrap(
+        "[method]output-stream.check-write",
+        |mut store: StoreContextMut<'_, State>, (to,): (Resource<DynOutputStream>,)| {
+            let state = store.data_mut();
+            state.recorder.note("output-stream.check-write");
+            let room = HostOutputStream::check_write(state.table(), to);
+            told(state, room)
+        },
+    )?;
+    streams.func_wrap(
+        "[method]output-stream.write",
+        |mut store: StoreContextMut<'_, State>,
+         (to, bytes): (Resource<DynOutputStream>, Vec<u8>)| {
+            let state = store.data_mut();
+            state.recorder.note("output-stream.write");
+            let written = HostOutputStream::write(state.table(), to, bytes);
+            told(state, written)
+        },
+    )?;
     streams.func_wrap(
         "[method]output-stream.subscribe",
         |mut store: StoreContextMut<'_, State>, (stream,): (Resource<DynOutputStream>,)| {
@@ -192,15 +244,7 @@ fn output(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             state.labels.pollable(&pollable, source);
             Ok((pollable,))
         },
-    )?;
-    let ty = ResourceType::host::<DynOutputStream>();
-    streams.resource_async("output-stream", ty, |mut store, rep| {
-        Box::new(async move {
-            let state: &mut State = store.data_mut();
-            state.labels.drop_output(rep);
-            HostOutputStream::drop(state.table(), Resource::new_own(rep)).await
-        })
-    })
+    )
 }
 
 fn splice(linker: &mut Linker<State>) -> wasmtime::Result<()> {

@@ -1,0 +1,202 @@
+//! What is found out about an instance that has ended, before anybody hears of the end.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use sampan_core::{object::Isolation, quantity::ByteSize};
+use wasmtime::{FrameInfo, Store, WasmBacktrace};
+
+use super::{
+    Evidence, Failure, Frame, HostCall, OpenWait, RequestReport, Shared, Termination, Verdict,
+};
+use crate::{
+    observe::{cell::Waits, source::Asked},
+    sandbox::State,
+};
+
+/// Bytes of a pod's log that come with the end of an instance.
+const LOG_BYTES: usize = 4 << 10;
+
+/// What is over when an instance has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Pod,
+    Instance,
+}
+
+/// An instance that has ended badly.
+pub(super) struct Death<'a> {
+    pub(super) failure: &'a Failure,
+    /// What wasmtime says, with the guest's stack in it.
+    pub(super) error: Option<&'a wasmtime::Error>,
+    /// The store, if it was made.
+    pub(super) store: Option<&'a Store<State>>,
+    /// The requests it was at.
+    pub(super) requests: &'a [Arc<Asked>],
+    pub(super) waits: Vec<OpenWait>,
+    /// Whether whoever asked has been told something else already.
+    pub(super) is_old_news: bool,
+}
+
+impl<'a> Death<'a> {
+    /// No instance could be made.
+    pub(super) fn at_start(failure: &'a Failure, requests: &'a [Arc<Asked>]) -> Self {
+        Self {
+            failure,
+            error: None,
+            store: None,
+            requests,
+            waits: Vec::new(),
+            is_old_news: false,
+        }
+    }
+}
+
+impl Shared {
+    /// Accounts for an instance that failed, and tells the pod's watch. Says what is over with it.
+    ///
+    /// To be called before anybody who waits for an answer hears of the failure: whoever hears of
+    /// it may then trust that the pod is out of rotation.
+    pub(super) fn mourn(&self, death: Death<'_>) -> Scope {
+        let failure = death.failure;
+        let refused = death
+            .store
+            .is_some_and(|it| it.data().refused_bytes().is_some());
+        let verdict = Verdict::of(failure, refused);
+        self.context.meter.count_failure(verdict.ends_pod());
+        // Before the log says what is in here anyway.
+        let evidence = self.context.may_look().then(|| self.look_at(&death));
+        if !death.is_old_news {
+            let request = match death.requests {
+                [only] => only.id.clone(),
+                _ => None,
+            };
+            self.say(request, failure);
+        }
+        let mut reason = failure.to_string();
+        if let (Verdict::TimedOut, Some(wait)) = (verdict, death.waits.first()) {
+            reason = format!(
+                "{reason}; it was waiting in `{}` for {}",
+                wait.function, wait.on
+            );
+        }
+        if verdict == Verdict::OutOfMemory {
+            let limit = ByteSize(self.template.sandbox.memory_bytes);
+            reason = format!("its memory limit of {limit} refused it more; {reason}");
+        }
+        let termination = Arc::new(Termination {
+            pod: self.context.log.pod().clone(),
+            verdict,
+            reason,
+            at: SystemTime::now(),
+            evidence: evidence.map(Box::new),
+        });
+        if verdict.ends_pod() && self.template.isolation() == Isolation::Pod {
+            self.watch.terminated(&termination);
+            Scope::Pod
+        } else {
+            self.watch.instance_failed(&termination);
+            Scope::Instance
+        }
+    }
+
+    fn look_at(&self, death: &Death<'_>) -> Evidence {
+        let log = self.context.log.tail(LOG_BYTES);
+        let backtrace = death
+            .error
+            .and_then(|error| error.downcast_ref::<WasmBacktrace>());
+        let mut evidence = Evidence {
+            requests: death.requests.iter().map(|asked| request(asked)).collect(),
+            backtrace: backtrace.map(frames).unwrap_or_default(),
+            cpu_budget: self.template.sandbox.request_cpu,
+            waits: death.waits.clone(),
+            log,
+            deadlock: match death.failure {
+                Failure::Deadlocked(deadlock) => Some(Arc::clone(deadlock)),
+                _ => None,
+            },
+            ..Evidence::default()
+        };
+        let Some(store) = death.store else {
+            return evidence;
+        };
+        let state = store.data();
+        let now = Instant::now();
+        evidence.samples = state.samples.clone();
+        evidence.cpu = state.cell.cpu.spent();
+        evidence.late = match death.failure {
+            Failure::Spinning(_) => Some(state.cell.cpu.late()),
+            _ => None,
+        };
+        let left = || store.get_fuel().unwrap_or(0);
+        evidence.fuel = self
+            .template
+            .fuel()
+            .map(|all| (all.saturating_sub(left()), all));
+        (evidence.memory_bytes, evidence.memory_limit_bytes) = state.memory();
+        evidence.memory_refused_bytes = state.refused_bytes();
+        evidence.host_calls = state.recorder.made();
+        let call = |(function, at): (_, Instant)| HostCall {
+            function,
+            before: now.saturating_duration_since(at),
+        };
+        evidence.last_host_calls = state.recorder.last().map(call).collect();
+        evidence
+    }
+}
+
+fn request(asked: &Asked) -> RequestReport {
+    RequestReport {
+        id: asked.id.clone(),
+        line: asked.to_string(),
+        since: asked.since.elapsed(),
+    }
+}
+
+/// What an instance waits for, to be asked while it still does.
+pub(super) fn open_waits(waits: &Waits) -> Vec<OpenWait> {
+    let (function, sources) = waits.sources();
+    if let Some(call) = &waits.call {
+        let on = match &sources[..] {
+            [] => "nothing".to_owned(),
+            all => all
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" or "),
+        };
+        let since = call.since.elapsed();
+        return vec![OpenWait {
+            function,
+            on,
+            since,
+        }];
+    }
+    let leaf = |leaf: &crate::observe::cell::Leaf| OpenWait {
+        function: leaf.function,
+        on: leaf.source.to_string(),
+        since: leaf.since.elapsed(),
+    };
+    waits.leaves.iter().map(leaf).collect()
+}
+
+/// The guest's stack.
+pub(crate) fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
+    let frame = |frame: &FrameInfo| {
+        let number = || format!("function {}", frame.func_index());
+        let name = frame.func_name().map(demangled);
+        Frame {
+            function: name.unwrap_or_else(number),
+            module: frame.module().name().map(str::to_owned),
+            module_offset: frame.module_offset(),
+        }
+    };
+    backtrace.frames().iter().map(frame).collect()
+}
+
+/// A name as its language writes it, without the hash that Rust puts at its end.
+fn demangled(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
+}

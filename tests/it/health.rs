@@ -1,6 +1,6 @@
 //! Probes, restarts and events, with real guests.
 
-use crate::rig::{Running, directory, done, err, eventually, get, guest, sampan};
+use crate::rig::{Running, directory, done, err, eventually, get, guest, sampan, send};
 
 /// A component whose instances cannot be made: it traps in its start function.
 const STILLBORN: &str = r#"(component
@@ -21,7 +21,7 @@ const STILLBORN: &str = r#"(component
 /// An app in a directory of its own; `stillborn.wasm` is in it.
 fn app(spec: &str) -> (tempfile::TempDir, String) {
     let mut text = format!("app = 'a'\n{spec}");
-    for name in ["counter", "hello", "caller"] {
+    for name in ["counter", "hello", "flaky-ready", "slow-start"] {
         text = text.replace(&format!("'{name}.wasm'"), &format!("'{}'", guest(name)));
     }
     let stillborn = wat::parse_str(STILLBORN).expect("a component");
@@ -204,4 +204,55 @@ async fn a_component_that_cannot_start_takes_nothing_over() {
     assert_eq!(get(at, "x", "/").await.body.trim(), "1");
     let (status, talk) = running.interrupt();
     assert_eq!(status.code(), Some(0), "{talk}");
+}
+
+#[tokio::test]
+async fn a_pod_that_says_it_is_not_ready_is_left_alone_while_the_other_answers_all() {
+    let (_directory, path) = app(
+        "[service.f]\ncomponent = 'flaky-ready.wasm'\nisolation = 'pod'\nreplicas = 2\n\
+         route = ['/']\ndebug_headers = true\n\
+         readiness = { http = '/ready', period = '20ms', failures = 1 }\n",
+    );
+    let mut running = up(&path, &[]);
+    let at = running.address();
+    for pod in ["f-1-0", "f-1-1"] {
+        running.line_with(&format!("{pod} ready"));
+    }
+    let off = send(at, "POST", "x", "/ready/off", "").await;
+    let off = off.headers["sampan-pod"]
+        .to_str()
+        .expect("ASCII")
+        .to_owned();
+    running.line_with(&format!(
+        "{off} not ready: readiness probe failed: status 503"
+    ));
+    for number in 0..1_000 {
+        let response = get(at, "x", "/").await;
+        assert_eq!(response.status, 200, "request {number}: {response:?}");
+        assert_ne!(response.headers["sampan-pod"], off, "request {number}");
+    }
+}
+
+#[tokio::test]
+async fn the_startup_probe_gives_a_pod_time_and_no_more() {
+    let slow = "component = 'slow-start.wasm'\nisolation = 'pod'\nenv = { START_MS = '1000' }\n\
+                liveness = { http = '/started', period = '10ms', failures = 1 }\n";
+    let spec = format!(
+        "[service.patient]\n{slow}startup = {{ http = '/started', period = '20ms', failures = 1000 }}\n\
+         [service.hasty]\n{slow}startup = {{ http = '/started', period = '20ms', failures = 2 }}\n",
+    );
+    let (_directory, path) = app(&spec);
+    let mut running = up(&path, &[]);
+    running.address();
+    let (status, talk) = running.interrupt();
+    assert_eq!(status.code(), Some(0), "{talk}");
+    for wanted in [
+        "patient-1-0 started, waiting for its startup probe",
+        "patient-1-0 ready after",
+        "hasty-1-0 killed: startup probe failed 2 times in a row: status 503",
+    ] {
+        assert!(talk.contains(wanted), "`{wanted}` is missing in {talk}");
+    }
+    assert!(!talk.contains("patient-1-0 killed"), "{talk}");
+    assert!(!talk.contains("hasty-1-0 ready"), "{talk}");
 }

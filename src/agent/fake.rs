@@ -140,7 +140,7 @@ pub(crate) fn termination(reason: &str) -> Arc<Termination> {
         verdict: Verdict::Trapped,
         reason: reason.to_owned(),
         at: SystemTime::UNIX_EPOCH,
-        request_id: None,
+        evidence: None,
     })
 }
 

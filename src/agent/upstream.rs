@@ -118,7 +118,9 @@ fn kind(failure: &Failure) -> UpstreamErrorKind {
         Failure::Spinning(_) | Failure::OutOfFuel(_) => UpstreamErrorKind::Spinning,
         Failure::Deadlocked(_) => UpstreamErrorKind::Deadlocked,
         Failure::TimedOut(_) => UpstreamErrorKind::TimedOut,
-        Failure::NoResponse | Failure::Unfinished => UpstreamErrorKind::NoResponse,
+        Failure::NoResponse | Failure::Unfinished | Failure::Stopped => {
+            UpstreamErrorKind::NoResponse
+        }
         Failure::Unavailable(_) => UpstreamErrorKind::Unavailable,
         Failure::Neighbour(failure) => match kind(failure) {
             // It was not this request that burned the time.

@@ -1,3 +1,11 @@
 //! The agent: runs pods and jobs on this node.
+//!
+//! A worker for each pod does what the planner in `sampan_core::plan::pod` says.
 
+pub(crate) mod events;
+#[cfg(test)]
+pub(crate) mod fake;
+pub(crate) mod instance;
+mod prober;
 pub(crate) mod upstream;
+pub(crate) mod worker;

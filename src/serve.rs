@@ -1,7 +1,6 @@
 //! The composition root: joins the runtime, the gateway and the agent, and runs an app on them.
 
 pub(crate) mod app;
-pub(crate) mod event;
 mod neighbours;
 pub(crate) mod single;
 mod start;
@@ -17,6 +16,7 @@ use sampan_runtime::{PoolSize, Runtime, RuntimeConfig, pod::template::DEFAULT_CO
 
 use crate::{edge::Edge, telemetry};
 
+pub(crate) use crate::agent::events;
 pub(crate) use sampan_runtime::{artifact::cache::CacheError, logs};
 
 /// Instances that are only made to see whether they can be, at once.

@@ -1,38 +1,111 @@
 //! A pod as the gateway calls it: the one place where a request leaves the gateway for a guest.
 
-use std::{error::Error, pin::Pin, sync::Arc};
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use http_body_util::BodyExt as _;
+use arc_swap::ArcSwapOption;
 use sampan_gateway::{Body, BodyError, RequestContext, Upstream, UpstreamError, UpstreamErrorKind};
-use sampan_runtime::pod::{CallError, Failure, Pod};
+use sampan_runtime::{
+    Usage,
+    pod::{CallError, Failure},
+};
 
-/// A pod behind the gateway.
-pub(crate) struct PodUpstream(pub(crate) Arc<Pod>);
+use super::instance::{Instance, sum};
+
+/// A pod behind the gateway, over all its restarts: the instance that it has now, if it has one.
+pub(crate) struct PodUpstream<I> {
+    /// Where requests go.
+    serving: ArcSwapOption<I>,
+    used: Mutex<Used<I>>,
+}
+
+/// What a pod has used.
+struct Used<I> {
+    /// By the instance that is there, which may have ended.
+    by: Option<Arc<I>>,
+    /// By those before.
+    past: Usage,
+}
 
 type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, UpstreamError>> + Send>>;
 
-impl Upstream for PodUpstream {
+impl<I: Instance> PodUpstream<I> {
+    /// A pod without an instance.
+    pub(crate) fn empty() -> Self {
+        Self {
+            serving: ArcSwapOption::empty(),
+            used: Mutex::new(Used {
+                by: None,
+                past: Usage::default(),
+            }),
+        }
+    }
+
+    /// What all its instances have used.
+    pub(crate) fn usage(&self) -> Usage {
+        let used = self.used();
+        sum([used.past]
+            .into_iter()
+            .chain(used.by.as_ref().map(|it| it.usage())))
+    }
+
+    /// Counts what this instance uses.
+    pub(super) fn hold(&self, instance: &Arc<I>) {
+        self.used().by = Some(Arc::clone(instance));
+    }
+
+    /// Sends requests to this instance from now on.
+    pub(super) fn serve(&self, instance: &Arc<I>) {
+        self.serving.store(Some(Arc::clone(instance)));
+    }
+
+    /// Sends requests nowhere from now on.
+    pub(super) fn close(&self) {
+        self.serving.store(None);
+    }
+
+    /// Lets go of the instance that is there.
+    pub(super) fn release(&self) -> Option<Arc<I>> {
+        self.close();
+        let mut used = self.used();
+        let instance = used.by.take()?;
+        used.past = sum([used.past, instance.usage()]);
+        // It holds nothing any more.
+        used.past.memory_bytes = 0;
+        Some(instance)
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used<I>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<I: Instance> Upstream for PodUpstream<I> {
     fn call(&self, request: http::Request<Body>, context: &RequestContext) -> Answer {
-        let pod = Arc::clone(&self.0);
-        let request_id = Arc::from(context.request_id.as_str());
-        Box::pin(async move {
-            let response = pod
-                .call(request, Some(request_id))
-                .await
-                .map_err(|e| explain(&e))?;
-            Ok(response.map(|body| body.map_err(|error| broken(&*error)).boxed_unsync()))
-        })
+        match self.serving.load_full() {
+            Some(instance) => {
+                let request_id = Arc::from(context.request_id.as_str());
+                Box::pin(instance.call(request, request_id))
+            }
+            // It was picked in the moment in which its instance ended.
+            None => Box::pin(std::future::ready(Err(UpstreamError::new(
+                UpstreamErrorKind::Unavailable,
+            )))),
+        }
     }
 }
 
 /// What a response body that broke off is to the gateway.
-fn broken(error: &(dyn Error + Send + Sync + 'static)) -> BodyError {
+pub(super) fn broken(error: &(dyn Error + Send + Sync + 'static)) -> BodyError {
     let failure = error.downcast_ref::<Failure>();
     BodyError::Upstream(failure.map_or(UpstreamErrorKind::Trapped, kind))
 }
 
 /// What the failure of a guest is to the gateway.
-fn explain(error: &CallError) -> UpstreamError {
+pub(super) fn refused(error: &CallError) -> UpstreamError {
     UpstreamError {
         kind: kind(&error.failure),
         side_effects: error.called_out,
@@ -45,7 +118,9 @@ fn kind(failure: &Failure) -> UpstreamErrorKind {
         Failure::Spinning(_) | Failure::OutOfFuel(_) => UpstreamErrorKind::Spinning,
         Failure::Deadlocked(_) => UpstreamErrorKind::Deadlocked,
         Failure::TimedOut(_) => UpstreamErrorKind::TimedOut,
-        Failure::NoResponse | Failure::Unfinished => UpstreamErrorKind::NoResponse,
+        Failure::NoResponse | Failure::Unfinished | Failure::Stopped => {
+            UpstreamErrorKind::NoResponse
+        }
         Failure::Unavailable(_) => UpstreamErrorKind::Unavailable,
         Failure::Neighbour(failure) => match kind(failure) {
             // It was not this request that burned the time.

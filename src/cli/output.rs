@@ -80,6 +80,12 @@ impl Output {
         Ok(())
     }
 
+    /// Prints talk as JSON in one line.
+    pub(super) fn json_line(&self, value: &impl Serialize) {
+        let text = serde_json::to_string(value).expect("every value here has text for keys");
+        self.write(Channel::Err, &(text + "\n"));
+    }
+
     /// Prints a line of talk.
     pub(super) fn talk(&self, line: &str) {
         self.write(Channel::Err, &format!("{}\n", visible(line)));

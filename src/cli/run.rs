@@ -28,7 +28,8 @@ use crate::{
     config, file,
     serve::{
         AppSource, Node,
-        app::{self, Listening, RunningApp},
+        app::{Listening, RunningApp},
+        events::Journal,
         single,
     },
 };
@@ -219,25 +220,25 @@ async fn serve(
         .with_context(|| {
             format!("cannot listen on `{address}`; `--addr 127.0.0.1:0` picks a free port")
         })?;
-    let (events, mut told) = app::events();
-    let printer = Printer::plain(output);
+    let journal = Arc::new(Journal::default());
+    let printer = Printer::plain(output, &journal);
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
     let started = tokio::select! {
-        started = RunningApp::start_single(&node, source, &loaded, events) => started,
+        started = RunningApp::start_single(&node, source, &loaded, &journal) => started,
         () = interrupts.next() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
     };
     let Ok(mut running) = started else {
         printer.end_of_logs(logging, node.runtime.logs()).await;
-        told.close();
-        while let Some(event) = told.recv().await {
-            output.talk(&event.change.to_string());
+        for event in journal.after(0).events {
+            output.talk(&event.to_string());
         }
         return Err(Stop::Quiet(EXIT_FAILED));
     };
-    // From here on the only event is that the pods are drained, which is no news.
-    told.close();
     output.data(&format!("listening on http://{}\n", listening.address));
+    // That it has started, and later that it drains, is no news.
+    let printing = tokio::spawn(Printer::plain(output, &journal).events(Arc::clone(&journal)));
     interrupts.next().await;
+    printing.abort();
     tokio::select! {
         () = running.drain(listening) => {}
         () = interrupts.next() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),

@@ -21,7 +21,8 @@ use crate::{
     config,
     serve::{
         AppSource,
-        app::{self, Listening, NotRunning, RunningApp},
+        app::{Listening, NotRunning, RunningApp},
+        events::Journal,
     },
 };
 use printer::Printer;
@@ -31,7 +32,12 @@ pub(super) mod printer;
 /// Run all services and jobs of a spec in the foreground; Ctrl-C drains and stops them
 ///
 /// A second Ctrl-C stops at once. Guests' output goes to standard output, everything else to
-/// standard error.
+/// standard error: what happens to services, jobs and pods as one line each.
+///
+/// A pod that fails is started again as `restart` in the spec says, at the first start too. The app
+/// is up when each pod has come up or failed once. It does not run, and the exit code is 1, if a
+/// job fails, if a pod cannot be made from what the spec says, or if one ends for good before it
+/// is up.
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -51,6 +57,10 @@ pub(super) struct Arguments {
     /// Replace a service's pods when its component file changes
     #[arg(long)]
     watch: bool,
+
+    /// Write events to standard error as JSON, one object a line, and no other talk
+    #[arg(long)]
+    json: bool,
 
     /// Run in the background
     #[arg(short, long, hide = true)]
@@ -111,7 +121,15 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
         base: arguments.spec.base(),
     };
     let limits = arguments.node.load(output)?;
-    runtime()?.block_on(up(source, limits, arguments.http, arguments.watch, output))
+    let printer = Printer::new(output, &source.app, arguments.json);
+    runtime()?.block_on(up(
+        source,
+        limits,
+        arguments.http,
+        arguments.watch,
+        &printer,
+        output,
+    ))
 }
 
 async fn up(
@@ -119,6 +137,7 @@ async fn up(
     limits: NodeLimits,
     http: SocketAddr,
     watch: bool,
+    printer: &Printer,
     output: &Output,
 ) -> End {
     let mut interrupts = Interrupts::listen()?;
@@ -128,23 +147,21 @@ async fn up(
         .with_context(|| {
             format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
         })?;
-    let printer = Printer::new(output, &source.app);
-    let (events, told) = app::events();
-    let printing = tokio::spawn(printer.clone().events(told));
+    let journal = Arc::new(Journal::default());
+    let printing = tokio::spawn(printer.clone().events(Arc::clone(&journal)));
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
-    let starting = RunningApp::start(&node, source, events);
+    let starting = RunningApp::start(&node, source, &journal);
     let mut running = tokio::select! {
         started = starting => match started {
             Ok(running) => running,
             Err(reason) => {
-                // The last sender of events is gone, so the printer comes to its end.
-                let _ = printing.await;
+                printer.end_of_events(printing, &journal).await;
                 printer.end_of_logs(logging, node.runtime.logs()).await;
                 return Err(not_running(reason, output));
             }
         },
         () = interrupts.next() => {
-            output.talk("interrupted while starting");
+            printer.talk("interrupted while starting");
             return Err(Stop::Quiet(EXIT_FAILED));
         }
     };
@@ -153,19 +170,18 @@ async fn up(
     } else {
         None
     };
-    running.tell_up(&listening).await;
+    running.tell_up(&listening);
     until_interrupted(&mut running, changes, &mut interrupts).await;
-    output.talk("draining; Ctrl-C again stops at once");
+    printer.talk("draining; Ctrl-C again stops at once");
     let drained = tokio::select! {
         () = running.drain(listening) => true,
         () = interrupts.next() => false,
     };
     let summary = running.summary();
     drop(running);
-    // The last sender of events is gone with the app, so the printer comes to its end.
-    let _ = printing.await;
+    printer.end_of_events(printing, &journal).await;
     printer.end_of_logs(logging, node.runtime.logs()).await;
-    output.talk(&summary::table(&summary));
+    printer.talk(&summary::table(&summary));
     if drained {
         Ok(())
     } else {

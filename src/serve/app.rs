@@ -1,26 +1,28 @@
 //! An app that runs: started, changed while it runs, drained.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use sampan_core::{
     name::Name,
     object::{Job, Service},
 };
-use sampan_gateway::{Drained, EndpointState, Server, ServiceStats};
+use sampan_gateway::{Drained, Server, ServiceStats};
 use sampan_runtime::{Loaded, Usage, admission::Digest};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     task::{JoinHandle, JoinSet},
 };
 
 use super::{
     AppSource, Node,
-    event::{Change, Event},
-    start::{ComponentError, Placed, Starter},
+    start::{ComponentError, FirstStart, Pods, Starter},
+};
+use crate::agent::{
+    events::{Change, Journal, Subject},
+    instance::{one_line, sum},
+    worker::Worker,
 };
 
-/// Events that wait to be printed.
-const MAX_EVENTS: usize = 1024;
 /// Old versions that drain at once.
 pub(super) const MAX_OLD_VERSIONS: u32 = 2;
 
@@ -78,7 +80,8 @@ struct Running {
     revision: u64,
     /// Of its component.
     digest: Option<Digest>,
-    placed: Vec<Placed>,
+    /// None when it could not start.
+    workers: Vec<Worker>,
     /// What pods that are gone have used.
     past: Usage,
 }
@@ -99,11 +102,6 @@ pub(crate) struct ServiceSummary {
     pub(crate) usage: Usage,
 }
 
-/// A channel for the events of an app.
-pub(crate) fn events() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
-    mpsc::channel(MAX_EVENTS)
-}
-
 impl RunningApp {
     /// Loads every component, then starts everything in the order of its dependencies.
     ///
@@ -112,23 +110,24 @@ impl RunningApp {
     pub(crate) async fn start(
         node: &Node,
         source: AppSource,
-        events: mpsc::Sender<Event>,
+        journal: &Arc<Journal>,
     ) -> Result<Self, NotRunning> {
-        let starter = Starter::new(node, &source, events);
+        let starter = Starter::new(node, &source, journal, FirstStart::May);
         let loaded = load_all(&starter, &source)
             .await
             .map_err(NotRunning::Components)?;
         Self::start_loaded(starter, source, loaded).await
     }
 
-    /// Starts an app of one service, whose component has been loaded already.
+    /// Starts an app of one service, whose component has been loaded already. If its pods do not
+    /// start at the first try, it does not run.
     pub(crate) async fn start_single(
         node: &Node,
         source: AppSource,
         loaded: &Arc<Loaded>,
-        events: mpsc::Sender<Event>,
+        journal: &Arc<Journal>,
     ) -> Result<Self, NotRunning> {
-        let starter = Starter::new(node, &source, events);
+        let starter = Starter::new(node, &source, journal, FirstStart::Must);
         let names = source.app.services.keys();
         let loaded = names
             .map(|name| (name.clone(), Arc::clone(loaded)))
@@ -165,16 +164,16 @@ impl RunningApp {
             draining: JoinSet::new(),
         };
         let mut good = true;
-        for (name, placed) in services.join_all().await {
-            good &= placed.is_some();
-            let placed = placed.unwrap_or_default();
+        for (name, pods) in services.join_all().await {
+            good &= pods.is_some();
+            let workers = pods.map(|pods| pods.workers).unwrap_or_default();
             let digest = digests.get(&name).copied();
             app.services.insert(
                 name,
                 Running {
                     revision: 1,
                     digest,
-                    placed,
+                    workers,
                     past: Usage::default(),
                 },
             );
@@ -188,11 +187,10 @@ impl RunningApp {
     }
 
     /// Says that everything has started, after whatever was said before.
-    pub(crate) async fn tell_up(&self, listening: &Listening) {
+    pub(crate) fn tell_up(&self, listening: &Listening) {
         let address = listening.address;
-        self.starter
-            .tell(&self.source.app.name, Change::Up { address })
-            .await;
+        let app = Subject::App(self.source.app.name.clone());
+        self.starter.journal.record(app, Change::Up { address });
     }
 
     /// Puts a new version of a service's component in the place of the old one, without a gap. The
@@ -208,8 +206,8 @@ impl RunningApp {
         let loaded = match load.await {
             Ok(loaded) => loaded,
             Err(error) => {
-                let reason = super::start::explain(&error);
-                return self.starter.tell(name, Change::Refused { reason }).await;
+                let reason = one_line(&error);
+                return self.starter.tell(name, Change::Refused { reason });
             }
         };
         let digest = Some(loaded.inspection.digest);
@@ -225,23 +223,17 @@ impl RunningApp {
             return;
         };
         let revision = running.revision + 1;
-        let Some(placed) = self.starter.pods(&service, loaded, revision).await else {
+        let Some(pods) = self.starter.ready_pods(&service, loaded, revision).await else {
             let reason = "its pods do not start".to_owned();
-            return self.starter.tell(name, Change::Refused { reason }).await;
+            return self.starter.tell(name, Change::Refused { reason });
         };
-        self.node
-            .edge
-            .replace(name, placed.iter().map(|p| p.endpoint.clone()).collect());
-        let old = std::mem::replace(&mut running.placed, placed);
+        self.node.edge.replace(name, pods.endpoints);
+        let old = std::mem::replace(&mut running.workers, pods.workers);
         running.revision = revision;
         running.digest = digest;
-        let starter = self.starter.clone();
-        self.draining.spawn(async move {
-            let name = &service.name;
-            starter.tell(name, Change::Replaced { revision }).await;
-            let used = stop(&starter, &service, old).await;
-            (service.name, used)
-        });
+        self.starter.tell(name, Change::Replaced { revision });
+        self.draining
+            .spawn(async move { (service.name, stop(old).await) });
     }
 
     /// Waits until at most this many old versions are still draining.
@@ -272,12 +264,11 @@ impl RunningApp {
 
     async fn stop_pods(&mut self) {
         for (name, running) in &mut self.services {
-            let Some(service) = self.source.app.services.get(name) else {
-                continue;
-            };
             self.node.edge.replace(name, Vec::new());
-            let past = stop(&self.starter, service, std::mem::take(&mut running.placed)).await;
-            running.past = sum([running.past, past]);
+            let workers = std::mem::take(&mut running.workers);
+            let name = name.clone();
+            self.draining
+                .spawn(async move { (name, stop(workers).await) });
         }
         self.gather(0).await;
     }
@@ -288,9 +279,9 @@ impl RunningApp {
             name: name.clone(),
             stats: self.node.edge.gateway().stats(name).unwrap_or_default(),
             usage: sum(running
-                .placed
+                .workers
                 .iter()
-                .map(|p| p.pod.usage())
+                .map(Worker::usage)
                 .chain([running.past])),
         };
         self.services.iter().map(summary).collect()
@@ -335,50 +326,20 @@ async fn start_service(
     starter: Starter,
     service: Service,
     loaded: Arc<Loaded>,
-) -> (Name, Option<Vec<Placed>>) {
-    let placed = starter.service(&service, loaded).await;
-    (service.name, placed)
+) -> (Name, Option<Pods>) {
+    let pods = starter.service(&service, loaded).await;
+    (service.name, pods)
 }
 
 async fn run_job(starter: Starter, job: Job, loaded: Arc<Loaded>) -> bool {
     starter.job(&job, &loaded).await
 }
 
-/// Drains pods that have left the gateway and drops them. Returns what they have used.
-async fn stop(starter: &Starter, service: &Service, placed: Vec<Placed>) -> Usage {
-    let deadline = Instant::now() + service.rollout.drain;
-    let mut used = Vec::new();
-    for Placed { pod, endpoint } in placed {
-        endpoint.set_state(EndpointState::Terminating);
-        let (name, in_flight) = (pod.name().clone(), endpoint.in_flight());
-        if in_flight > 0 {
-            let pod = name.clone();
-            starter
-                .tell(&service.name, Change::Draining { pod, in_flight })
-                .await;
-        }
-        // What is left when the time is up goes on until its own deadline, in a pod without a name.
-        let _ = tokio::time::timeout_at(deadline.into(), endpoint.drained()).await;
-        used.push(pod.usage());
-        drop((endpoint, pod));
-        starter
-            .tell(&service.name, Change::Stopped { pod: name })
-            .await;
+/// Drains pods that have left the gateway and stops them. Returns what they have used.
+async fn stop(workers: Vec<Worker>) -> Usage {
+    let mut stopping = JoinSet::new();
+    for worker in workers {
+        stopping.spawn(worker.stop());
     }
-    sum(used)
-}
-
-/// Usages together; the peak is that of the pod with the highest.
-fn sum(usages: impl IntoIterator<Item = Usage>) -> Usage {
-    usages
-        .into_iter()
-        .fold(Usage::default(), |sum, usage| Usage {
-            cpu: sum.cpu + usage.cpu,
-            memory_bytes: sum.memory_bytes + usage.memory_bytes,
-            memory_peak_bytes: sum.memory_peak_bytes.max(usage.memory_peak_bytes),
-            instances: sum.instances + usage.instances,
-            failures: sum.failures + usage.failures,
-            killed: sum.killed + usage.killed,
-            log_lines_dropped: sum.log_lines_dropped + usage.log_lines_dropped,
-        })
+    sum(stopping.join_all().await)
 }

@@ -1,32 +1,36 @@
 //! Starting the services and jobs of an app in the order of their dependencies.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    pin::Pin,
     sync::Arc,
+    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
 use sampan_core::{
     name::{Name, PodName},
     object::{Condition, Job, Limits, Service, Source},
+    plan::pod::PodSpec,
 };
 use sampan_gateway::{Endpoint, EndpointState};
 use sampan_runtime::{
-    Demands, LoadError, Loaded, Stdio,
+    Demands, LoadError, Loaded, StartError, Stdio,
     command::{self, CommandSpec, Exit},
-    pod::{
-        Pod,
-        template::{Template, TemplateSpec},
-    },
+    pod::template::{Template, TemplateSpec},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 
-use super::{
-    AppSource, Node,
-    event::{Change, Event},
-    neighbours::GatewayNeighbours,
+use super::{AppSource, Node, neighbours::GatewayNeighbours};
+use crate::{
+    agent::{
+        events::{Change, Journal, Subject},
+        instance::{RuntimeMaker, one_line},
+        upstream::PodUpstream,
+        worker::{Assignment, Census, Rotation, Worker},
+    },
+    file,
 };
-use crate::{agent::upstream::PodUpstream, file};
 
 /// The first delay before a failed job is tried again; it doubles from then on.
 const JOB_RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -58,10 +62,75 @@ impl Stage {
 /// How far everything has come, for whoever depends on it.
 pub(super) type Stages = BTreeMap<Name, watch::Sender<Stage>>;
 
-/// A pod with its place in the gateway.
-pub(super) struct Placed {
-    pub(super) pod: Arc<Pod>,
-    pub(super) endpoint: Arc<Endpoint>,
+/// The pods of one revision.
+pub(super) struct Pods {
+    /// One for each pod.
+    pub(super) workers: Vec<Worker>,
+    /// Their places in the gateway.
+    pub(super) endpoints: Vec<Arc<Endpoint>>,
+    /// How they are doing.
+    census: watch::Receiver<Census>,
+}
+
+impl Pods {
+    /// Waits until each pod has come up or failed. Says whether it may go on so: with
+    /// [`FirstStart::Must`] none may have failed, and otherwise none may be lost for good.
+    async fn settle(&mut self, first: FirstStart) -> bool {
+        let count = self.count();
+        let bad = move |census: &Census| match first {
+            FirstStart::Must => census.failed > 0,
+            FirstStart::May => census.lost > 0,
+        };
+        let settled = move |census: &Census| census.settled >= count || bad(census);
+        let census = self.census.wait_for(settled).await;
+        census.is_ok_and(|census| !bad(&census))
+    }
+
+    /// Waits until all pods are ready at once. Says whether they are; none may have failed.
+    pub(super) async fn all_ready(&mut self) -> bool {
+        let count = self.count();
+        let settled = move |census: &Census| census.ready >= count || census.failed > 0;
+        let census = self.census.wait_for(settled).await;
+        census.is_ok_and(|census| census.failed == 0)
+    }
+
+    fn count(&self) -> u32 {
+        u32::try_from(self.workers.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Whether the first start of a pod must succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FirstStart {
+    /// A single component: if it does not start there is nothing to run.
+    Must,
+    /// An app: its restart policy says what becomes of a pod that does not start.
+    May,
+}
+
+/// A pod's endpoint, as its worker sees it.
+struct InRotation(Arc<Endpoint>);
+
+impl Rotation for InRotation {
+    fn set_ready(&self, ready: bool) {
+        self.0.set_state(match ready {
+            true => EndpointState::Ready,
+            false => EndpointState::Unready,
+        });
+    }
+
+    fn leave(&self) {
+        self.0.set_state(EndpointState::Terminating);
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.0.in_flight()
+    }
+
+    fn idle(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let endpoint = Arc::clone(&self.0);
+        Box::pin(async move { endpoint.drained().await })
+    }
 }
 
 /// What starting needs to know of its surroundings.
@@ -69,8 +138,12 @@ pub(super) struct Placed {
 pub(super) struct Starter {
     pub(super) node: Node,
     pub(super) base: Arc<std::path::Path>,
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) journal: Arc<Journal>,
     pub(super) stages: Arc<Stages>,
+    jobs: Arc<BTreeSet<Name>>,
+    first: FirstStart,
+    /// How many pods are made at once: each needs a CPU to be made in time.
+    turns: Arc<Semaphore>,
 }
 
 /// Why a component of the app could not be loaded.
@@ -95,26 +168,34 @@ pub(crate) enum ComponentError {
 }
 
 impl Starter {
-    pub(super) fn new(node: &Node, source: &AppSource, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(
+        node: &Node,
+        source: &AppSource,
+        journal: &Arc<Journal>,
+        first: FirstStart,
+    ) -> Self {
         let names = source.app.services.keys().chain(source.app.jobs.keys());
         let stages = names.map(|name| (name.clone(), watch::Sender::new(Stage::Pending)));
         Self {
             node: node.clone(),
             base: source.base.as_path().into(),
-            events,
+            journal: Arc::clone(journal),
             stages: Arc::new(stages.collect()),
+            jobs: Arc::new(source.app.jobs.keys().cloned().collect()),
+            first,
+            turns: Arc::new(Semaphore::new(
+                available_parallelism().map_or(1, |it| it.get()),
+            )),
         }
     }
 
-    pub(super) async fn tell(&self, subject: &Name, change: Change) {
-        // Whoever listened has gone: then nobody wants to know.
-        let _ = self
-            .events
-            .send(Event {
-                subject: subject.clone(),
-                change,
-            })
-            .await;
+    /// Records what happens to a service or job.
+    pub(super) fn tell(&self, name: &Name, change: Change) {
+        let subject = match self.jobs.contains(name) {
+            true => Subject::Job(name.clone()),
+            false => Subject::Service(name.clone()),
+        };
+        self.journal.record(subject, change);
     }
 
     fn reach(&self, name: &Name, stage: Stage) {
@@ -142,26 +223,15 @@ impl Starter {
             digest: source.digest.clone(),
             memory_bytes: limits.memory.0,
         };
-        let compiling = || {
-            // A full queue of events is no reason to keep the compiler waiting.
-            let _ = self.events.try_send(Event {
-                subject: name.clone(),
-                change: Change::Compiling,
-            });
-        };
+        let compiling = || self.tell(name, Change::Compiling);
         let loaded = self
             .node
             .runtime
             .load(bytes.into(), demands, compiling)
             .await
             .map_err(|source| ComponentError::Load { path, source })?;
-        self.tell(
-            name,
-            Change::Loaded {
-                origin: loaded.origin,
-            },
-        )
-        .await;
+        let origin = loaded.origin;
+        self.tell(name, Change::Loaded { origin });
         Ok(loaded)
     }
 
@@ -177,54 +247,126 @@ impl Starter {
             };
             let mut stage = stage.subscribe();
             if stage.borrow().meets(*condition) == Ok(false) {
-                self.tell(name, Change::Waiting { on: on.clone() }).await;
+                self.tell(name, Change::Waiting { on: on.clone() });
             }
             // The sender lives as long as `self`.
             let met = stage
                 .wait_for(|stage| stage.meets(*condition) != Ok(false))
                 .await;
             if met.is_ok_and(|stage| *stage == Stage::Failed) {
-                self.tell(name, Change::Blocked { on: on.clone() }).await;
+                self.tell(name, Change::Blocked { on: on.clone() });
                 return Err(());
             }
         }
         Ok(())
     }
 
-    /// Starts the pods of a service once its dependencies allow it.
-    pub(super) async fn service(
-        &self,
-        service: &Service,
-        loaded: Arc<Loaded>,
-    ) -> Option<Vec<Placed>> {
+    /// Starts the pods of a service once its dependencies allow it, and waits until it is clear how
+    /// that goes.
+    pub(super) async fn service(&self, service: &Service, loaded: Arc<Loaded>) -> Option<Pods> {
         let name = &service.name;
-        let placed = match self.wait_for(name, &service.depends_on).await {
+        let pods = match self.wait_for(name, &service.depends_on).await {
             Ok(()) => {
                 self.reach(name, Stage::Started);
-                self.pods(service, loaded, 1).await
+                self.pods(service, loaded, 1)
             }
             Err(()) => None,
         };
-        let Some(placed) = placed else {
+        let Some(mut pods) = pods else {
             self.reach(name, Stage::Failed);
             return None;
         };
-        self.node.edge.replace(
-            name,
-            placed.iter().map(|p| Arc::clone(&p.endpoint)).collect(),
-        );
-        self.reach(name, Stage::Ready);
-        Some(placed)
+        self.node.edge.replace(name, pods.endpoints.clone());
+        tokio::spawn(self.clone().tell_when_ready(name.clone(), &pods));
+        if pods.settle(self.first).await {
+            return Some(pods);
+        }
+        self.node.edge.replace(name, Vec::new());
+        self.reach(name, Stage::Failed);
+        None
     }
 
-    /// Starts all pods of one revision. If one fails, none is kept.
-    pub(super) async fn pods(
+    /// Waits for the first ready pod, for the sake of those that depend on it.
+    fn tell_when_ready(self, name: Name, pods: &Pods) -> impl Future<Output = ()> + use<> {
+        let (count, mut census) = (pods.count(), pods.census.clone());
+        let clear =
+            move |census: &Census| census.been_ready >= count.min(1) || census.lost >= count;
+        async move {
+            let census = census.wait_for(clear).await.map(|census| *census);
+            // Without its workers there is nothing to wait for.
+            let ready = census.is_ok_and(|census| census.been_ready >= count.min(1));
+            match ready {
+                true => self.reach(&name, Stage::Ready),
+                false => self.reach(&name, Stage::Failed),
+            }
+        }
+    }
+
+    /// Sets workers on all pods of one revision. There are none when what the spec says cannot be.
+    pub(super) fn pods(
         &self,
         service: &Service,
         loaded: Arc<Loaded>,
         revision: u64,
-    ) -> Option<Vec<Placed>> {
-        let template = Template::new(
+    ) -> Option<Pods> {
+        let name = &service.name;
+        let template = match self.template(service, loaded) {
+            Ok(template) => Arc::new(template),
+            Err(error) => {
+                let reason = one_line(&error);
+                self.tell(name, Change::Unfit { reason });
+                return None;
+            }
+        };
+        let spec = Arc::new(PodSpec::new(service, template.isolation()));
+        let (census, counted) = watch::channel(Census::default());
+        let (mut workers, mut endpoints) = (Vec::new(), Vec::new());
+        for slot in 0..service.replicas {
+            let pod = PodName::new(name, revision, slot);
+            let upstream = Arc::new(PodUpstream::empty());
+            let capacity = template.concurrency();
+            let endpoint = Endpoint::new(pod.clone(), revision, capacity, upstream.clone());
+            workers.push(Worker::start(Assignment {
+                service: name.clone(),
+                pod: pod.clone(),
+                spec: Arc::clone(&spec),
+                maker: Arc::new(RuntimeMaker {
+                    runtime: Arc::clone(&self.node.runtime),
+                    name: pod,
+                    template: Arc::clone(&template),
+                    turns: Arc::clone(&self.turns),
+                }),
+                upstream,
+                rotation: Arc::new(InRotation(Arc::clone(&endpoint))),
+                journal: Arc::clone(&self.journal),
+                census: census.clone(),
+            }));
+            endpoints.push(endpoint);
+        }
+        Some(Pods {
+            workers,
+            endpoints,
+            census: counted,
+        })
+    }
+
+    /// Starts the pods of a revision that takes the place of another. There are none unless all are
+    /// ready within the time a rollout may go without progress, and none has failed.
+    pub(super) async fn ready_pods(
+        &self,
+        service: &Service,
+        loaded: Arc<Loaded>,
+        revision: u64,
+    ) -> Option<Pods> {
+        let mut pods = self.pods(service, loaded, revision)?;
+        let deadline = service.rollout.progress_deadline;
+        let ready = tokio::time::timeout(deadline, pods.all_ready()).await;
+        ready.unwrap_or(false).then_some(pods)
+    }
+
+    fn template(&self, service: &Service, loaded: Arc<Loaded>) -> Result<Template, StartError> {
+        let neighbours = GatewayNeighbours(self.node.edge.gateway().clone());
+        Template::new(
             loaded,
             &TemplateSpec {
                 grants: &service.grants,
@@ -232,52 +374,9 @@ impl Starter {
                 isolation: service.isolation,
                 concurrency: service.concurrency,
                 base: &self.base,
-                neighbours: Some(Arc::new(GatewayNeighbours(
-                    self.node.edge.gateway().clone(),
-                ))),
+                neighbours: Some(Arc::new(neighbours)),
             },
         )
-        .map(Arc::new);
-        let mut placed = Vec::new();
-        for slot in 0..service.replicas {
-            let pod = PodName::new(&service.name, revision, slot);
-            let start = Instant::now();
-            let started = match &template {
-                Ok(template) => Pod::start(
-                    &self.node.runtime,
-                    pod.clone(),
-                    template,
-                    Arc::new(sampan_runtime::pod::Unwatched),
-                )
-                .await
-                .map_err(|e| explain(&e)),
-                Err(error) => Err(explain(error)),
-            };
-            let running = match started {
-                Ok(running) => Arc::new(running),
-                Err(reason) => {
-                    self.tell(&service.name, Change::Failed { pod, reason })
-                        .await;
-                    return None;
-                }
-            };
-            let upstream = Arc::new(PodUpstream(Arc::clone(&running)));
-            let endpoint = Endpoint::new(pod.clone(), revision, running.concurrency(), upstream);
-            endpoint.set_state(EndpointState::Ready);
-            placed.push(Placed {
-                pod: running,
-                endpoint,
-            });
-            self.tell(
-                &service.name,
-                Change::Ready {
-                    pod,
-                    took: start.elapsed(),
-                },
-            )
-            .await;
-        }
-        Some(placed)
     }
 
     /// Runs a job to its end once its dependencies allow it. Says whether it ended well.
@@ -303,21 +402,15 @@ impl Starter {
     async fn attempts(&self, job: &Job, loaded: &Loaded) -> bool {
         let mut delay = JOB_RETRY_DELAY;
         for attempt in 1..=job.retries.saturating_add(1) {
-            self.tell(&job.name, Change::Started { attempt }).await;
+            self.tell(&job.name, Change::Started { attempt });
             let start = Instant::now();
             let Err(reason) = self.attempt(job, loaded, attempt).await else {
-                self.tell(
-                    &job.name,
-                    Change::Completed {
-                        took: start.elapsed(),
-                    },
-                )
-                .await;
+                let took = start.elapsed();
+                self.tell(&job.name, Change::Completed { took });
                 return true;
             };
             let again = attempt <= job.retries;
-            self.tell(&job.name, Change::JobFailed { reason, again })
-                .await;
+            self.tell(&job.name, Change::JobFailed { reason, again });
             if again {
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(MAX_JOB_RETRY_DELAY);
@@ -350,16 +443,10 @@ impl Starter {
                 // The rest is the guest's backtrace.
                 Exit::Failed(reason) => Err(reason.lines().next().unwrap_or_default().to_owned()),
             },
-            Err(error) => Err(explain(&error)),
+            Err(error) => Err(one_line(&error)),
         }
     }
 }
 
-/// An error with its causes in one line.
-pub(crate) fn explain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
+#[cfg(test)]
+mod tests;

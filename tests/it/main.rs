@@ -3,6 +3,7 @@
 mod commands;
 mod deadlock;
 mod dist;
+mod health;
 mod hostile;
 mod rig;
 mod run;

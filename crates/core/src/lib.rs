@@ -6,5 +6,7 @@
 pub mod deadlock;
 pub mod name;
 pub mod object;
+pub mod plan;
 pub mod quantity;
 pub mod spec;
+pub mod time;

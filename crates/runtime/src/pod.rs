@@ -150,6 +150,11 @@ impl Pod {
         self.shared.context.meter.usage()
     }
 
+    /// Ends its instances at once, and with them the requests they have. It takes no more.
+    pub fn end(&self) {
+        self.driver.end();
+    }
+
     /// Answers a request.
     ///
     /// Waits while `concurrency` requests are under way, for as long as the request's own deadline

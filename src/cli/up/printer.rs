@@ -6,16 +6,18 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
 use indicatif::ProgressBar;
-use sampan_core::{name::Name, object::App};
-use tokio::{sync::mpsc, task::JoinHandle};
+use sampan_core::{name::Name, object::App, time::Utc};
+use serde_json::json;
+use tokio::task::JoinHandle;
 
 use crate::{
     cli::output::{Channel, Output, Prefix},
     serve::{
-        event::{Change, Event},
+        events::{Change, Event, Events, Journal},
         logs::{Batch, Line, Ring, Stream},
     },
 };
@@ -32,13 +34,17 @@ struct Inner {
     prefixes: BTreeMap<Name, Prefix>,
     /// The prefix of whatever has none.
     plain: Prefix,
-    /// Where in the ring printing has come to.
+    /// Whether events and what the host says of pods are printed as JSON.
+    json: bool,
+    /// Where in the ring of lines printing has come to.
     position: AtomicU64,
+    /// The number of the last event that was printed.
+    heard: AtomicU64,
     bars: Mutex<HashMap<Name, ProgressBar>>,
 }
 
 impl Printer {
-    pub(in crate::cli) fn new(output: &Output, app: &App) -> Self {
+    pub(in crate::cli) fn new(output: &Output, app: &App, json: bool) -> Self {
         let names: Vec<_> = app.services.keys().chain(app.jobs.keys()).collect();
         let width = names
             .iter()
@@ -52,48 +58,82 @@ impl Printer {
             output: output.clone(),
             prefixes: names.iter().enumerate().map(prefix).collect(),
             plain: Prefix::none(),
+            json,
             position: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             bars: Mutex::default(),
         }))
     }
 
-    /// Without prefixes, for a single component.
-    pub(in crate::cli) fn plain(output: &Output) -> Self {
+    /// Without prefixes, for a single component, and without the events so far.
+    pub(in crate::cli) fn plain(output: &Output, journal: &Journal) -> Self {
         Self(Arc::new(Inner {
             output: output.clone(),
             prefixes: BTreeMap::new(),
             plain: Prefix::none(),
+            json: false,
             position: AtomicU64::new(0),
+            heard: AtomicU64::new(journal.last()),
             bars: Mutex::default(),
         }))
     }
 
-    /// Prints events until their last sender is gone.
-    pub(in crate::cli) async fn events(self, mut events: mpsc::Receiver<Event>) {
-        while let Some(event) = events.recv().await {
-            self.event(&event);
+    /// Prints a line of talk, unless everything that is not data is JSON.
+    pub(in crate::cli) fn talk(&self, line: &str) {
+        if !self.0.json {
+            self.0.output.talk(line);
         }
     }
 
-    fn event(&self, Event { subject, change }: &Event) {
+    /// Prints events, for ever.
+    pub(in crate::cli) async fn events(self, journal: Arc<Journal>) {
+        loop {
+            let events = journal.follow(self.0.heard.load(Ordering::Relaxed)).await;
+            self.heard(&events);
+        }
+    }
+
+    /// Stops [`Self::events`], then prints the events that it had no time for.
+    pub(in crate::cli) async fn end_of_events(&self, printing: JoinHandle<()>, journal: &Journal) {
+        printing.abort();
+        // Two at once would print the same events twice: so the first has to be gone.
+        let _ = printing.await;
+        self.heard(&journal.after(self.0.heard.load(Ordering::Relaxed)));
+    }
+
+    fn heard(&self, events: &Events) {
+        if events.missed > 0 {
+            self.talk(&format!("{} events were dropped", events.missed));
+        }
+        for event in &events.events {
+            self.0.heard.store(event.seq, Ordering::Relaxed);
+            self.event(event);
+        }
+    }
+
+    fn event(&self, event: &Event) {
+        let output = &self.0.output;
+        let subject = event.subject.name();
+        if let Change::Up { address } = event.change {
+            output.data(&format!("listening on http://{address}\n"));
+        }
+        if self.0.json {
+            return output.json_line(event);
+        }
         let mut bars = self.0.bars.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(change, Change::Compiling) {
-            let bar = self.0.output.spinner(format!("compiling {subject}"));
+        if matches!(event.change, Change::Compiling) {
+            let bar = output.spinner(format!("compiling {subject}"));
             bars.insert(subject.clone(), bar);
         } else if let Some(bar) = bars.remove(subject) {
             bar.finish_and_clear();
         }
         drop(bars);
-        if let Change::Up { address } = change {
-            self.0
-                .output
-                .data(&format!("listening on http://{address}\n"));
-            self.0
-                .output
-                .talk(&format!("{subject} is up; Ctrl-C drains and stops it"));
-            return;
+        match event.change {
+            Change::Up { .. } => {
+                output.talk(&format!("{subject} is up; Ctrl-C drains and stops it"));
+            }
+            _ => self.pod_line(subject, Channel::Err, &event.to_string()),
         }
-        self.pod_line(subject, Channel::Err, &change.to_string());
     }
 
     fn pod_line(&self, subject: &Name, channel: Channel, text: &str) {
@@ -123,9 +163,7 @@ impl Printer {
     fn batch(&self, batch: &Batch) {
         self.0.position.store(batch.next, Ordering::Relaxed);
         if batch.missed > 0 {
-            self.0
-                .output
-                .talk(&format!("{} lines of guests were dropped", batch.missed));
+            self.talk(&format!("{} lines of guests were dropped", batch.missed));
         }
         for line in &batch.lines {
             self.line(line);
@@ -139,6 +177,16 @@ impl Printer {
         match line.stream {
             Stream::Stdout | Stream::Stderr => {
                 self.0.output.pod_line(Channel::Out, prefix, &line.text);
+            }
+            Stream::Host if self.0.json => {
+                let time = line.time.duration_since(SystemTime::UNIX_EPOCH);
+                self.0.output.json_line(&json!({
+                    "time": Utc(time.unwrap_or_default()).to_string(),
+                    "object": format!("pod/{}", line.pod),
+                    "reason": "Log",
+                    "message": line.text,
+                    "request": line.request.as_deref(),
+                }));
             }
             Stream::Host => {
                 let request = line.request.as_deref().map(|id| format!(" (request {id})"));

@@ -1,18 +1,14 @@
 //! Keys of the spec whose feature is not there yet.
 //!
 //! They are part of the format and are checked like all others, but a spec that uses one is
-//! refused: to take a probe or a limit and do nothing about it would be worse.
+//! refused: to take a limit and do nothing about it would be worse.
 
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Draft, Place, ProblemKind, Report};
 
 /// Paths of keys, `*` for any name, and what they would do.
-const UNSUPPORTED: [(&str, &str); 8] = [
-    ("service.*.startup", "a startup probe"),
-    ("service.*.readiness", "a readiness probe"),
-    ("service.*.liveness", "a liveness probe"),
-    ("service.*.restart", "a restart policy"),
+const UNSUPPORTED: [(&str, &str); 4] = [
     ("service.*.rollout", "a rollout strategy"),
     ("service.*.autoscale", "an autoscaler"),
     ("service.*.limits.cpu", "a CPU limit"),

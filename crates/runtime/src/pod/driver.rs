@@ -131,6 +131,16 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// Ends all instances at once.
+    pub(super) fn end(&self) {
+        match self {
+            Self::Fresh(fresh) => fresh.end(),
+            Self::Worker(worker) => worker.task.abort(),
+        }
+    }
+}
+
 impl Drop for Worker {
     fn drop(&mut self) {
         self.task.abort();

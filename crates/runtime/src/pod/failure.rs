@@ -38,6 +38,9 @@ pub enum Failure {
     /// The instance ended because of another request in it.
     #[error("the instance ended because of another request: {0}")]
     Neighbour(Box<Failure>),
+    /// The pod was stopped while its guest was at the request.
+    #[error("the pod was stopped before the answer was whole")]
+    Stopped,
     /// No instance could take the request.
     #[error("the pod cannot take the request: {0}")]
     Unavailable(String),

@@ -181,7 +181,11 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if self.open {
-            let stopped = Failure::Unavailable("it has been stopped".to_owned());
+            let stopped = match self.fate.called_out.get() {
+                // The guest may have seen it: to try it on another pod may do it twice.
+                Some(_) => Failure::Stopped,
+                None => Failure::Unavailable("it has been stopped".to_owned()),
+            };
             self.fate.fail(stopped, |_| {});
         }
     }

@@ -51,6 +51,12 @@ impl Fresh {
         }
     }
 
+    /// Ends the requests under way.
+    pub(super) fn end(&self) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.abort_all();
+    }
+
     /// Runs a request right here, as far as it goes without waiting. Only what is left of it gets
     /// a task of its own, which outlives the response if the guest does.
     pub(super) async fn send(&self, shared: &Arc<Shared>, job: Job) -> RequestGuard {

@@ -71,7 +71,10 @@ impl Verdict {
             Failure::OutOfFuel(_) => Self::OutOfFuel,
             Failure::Deadlocked(_) => Self::Deadlocked,
             Failure::TimedOut(_) => Self::TimedOut,
-            Failure::NoResponse | Failure::Unfinished | Failure::ErrorCode(_) => Self::NoResponse,
+            Failure::NoResponse
+            | Failure::Unfinished
+            | Failure::ErrorCode(_)
+            | Failure::Stopped => Self::NoResponse,
             Failure::Unavailable(_) => Self::Unstartable,
             Failure::Neighbour(failure) => Self::of(failure, refused_memory),
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sampan_core::object::Isolation;
+use sampan_runtime::pod::Failure;
 
 use super::rig::{
     PATIENCE, SHORT, ask, eventually, get, in_time, no_instance, piece, plan, workload,
@@ -116,4 +117,27 @@ async fn a_shared_instance_with_nothing_but_abandoned_requests_is_replaced() {
             .is_err()
     );
     assert_eq!((pod.usage().instances, pod.usage().failures), (2, 1));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_ended_takes_its_requests_with_it() {
+    for (bytes, isolation) in [
+        (workload("slow"), Isolation::Request),
+        (workload("slow"), Isolation::Pod),
+        (handler_p3_that(WAIT_AN_HOUR), Isolation::Request),
+        (handler_p3_that(WAIT_AN_HOUR), Isolation::Pod),
+    ] {
+        let pod = plan(bytes).isolation(isolation).start().await;
+        let mut call = std::pin::pin!(pod.call(get("/?ms=60000"), None));
+        assert!(tokio::time::timeout(SHORT, &mut call).await.is_err());
+        pod.end();
+        let failure = in_time(call).await.expect_err("it is over").failure;
+        assert!(matches!(failure, Failure::Stopped), "{failure:?}");
+        no_instance(&pod, AT_ONCE).await;
+        if isolation == Isolation::Pod {
+            let refused = in_time(ask(&pod, "/")).await.expect_err("it is over");
+            let unavailable = matches!(refused.failure, Failure::Unavailable(_));
+            assert!(unavailable && !refused.called_out, "{refused:?}");
+        }
+    }
 }

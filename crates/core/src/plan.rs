@@ -1,0 +1,8 @@
+//! Planners: what to do next, why, and when to look again.
+//!
+//! A planner is a total function of what is, what has happened and what time it is. It does
+//! nothing; an executor does what it says and decides nothing.
+
+pub mod pod;
+pub mod probe;
+pub mod restart;

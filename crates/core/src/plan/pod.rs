@@ -1,0 +1,240 @@
+//! The life of a pod: what to do about each thing that happens to it.
+//!
+//! ```text
+//! Pending ──Begin──▶ Starting ──came up──▶ Running (ready or not) ──Stop──▶ Draining ──▶ Stopped
+//!                     ▲    │                  │
+//!         time is up  │    │ could not start, │ instance ended, liveness failed,
+//!                     │    │ startup failed   │ too many requests trapped
+//!                     │    ▼                  │
+//!                    BackOff ◀────────────────┘
+//! ```
+//!
+//! A pod that the restart policy does not start again goes to `Stopped` instead of `BackOff`. One
+//! that has no requests goes there at once when it is stopped.
+
+mod notice;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+pub use notice::{Notice, Reason};
+use step::Plan;
+
+use super::{
+    probe::{Outcome, ProbeKind, Watch},
+    restart::{End, Sample, TrapWindow},
+};
+use crate::{
+    object::{Isolation, Probe, Restart, Service},
+    time::Timestamp,
+};
+
+/// What a planner must know of a pod's service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodSpec {
+    /// The startup probe.
+    pub startup: Option<Arc<Probe>>,
+    /// The readiness probe.
+    pub readiness: Option<Arc<Probe>>,
+    /// The liveness probe.
+    pub liveness: Option<Arc<Probe>>,
+    /// When and how fast it is started again.
+    pub restart: Restart,
+    /// With an instance for each request the pod is judged by how many of them trap.
+    pub isolation: Isolation,
+    /// How long requests in flight have to end.
+    pub drain: Duration,
+}
+
+impl PodSpec {
+    /// What `service` says. `isolation` is what it comes to with the service's component.
+    pub fn new(service: &Service, isolation: Isolation) -> Self {
+        let probe = |probe: &Option<Probe>| probe.clone().map(Arc::new);
+        Self {
+            startup: probe(&service.startup),
+            readiness: probe(&service.readiness),
+            liveness: probe(&service.liveness),
+            restart: service.restart.clone(),
+            isolation,
+            drain: service.rollout.drain,
+        }
+    }
+}
+
+/// What is remembered of a pod's earlier instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Ends in a row, without `reset_after` of health between them.
+    pub streak: u32,
+}
+
+/// Where a pod is in its life.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PodState {
+    /// It waits for its component, or for what it depends on.
+    Pending,
+    /// Its instance is being made, or has not come up yet.
+    Starting {
+        /// Earlier instances.
+        record: Record,
+        /// When the making began.
+        begun: Timestamp,
+        /// How far it is.
+        phase: Phase,
+    },
+    /// Its instance has come up.
+    Running {
+        /// Earlier instances.
+        record: Record,
+        /// When it came up.
+        since: Timestamp,
+        /// Whether it gets requests.
+        ready: bool,
+        /// The readiness probe; without one it is ready.
+        readiness: Option<Watch>,
+        /// The liveness probe.
+        liveness: Option<Watch>,
+        /// How many requests trap, when each has an instance.
+        traps: Option<TrapWindow>,
+    },
+    /// It has no instance, and gets a new one later.
+    BackOff {
+        /// Earlier instances.
+        record: Record,
+        /// When.
+        until: Timestamp,
+        /// Why the last one ended.
+        end: End,
+    },
+    /// It gets no more requests and ends those it has.
+    Draining {
+        /// Earlier instances.
+        record: Record,
+        /// How long it may.
+        until: Timestamp,
+    },
+    /// It is gone. Final.
+    Stopped {
+        /// Earlier instances.
+        record: Record,
+        /// Why: by itself, or because somebody stopped it.
+        end: Option<End>,
+    },
+}
+
+/// How far a pod is that starts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// An instance is being made.
+    Making,
+    /// It is there, and the startup probe waits for it to come up.
+    ComingUp {
+        /// When it was made.
+        started: Timestamp,
+        /// The startup probe.
+        startup: Watch,
+    },
+}
+
+/// What happens to a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Its component is there, and so is what it depends on.
+    Begin,
+    /// The instance has been made.
+    Started,
+    /// The instance could not be made; why.
+    StartFailed(String),
+    /// The instance has ended.
+    Terminated(End),
+    /// A probe has been tried.
+    ProbeDone(ProbeKind, Outcome),
+    /// Requests have been counted.
+    Sampled(Sample),
+    /// Time has passed.
+    Tick,
+    /// Somebody wants the pod to stop; this many requests are in flight.
+    Stop {
+        /// So many.
+        in_flight: u32,
+    },
+    /// No request is in flight any more.
+    Drained,
+}
+
+/// What to do, in the order in which it is said.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Make an instance: `Started` or `StartFailed` follows, unless it is dropped before.
+    StartInstance,
+    /// Let the pod have requests, or not, from this moment on.
+    SetReady(bool),
+    /// Ask the instance; `ProbeDone` follows, unless it is dropped before.
+    RunProbe {
+        /// What for.
+        kind: ProbeKind,
+        /// What, and how long to wait for the answer.
+        probe: Arc<Probe>,
+    },
+    /// Count the requests; `Sampled` follows.
+    Sample,
+    /// Take the pod out of the gateway for good.
+    Leave,
+    /// Let the requests in flight end; `Drained` follows, unless the instance is dropped before.
+    Drain,
+    /// Free the instance, or give up making it. No event of this instance may follow.
+    DropInstance,
+    /// Tell what happened.
+    Announce(Notice),
+}
+
+/// What comes of an event.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct Step {
+    /// Where the pod is now.
+    pub state: PodState,
+    /// What is to be done.
+    pub actions: Vec<Action>,
+    /// When to send a `Tick` at the latest. Always after `now`.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// What comes of `event` in `state`. An event that has no meaning there changes nothing.
+pub fn step(state: PodState, event: Event, spec: &PodSpec, now: Timestamp) -> Step {
+    let mut plan = Plan::new(spec, now);
+    let state = plan.take(state, event);
+    // Whatever woke the pod: what is due is done now.
+    let state = plan.advance(state);
+    Step {
+        wake_at: wake_at(&state),
+        state,
+        actions: plan.actions(),
+    }
+}
+
+/// The earliest time at which something is due.
+fn wake_at(state: &PodState) -> Option<Timestamp> {
+    match state {
+        PodState::Pending | PodState::Stopped { .. } => None,
+        PodState::Starting { phase, .. } => match phase {
+            Phase::Making => None,
+            Phase::ComingUp { startup, .. } => startup.due(),
+        },
+        PodState::Running {
+            readiness,
+            liveness,
+            traps,
+            ..
+        } => {
+            let probes = [readiness, liveness].into_iter().flatten();
+            let samples = traps.as_ref().and_then(TrapWindow::due);
+            probes.filter_map(Watch::due).chain(samples).min()
+        }
+        PodState::BackOff { until, .. } | PodState::Draining { until, .. } => Some(*until),
+    }
+}

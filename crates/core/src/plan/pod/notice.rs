@@ -1,0 +1,191 @@
+//! What is told of a pod: a reason for programs, a text for people.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    object::RestartPolicy,
+    plan::{
+        probe::ProbeKind,
+        restart::{CRASH_LOOP, End},
+    },
+    quantity::format_duration,
+    time::Took,
+};
+
+/// A change of a pod, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// For programs.
+    pub reason: Reason,
+    /// For people: a sentence whose subject is the pod.
+    pub text: String,
+}
+
+/// Why a pod changed, in one word. Where Kubernetes has the word it means the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// Its instance is there, and a probe is waited for.
+    Started,
+    /// Its instance could not be made, or has ended badly.
+    Failed,
+    /// Its instance has ended well.
+    Completed,
+    /// It gets requests.
+    Ready,
+    /// It gets none for now.
+    Unready,
+    /// A probe failed.
+    Unhealthy,
+    /// A probe got no answer because the pod got no CPU.
+    Starved,
+    /// Its instance is ended because it does not do what it should.
+    Killing,
+    /// It waits before it is started again.
+    BackOff,
+    /// It waits, and not for the first time in a row.
+    CrashLoopBackOff,
+    /// It is started again.
+    Restarting,
+    /// It gets no more requests and ends those it has.
+    Draining,
+    /// It is gone.
+    Stopped,
+}
+
+impl Reason {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "Started",
+            Self::Failed => "Failed",
+            Self::Completed => "Completed",
+            Self::Ready => "Ready",
+            Self::Unready => "Unready",
+            Self::Unhealthy => "Unhealthy",
+            Self::Starved => "Starved",
+            Self::Killing => "Killing",
+            Self::BackOff => "BackOff",
+            Self::CrashLoopBackOff => "CrashLoopBackOff",
+            Self::Restarting => "Restarting",
+            Self::Draining => "Draining",
+            Self::Stopped => "Stopped",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// `liveness probe failed 3 times in a row: status 500`.
+pub(super) fn failed_in_a_row(kind: ProbeKind, row: u32, why: &str) -> String {
+    match row {
+        1 => format!("{kind} failed: {why}"),
+        row => format!("{kind} failed {row} times in a row: {why}"),
+    }
+}
+
+impl Notice {
+    fn new(reason: Reason, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { reason, text }
+    }
+
+    pub(super) fn started(next: ProbeKind) -> Self {
+        Self::new(Reason::Started, format!("started, waiting for its {next}"))
+    }
+
+    pub(super) fn start_failed(why: &str) -> Self {
+        Self::new(Reason::Failed, format!("cannot start: {why}"))
+    }
+
+    pub(super) fn terminated(end: &End) -> Self {
+        match end {
+            End::Well => Self::new(Reason::Completed, "ended by itself"),
+            End::Failed(why) => Self::new(Reason::Failed, format!("failed: {why}")),
+        }
+    }
+
+    pub(super) fn killing(why: &str) -> Self {
+        Self::new(Reason::Killing, format!("killed: {why}"))
+    }
+
+    pub(super) fn ready_after(took: Duration) -> Self {
+        Self::new(Reason::Ready, format!("ready after {}", Took(took)))
+    }
+
+    pub(super) fn ready() -> Self {
+        Self::new(Reason::Ready, "ready")
+    }
+
+    pub(super) fn unready(why: String) -> Self {
+        Self::new(Reason::Unready, format!("not ready: {why}"))
+    }
+
+    pub(super) fn unhealthy(kind: ProbeKind, failures: u32, why: &str) -> Self {
+        let text = format!("{kind} failed, the first time of {failures}: {why}");
+        Self::new(Reason::Unhealthy, text)
+    }
+
+    pub(super) fn starved(kind: ProbeKind, times: u64) -> Self {
+        let plural = if times == 1 { "" } else { "s" };
+        let text = format!(
+            "{kind} does not count, because the pod got no CPU: {times} time{plural} so far"
+        );
+        Self::new(Reason::Starved, text)
+    }
+
+    pub(super) fn back_off(streak: u32, delay: Duration) -> Self {
+        let next = format!("next try in {}", format_duration(delay));
+        match streak >= CRASH_LOOP {
+            true => Self::new(
+                Reason::CrashLoopBackOff,
+                format!("CrashLoopBackOff: {next}, after {streak} failures in a row"),
+            ),
+            false => Self::new(Reason::BackOff, format!("BackOff: {next}")),
+        }
+    }
+
+    pub(super) fn restarting(restarts: u32) -> Self {
+        Self::new(
+            Reason::Restarting,
+            format!("restarting, restart {restarts}"),
+        )
+    }
+
+    pub(super) fn not_restarted(policy: RestartPolicy) -> Self {
+        let policy = match policy {
+            RestartPolicy::Always => "always",
+            RestartPolicy::OnFailure => "on-failure",
+            RestartPolicy::Never => "never",
+        };
+        let text = format!("stopped, and not restarted: its restart policy is `{policy}`");
+        Self::new(Reason::Stopped, text)
+    }
+
+    pub(super) fn draining(in_flight: u32) -> Self {
+        let plural = if in_flight == 1 { "" } else { "s" };
+        let text = format!("draining, {in_flight} request{plural} in flight");
+        Self::new(Reason::Draining, text)
+    }
+
+    pub(super) fn stopped() -> Self {
+        Self::new(Reason::Stopped, "stopped")
+    }
+
+    pub(super) fn cut_off(drain: Duration) -> Self {
+        let drain = format_duration(drain);
+        let text = format!("stopped: requests were still in flight after {drain}");
+        Self::new(Reason::Stopped, text)
+    }
+
+    pub(super) fn ended_while_draining(end: &End) -> Self {
+        let text = match end {
+            End::Well => "stopped: it ended by itself while draining".to_owned(),
+            End::Failed(why) => format!("stopped: it failed while draining: {why}"),
+        };
+        Self::new(Reason::Stopped, text)
+    }
+}

@@ -1,0 +1,468 @@
+//! A step in the life of a pod: events are taken, then what is due is done.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Action, Event, Notice, Phase, PodSpec, PodState, Record, notice::failed_in_a_row};
+use crate::{
+    object::{Isolation, Probe},
+    plan::{
+        probe::{Finding, Outcome, ProbeKind, Watch},
+        restart::{self, End, Sample, TrapWindow},
+    },
+    time::Timestamp,
+};
+
+/// A step being planned.
+pub(super) struct Plan<'a> {
+    spec: &'a PodSpec,
+    now: Timestamp,
+    actions: Vec<Action>,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(spec: &'a PodSpec, now: Timestamp) -> Self {
+        Self {
+            spec,
+            now,
+            actions: Vec::new(),
+        }
+    }
+
+    /// What is to be done.
+    pub(super) fn actions(self) -> Vec<Action> {
+        self.actions
+    }
+
+    /// Takes an event.
+    pub(super) fn take(&mut self, state: PodState, event: Event) -> PodState {
+        match event {
+            Event::Begin => match state {
+                PodState::Pending => self.start(Record::default()),
+                PodState::Starting { .. }
+                | PodState::Running { .. }
+                | PodState::BackOff { .. }
+                | PodState::Draining { .. }
+                | PodState::Stopped { .. } => state,
+            },
+            Event::Started => self.started(state),
+            Event::StartFailed(reason) => match state {
+                PodState::Starting {
+                    record,
+                    phase: Phase::Making,
+                    ..
+                } => {
+                    self.announce(Notice::start_failed(&reason));
+                    self.ended(record, Duration::ZERO, End::Failed(reason))
+                }
+                PodState::Starting {
+                    phase: Phase::ComingUp { .. },
+                    ..
+                }
+                | PodState::Pending
+                | PodState::Running { .. }
+                | PodState::BackOff { .. }
+                | PodState::Draining { .. }
+                | PodState::Stopped { .. } => state,
+            },
+            Event::Terminated(end) => self.terminated(state, end),
+            Event::ProbeDone(kind, outcome) => self.answered(state, kind, &outcome),
+            Event::Sampled(sample) => self.sampled(state, sample),
+            // What is due is done after every event.
+            Event::Tick => state,
+            Event::Stop { in_flight } => self.stop(state, in_flight),
+            Event::Drained => match state {
+                PodState::Draining { record, .. } => {
+                    self.actions.push(Action::DropInstance);
+                    self.stopped(record, None, Notice::stopped())
+                }
+                PodState::Pending
+                | PodState::Starting { .. }
+                | PodState::Running { .. }
+                | PodState::BackOff { .. }
+                | PodState::Stopped { .. } => state,
+            },
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn advance(&mut self, state: PodState) -> PodState {
+        match state {
+            PodState::Starting {
+                record,
+                begun,
+                phase:
+                    Phase::ComingUp {
+                        started,
+                        mut startup,
+                    },
+            } => {
+                self.ask(&mut startup);
+                PodState::Starting {
+                    record,
+                    begun,
+                    phase: Phase::ComingUp { started, startup },
+                }
+            }
+            PodState::Running {
+                record,
+                since,
+                ready,
+                mut readiness,
+                mut liveness,
+                mut traps,
+            } => {
+                for watch in [&mut readiness, &mut liveness].into_iter().flatten() {
+                    self.ask(watch);
+                }
+                if traps.as_mut().is_some_and(|traps| traps.ask(self.now)) {
+                    self.actions.push(Action::Sample);
+                }
+                PodState::Running {
+                    record,
+                    since,
+                    ready,
+                    readiness,
+                    liveness,
+                    traps,
+                }
+            }
+            PodState::BackOff {
+                mut record, until, ..
+            } if until <= self.now => {
+                record.restarts = record.restarts.saturating_add(1);
+                self.announce(Notice::restarting(record.restarts));
+                self.start(record)
+            }
+            PodState::Draining { record, until } if until <= self.now => {
+                self.actions.push(Action::DropInstance);
+                self.stopped(record, None, Notice::cut_off(self.spec.drain))
+            }
+            PodState::Pending
+            | PodState::Starting {
+                phase: Phase::Making,
+                ..
+            }
+            | PodState::BackOff { .. }
+            | PodState::Draining { .. }
+            | PodState::Stopped { .. } => state,
+        }
+    }
+
+    fn announce(&mut self, notice: Notice) {
+        self.actions.push(Action::Announce(notice));
+    }
+
+    fn ask(&mut self, watch: &mut Watch) {
+        if watch.ask(self.now) {
+            self.actions.push(Action::RunProbe {
+                kind: watch.kind(),
+                probe: Arc::clone(watch.probe()),
+            });
+        }
+    }
+
+    fn start(&mut self, record: Record) -> PodState {
+        self.actions.push(Action::StartInstance);
+        PodState::Starting {
+            record,
+            begun: self.now,
+            phase: Phase::Making,
+        }
+    }
+
+    /// The instance has been made: the startup probe comes first.
+    fn started(&mut self, state: PodState) -> PodState {
+        match state {
+            PodState::Starting {
+                record,
+                begun,
+                phase: Phase::Making,
+            } => match &self.spec.startup {
+                Some(probe) => {
+                    self.announce(Notice::started(ProbeKind::Startup));
+                    PodState::Starting {
+                        record,
+                        begun,
+                        phase: Phase::ComingUp {
+                            started: self.now,
+                            startup: Watch::new(ProbeKind::Startup, probe, self.now, self.now),
+                        },
+                    }
+                }
+                None => self.come_up(record, begun, self.now),
+            },
+            PodState::Starting {
+                phase: Phase::ComingUp { .. },
+                ..
+            }
+            | PodState::Pending
+            | PodState::Running { .. }
+            | PodState::BackOff { .. }
+            | PodState::Draining { .. }
+            | PodState::Stopped { .. } => state,
+        }
+    }
+
+    /// The instance that was made at `started` has come up.
+    fn come_up(&mut self, record: Record, begun: Timestamp, started: Timestamp) -> PodState {
+        let watch = |kind, probe: &Option<Arc<Probe>>| {
+            let probe = probe.as_ref()?;
+            Some(Watch::new(kind, probe, started, self.now))
+        };
+        let readiness = watch(ProbeKind::Readiness, &self.spec.readiness);
+        let liveness = watch(ProbeKind::Liveness, &self.spec.liveness);
+        let ready = readiness.is_none();
+        match ready {
+            true => {
+                self.actions.push(Action::SetReady(true));
+                self.announce(Notice::ready_after(self.now - begun));
+            }
+            false => self.announce(Notice::started(ProbeKind::Readiness)),
+        }
+        PodState::Running {
+            record,
+            since: self.now,
+            ready,
+            readiness,
+            liveness,
+            traps: match self.spec.isolation {
+                Isolation::Pod => None,
+                Isolation::Request => Some(TrapWindow::new(started)),
+            },
+        }
+    }
+
+    fn answered(&mut self, state: PodState, kind: ProbeKind, outcome: &Outcome) -> PodState {
+        match state {
+            PodState::Starting {
+                record,
+                begun,
+                phase:
+                    Phase::ComingUp {
+                        started,
+                        mut startup,
+                    },
+            } if kind == ProbeKind::Startup => {
+                let finding = startup.answer(outcome, self.now);
+                match self.judge(&startup, finding, outcome) {
+                    Verdict::Good => self.come_up(record, begun, started),
+                    Verdict::Bad(reason) => self.kill(record, Duration::ZERO, reason),
+                    Verdict::Open => PodState::Starting {
+                        record,
+                        begun,
+                        phase: Phase::ComingUp { started, startup },
+                    },
+                }
+            }
+            PodState::Running {
+                record,
+                since,
+                ready,
+                mut readiness,
+                mut liveness,
+                traps,
+            } => {
+                let watch = match kind {
+                    ProbeKind::Startup => None,
+                    ProbeKind::Readiness => readiness.as_mut(),
+                    ProbeKind::Liveness => liveness.as_mut(),
+                };
+                let verdict = watch.map_or(Verdict::Open, |watch| {
+                    let finding = watch.answer(outcome, self.now);
+                    self.judge(watch, finding, outcome)
+                });
+                let ready = match (kind, verdict) {
+                    (ProbeKind::Liveness, Verdict::Bad(reason)) => {
+                        self.actions.push(Action::SetReady(false));
+                        return self.kill(record, self.now - since, reason);
+                    }
+                    (ProbeKind::Readiness, Verdict::Good) => self.set_ready(ready, Ok(())),
+                    (ProbeKind::Readiness, Verdict::Bad(reason)) => {
+                        self.set_ready(ready, Err(reason))
+                    }
+                    (ProbeKind::Readiness, Verdict::Open)
+                    | (ProbeKind::Liveness, Verdict::Good | Verdict::Open)
+                    | (ProbeKind::Startup, Verdict::Good | Verdict::Bad(_) | Verdict::Open) => {
+                        ready
+                    }
+                };
+                PodState::Running {
+                    record,
+                    since,
+                    ready,
+                    readiness,
+                    liveness,
+                    traps,
+                }
+            }
+            PodState::Pending
+            | PodState::Starting { .. }
+            | PodState::BackOff { .. }
+            | PodState::Draining { .. }
+            | PodState::Stopped { .. } => state,
+        }
+    }
+
+    /// What a finding comes to. What it does not change, it may still tell.
+    fn judge(&mut self, watch: &Watch, finding: Finding, outcome: &Outcome) -> Verdict {
+        let reason = match outcome {
+            Outcome::Failure(reason) => reason.as_str(),
+            Outcome::Success | Outcome::Starved => "",
+        };
+        let (kind, failures) = (watch.kind(), watch.probe().failures);
+        match finding {
+            Finding::Unasked | Finding::Recovering => Verdict::Open,
+            Finding::Starved(times) => {
+                // A line each time the number doubles.
+                if times.is_power_of_two() {
+                    self.announce(Notice::starved(kind, times));
+                }
+                Verdict::Open
+            }
+            Finding::Wavering(row) => {
+                if row == 1 {
+                    self.announce(Notice::unhealthy(kind, failures, reason));
+                }
+                Verdict::Open
+            }
+            Finding::Passed => Verdict::Good,
+            Finding::Failed(row) => Verdict::Bad(failed_in_a_row(kind, row, reason)),
+        }
+    }
+
+    /// Lets the pod have requests, or, with a reason, not. Returns whether it gets any now.
+    fn set_ready(&mut self, ready: bool, wanted: Result<(), String>) -> bool {
+        match (ready, wanted) {
+            (true, Ok(())) => true,
+            (false, Err(_)) => false,
+            (false, Ok(())) => {
+                self.actions.push(Action::SetReady(true));
+                self.announce(Notice::ready());
+                true
+            }
+            (true, Err(reason)) => {
+                self.actions.push(Action::SetReady(false));
+                self.announce(Notice::unready(reason));
+                false
+            }
+        }
+    }
+
+    fn sampled(&mut self, state: PodState, sample: Sample) -> PodState {
+        match state {
+            PodState::Running {
+                record,
+                since,
+                ready,
+                readiness,
+                liveness,
+                traps: Some(mut traps),
+            } => match traps.push(sample, self.now) {
+                Some(too_many) => {
+                    self.actions.push(Action::SetReady(false));
+                    self.kill(record, self.now - since, too_many.to_string())
+                }
+                None => PodState::Running {
+                    record,
+                    since,
+                    ready,
+                    readiness,
+                    liveness,
+                    traps: Some(traps),
+                },
+            },
+            PodState::Running { traps: None, .. }
+            | PodState::Pending
+            | PodState::Starting { .. }
+            | PodState::BackOff { .. }
+            | PodState::Draining { .. }
+            | PodState::Stopped { .. } => state,
+        }
+    }
+
+    fn terminated(&mut self, state: PodState, end: End) -> PodState {
+        let (record, healthy) = match state {
+            // Also while it is being made: word of its end may be faster than word of its making.
+            PodState::Starting { record, .. } => (record, Duration::ZERO),
+            PodState::Running { record, since, .. } => {
+                self.actions.push(Action::SetReady(false));
+                (record, self.now - since)
+            }
+            PodState::Draining { record, .. } => {
+                self.actions.push(Action::DropInstance);
+                return self.stopped(record, None, Notice::ended_while_draining(&end));
+            }
+            PodState::Pending | PodState::BackOff { .. } | PodState::Stopped { .. } => {
+                return state;
+            }
+        };
+        self.actions.push(Action::DropInstance);
+        self.announce(Notice::terminated(&end));
+        self.ended(record, healthy, end)
+    }
+
+    /// Ends an instance that is there and does not do what it should.
+    fn kill(&mut self, record: Record, healthy: Duration, reason: String) -> PodState {
+        self.actions.push(Action::DropInstance);
+        self.announce(Notice::killing(&reason));
+        self.ended(record, healthy, End::Failed(reason))
+    }
+
+    /// The instance is gone, after so much health: the pod starts again or not.
+    fn ended(&mut self, record: Record, healthy: Duration, end: End) -> PodState {
+        if !restart::wanted(self.spec.restart.policy, &end) {
+            self.actions.push(Action::Leave);
+            let notice = Notice::not_restarted(self.spec.restart.policy);
+            return self.stopped(record, Some(end), notice);
+        }
+        let streak = restart::streak(&self.spec.restart, record.streak, healthy);
+        let delay = restart::delay(&self.spec.restart, streak);
+        self.announce(Notice::back_off(streak, delay));
+        PodState::BackOff {
+            record: Record { streak, ..record },
+            until: self.now + delay,
+            end,
+        }
+    }
+
+    fn stop(&mut self, state: PodState, in_flight: u32) -> PodState {
+        match state {
+            PodState::Pending => {
+                self.actions.push(Action::Leave);
+                self.stopped(Record::default(), None, Notice::stopped())
+            }
+            PodState::Starting { record, .. } => {
+                self.actions.extend([Action::Leave, Action::DropInstance]);
+                self.stopped(record, None, Notice::stopped())
+            }
+            PodState::Running { record, .. } => {
+                self.actions.push(Action::Leave);
+                if in_flight > 0 {
+                    self.announce(Notice::draining(in_flight));
+                }
+                self.actions.push(Action::Drain);
+                PodState::Draining {
+                    record,
+                    until: self.now + self.spec.drain,
+                }
+            }
+            PodState::BackOff { record, .. } => {
+                self.actions.push(Action::Leave);
+                self.stopped(record, None, Notice::stopped())
+            }
+            PodState::Draining { .. } | PodState::Stopped { .. } => state,
+        }
+    }
+
+    fn stopped(&mut self, record: Record, end: Option<End>, notice: Notice) -> PodState {
+        self.announce(notice);
+        PodState::Stopped { record, end }
+    }
+}
+
+/// What a probe's answer comes to.
+enum Verdict {
+    Good,
+    Bad(String),
+    Open,
+}

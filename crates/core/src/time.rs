@@ -1,0 +1,150 @@
+//! Points in time as planners see them; times as people and programs read them.
+
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    time::Duration,
+};
+
+/// A point in time: the time since a moment that the caller chose and keeps.
+///
+/// It only goes forward. Planners compare such points and add to them; what the clock says is an
+/// argument. Beyond the last one that can be written, time stands still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(Duration);
+
+impl Timestamp {
+    /// The caller's moment itself.
+    pub const ZERO: Self = Self(Duration::ZERO);
+
+    /// The point this long after the caller's moment.
+    pub const fn after(since: Duration) -> Self {
+        Self(since)
+    }
+
+    /// How long after the caller's moment it is.
+    pub const fn since_zero(self) -> Duration {
+        self.0
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later))
+    }
+}
+
+impl Sub for Timestamp {
+    type Output = Duration;
+
+    /// The time from `earlier` until this; nothing when it is not earlier.
+    fn sub(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A length of time with the digits that people read: `350 µs`, `12.3 ms`, `4.56 s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Took(pub Duration);
+
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        if seconds < 1e-3 {
+            write!(f, "{:.0} µs", seconds * 1e6)
+        } else if seconds < 1.0 {
+            write!(f, "{:.1} ms", seconds * 1e3)
+        } else {
+            write!(f, "{seconds:.2} s")
+        }
+    }
+}
+
+/// A time of the calendar, as the time since the beginning of 1970, in the manner of
+/// [RFC 3339](https://www.rfc-editor.org/rfc/rfc3339): `2026-02-28T23:59:59.250Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Utc(pub Duration);
+
+const DAY_SECONDS: u64 = 86_400;
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (year, month, day) = date(seconds / DAY_SECONDS);
+        let (of_day, millis) = (seconds % DAY_SECONDS, self.0.subsec_millis());
+        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
+        )
+    }
+}
+
+/// Year, month and day, so many days after the beginning of 1970.
+fn date(mut days: u64) -> (u64, u64, u64) {
+    /// After so many days the calendar repeats itself, four hundred years later.
+    const CYCLE_DAYS: u64 = 146_097;
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let mut year = 1970 + days / CYCLE_DAYS * 400;
+    days %= CYCLE_DAYS;
+    while days >= 365 + u64::from(leap(year)) {
+        days -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    (year, month, days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_calendar() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_000_000_000_000, "2001-09-09T01:46:40.000Z"),
+            (1_798_761_599_001, "2026-12-31T23:59:59.001Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Utc(Duration::from_millis(millis)).to_string(), text);
+        }
+        // No time is too late.
+        assert!(Utc(Duration::MAX).to_string().ends_with('Z'));
+    }
+
+    #[test]
+    fn time_does_not_overflow() {
+        let end = Timestamp::after(Duration::MAX);
+        assert_eq!(end + Duration::from_secs(1), end);
+        assert_eq!(Timestamp::ZERO - end, Duration::ZERO);
+        assert_eq!((end - Timestamp::ZERO), Duration::MAX);
+    }
+
+    #[test]
+    fn lengths_are_short() {
+        for (micros, text) in [
+            (350, "350 µs"),
+            (12_345, "12.3 ms"),
+            (999_000, "999.0 ms"),
+            (4_560_000, "4.56 s"),
+        ] {
+            assert_eq!(Took(Duration::from_micros(micros)).to_string(), text);
+        }
+    }
+}

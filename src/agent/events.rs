@@ -1,0 +1,324 @@
+//! What happens to an app: one event for each change of state, and the last ones in a ring.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use sampan_core::{
+    name::{Name, PodName},
+    plan::pod::Notice,
+    time::{Took, Utc},
+};
+use sampan_runtime::Origin;
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+use tokio::sync::Notify;
+
+/// Events that are kept. The oldest make room for the newest.
+pub(crate) const MAX_EVENTS: usize = 4096;
+
+/// A change of state, of what, and why.
+#[derive(Debug)]
+pub(crate) struct Event {
+    /// Its number: the first is 1, and each later one is one more.
+    pub(crate) seq: u64,
+    /// When, on the clock on the wall. It may go back; the number does not.
+    pub(crate) at: SystemTime,
+    /// The service, job or app it is about.
+    pub(crate) subject: Subject,
+    pub(crate) change: Change,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    App(Name),
+    Service(Name),
+    Job(Name),
+}
+
+impl Subject {
+    pub(crate) fn name(&self) -> &Name {
+        match self {
+            Self::App(name) | Self::Service(name) | Self::Job(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::App(name) => write!(f, "app/{name}"),
+            Self::Service(name) => write!(f, "service/{name}"),
+            Self::Job(name) => write!(f, "job/{name}"),
+        }
+    }
+}
+
+/// A change of state.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// Its component is being compiled.
+    Compiling,
+    /// Its component can be instantiated.
+    Loaded { origin: Origin },
+    /// It waits for another one.
+    Waiting { on: Name },
+    /// One of its pods has changed.
+    Pod { pod: PodName, notice: Notice },
+    /// Its pods cannot be made from what the spec says.
+    Unfit { reason: String },
+    /// A job has begun, for the n-th time.
+    Started { attempt: u32 },
+    /// A job has ended well.
+    Completed { took: Duration },
+    /// A job has ended badly, and is tried again or not.
+    JobFailed { reason: String, again: bool },
+    /// It cannot run, because something it depends on does not.
+    Blocked { on: Name },
+    /// Pods of a new revision have taken the place of the old ones.
+    Replaced { revision: u64 },
+    /// The new component was refused, and the old one stays.
+    Refused { reason: String },
+    /// Everything of the app has started, and the gateway answers at this address.
+    Up { address: SocketAddr },
+}
+
+impl Change {
+    /// The change in one word.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Compiling => "Compiling",
+            Self::Loaded { .. } => "Loaded",
+            Self::Waiting { .. } => "Waiting",
+            Self::Pod { notice, .. } => notice.reason.as_str(),
+            Self::Unfit { .. } => "Unfit",
+            Self::Started { .. } => "Started",
+            Self::Completed { .. } => "Completed",
+            Self::JobFailed { again: true, .. } => "BackOff",
+            Self::JobFailed { again: false, .. } => "Failed",
+            Self::Blocked { .. } => "Blocked",
+            Self::Replaced { .. } => "Replaced",
+            Self::Refused { .. } => "Refused",
+            Self::Up { .. } => "Up",
+        }
+    }
+
+    /// The change in a sentence whose subject is the event's object.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Compiling => "compiling".to_owned(),
+            Self::Loaded {
+                origin: Origin::Cache,
+            } => "loaded from the cache".to_owned(),
+            Self::Loaded {
+                origin: Origin::Compiled(took),
+            } => format!("compiled in {:.2} s", took.as_secs_f64()),
+            Self::Waiting { on } => format!("waiting for {on}"),
+            Self::Pod { notice, .. } => notice.text.clone(),
+            Self::Unfit { reason } => format!("cannot start: {reason}"),
+            Self::Started { attempt: 1 } => "started".to_owned(),
+            Self::Started { attempt } => format!("started for the {attempt}. time"),
+            Self::Completed { took } => format!("completed after {}", Took(*took)),
+            Self::JobFailed {
+                reason,
+                again: true,
+            } => format!("failed, trying again: {reason}"),
+            Self::JobFailed {
+                reason,
+                again: false,
+            } => format!("failed: {reason}"),
+            Self::Blocked { on } => format!("not started, because {on} did not"),
+            Self::Replaced { revision } => format!("revision {revision} has taken over"),
+            Self::Refused { reason } => {
+                format!("change refused, the old version stays: {reason}")
+            }
+            Self::Up { address } => format!("up, answering at http://{address}"),
+        }
+    }
+}
+
+impl Event {
+    /// What it is about, with its kind: `pod/web-1-0`.
+    pub(crate) fn object(&self) -> String {
+        match &self.change {
+            Change::Pod { pod, .. } => format!("pod/{pod}"),
+            Change::Compiling
+            | Change::Loaded { .. }
+            | Change::Waiting { .. }
+            | Change::Unfit { .. }
+            | Change::Started { .. }
+            | Change::Completed { .. }
+            | Change::JobFailed { .. }
+            | Change::Blocked { .. }
+            | Change::Replaced { .. }
+            | Change::Refused { .. }
+            | Change::Up { .. } => self.subject.to_string(),
+        }
+    }
+}
+
+/// As a line of a service's or job's log.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Change::Pod { pod, .. } = &self.change {
+            write!(f, "{pod} ")?;
+        }
+        f.write_str(&self.change.message())
+    }
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let at = self.at.duration_since(SystemTime::UNIX_EPOCH);
+        let mut fields = serializer.serialize_struct("Event", 5)?;
+        fields.serialize_field("seq", &self.seq)?;
+        fields.serialize_field("time", &Utc(at.unwrap_or_default()).to_string())?;
+        fields.serialize_field("object", &self.object())?;
+        fields.serialize_field("reason", self.change.reason())?;
+        fields.serialize_field("message", &self.change.message())?;
+        fields.end()
+    }
+}
+
+/// The last [`MAX_EVENTS`] events. Adding one never waits for whoever reads.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    inner: Mutex<Inner>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    ring: VecDeque<Arc<Event>>,
+    last: u64,
+}
+
+/// What a reader got.
+#[derive(Debug)]
+pub(crate) struct Events {
+    /// Events in their order.
+    pub(crate) events: Vec<Arc<Event>>,
+    /// Events that had left the ring before they could be read.
+    pub(crate) missed: u64,
+}
+
+impl Journal {
+    /// Adds an event that happens now.
+    pub(crate) fn record(&self, subject: Subject, change: Change) {
+        let mut inner = self.lock();
+        inner.last += 1;
+        let event = Event {
+            seq: inner.last,
+            at: SystemTime::now(),
+            subject,
+            change,
+        };
+        if inner.ring.len() == MAX_EVENTS {
+            inner.ring.pop_front();
+        }
+        inner.ring.push_back(Arc::new(event));
+        drop(inner);
+        self.arrived.notify_waiters();
+    }
+
+    /// The number of the last event.
+    pub(crate) fn last(&self) -> u64 {
+        self.lock().last
+    }
+
+    /// The events after the one with this number.
+    pub(crate) fn after(&self, seq: u64) -> Events {
+        let inner = self.lock();
+        let first = inner.last + 1 - inner.ring.len() as u64;
+        let later = inner.ring.iter().filter(|event| event.seq > seq);
+        Events {
+            events: later.cloned().collect(),
+            missed: first.saturating_sub(seq + 1),
+        }
+    }
+
+    /// Like [`Self::after`], and waits until there is one.
+    pub(crate) async fn follow(&self, seq: u64) -> Events {
+        loop {
+            let arrived = self.arrived.notified();
+            tokio::pin!(arrived);
+            // Enlisted before looking, so that an event that comes in between wakes it.
+            arrived.as_mut().enable();
+            let events = self.after(seq);
+            if !events.events.is_empty() {
+                return events;
+            }
+            arrived.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn web() -> Subject {
+        Subject::Service(Name::parse("web").expect("a name"))
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_the_numbers_go_on() {
+        let journal = Journal::default();
+        assert!(journal.after(0).events.is_empty());
+        for _ in 0..MAX_EVENTS + 10 {
+            journal.record(web(), Change::Compiling);
+        }
+        let all = journal.after(0);
+        assert_eq!((all.events.len(), all.missed), (MAX_EVENTS, 10));
+        assert_eq!(all.events[0].seq, 11);
+        let last = journal.after(journal.last() - 2);
+        let numbers: Vec<_> = last.events.iter().map(|event| event.seq).collect();
+        let end = MAX_EVENTS as u64 + 10;
+        assert_eq!((numbers, last.missed), (vec![end - 1, end], 0));
+    }
+
+    #[tokio::test]
+    async fn a_follower_hears_of_what_comes() {
+        let journal = Arc::new(Journal::default());
+        let follower = tokio::spawn({
+            let journal = Arc::clone(&journal);
+            async move { journal.follow(0).await.events.len() }
+        });
+        journal.record(web(), Change::Compiling);
+        assert_eq!(follower.await.expect("no panic"), 1);
+    }
+
+    #[test]
+    fn an_event_is_a_line_or_an_object() {
+        let journal = Journal::default();
+        let pod = PodName::new(web().name(), 1, 0);
+        let notice = Notice {
+            reason: sampan_core::plan::pod::Reason::CrashLoopBackOff,
+            text: "CrashLoopBackOff: next try in 400ms".to_owned(),
+        };
+        journal.record(web(), Change::Pod { pod, notice });
+        let event = &journal.after(0).events[0];
+        assert_eq!(
+            event.to_string(),
+            "web-1-0 CrashLoopBackOff: next try in 400ms"
+        );
+        let object = serde_json::to_value(&**event).expect("JSON");
+        assert_eq!(
+            (&object["seq"], &object["object"], &object["reason"]),
+            (&1.into(), &"pod/web-1-0".into(), &"CrashLoopBackOff".into())
+        );
+        assert!(
+            object["time"]
+                .as_str()
+                .is_some_and(|time| time.ends_with('Z'))
+        );
+    }
+}

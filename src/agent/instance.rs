@@ -1,0 +1,140 @@
+//! What a worker knows of the pods it runs: how one is made, asked, counted and ended.
+
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use sampan_core::{
+    name::PodName,
+    object::Probe,
+    plan::{
+        probe::{Outcome, ProbeKind},
+        restart::Sample,
+    },
+};
+use sampan_gateway::{Body, UpstreamError};
+use sampan_runtime::{
+    Runtime, Usage,
+    pod::{self, Pod, PodWatch, Probed, template::Template},
+};
+use tokio::sync::Semaphore;
+
+use super::upstream;
+
+/// A pod as long as it lives: between two restarts it is always the same one.
+pub(crate) trait Instance: Send + Sync + 'static {
+    /// Answers a request.
+    fn call(
+        self: Arc<Self>,
+        request: http::Request<Body>,
+        request_id: Arc<str>,
+    ) -> impl Future<Output = Result<http::Response<Body>, UpstreamError>> + Send + 'static;
+
+    /// Asks the guest a question.
+    fn probe(&self, kind: ProbeKind, probe: &Probe) -> impl Future<Output = Outcome> + Send;
+
+    /// What it has used.
+    fn usage(&self) -> Usage;
+
+    /// Ends it at once.
+    fn end(&self);
+}
+
+/// Makes the instances of one pod, one after the other.
+pub(crate) trait Maker: Send + Sync + 'static {
+    type Instance: Instance;
+
+    /// Makes one. `watch` is told what becomes of it. The error is why it cannot be made.
+    fn make(
+        &self,
+        watch: Arc<dyn PodWatch>,
+    ) -> impl Future<Output = Result<Self::Instance, String>> + Send;
+}
+
+/// How many requests an instance had, and how many of them trapped.
+pub(super) fn sample(usage: &Usage) -> Sample {
+    Sample {
+        // It is asked of pods only whose requests have an instance each.
+        requests: usage.instances,
+        trapped: usage.killed,
+    }
+}
+
+/// Usages together; the peak is that of the one with the highest.
+pub(crate) fn sum(usages: impl IntoIterator<Item = Usage>) -> Usage {
+    usages
+        .into_iter()
+        .fold(Usage::default(), |sum, usage| Usage {
+            cpu: sum.cpu + usage.cpu,
+            memory_bytes: sum.memory_bytes + usage.memory_bytes,
+            memory_peak_bytes: sum.memory_peak_bytes.max(usage.memory_peak_bytes),
+            instances: sum.instances + usage.instances,
+            failures: sum.failures + usage.failures,
+            killed: sum.killed + usage.killed,
+            log_lines_dropped: sum.log_lines_dropped + usage.log_lines_dropped,
+        })
+}
+
+/// Makes instances of a revision in the runtime.
+pub(crate) struct RuntimeMaker {
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) name: PodName,
+    pub(crate) template: Arc<Template>,
+    /// Limits how many are made at once, so that each has the CPU to be made in time.
+    pub(crate) turns: Arc<Semaphore>,
+}
+
+impl Maker for RuntimeMaker {
+    type Instance = Pod;
+
+    async fn make(&self, watch: Arc<dyn PodWatch>) -> Result<Pod, String> {
+        let turn = self.turns.acquire().await;
+        let _turn = turn.expect("the semaphore is never closed");
+        let made = Pod::start(&self.runtime, self.name.clone(), &self.template, watch).await;
+        made.map_err(|error| one_line(&error))
+    }
+}
+
+impl Instance for Pod {
+    async fn call(
+        self: Arc<Self>,
+        request: http::Request<Body>,
+        request_id: Arc<str>,
+    ) -> Result<http::Response<Body>, UpstreamError> {
+        let response = Pod::call(&self, request, Some(request_id)).await;
+        let response = response.map_err(|error| upstream::refused(&error))?;
+        Ok(response.map(|body| {
+            body.map_err(|error| upstream::broken(&*error))
+                .boxed_unsync()
+        }))
+    }
+
+    async fn probe(&self, kind: ProbeKind, probe: &Probe) -> Outcome {
+        let kind = match kind {
+            ProbeKind::Startup => pod::ProbeKind::Startup,
+            ProbeKind::Readiness => pod::ProbeKind::Readiness,
+            ProbeKind::Liveness => pod::ProbeKind::Liveness,
+        };
+        match Pod::probe(self, &probe.check, kind, probe.timeout).await {
+            Probed::Success => Outcome::Success,
+            Probed::Failure(reason) => Outcome::Failure(reason),
+            Probed::Starved => Outcome::Starved,
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        Pod::usage(self)
+    }
+
+    fn end(&self) {
+        Pod::end(self);
+    }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

@@ -1,0 +1,325 @@
+//! The worker of a pod: does what the planner says, and tells it what happens.
+//!
+//! It is the only one that makes, asks and ends the pod's instances. It decides nothing: what comes
+//! of an event is in `sampan_core::plan::pod`.
+
+mod incarnation;
+#[cfg(test)]
+mod tests;
+
+use std::{pin::Pin, sync::Arc};
+
+use sampan_core::{
+    name::{Name, PodName},
+    plan::{
+        pod::{self, Action, Event, PodSpec, PodState},
+        restart::End,
+    },
+    time::Timestamp,
+};
+use sampan_runtime::Usage;
+use tokio::{
+    sync::{Notify, watch},
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
+
+use super::{
+    events::{Change, Journal, Subject},
+    instance::{Instance as _, Maker, sample},
+    prober,
+    upstream::PodUpstream,
+};
+use incarnation::Incarnation;
+
+/// A pod's place among those that get requests.
+pub(crate) trait Rotation: Send + Sync + 'static {
+    /// Lets it have requests or not: when this returns, every later request sees it.
+    fn set_ready(&self, ready: bool);
+
+    /// Takes it out for good.
+    fn leave(&self);
+
+    /// Its requests in flight.
+    fn in_flight(&self) -> u32;
+
+    /// Resolves when it has left and none is in flight.
+    fn idle(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// How the pods of one revision are doing, counted by their workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    /// Pods that are ready now.
+    pub(crate) ready: u32,
+    /// Pods that were ready at some time.
+    pub(crate) been_ready: u32,
+    /// Pods that have come up or failed at some time: the first of them says how it went.
+    pub(crate) settled: u32,
+    /// Pods that have failed at some time.
+    pub(crate) failed: u32,
+    /// Pods that have ended, and that nobody stopped.
+    pub(crate) lost: u32,
+}
+
+/// What a worker must know of its pod.
+pub(crate) struct Assignment<M: Maker> {
+    pub(crate) service: Name,
+    pub(crate) pod: PodName,
+    pub(crate) spec: Arc<PodSpec>,
+    pub(crate) maker: Arc<M>,
+    pub(crate) upstream: Arc<PodUpstream<M::Instance>>,
+    pub(crate) rotation: Arc<dyn Rotation>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) census: watch::Sender<Census>,
+}
+
+/// A worker at work. Dropping it ends the pod at once; stop it first.
+pub(crate) struct Worker {
+    stop: Arc<Notify>,
+    task: JoinHandle<()>,
+    usage: Box<dyn Fn() -> Usage + Send + Sync>,
+}
+
+impl Worker {
+    /// Starts the pod.
+    pub(crate) fn start<M: Maker>(assignment: Assignment<M>) -> Self {
+        let stop = Arc::new(Notify::new());
+        let upstream = Arc::clone(&assignment.upstream);
+        let task = Task {
+            epoch: Instant::now(),
+            stop: Arc::clone(&stop),
+            incarnation: None,
+            work: JoinSet::new(),
+            counted: Counted::default(),
+            assignment,
+        };
+        Self {
+            stop,
+            task: tokio::spawn(task.run()),
+            usage: Box::new(move || upstream.usage()),
+        }
+    }
+
+    /// What the pod has used so far.
+    pub(crate) fn usage(&self) -> Usage {
+        (self.usage)()
+    }
+
+    /// Drains the pod and stops it. Returns what it has used.
+    pub(crate) async fn stop(mut self) -> Usage {
+        self.stop.notify_one();
+        // A worker that was aborted has nothing left to end.
+        let _ = (&mut self.task).await;
+        self.usage()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the worker has under way for the instance that is there.
+enum Done<I> {
+    Made(Result<I, String>),
+    Is(Event),
+}
+
+/// What this pod has been counted as.
+#[derive(Default)]
+struct Counted {
+    ready: bool,
+    been_ready: bool,
+    settled: bool,
+    failed: bool,
+    lost: bool,
+}
+
+struct Task<M: Maker> {
+    assignment: Assignment<M>,
+    /// What the planner's time counts from.
+    epoch: Instant,
+    stop: Arc<Notify>,
+    incarnation: Option<Arc<Incarnation<M::Instance>>>,
+    /// Dropped together with the instance, so that nothing of one is taken for the next.
+    work: JoinSet<Done<M::Instance>>,
+    counted: Counted,
+}
+
+impl<M: Maker> Task<M> {
+    async fn run(mut self) {
+        let mut state = PodState::Pending;
+        let mut event = Event::Begin;
+        loop {
+            let step = pod::step(state, event, &self.assignment.spec, self.now());
+            state = step.state;
+            for action in step.actions {
+                self.act(action);
+            }
+            self.count(&state);
+            if let PodState::Stopped { .. } = state {
+                return;
+            }
+            event = self.next(step.wake_at).await;
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::after(self.epoch.elapsed())
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::StartInstance => self.make(),
+            Action::SetReady(ready) => {
+                if let Some(incarnation) = &self.incarnation {
+                    incarnation.set_ready(ready);
+                }
+            }
+            Action::RunProbe { kind, probe } => {
+                if let Some(instance) = self.instance() {
+                    let answer = prober::ask(instance, kind, probe);
+                    self.work.spawn(async { Done::Is(answer.await) });
+                }
+            }
+            Action::Sample => {
+                if let Some(incarnation) = &self.incarnation {
+                    incarnation.count_again();
+                }
+            }
+            Action::Leave => self.assignment.rotation.leave(),
+            Action::Drain => {
+                let idle = self.assignment.rotation.idle();
+                self.work.spawn(async {
+                    idle.await;
+                    Done::Is(Event::Drained)
+                });
+            }
+            Action::DropInstance => self.drop_instance(),
+            Action::Announce(notice) => {
+                let subject = Subject::Service(self.assignment.service.clone());
+                let pod = self.assignment.pod.clone();
+                let change = Change::Pod { pod, notice };
+                self.assignment.journal.record(subject, change);
+            }
+        }
+    }
+
+    fn make(&mut self) {
+        let incarnation = Arc::new(Incarnation::new(
+            &self.assignment.upstream,
+            &self.assignment.rotation,
+        ));
+        self.incarnation = Some(Arc::clone(&incarnation));
+        let maker = Arc::clone(&self.assignment.maker);
+        self.work
+            .spawn(async move { Done::Made(maker.make(incarnation).await) });
+    }
+
+    fn instance(&self) -> Option<Arc<M::Instance>> {
+        self.incarnation.as_ref()?.instance()
+    }
+
+    fn drop_instance(&mut self) {
+        self.work = JoinSet::new();
+        if let Some(incarnation) = self.incarnation.take() {
+            incarnation.retire();
+        }
+        if let Some(instance) = self.assignment.upstream.release() {
+            instance.end();
+        }
+    }
+
+    /// Waits for what happens next.
+    async fn next(&mut self, wake_at: Option<Timestamp>) -> Event {
+        let wake_at = wake_at.and_then(|at| self.epoch.checked_add(at.since_zero()));
+        let tick = async {
+            match wake_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let incarnation = self.incarnation.clone();
+        let news = async {
+            match &incarnation {
+                Some(incarnation) => incarnation.news().await,
+                None => std::future::pending().await,
+            }
+        };
+        let done = tokio::select! {
+            biased;
+            () = self.stop.notified() => {
+                let in_flight = self.assignment.rotation.in_flight();
+                return Event::Stop { in_flight };
+            }
+            news = news => return self.heard(news),
+            Some(done) = self.work.join_next() => done,
+            () = tick => return Event::Tick,
+        };
+        match done {
+            Ok(Done::Is(event)) => event,
+            Ok(Done::Made(made)) => self.made(made),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    fn made(&mut self, made: Result<M::Instance, String>) -> Event {
+        match (made, &self.incarnation) {
+            (Ok(instance), Some(incarnation)) => {
+                incarnation.install(Arc::new(instance));
+                Event::Started
+            }
+            (Ok(_), None) => Event::Tick,
+            (Err(reason), _) => Event::StartFailed(reason),
+        }
+    }
+
+    fn heard(&self, news: incarnation::News) -> Event {
+        match news {
+            incarnation::News::Ended(reason) => Event::Terminated(End::Failed(reason)),
+            incarnation::News::Count => match self.instance() {
+                Some(instance) => Event::Sampled(sample(&instance.usage())),
+                None => Event::Tick,
+            },
+        }
+    }
+
+    /// Counts the pod among those of its revision.
+    fn count(&mut self, state: &PodState) {
+        let ready = matches!(state, PodState::Running { ready: true, .. });
+        let (up, failed, lost) = match state {
+            PodState::Pending | PodState::Starting { .. } | PodState::Draining { .. } => {
+                (false, false, false)
+            }
+            PodState::Running { .. } => (true, false, false),
+            PodState::BackOff { .. } => (false, true, false),
+            PodState::Stopped { end, .. } => (false, end.is_some(), end.is_some()),
+        };
+        let was = &mut self.counted;
+        let first = |was: &mut bool, is: bool| u32::from(is && !std::mem::replace(was, *was || is));
+        let been_ready = first(&mut was.been_ready, ready);
+        let settled = first(&mut was.settled, up || failed);
+        let failed = first(&mut was.failed, failed);
+        let lost = first(&mut was.lost, lost);
+        let was_ready = std::mem::replace(&mut was.ready, ready);
+        let changed = was_ready != ready || been_ready + settled + failed + lost > 0;
+        self.assignment.census.send_if_modified(|census| {
+            census.ready = census.ready + u32::from(ready) - u32::from(was_ready);
+            census.been_ready += been_ready;
+            census.settled += settled;
+            census.failed += failed;
+            census.lost += lost;
+            changed
+        });
+    }
+}
+
+impl<M: Maker> Drop for Task<M> {
+    fn drop(&mut self) {
+        // An aborted worker must not leave a pod behind that nobody runs.
+        self.assignment.rotation.leave();
+        self.drop_instance();
+    }
+}

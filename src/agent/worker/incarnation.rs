@@ -1,0 +1,169 @@
+//! One instance of a pod, from its making to its end, as the runtime and the worker know it.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use sampan_runtime::pod::{PodWatch, Termination};
+use tokio::sync::Notify;
+
+use super::Rotation;
+use crate::agent::{instance::Instance, upstream::PodUpstream};
+
+/// What the runtime tells of an instance, and what may still be done with it.
+pub(super) struct Incarnation<I> {
+    upstream: Arc<PodUpstream<I>>,
+    rotation: Arc<dyn Rotation>,
+    life: Mutex<Life<I>>,
+    /// Whether its requests are to be counted.
+    count: AtomicBool,
+    arrived: Notify,
+}
+
+/// Whoever changes who gets requests holds its lock, so that nothing that was decided before the
+/// end of the instance is done after it.
+enum Life<I> {
+    Making,
+    Alive(Arc<I>),
+    /// It has ended by itself, and the worker does not know yet.
+    Ended(String),
+    /// The worker knows, or has ended it.
+    Over,
+}
+
+/// What the worker must be told.
+pub(super) enum News {
+    /// The instance has ended; why.
+    Ended(String),
+    /// Its requests are to be counted.
+    Count,
+}
+
+impl<I: Instance> Incarnation<I> {
+    pub(super) fn new(upstream: &Arc<PodUpstream<I>>, rotation: &Arc<dyn Rotation>) -> Self {
+        Self {
+            upstream: Arc::clone(upstream),
+            rotation: Arc::clone(rotation),
+            life: Mutex::new(Life::Making),
+            count: AtomicBool::new(false),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// The instance has been made. It may have ended since.
+    pub(super) fn install(&self, instance: Arc<I>) {
+        self.upstream.hold(&instance);
+        let mut life = self.life();
+        match *life {
+            Life::Making => {
+                self.upstream.serve(&instance);
+                *life = Life::Alive(instance);
+            }
+            Life::Alive(_) | Life::Ended(_) | Life::Over => {}
+        }
+    }
+
+    /// The instance, as long as it is alive.
+    pub(super) fn instance(&self) -> Option<Arc<I>> {
+        match &*self.life() {
+            Life::Alive(instance) => Some(Arc::clone(instance)),
+            Life::Making | Life::Ended(_) | Life::Over => None,
+        }
+    }
+
+    /// Lets the pod have requests or not. One whose instance has ended gets none.
+    pub(super) fn set_ready(&self, ready: bool) {
+        let life = self.life();
+        let alive = matches!(*life, Life::Alive(_));
+        self.rotation.set_ready(ready && alive);
+    }
+
+    /// Whatever the runtime still says of it is of no interest any more.
+    pub(super) fn retire(&self) {
+        *self.life() = Life::Over;
+    }
+
+    /// Has the worker count its requests.
+    pub(super) fn count_again(&self) {
+        self.count.store(true, Relaxed);
+        self.arrived.notify_one();
+    }
+
+    /// Waits for news.
+    pub(super) async fn news(&self) -> News {
+        loop {
+            if let Some(reason) = self.ended() {
+                return News::Ended(reason);
+            }
+            if self.count.swap(false, Relaxed) {
+                return News::Count;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn ended(&self) -> Option<String> {
+        let mut life = self.life();
+        match std::mem::replace(&mut *life, Life::Over) {
+            Life::Ended(reason) => Some(reason),
+            other => {
+                *life = other;
+                None
+            }
+        }
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life<I>> {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<I: Instance> PodWatch for Incarnation<I> {
+    fn terminated(&self, termination: &Arc<Termination>) {
+        let mut life = self.life();
+        match *life {
+            Life::Making | Life::Alive(_) => {
+                self.rotation.set_ready(false);
+                self.upstream.close();
+                *life = Life::Ended(termination.to_string());
+            }
+            Life::Ended(_) | Life::Over => return,
+        }
+        drop(life);
+        self.arrived.notify_one();
+    }
+
+    fn instance_failed(&self, _: &Arc<Termination>) {
+        self.count_again();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use super::*;
+    use crate::agent::{
+        fake::{FakeInstance, FakeRotation, Stage, termination},
+        upstream::PodUpstream,
+    };
+
+    #[test]
+    fn what_was_decided_before_the_end_is_not_done_after_it() {
+        let fake = Arc::<FakeRotation>::default();
+        let rotation: Arc<dyn Rotation> = fake.clone();
+        let upstream = Arc::new(PodUpstream::empty());
+        let incarnation = Incarnation::new(&upstream, &rotation);
+        incarnation.set_ready(true);
+        assert!(!fake.ready.load(SeqCst), "nothing is there yet");
+        let instance = Arc::new(FakeInstance(Arc::<Stage>::default()));
+        incarnation.install(instance);
+        incarnation.set_ready(true);
+        assert!(fake.ready.load(SeqCst));
+        incarnation.terminated(&termination("it trapped"));
+        incarnation.set_ready(true);
+        assert!(!fake.ready.load(SeqCst));
+        assert!(incarnation.instance().is_none());
+    }
+}

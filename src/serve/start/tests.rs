@@ -1,0 +1,152 @@
+//! Pods without guests behind a real gateway.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use http_body_util::{BodyExt as _, Empty};
+use sampan_core::{
+    plan::{
+        pod::{PodSpec, Reason},
+        probe::{Outcome, ProbeKind},
+    },
+    spec::node::Node,
+};
+use sampan_gateway::{
+    Body, DispatchError, Endpoint, EndpointState, Gateway, RequestContext, ServiceConfig,
+};
+
+use super::{InRotation, PodName, PodUpstream};
+use crate::agent::{
+    events::{Change, Journal},
+    fake::{Rig, Stage, lock, probe, service, spec, termination},
+};
+
+const PERIOD: Duration = Duration::from_millis(10);
+
+/// A pod in rotation.
+struct Replica {
+    rig: Rig,
+    endpoint: Arc<Endpoint>,
+}
+
+fn replica(slot: u32, spec: PodSpec) -> Replica {
+    let upstream = Arc::new(PodUpstream::empty());
+    let pod = PodName::new(&service(), 1, slot);
+    let endpoint = Endpoint::new(pod, 1, 64, upstream.clone());
+    let rotation = Arc::new(InRotation(Arc::clone(&endpoint)));
+    let rig = Rig::behind(Stage::default(), spec, rotation, upstream);
+    Replica { rig, endpoint }
+}
+
+fn gateway(replicas: &[&Replica]) -> Gateway {
+    let gateway = Gateway::new(Node::default().gateway);
+    let config = ServiceConfig {
+        name: service(),
+        routes: Vec::new(),
+        queue: 1024,
+        queue_timeout: Duration::from_secs(10),
+        body: 1 << 20,
+        debug_headers: false,
+    };
+    let endpoints = replicas.iter().map(|it| Arc::clone(&it.endpoint));
+    gateway.publish(vec![(config, endpoints.collect())]);
+    gateway
+}
+
+async fn ask(gateway: &Gateway) -> Result<(), DispatchError> {
+    let body: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+    let request = http::Request::new(body);
+    let (service, context) = (service(), RequestContext::fresh());
+    gateway
+        .dispatch(&service, request, &context)
+        .await
+        .map(drop)
+}
+
+/// Whether the last that was told of a pod is that it gets no requests.
+fn is_told_unready(journal: &Journal) -> bool {
+    let events = journal.after(0).events;
+    let reasons = events.iter().rev().filter_map(|event| match &event.change {
+        Change::Pod { notice, .. } => Some(notice.reason),
+        _ => None,
+    });
+    let mut flips = reasons.filter(|it| matches!(it, Reason::Ready | Reason::Unready));
+    flips.next() == Some(Reason::Unready)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_not_ready_gets_no_request_and_none_fails() {
+    const REQUESTS: u64 = 10_000;
+    let steady = replica(0, spec());
+    let flapping = PodSpec {
+        readiness: probe(PERIOD, 1),
+        ..spec()
+    };
+    let flapping = replica(1, flapping);
+    let gateway = gateway(&[&steady, &flapping]);
+    let wrong = Arc::new(AtomicU64::new(0));
+    let (stage, journal) = (&flapping.rig.stage, Arc::clone(&flapping.rig.journal));
+    let counted = Arc::clone(&wrong);
+    *lock(&stage.on_request) = Some(Box::new(move || {
+        counted.fetch_add(u64::from(is_told_unready(&journal)), SeqCst);
+    }));
+    for number in 0..REQUESTS {
+        let turn = number / 100 % 2;
+        stage.answer(
+            ProbeKind::Readiness,
+            match turn {
+                0 => Outcome::Success,
+                _ => Outcome::Failure("status 503".to_owned()),
+            },
+        );
+        if number % 10 == 0 {
+            tokio::time::sleep(PERIOD / 3).await;
+        }
+        assert_eq!(ask(&gateway).await, Ok(()), "request {number}");
+    }
+    let served = [&steady, &flapping].map(|it| it.rig.stage.requests.load(SeqCst));
+    assert_eq!((served[0] + served[1], wrong.load(SeqCst)), (REQUESTS, 0));
+    // It did flap, and did get requests in between.
+    let told = flapping.rig.told();
+    let flips = told.iter().filter(|text| text.contains("not ready"));
+    assert!(flips.count() > 30, "{told:#?}");
+    assert!(served[1] > REQUESTS / 10, "{served:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_the_only_pod_to_be_restarted() {
+    let only = replica(0, spec());
+    let gateway = gateway(&[&only]);
+    only.rig.until_told("ready after").await;
+    assert_eq!(ask(&gateway).await, Ok(()));
+    only.rig
+        .stage
+        .watch()
+        .terminated(&termination("it trapped"));
+    assert_eq!(only.endpoint.state(), EndpointState::Unready);
+    let begin = tokio::time::Instant::now();
+    assert_eq!(ask(&gateway).await, Ok(()));
+    assert_eq!(begin.elapsed().as_millis() / 10, 20);
+    assert_eq!(only.rig.stage.requests.load(SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_fails_over_and_over_keeps_its_endpoint_and_fails_no_request() {
+    let steady = replica(0, spec());
+    let crashing = replica(1, spec());
+    *lock(&crashing.rig.stage.lifetime) = Some(Duration::from_millis(50));
+    let gateway = gateway(&[&steady, &crashing]);
+    for number in 0..2_000 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(ask(&gateway).await, Ok(()), "request {number}");
+    }
+    let made = lock(&crashing.rig.stage.made).len();
+    assert!(made >= 3, "{made}");
+    assert!(crashing.rig.stage.requests.load(SeqCst) > 10);
+    assert_eq!(crashing.endpoint.in_flight(), 0);
+}

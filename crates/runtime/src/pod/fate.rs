@@ -181,7 +181,7 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if self.open {
-            let stopped = match self.fate.called_out.get() {
+            let stopped = match self.fate.instance() {
                 // The guest may have seen it: to try it on another pod may do it twice.
                 Some(_) => Failure::Stopped,
                 None => Failure::Unavailable("it has been stopped".to_owned()),

@@ -71,6 +71,11 @@ fn pod_name() -> PodName {
     PodName::new(&Name::parse("hello").expect("a name"), 1, 0)
 }
 
+async fn start(node: &Arc<Runtime>, template: &Arc<Template>) -> Pod {
+    let started = Pod::start(node, pod_name(), template, Arc::new(Unwatched));
+    started.await.expect("a pod")
+}
+
 fn request() -> http::Request<Empty<bytes::Bytes>> {
     let request = http::Request::get("http://hello.localhost/");
     request.body(Empty::new()).expect("a good request")
@@ -121,26 +126,10 @@ fn cold_start(criterion: &mut Criterion) {
         let template = template(&tokio, &node, bytes);
         group.bench_function("instantiate", |bencher| {
             // With `isolation = "request"`, starting a pod is making one instance and dropping it.
-            bencher.iter(|| {
-                tokio
-                    .block_on(Pod::start(
-                        &node,
-                        pod_name(),
-                        &template,
-                        Arc::new(Unwatched),
-                    ))
-                    .expect("a pod")
-            });
+            bencher.iter(|| tokio.block_on(start(&node, &template)));
         });
 
-        let pod = tokio
-            .block_on(Pod::start(
-                &node,
-                pod_name(),
-                &template,
-                Arc::new(Unwatched),
-            ))
-            .expect("a pod");
+        let pod = tokio.block_on(start(&node, &template));
         group.bench_function("first response", |bencher| {
             bencher.iter(|| {
                 tokio.block_on(async {

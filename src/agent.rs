@@ -2,6 +2,7 @@
 //!
 //! A worker for each pod does what the planner in `sampan_core::plan::pod` says.
 
+pub(crate) mod board;
 pub(crate) mod events;
 #[cfg(test)]
 pub(crate) mod fake;

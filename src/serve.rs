@@ -14,7 +14,7 @@ use sampan_core::{
 use sampan_gateway::Gateway;
 use sampan_runtime::{PoolSize, Runtime, RuntimeConfig, pod::template::DEFAULT_CONCURRENCY};
 
-use crate::{edge::Edge, telemetry};
+use crate::{agent::board::Board, edge::Edge, telemetry};
 
 pub(crate) use crate::agent::events;
 pub(crate) use sampan_runtime::{artifact::cache::CacheError, logs};
@@ -27,6 +27,7 @@ const TRIAL_INSTANCES: u32 = 8;
 pub(crate) struct Node {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) edge: Arc<Edge>,
+    pub(crate) board: Arc<Board>,
 }
 
 impl Node {
@@ -45,9 +46,12 @@ impl Node {
             pool: PoolSize { instances },
             guest: limits.guest,
         })?;
-        runtime.on_deadlock(|deadlock| tracing::warn!("{deadlock}"));
         let edge = Arc::new(Edge::new(Gateway::new(limits.gateway)));
-        Ok(Self { runtime, edge })
+        Ok(Self {
+            runtime,
+            edge,
+            board: Arc::default(),
+        })
     }
 }
 

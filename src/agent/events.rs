@@ -71,6 +71,8 @@ pub(crate) enum Change {
     Pod { pod: PodName, notice: Notice },
     /// Its pods cannot be made from what the spec says.
     Unfit { reason: String },
+    /// Instances waited for each other for ever, and one of them, of this pod, had to fail.
+    Deadlock { pod: PodName, report: String },
     /// A job has begun, for the n-th time.
     Started { attempt: u32 },
     /// A job has ended well.
@@ -96,6 +98,7 @@ impl Change {
             Self::Waiting { .. } => "Waiting",
             Self::Pod { notice, .. } => notice.reason.as_str(),
             Self::Unfit { .. } => "Unfit",
+            Self::Deadlock { .. } => "Deadlocked",
             Self::Started { .. } => "Started",
             Self::Completed { .. } => "Completed",
             Self::JobFailed { again: true, .. } => "BackOff",
@@ -119,6 +122,7 @@ impl Change {
             } => format!("compiled in {:.2} s", took.as_secs_f64()),
             Self::Waiting { on } => format!("waiting for {on}"),
             Self::Pod { notice, .. } => notice.text.clone(),
+            Self::Deadlock { report, .. } => report.clone(),
             Self::Unfit { reason } => format!("cannot start: {reason}"),
             Self::Started { attempt: 1 } => "started".to_owned(),
             Self::Started { attempt } => format!("started for the {attempt}. time"),
@@ -145,7 +149,7 @@ impl Event {
     /// What it is about, with its kind: `pod/web-1-0`.
     pub(crate) fn object(&self) -> String {
         match &self.change {
-            Change::Pod { pod, .. } => format!("pod/{pod}"),
+            Change::Pod { pod, .. } | Change::Deadlock { pod, .. } => format!("pod/{pod}"),
             Change::Compiling
             | Change::Loaded { .. }
             | Change::Waiting { .. }
@@ -164,7 +168,7 @@ impl Event {
 /// As a line of a service's or job's log.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Change::Pod { pod, .. } = &self.change {
+        if let Change::Pod { pod, .. } | Change::Deadlock { pod, .. } = &self.change {
             write!(f, "{pod} ")?;
         }
         f.write_str(&self.change.message())

@@ -53,6 +53,8 @@ pub(crate) struct Stage {
     pub(crate) asked: Mutex<Vec<(ProbeKind, Instant)>>,
     /// Instances that were ended.
     pub(crate) ended: AtomicU32,
+    /// How often one was told that it is to stop.
+    pub(crate) pre_stops: AtomicU32,
     /// Requests answered.
     pub(crate) requests: AtomicU64,
     /// Looks at each request before it is answered.
@@ -101,6 +103,15 @@ impl Instance for FakeInstance {
 
     fn usage(&self) -> Usage {
         *lock(&self.0.usage)
+    }
+
+    async fn pre_stop(self: Arc<Self>, _: Duration) -> Result<(), String> {
+        self.0.pre_stops.fetch_add(1, SeqCst);
+        Ok(())
+    }
+
+    fn killed(&self, reason: String) -> Arc<Termination> {
+        termination(&reason)
     }
 
     fn end(&self) {
@@ -243,6 +254,7 @@ impl Rig {
             upstream: Arc::clone(&upstream),
             rotation,
             journal: Arc::clone(&journal),
+            board: Arc::default(),
             census,
         });
         Self {

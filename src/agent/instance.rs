@@ -1,6 +1,6 @@
 //! What a worker knows of the pods it runs: how one is made, asked, counted and ended.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
 use sampan_core::{
@@ -14,7 +14,7 @@ use sampan_core::{
 use sampan_gateway::{Body, UpstreamError};
 use sampan_runtime::{
     Runtime, Usage,
-    pod::{self, Pod, PodWatch, Probed, template::Template},
+    pod::{self, Pod, PodWatch, Probed, Termination, template::Template},
 };
 use tokio::sync::Semaphore;
 
@@ -34,6 +34,15 @@ pub(crate) trait Instance: Send + Sync + 'static {
 
     /// What it has used.
     fn usage(&self) -> Usage;
+
+    /// Tells the guest that it is to stop. The error is what it says, or that it says nothing.
+    fn pre_stop(
+        self: Arc<Self>,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(), String>> + Send + 'static;
+
+    /// What it is at, to be told of one that is ended for this reason.
+    fn killed(&self, reason: String) -> Arc<Termination>;
 
     /// Ends it at once.
     fn end(&self);
@@ -123,6 +132,14 @@ impl Instance for Pod {
 
     fn usage(&self) -> Usage {
         Pod::usage(self)
+    }
+
+    async fn pre_stop(self: Arc<Self>, timeout: Duration) -> Result<(), String> {
+        Pod::pre_stop(&self, timeout).await
+    }
+
+    fn killed(&self, reason: String) -> Arc<Termination> {
+        Pod::killed(self, reason)
     }
 
     fn end(&self) {

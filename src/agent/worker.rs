@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use super::{
+    board::Board,
     events::{Change, Journal, Subject},
     instance::{Instance as _, Maker, sample},
     prober,
@@ -71,6 +72,7 @@ pub(crate) struct Assignment<M: Maker> {
     pub(crate) upstream: Arc<PodUpstream<M::Instance>>,
     pub(crate) rotation: Arc<dyn Rotation>,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) board: Arc<Board>,
     pub(crate) census: watch::Sender<Census>,
 }
 
@@ -78,14 +80,17 @@ pub(crate) struct Assignment<M: Maker> {
 pub(crate) struct Worker {
     stop: Arc<Notify>,
     task: JoinHandle<()>,
-    usage: Box<dyn Fn() -> Usage + Send + Sync>,
+    usage: super::board::UsageOf,
 }
 
 impl Worker {
     /// Starts the pod.
     pub(crate) fn start<M: Maker>(assignment: Assignment<M>) -> Self {
         let stop = Arc::new(Notify::new());
-        let upstream = Arc::clone(&assignment.upstream);
+        let used = Arc::clone(&assignment.upstream);
+        let usage: super::board::UsageOf = Arc::new(move || used.usage());
+        let (pod, service) = (&assignment.pod, &assignment.service);
+        assignment.board.open(pod, service, &usage);
         let task = Task {
             epoch: Instant::now(),
             stop: Arc::clone(&stop),
@@ -97,7 +102,7 @@ impl Worker {
         Self {
             stop,
             task: tokio::spawn(task.run()),
-            usage: Box::new(move || upstream.usage()),
+            usage,
         }
     }
 
@@ -159,6 +164,8 @@ impl<M: Maker> Task<M> {
                 self.act(action);
             }
             self.count(&state);
+            let (pod, epoch) = (&self.assignment.pod, self.epoch);
+            self.assignment.board.update(pod, &state, epoch);
             if let PodState::Stopped { .. } = state {
                 return;
             }
@@ -190,12 +197,11 @@ impl<M: Maker> Task<M> {
                 }
             }
             Action::Leave => self.assignment.rotation.leave(),
-            Action::Drain => {
-                let idle = self.assignment.rotation.idle();
-                self.work.spawn(async {
-                    idle.await;
-                    Done::Is(Event::Drained)
-                });
+            Action::Drain => self.drain(),
+            Action::Report(reason) => {
+                if let Some(instance) = self.instance() {
+                    self.assignment.board.record(&instance.killed(reason));
+                }
             }
             Action::DropInstance => self.drop_instance(),
             Action::Announce(notice) => {
@@ -211,11 +217,28 @@ impl<M: Maker> Task<M> {
         let incarnation = Arc::new(Incarnation::new(
             &self.assignment.upstream,
             &self.assignment.rotation,
+            &self.assignment.board,
         ));
         self.incarnation = Some(Arc::clone(&incarnation));
         let maker = Arc::clone(&self.assignment.maker);
         self.work
             .spawn(async move { Done::Made(maker.make(incarnation).await) });
+    }
+
+    fn drain(&mut self) {
+        let idle = self.assignment.rotation.idle();
+        let (instance, limit) = (self.instance(), self.assignment.spec.drain);
+        let pod = self.assignment.pod.clone();
+        self.work.spawn(async move {
+            // New requests have stopped; those under way go on meanwhile.
+            if let Some(instance) = instance
+                && let Err(reason) = instance.pre_stop(limit).await
+            {
+                tracing::warn!(%pod, %reason, "pre-stop failed");
+            }
+            idle.await;
+            Done::Is(Event::Drained)
+        });
     }
 
     fn instance(&self) -> Option<Arc<M::Instance>> {
@@ -321,5 +344,6 @@ impl<M: Maker> Drop for Task<M> {
         // An aborted worker must not leave a pod behind that nobody runs.
         self.assignment.rotation.leave();
         self.drop_instance();
+        self.assignment.board.close(&self.assignment.pod);
     }
 }

@@ -17,7 +17,10 @@ use sampan_gateway::{Endpoint, EndpointState};
 use sampan_runtime::{
     Demands, LoadError, Loaded, StartError, Stdio,
     command::{self, CommandSpec, Exit},
-    pod::template::{Template, TemplateSpec},
+    pod::{
+        Termination,
+        template::{Template, TemplateSpec},
+    },
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -198,6 +201,22 @@ impl Starter {
         self.journal.record(subject, change);
     }
 
+    /// Records every deadlock from now on.
+    pub(super) fn hear_deadlocks(&self) {
+        let (journal, board) = (Arc::clone(&self.journal), Arc::clone(&self.node.board));
+        self.node.runtime.on_deadlock(move |deadlock| {
+            let pod = deadlock.members[deadlock.victim].pod.clone();
+            if deadlock.failed_call {
+                board.record(&Termination::of_deadlock(deadlock));
+            }
+            if let Some(service) = board.service(&pod) {
+                let report = deadlock.to_string();
+                let change = Change::Deadlock { pod, report };
+                journal.record(Subject::Service(service), change);
+            }
+        });
+    }
+
     fn reach(&self, name: &Name, stage: Stage) {
         if let Some(sender) = self.stages.get(name) {
             sender.send_replace(stage);
@@ -339,6 +358,7 @@ impl Starter {
                 upstream,
                 rotation: Arc::new(InRotation(Arc::clone(&endpoint))),
                 journal: Arc::clone(&self.journal),
+                board: Arc::clone(&self.node.board),
                 census: census.clone(),
             }));
             endpoints.push(endpoint);

@@ -30,12 +30,18 @@ fn delay(report: &str) -> Duration {
 }
 
 /// All but one in a hundred must be in time: the machine may be busy.
-#[expect(clippy::print_stdout, reason = "whoever asks for more tries wants to see the figures")]
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever asks for more tries wants to see the figures"
+)]
 fn judge(kind: &str, mut delays: Vec<Duration>) {
     delays.sort();
     let p99 = delays[(delays.len() * 99).div_ceil(100) - 1];
     let median = delays[delays.len() / 2];
-    println!("{kind}: {} deadlocks, p50 {median:?}, p99 {p99:?}", delays.len());
+    println!(
+        "{kind}: {} deadlocks, p50 {median:?}, p99 {p99:?}",
+        delays.len()
+    );
     assert!(p99 <= LIMIT, "{kind}: {delays:?}");
 }
 
@@ -64,10 +70,13 @@ async fn two_that_call_each_other() {
         // The call back fails, and whoever made it answers that.
         let answer = ask(at, "a.localhost", "/").await;
         assert_eq!(answer, (508, "a <- b: LoopDetected\n".to_owned()));
-        let report = running.line_with("proven deadlock");
+        let report = running.line_with("proven deadlock: ");
         assert_names(
             &report,
-            &[("a-1-0", "the answer of `b`"), ("b-1-0", "the answer of `a`")],
+            &[
+                ("a-1-0", "the answer of `b`"),
+                ("b-1-0", "the answer of `a`"),
+            ],
         );
         delays.push(delay(&report));
     }
@@ -92,7 +101,7 @@ async fn three_in_a_ring() {
         statuses.sort_unstable();
         // One fails, and the two others go on.
         assert_eq!(statuses, [200, 200, 508], "{a:?} {b:?} {c:?}");
-        let report = running.line_with("proven deadlock");
+        let report = running.line_with("proven deadlock: ");
         assert_names(
             &report,
             &[
@@ -120,7 +129,7 @@ async fn callers_that_hold_the_slots_their_callee_needs() {
         let mut statuses = [one.0, two.0];
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 508], "{one:?} {two:?}");
-        let report = running.line_with("proven deadlock");
+        let report = running.line_with("proven deadlock: ");
         assert_names(
             &report,
             &[
@@ -168,7 +177,7 @@ async fn one_that_waits_for_itself() {
         for (host, path, wait) in shapes {
             let answer = ask(at, host, path).await;
             assert_eq!(answer.0, 508, "{path}: {answer:?}");
-            let report = running.line_with("proven deadlock");
+            let report = running.line_with("proven deadlock: ");
             assert!(report.contains(path) && report.contains(wait), "{report}");
             delays.push(delay(&report));
             assert_eq!(ask(at, host, "/").await, (200, "ok\n".to_owned()));

@@ -9,12 +9,13 @@ use sampan_runtime::pod::{PodWatch, Termination};
 use tokio::sync::Notify;
 
 use super::Rotation;
-use crate::agent::{instance::Instance, upstream::PodUpstream};
+use crate::agent::{board::Board, instance::Instance, upstream::PodUpstream};
 
 /// What the runtime tells of an instance, and what may still be done with it.
 pub(super) struct Incarnation<I> {
     upstream: Arc<PodUpstream<I>>,
     rotation: Arc<dyn Rotation>,
+    board: Arc<Board>,
     life: Mutex<Life<I>>,
     /// Whether its requests are to be counted.
     count: AtomicBool,
@@ -41,10 +42,15 @@ pub(super) enum News {
 }
 
 impl<I: Instance> Incarnation<I> {
-    pub(super) fn new(upstream: &Arc<PodUpstream<I>>, rotation: &Arc<dyn Rotation>) -> Self {
+    pub(super) fn new(
+        upstream: &Arc<PodUpstream<I>>,
+        rotation: &Arc<dyn Rotation>,
+        board: &Arc<Board>,
+    ) -> Self {
         Self {
             upstream: Arc::clone(upstream),
             rotation: Arc::clone(rotation),
+            board: Arc::clone(board),
             life: Mutex::new(Life::Making),
             count: AtomicBool::new(false),
             arrived: Notify::new(),
@@ -131,10 +137,12 @@ impl<I: Instance> PodWatch for Incarnation<I> {
             Life::Ended(_) | Life::Over => return,
         }
         drop(life);
+        self.board.record(termination);
         self.arrived.notify_one();
     }
 
-    fn instance_failed(&self, _: &Arc<Termination>) {
+    fn instance_failed(&self, termination: &Arc<Termination>) {
+        self.board.record(termination);
         self.count_again();
     }
 }
@@ -154,7 +162,7 @@ mod tests {
         let fake = Arc::<FakeRotation>::default();
         let rotation: Arc<dyn Rotation> = fake.clone();
         let upstream = Arc::new(PodUpstream::empty());
-        let incarnation = Incarnation::new(&upstream, &rotation);
+        let incarnation = Incarnation::new(&upstream, &rotation, &Arc::default());
         incarnation.set_ready(true);
         assert!(!fake.ready.load(SeqCst), "nothing is there yet");
         let instance = Arc::new(FakeInstance(Arc::<Stage>::default()));

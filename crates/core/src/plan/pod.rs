@@ -186,6 +186,8 @@ pub enum Action {
     Leave,
     /// Let the requests in flight end; `Drained` follows, unless the instance is dropped before.
     Drain,
+    /// Report on the instance, which is there still and will be ended for this reason.
+    Report(String),
     /// Free the instance, or give up making it. No event of this instance may follow.
     DropInstance,
     /// Tell what happened.

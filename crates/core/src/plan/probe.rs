@@ -110,6 +110,11 @@ impl Watch {
         &self.probe
     }
 
+    /// Tries that got no answer because the pod got no CPU.
+    pub fn starved(&self) -> u64 {
+        self.starved
+    }
+
     /// When the next try is due; nothing while one is under way.
     pub fn due(&self) -> Option<Timestamp> {
         match self.turn {

@@ -1,18 +1,25 @@
 //! What is found out about an instance that has ended, before anybody hears of the end.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
 use sampan_core::{object::Isolation, quantity::ByteSize};
+use tokio::time::{Instant as Deadline, error::Elapsed};
 use wasmtime::{FrameInfo, Store, WasmBacktrace};
 
 use super::{
-    Evidence, Failure, Frame, HostCall, OpenWait, RequestReport, Shared, Termination, Verdict,
+    Evidence, Failure, Frame, HostCall, OpenWait, Pod, RequestReport, Shared, Termination, Verdict,
+    fate::{Fate, within},
+    template::Template,
 };
 use crate::{
-    observe::{cell::Waits, source::Asked},
+    observe::{
+        cell::{Cell, Observed, Waits},
+        source::Asked,
+    },
     sandbox::State,
 };
 
@@ -24,6 +31,68 @@ const LOG_BYTES: usize = 4 << 10;
 pub(super) enum Scope {
     Pod,
     Instance,
+}
+
+/// What came of the work of an instance for one request.
+pub(super) struct Outcome {
+    result: Result<wasmtime::Result<()>, Elapsed>,
+    /// What it was waiting for when its time was up.
+    waits: Vec<OpenWait>,
+}
+
+impl Outcome {
+    /// Does the work, at most until the deadline.
+    pub(super) async fn of(
+        work: impl Future<Output = wasmtime::Result<()>>,
+        cell: &Arc<Cell>,
+        deadline: Option<Deadline>,
+    ) -> Self {
+        let mut work = pin!(Observed::new(work, Arc::clone(cell)));
+        let result = within(deadline, work.as_mut()).await;
+        let waits = match &result {
+            Ok(_) => Vec::new(),
+            // As long as the work is there.
+            Err(_) => open_waits(&cell.waits()),
+        };
+        Self { result, waits }
+    }
+
+    /// Why it came to no good end, if it did not. `unfinished` says whether the guest still has a
+    /// body to write.
+    pub(super) fn failure(
+        &self,
+        fate: &Fate,
+        unfinished: bool,
+        template: &Template,
+    ) -> Option<Failure> {
+        match &self.result {
+            // Some guests can answer only once, and say nothing from then on.
+            Ok(Ok(())) if !fate.is_answered() => Some(Failure::NoResponse),
+            // Nothing runs in it any more, so nothing would ever end that body.
+            Ok(Ok(())) if unfinished => Some(Failure::Unfinished),
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Failure::of_error(error, template)),
+            Err(_) => Some(Failure::TimedOut(template.request_timeout())),
+        }
+    }
+
+    /// The end of an instance that was at one request only.
+    pub(super) fn death<'a>(
+        &'a self,
+        failure: &'a Failure,
+        store: &'a Store<State>,
+        asked: &'a Arc<Asked>,
+        fate: &Fate,
+    ) -> Death<'a> {
+        Death {
+            failure,
+            error: self.result.as_ref().ok().and_then(|it| it.as_ref().err()),
+            store: Some(store),
+            requests: std::slice::from_ref(asked),
+            waits: self.waits.clone(),
+            is_old_news: fate.failure().is_some(),
+        }
+    }
 }
 
 /// An instance that has ended badly.
@@ -38,6 +107,28 @@ pub(super) struct Death<'a> {
     pub(super) waits: Vec<OpenWait>,
     /// Whether whoever asked has been told something else already.
     pub(super) is_old_news: bool,
+}
+
+impl Pod {
+    /// Reports on a pod that is going to be ended, because its guest does not do what it should:
+    /// what its instance is at, and what it waits for.
+    pub fn killed(&self, reason: String) -> Arc<Termination> {
+        let shared = &self.shared;
+        let mut evidence = Evidence {
+            cpu_budget: shared.template.sandbox.request_cpu,
+            log: shared.context.log.tail(LOG_BYTES),
+            ..Evidence::default()
+        };
+        if let Some(cell) = shared.instance() {
+            let waits = cell.waits();
+            evidence.requests = waits.requests.iter().map(|asked| request(asked)).collect();
+            evidence.waits = open_waits(&waits);
+            evidence.cpu = cell.cpu.spent();
+        }
+        evidence.memory_bytes = shared.context.meter.usage().memory_bytes;
+        evidence.memory_limit_bytes = shared.template.sandbox.memory_bytes;
+        Termination::unhealthy(self.name().clone(), reason, evidence)
+    }
 }
 
 impl<'a> Death<'a> {
@@ -75,7 +166,10 @@ impl Shared {
             };
             self.say(request, failure);
         }
-        let mut reason = failure.to_string();
+        let mut reason = match failure {
+            Failure::Deadlocked(deadlock) => deadlock.to_string(),
+            other => other.to_string(),
+        };
         if let (Verdict::TimedOut, Some(wait)) = (verdict, death.waits.first()) {
             reason = format!(
                 "{reason}; it was waiting in `{}` for {}",

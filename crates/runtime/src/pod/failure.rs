@@ -21,7 +21,7 @@ pub enum Failure {
     #[error("killed: the guest used more than its `fuel` of {0}")]
     OutOfFuel(u64),
     /// The guest waited for what could never come.
-    #[error("{0}")]
+    #[error("stopped as the victim of a proven deadlock")]
     Deadlocked(Arc<Deadlock>),
     /// The deadline came first.
     #[error("timed out: no whole answer within `request_timeout` of {}", format_duration(*.0))]

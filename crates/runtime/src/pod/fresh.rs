@@ -17,8 +17,8 @@ use wasmtime_wasi_http::{
 };
 
 use super::{
-    Death, Failure, Job, Shared, Task,
-    autopsy::open_waits,
+    Failure, Job, Shared, Task,
+    autopsy::Outcome,
     body::RequestGuard,
     fate::{Fate, within},
     held::Lull,
@@ -119,57 +119,45 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     let cell = Arc::clone(&store.data().cell);
     cell.begin(&asked);
     fate.runs_in(&cell);
-    let work = async {
-        match (shared.template.wasi(), task) {
-            (Wasi::P2, Task::Request(request)) => {
-                let writer = Source::Caller(Arc::clone(&asked));
-                let request = request.map(|body| read_by(&cell, writer, body));
-                p2(&shared, &mut store, request, &fate).await
-            }
-            (Wasi::P3, Task::Request(request)) => {
-                let writer = Source::Caller(Arc::clone(&asked));
-                let request = request.map(|body| read_by(&cell, writer, body));
-                p3(&shared, &mut store, request, &fate).await
-            }
-            (_, Task::Question(question)) => {
-                let loaded = &shared.template.loaded;
-                let instance = loaded.pre.instantiate_async(&mut store).await?;
-                let exports = &loaded.exports;
-                exports.ask(&mut store, &instance, question, &fate).await
-            }
-        }
-    };
-    let (result, waits) = {
-        let mut work = pin!(Observed::new(work, Arc::clone(&cell)));
-        let ended = fate.unless_abandoned(within(deadline, work.as_mut()));
-        let Some(result) = ended.await else {
-            return;
-        };
-        let late = result.is_err();
-        (result, late.then(|| open_waits(&cell.waits())))
+    let work = work(&shared, &mut store, task, &fate);
+    let ended = fate.unless_abandoned(Outcome::of(work, &cell, deadline));
+    let Some(outcome) = ended.await else {
+        return;
     };
     shared.template.pace().learn(&cell.cpu);
     let unfinished = store.data_mut().holds_unfinished_body();
-    let failure = match &result {
-        Ok(Ok(())) if !fate.is_answered() => Failure::NoResponse,
-        Ok(Ok(())) if unfinished => Failure::Unfinished,
-        Ok(Ok(())) => return ending.well(),
-        Ok(Err(error)) => Failure::of_error(error, &shared.template),
-        Err(_) => Failure::TimedOut(shared.template.request_timeout()),
+    let Some(failure) = outcome.failure(&fate, unfinished, &shared.template) else {
+        return ending.well();
     };
-    shared.mourn(Death {
-        failure: &failure,
-        error: result.as_ref().ok().and_then(|ended| ended.as_ref().err()),
-        store: Some(&store),
-        requests: std::slice::from_ref(&asked),
-        waits: waits.unwrap_or_default(),
-        is_old_news: fate.failure().is_some(),
-    });
+    shared.mourn(outcome.death(&failure, &store, &asked, &fate));
     if fate.is_answered() && !unfinished && shared.template.wasi() == Wasi::P2 {
         // A guest that died after finishing its response has answered all the same.
         ending.well();
     } else {
         ending.fail(failure, |_| {});
+    }
+}
+
+async fn work(
+    shared: &Shared,
+    store: &mut Store<State>,
+    task: Task,
+    fate: &Arc<Fate>,
+) -> wasmtime::Result<()> {
+    let request = match task {
+        Task::Request(request) => request,
+        Task::Question(question) => {
+            let loaded = &shared.template.loaded;
+            let instance = loaded.pre.instantiate_async(&mut *store).await?;
+            return loaded.exports.ask(store, &instance, question, fate).await;
+        }
+    };
+    let writer = Source::Caller(Arc::clone(fate.asked()));
+    let cell = Arc::clone(&store.data().cell);
+    let request = request.map(|body| read_by(&cell, writer, body));
+    match shared.template.wasi() {
+        Wasi::P2 => p2(shared, store, request, fate).await,
+        Wasi::P3 => p3(shared, store, request, fate).await,
     }
 }
 

@@ -1,13 +1,13 @@
 //! `isolation = "pod"` for WASI 0.2: one instance that lives on, one request at a time.
 
-use std::{pin::pin, sync::Arc};
+use std::sync::Arc;
 
 use wasmtime::Store;
 use wasmtime_wasi_http::p2::bindings::Proxy;
 
 use super::{
     Death, Failure, Job, Scope, Shared, Task,
-    autopsy::open_waits,
+    autopsy::Outcome,
     driver::{Inbox, Ready},
     fate::within,
     fresh::call_p2,
@@ -140,37 +140,17 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
             }
         }
     };
-    let (result, waits) = {
-        let mut work = pin!(Observed::new(work, Arc::clone(&cell)));
-        let result = within(deadline, work.as_mut()).await;
-        let late = result.is_err();
-        (result, late.then(|| open_waits(&cell.waits())))
-    };
+    let outcome = Outcome::of(work, &cell, deadline).await;
     cell.end(&asked);
     pace.learn(&cell.cpu);
     let state = store.data_mut();
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();
-    let failure = match &result {
-        // Some guests can answer only once, and say nothing from then on: a new one can again.
-        Ok(Ok(())) if !fate.is_answered() => Failure::NoResponse,
-        Ok(Ok(())) if !unfinished => {
-            ending.well();
-            return Next::Keep(Box::new(instance));
-        }
-        // Nothing runs in it until the next request, so nothing would ever end that body.
-        Ok(Ok(())) => Failure::Unfinished,
-        Ok(Err(error)) => Failure::of_error(error, &shared.template),
-        Err(_) => Failure::TimedOut(shared.template.request_timeout()),
+    let Some(failure) = outcome.failure(&fate, unfinished, &shared.template) else {
+        ending.well();
+        return Next::Keep(Box::new(instance));
     };
-    let told = shared.mourn(Death {
-        failure: &failure,
-        error: result.as_ref().ok().and_then(|ended| ended.as_ref().err()),
-        store: Some(&*store),
-        requests: std::slice::from_ref(&asked),
-        waits: waits.unwrap_or_default(),
-        is_old_news: fate.failure().is_some(),
-    });
+    let told = shared.mourn(outcome.death(&failure, &*store, &asked, &fate));
     if fate.is_answered() && !unfinished {
         // A guest that died after finishing its response has answered all the same.
         ending.well();

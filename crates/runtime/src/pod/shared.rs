@@ -152,9 +152,14 @@ pub(super) async fn run(
 /// In this order, so that the place is free when the store is gone.
 struct Instance {
     store: Store<State>,
+    guest: Guest,
+    _place: Place,
+}
+
+/// What it exports.
+struct Guest {
     instance: component::Instance,
     service: Service,
-    _place: Place,
 }
 
 async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
@@ -166,15 +171,14 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
             let pre = &shared.template.loaded.pre;
             let instance = pre.instantiate_async(&mut store).await?;
             let service = Service::new(&mut store, &instance)?;
-            wasmtime::error::Ok((instance, service))
+            wasmtime::error::Ok(Guest { instance, service })
         };
         let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
         let made = Observed::new(instantiate, cell).await;
-        let (instance, service) = made.map_err(of_error)?;
+        let guest = made.map_err(of_error)?;
         Ok(Instance {
             store,
-            instance,
-            service,
+            guest,
             _place: place,
         })
     });
@@ -202,11 +206,10 @@ async fn serve(
 ) -> Served {
     let Instance {
         mut store,
-        instance: exporter,
-        service,
+        guest,
         _place,
     } = instance;
-    let (exporter, service) = (&exporter, &service);
+    let guest = &guest;
     let live = Live::default();
     let lull = Lull::default();
     let cell = Arc::clone(&store.data().cell);
@@ -221,25 +224,14 @@ async fn serve(
     };
     let work = store.run_concurrent(async |accessor| {
         let answer = async |(fate, task): (Arc<Fate>, Task)| {
-            let result = match task {
-                Task::Request(request) => {
-                    let writer = Source::Caller(Arc::clone(fate.asked()));
-                    let request = request.map(|body| read_by(&cell, writer, body));
-                    p3::answer(accessor, service, request, &cell, &fate, &lull).await
-                }
-                Task::Question(question) => {
-                    let exports = &shared.template.loaded.exports;
-                    let asked = exports.ask_concurrently(accessor, exporter, question, &fate);
-                    asked.await
-                }
-            };
+            let result = perform(accessor, shared, guest, &fate, &lull, task).await;
             live.returned(&fate);
             cell.end(fate.asked());
             result
         };
         let idle = || pace.learn(&cell.cpu);
         let take = |job| answer(start(job));
-        accept(accessor, shared, service, inbox, first, take, idle).await
+        accept(accessor, shared, &guest.service, inbox, first, take, idle).await
     });
     let work = async {
         let work = pin!(lull.watch(work));
@@ -275,6 +267,30 @@ async fn serve(
     match live.fail(shared, death) {
         Scope::Pod => Served::PodIsOver,
         Scope::Instance => Served::Failed,
+    }
+}
+
+/// Has the guest do one thing.
+async fn perform(
+    accessor: &Accessor<State>,
+    shared: &Shared,
+    guest: &Guest,
+    fate: &Arc<Fate>,
+    lull: &Lull,
+    task: Task,
+) -> wasmtime::Result<()> {
+    let cell = accessor.with(|mut store| Arc::clone(&store.get().cell));
+    match task {
+        Task::Request(request) => {
+            let writer = Source::Caller(Arc::clone(fate.asked()));
+            let request = request.map(|body| read_by(&cell, writer, body));
+            p3::answer(accessor, &guest.service, request, &cell, fate, lull).await
+        }
+        Task::Question(question) => {
+            let exports = &shared.template.loaded.exports;
+            let asked = exports.ask_concurrently(accessor, &guest.instance, question, fate);
+            asked.await
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Verdict {
     NoResponse,
     /// No instance could be made.
     Unstartable,
+    /// It did not do what probes asked for, though it was given a processor.
+    Unhealthy,
 }
 
 impl Verdict {
@@ -44,6 +46,7 @@ impl Verdict {
             Self::TimedOut => "TimedOut",
             Self::NoResponse => "NoResponse",
             Self::Unstartable => "Unstartable",
+            Self::Unhealthy => "Unhealthy",
         }
     }
 
@@ -58,7 +61,8 @@ impl Verdict {
             | Self::Spinning
             | Self::OutOfFuel
             | Self::Deadlocked
-            | Self::Unstartable => true,
+            | Self::Unstartable
+            | Self::Unhealthy => true,
             Self::TimedOut | Self::NoResponse => false,
         }
     }
@@ -197,6 +201,34 @@ impl Evidence {
     pub fn is_busy_polling(&self) -> bool {
         let last = self.samples.last();
         last.is_some_and(|sample| self.host_calls > sample.host_calls)
+    }
+}
+
+impl Termination {
+    /// An instance whose pod was ended from outside: see [`super::Pod::killed`].
+    pub(super) fn unhealthy(pod: PodName, reason: String, evidence: Evidence) -> Arc<Self> {
+        Arc::new(Self {
+            pod,
+            verdict: Verdict::Unhealthy,
+            reason,
+            at: SystemTime::now(),
+            evidence: Some(Box::new(evidence)),
+        })
+    }
+
+    /// A deadlock that a call of this pod's instance failed for, so that the instance lives on.
+    pub fn of_deadlock(deadlock: &Arc<Deadlock>) -> Arc<Self> {
+        let victim = &deadlock.members[deadlock.victim];
+        Arc::new(Self {
+            pod: victim.pod.clone(),
+            verdict: Verdict::Deadlocked,
+            reason: deadlock.to_string(),
+            at: deadlock.at,
+            evidence: Some(Box::new(Evidence {
+                deadlock: Some(Arc::clone(deadlock)),
+                ..Evidence::default()
+            })),
+        })
     }
 }
 

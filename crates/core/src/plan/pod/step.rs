@@ -403,7 +403,8 @@ impl<'a> Plan<'a> {
 
     /// Ends an instance that is there and does not do what it should.
     fn kill(&mut self, record: Record, healthy: Duration, reason: String) -> PodState {
-        self.actions.push(Action::DropInstance);
+        self.actions
+            .extend([Action::Report(reason.clone()), Action::DropInstance]);
         self.announce(Notice::killing(&reason));
         self.ended(record, healthy, End::Failed(reason))
     }

@@ -145,6 +145,7 @@ fn show_action(action: &Action) -> String {
         Action::Sample => "sample".to_owned(),
         Action::Leave => "leave".to_owned(),
         Action::Drain => "drain".to_owned(),
+        Action::Report(_) => "report".to_owned(),
         Action::DropInstance => "drop".to_owned(),
         Action::Announce(notice) => notice.reason.to_string(),
     }
@@ -312,7 +313,7 @@ fn startup_holds_the_other_probes_back_and_has_a_budget() {
     (late.state, late.now, late.wake_at) = (pod.state.clone(), pod.now, pod.wake_at);
     // The thirtieth decides, either way: 29 periods after the first.
     let dead = pod.probe(ProbeKind::Startup, bad());
-    assert_eq!(dead, "drop, Killing, BackOff");
+    assert_eq!(dead, "report, drop, Killing, BackOff");
     assert_eq!(pod.now, at(2) + millis(29_000));
     let up = late.probe(ProbeKind::Startup, Outcome::Success);
     assert_eq!(up, "Started, ask readiness, ask liveness");
@@ -337,7 +338,7 @@ fn liveness_restarts_after_exactly_so_many_failures_in_a_row() {
             assert_eq!(show_state(&pod.state), "Running (ready)");
         }
         let killed = pod.probe(ProbeKind::Liveness, bad());
-        assert_eq!(killed, "ready=false, drop, Killing, BackOff");
+        assert_eq!(killed, "ready=false, report, drop, Killing, BackOff");
         let PodState::BackOff { end, .. } = &pod.state else {
             panic!("{:?}", pod.state)
         };
@@ -496,7 +497,10 @@ fn samples_follow_a_trap_until_the_window_is_past() {
         requests: 60,
         trapped: 31,
     });
-    assert_eq!(pod.after(1, many), "ready=false, drop, Killing, BackOff");
+    assert_eq!(
+        pod.after(1, many),
+        "ready=false, report, drop, Killing, BackOff"
+    );
 }
 
 /// Ways a pod's life can go: what happens and how many milliseconds later.
@@ -592,7 +596,7 @@ impl World {
                     assert!(!self.gone, "it leaves twice");
                     (self.gone, self.ready) = (true, false);
                 }
-                Action::Drain | Action::Sample => assert!(self.instance),
+                Action::Drain | Action::Sample | Action::Report(_) => assert!(self.instance),
                 Action::DropInstance => {
                     assert!(self.instance, "there is none to drop");
                     assert!(!self.ready, "it still gets requests");

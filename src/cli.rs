@@ -1,7 +1,11 @@
 //! The command line: one file a verb.
 
+mod api;
 mod compile;
 mod completions;
+mod describe;
+mod events;
+mod get;
 mod init;
 mod inspect;
 mod node;
@@ -24,6 +28,9 @@ const EXIT_FAILED: u8 = 1;
 /// The command line or the spec is wrong.
 const EXIT_USAGE: u8 = 2;
 
+/// Nothing that runs could be reached.
+const EXIT_UNREACHABLE: u8 = 3;
+
 /// Runs WebAssembly components as pods: health, scaling and rolling updates in one binary.
 #[derive(Parser)]
 #[command(
@@ -42,6 +49,9 @@ struct Arguments {
 enum Verb {
     Run(run::Arguments),
     Up(up::Arguments),
+    Get(get::Arguments),
+    Describe(describe::Arguments),
+    Events(events::Arguments),
     Validate(validate::Arguments),
     Inspect(inspect::Arguments),
     Init(init::Arguments),
@@ -83,6 +93,9 @@ pub(crate) fn main() -> ExitCode {
     let end = match Arguments::parse().verb {
         Verb::Run(arguments) => run::run(arguments, &output),
         Verb::Up(arguments) => up::run(arguments, &output),
+        Verb::Get(arguments) => get::run(&arguments, &output),
+        Verb::Describe(arguments) => describe::run(&arguments, &output),
+        Verb::Events(arguments) => events::run(&arguments, &output),
         Verb::Validate(arguments) => validate::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
         Verb::Init(arguments) => init::run(&arguments, &output),

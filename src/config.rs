@@ -6,6 +6,8 @@ use std::{
     path::PathBuf,
 };
 
+use sampan_core::name::Name;
+
 /// Where the gateway listens unless it is told otherwise.
 pub(crate) const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
@@ -13,6 +15,24 @@ pub(crate) const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr:
 #[derive(Debug, thiserror::Error)]
 #[error("no cache directory: set `XDG_CACHE_HOME` or `HOME`")]
 pub(crate) struct NoHome;
+
+/// Where control sockets are: `$XDG_RUNTIME_DIR/sampan`, else a directory of this user among the
+/// temporary ones.
+pub(crate) fn socket_directory() -> PathBuf {
+    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    match runtime.filter(|path| path.is_absolute()) {
+        Some(runtime) => runtime.join("sampan"),
+        None => {
+            let user = rustix::process::getuid().as_raw();
+            env::temp_dir().join(format!("sampan-{user}"))
+        }
+    }
+}
+
+/// The control socket of an app that runs in the foreground.
+pub(crate) fn app_socket(app: &Name) -> PathBuf {
+    socket_directory().join(format!("{app}.sock"))
+}
 
 /// The compile cache, shared by everything this user runs: `$XDG_CACHE_HOME/sampan/code`.
 pub(crate) fn cache_directory() -> Result<PathBuf, NoHome> {

@@ -1,7 +1,9 @@
 //! Sampan: runs WebAssembly components as pods.
 
 mod agent;
+mod api;
 mod cli;
+mod client;
 mod config;
 mod edge;
 mod file;

@@ -4,19 +4,30 @@ pub(crate) mod app;
 mod neighbours;
 pub(crate) mod single;
 mod start;
+mod views;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sampan_core::{
     object::{App, Isolation, Service},
     spec::node::Node as NodeLimits,
 };
 use sampan_gateway::Gateway;
+use tokio::task::JoinHandle;
+
 use sampan_runtime::{PoolSize, Runtime, RuntimeConfig, pod::template::DEFAULT_CONCURRENCY};
 
-use crate::{agent::board::Board, edge::Edge, telemetry};
+use crate::{
+    agent::board::Board,
+    api::{self, Socket},
+    edge::Edge,
+    telemetry,
+};
 
-pub(crate) use crate::agent::events;
+pub(crate) use crate::{agent::events, api::BindError};
 pub(crate) use sampan_runtime::{artifact::cache::CacheError, logs};
 
 /// Instances that are only made to see whether they can be, at once.
@@ -52,6 +63,35 @@ impl Node {
             edge,
             board: Arc::default(),
         })
+    }
+}
+
+/// The API of a node at a socket, until this is dropped.
+pub(crate) struct Control(JoinHandle<()>);
+
+impl Control {
+    /// Answers at the socket from now on.
+    pub(crate) fn start(
+        node: &Node,
+        journal: &Arc<events::Journal>,
+        path: &Path,
+    ) -> Result<Self, BindError> {
+        let socket = Socket::bind(path)?;
+        let views = Arc::new(views::NodeViews {
+            board: Arc::clone(&node.board),
+            journal: Arc::clone(journal),
+        });
+        Ok(Self(tokio::spawn(async move {
+            if let Err(error) = api::serve(socket, views).await {
+                tracing::error!(%error, "the control socket is closed");
+            }
+        })))
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -3,7 +3,12 @@
 mod summary;
 mod watch;
 
-use std::{net::SocketAddr, str::FromStr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -20,7 +25,7 @@ use super::{
 use crate::{
     config,
     serve::{
-        AppSource,
+        AppSource, Control, Node,
         app::{Listening, NotRunning, RunningApp},
         events::Journal,
     },
@@ -57,6 +62,10 @@ pub(super) struct Arguments {
     /// Replace a service's pods when its component file changes
     #[arg(long)]
     watch: bool,
+
+    /// Where to put the control socket that `get`, `describe` and `events` ask
+    #[arg(long, value_name = "SOCKET")]
+    api: Option<PathBuf>,
 
     /// Write events to standard error as JSON, one object a line, and no other talk
     #[arg(long)]
@@ -122,24 +131,17 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
     };
     let limits = arguments.node.load(output)?;
     let printer = Printer::new(output, &source.app, arguments.json);
-    runtime()?.block_on(up(
-        source,
-        limits,
-        arguments.http,
-        arguments.watch,
-        &printer,
-        output,
-    ))
+    runtime()?.block_on(up(source, limits, &arguments, &printer, output))
 }
 
 async fn up(
     source: AppSource,
     limits: NodeLimits,
-    http: SocketAddr,
-    watch: bool,
+    arguments: &Arguments,
     printer: &Printer,
     output: &Output,
 ) -> End {
+    let http = arguments.http;
     let mut interrupts = Interrupts::listen()?;
     let node = node::open(&source, limits)?;
     let listening = Listening::start(&node, &source, http)
@@ -148,6 +150,13 @@ async fn up(
             format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
         })?;
     let journal = Arc::new(Journal::default());
+    let _control = control(
+        &node,
+        &journal,
+        &source.app.name,
+        arguments.api.as_deref(),
+        printer,
+    )?;
     let printing = tokio::spawn(printer.clone().events(Arc::clone(&journal)));
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
     let starting = RunningApp::start(&node, source, &journal);
@@ -165,7 +174,7 @@ async fn up(
             return Err(Stop::Quiet(EXIT_FAILED));
         }
     };
-    let changes = if watch {
+    let changes = if arguments.watch {
         Some(watch::start(&running)?)
     } else {
         None
@@ -186,6 +195,31 @@ async fn up(
         Ok(())
     } else {
         Err(Stop::Quiet(EXIT_FAILED))
+    }
+}
+
+/// Opens the control socket. Without one the app runs all the same, unless one was asked for.
+fn control(
+    node: &Node,
+    journal: &Arc<Journal>,
+    app: &Name,
+    asked: Option<&Path>,
+    printer: &Printer,
+) -> Result<Option<Control>, Stop> {
+    let usual = config::app_socket(app);
+    match (
+        Control::start(node, journal, asked.unwrap_or(&usual)),
+        asked,
+    ) {
+        (Ok(control), _) => Ok(Some(control)),
+        (Err(error), Some(_)) => Err(error.into()),
+        (Err(error), None) => {
+            let error = anyhow::Error::new(error);
+            printer.talk(&format!(
+                "no control socket: {error:#}; `--api` names another place for it"
+            ));
+            Ok(None)
+        }
     }
 }
 

@@ -10,3 +10,4 @@ pub mod plan;
 pub mod quantity;
 pub mod spec;
 pub mod time;
+pub mod view;

@@ -91,10 +91,12 @@ impl PodLog {
         &self.pod
     }
 
-    /// The last lines of the pod, together at most so many bytes.
+    /// The last lines that the pod's guests printed, together at most so many bytes.
     pub(crate) fn tail(&self, bytes: usize) -> Vec<String> {
-        let lines = self.ring.tail(&self.pod, bytes);
-        lines.into_iter().map(|line| line.text).collect()
+        // What the host says of it is in the reports anyway.
+        let lines = self.ring.tail(&self.pod, bytes).into_iter();
+        let own = lines.filter(|line| line.stream != Stream::Host);
+        own.map(|line| line.text).collect()
     }
 
     /// Takes a line that the guest printed.

@@ -245,13 +245,19 @@ impl Cell {
         self.wake_by_ref();
     }
 
-    /// Resolves when the instance as a whole is the victim of a deadlock. To be polled with it.
-    pub(crate) async fn doomed(&self) -> Doomed {
-        poll_fn(|_| match self.doom.get() {
+    /// Runs the instance, until it as a whole is the victim of a deadlock.
+    pub(crate) async fn unless_doomed<T>(
+        &self,
+        work: impl Future<Output = wasmtime::Result<T>>,
+    ) -> wasmtime::Result<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match self.doom.get() {
+            // One that is blocked in a host function fails there.
             Some(deadlock) if self.waits().call.is_none() => {
-                Poll::Ready(Doomed(Arc::clone(deadlock)))
+                let doomed = Doomed(Arc::clone(deadlock));
+                Poll::Ready(Err(wasmtime::Error::new(doomed)))
             }
-            _ => Poll::Pending,
+            _ => work.as_mut().poll(cx),
         })
         .await
     }

@@ -2,12 +2,10 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
 };
 
-use futures::future::{Either, select};
 use tokio::task::JoinSet;
 use wasmtime::Store;
 use wasmtime_wasi_http::{
@@ -211,9 +209,5 @@ async fn p3(
         fate.wait_for_reader().await;
         Ok(())
     });
-    let doomed = cell.doomed();
-    match select(pin!(lull.watch(work)), pin!(doomed)).await {
-        Either::Left((result, _)) => result?,
-        Either::Right((doomed, _)) => Err(wasmtime::Error::new(doomed)),
-    }
+    cell.unless_doomed(lull.watch(work)).await?
 }

@@ -6,11 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{
-    StreamExt as _,
-    future::{Either, select},
-    stream::FuturesUnordered,
-};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::Notify;
 use wasmtime::{
     Store,
@@ -233,13 +229,7 @@ async fn serve(
         let take = |job| answer(start(job));
         accept(accessor, shared, &guest.service, inbox, first, take, idle).await
     });
-    let work = async {
-        let work = pin!(lull.watch(work));
-        match select(work, pin!(cell.doomed())).await {
-            Either::Left((result, _)) => result?,
-            Either::Right((doomed, _)) => Err(wasmtime::Error::new(doomed)),
-        }
-    };
+    let work = async { cell.unless_doomed(lull.watch(work)).await? };
     let mut work = Box::pin(Observed::new(work, Arc::clone(&cell)));
     let (failure, error) = loop {
         tokio::select! {

@@ -1,0 +1,92 @@
+//! The socket of the API: one file that only this user may open.
+
+use std::{
+    fs, io,
+    os::unix::{
+        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+        net,
+    },
+    path::{Path, PathBuf},
+};
+
+use tokio::net::UnixListener;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    /// Somebody answers there.
+    #[error("another process answers at `{0}`")]
+    Taken(PathBuf),
+    /// It cannot be made.
+    #[error("cannot make the socket `{path}`")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Makes the directory, or sees to it that nobody else owns it: whoever does could put another
+/// socket in the place of ours.
+fn own(directory: &Path) -> io::Result<()> {
+    let made = fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(directory);
+    made?;
+    let owner = fs::metadata(directory)?.uid();
+    match owner == rustix::process::getuid().as_raw() {
+        true => Ok(()),
+        false => Err(io::Error::other("its directory belongs to another user")),
+    }
+}
+
+/// A socket, removed when this is dropped.
+pub(crate) struct Socket {
+    listener: net::UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Makes the socket, in place of one that nobody answers at.
+    pub(crate) fn bind(path: &Path) -> Result<Self, BindError> {
+        if net::UnixStream::connect(path).is_ok() {
+            return Err(BindError::Taken(path.to_owned()));
+        }
+        let made = || {
+            if let Some(directory) = path.parent() {
+                own(directory)?;
+            }
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let listener = net::UnixListener::bind(path)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        match made() {
+            Ok(listener) => Ok(Self {
+                listener,
+                path: path.to_owned(),
+            }),
+            Err(source) => Err(BindError::Io {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    pub(super) fn listener(&self) -> io::Result<UnixListener> {
+        UnixListener::from_std(self.listener.try_clone()?)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // It may have been removed by hand.
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,50 @@
+//! `sampan events`: what has happened.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{
+    End,
+    api::{ApiArguments, stop},
+    output::{Output, visible},
+    run::runtime,
+};
+
+/// Show what has happened, one line for each change of state
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    follow: bool,
+
+    /// Print JSON objects, one a line
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    api: ApiArguments,
+}
+
+pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
+    let client = arguments.api.client()?;
+    let target = format!("/v1/events?follow={}", arguments.follow);
+    let print = |line: &str| {
+        let text = match arguments.json {
+            true => line.to_owned(),
+            false => text(line),
+        };
+        output.data(&format!("{text}\n"));
+    };
+    runtime()?
+        .block_on(client.lines(&target, print))
+        .map_err(stop)
+}
+
+/// Time, object, reason and message.
+fn text(line: &str) -> String {
+    let event: Value = serde_json::from_str(line).unwrap_or_default();
+    let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+    let (time, object) = (field("time"), field("object"));
+    let (reason, message) = (field("reason"), field("message"));
+    visible(&format!("{time}  {object:20}  {reason:16}  {message}"))
+}

@@ -9,3 +9,4 @@ mod rig;
 mod run;
 mod streams;
 mod up;
+mod verdicts;

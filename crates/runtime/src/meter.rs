@@ -158,10 +158,13 @@ impl CpuMeter {
         );
         let now = self.clock(false);
         if used > end {
-            // The budget was spent at the earliest when it ran on without a break since then.
-            let left = end.saturating_sub(self.seen_nanos.load(Relaxed));
-            let spent_at = self.seen_at_nanos.load(Relaxed).saturating_add(left);
-            self.late_nanos.store(now.saturating_sub(spent_at), Relaxed);
+            // Taken that it ran evenly since it was last looked at.
+            let seen = self.seen_nanos.load(Relaxed);
+            let wall = now.saturating_sub(self.seen_at_nanos.load(Relaxed));
+            let (over, ran) = (used - end.max(seen), (used - seen).max(1));
+            let late = u128::from(wall) * u128::from(over) / u128::from(ran);
+            self.late_nanos
+                .store(late.try_into().unwrap_or(u64::MAX), Relaxed);
         } else {
             self.see(now, used);
         }
@@ -178,7 +181,7 @@ impl CpuMeter {
         self.seen_nanos.store(used, Relaxed);
     }
 
-    /// How long after its budget was spent the guest was found out, at most.
+    /// About how long after its budget was spent the guest was found out.
     pub(crate) fn late(&self) -> Duration {
         Duration::from_nanos(self.late_nanos.load(Relaxed))
     }

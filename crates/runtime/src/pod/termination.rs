@@ -120,7 +120,8 @@ pub struct Evidence {
     pub cpu: Duration,
     /// The `request_cpu` it had.
     pub cpu_budget: Duration,
-    /// How long after the budget was spent it was stopped.
+    /// About how long after the budget was spent it was stopped: it is looked at every few
+    /// milliseconds of its own time, and may wait for a processor in between.
     pub late: Option<Duration>,
     /// Fuel it used of how much, if it was metered.
     pub fuel: Option<(u64, u64)>,

@@ -15,8 +15,8 @@ use tokio::{
 };
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{Failure, Shared, Slot, fate::Fate};
-use crate::observe::source::Asked;
+use super::{Failure, Shared, Slot, autopsy::open_waits, fate::Fate};
+use crate::{logs::Note, observe::source::Asked};
 
 /// What a guest is told about a request body that failed.
 pub(super) fn request_error<E: StdError + Send + Sync + 'static>(_: E) -> Error {
@@ -39,7 +39,19 @@ impl Debt {
         let failure = Failure::TimedOut(self.shared.template.request_timeout());
         // The instance may well live on: it is not counted as failed.
         let account = |failure: &Failure| {
-            self.shared.say(self.asked.id.clone(), failure);
+            let wait = self.fate.instance().and_then(|cell| {
+                let waits = open_waits(&cell.waits());
+                waits.into_iter().next()
+            });
+            let text = match wait {
+                Some(wait) => format!(
+                    "{failure}; its instance waits in `{}` for {}",
+                    wait.function, wait.on
+                ),
+                None => failure.to_string(),
+            };
+            let log = &self.shared.context.log;
+            log.note(Note::Failure, self.asked.id.clone(), || text);
         };
         self.fate.fail(failure.clone(), account);
         self.fate.failure().unwrap_or(failure)

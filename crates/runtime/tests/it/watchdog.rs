@@ -147,7 +147,11 @@ async fn the_deadline_covers_the_call() {
         let late = in_time(failure(&pod, "/?ms=60000")).await;
         assert_eq!(late, Failure::TimedOut(SHORT));
         assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
-        assert_eq!(texts(&lines(runtime(), pod.name())), [late.to_string()]);
+        let said = texts(&lines(runtime(), pod.name()));
+        assert!(
+            said.len() == 1 && said[0].starts_with(&late.to_string()),
+            "{said:?}"
+        );
     }
 }
 

@@ -147,7 +147,8 @@ async fn the_deadline_covers_the_call() {
         let late = in_time(failure(&pod, "/?ms=60000")).await;
         assert_eq!(late, Failure::TimedOut(SHORT));
         assert!(start.elapsed() >= SHORT, "{:?}", start.elapsed());
-        let said = texts(&lines(runtime(), pod.name()));
+        let lines = lines(runtime(), pod.name());
+        let said = texts(&lines);
         assert!(
             said.len() == 1 && said[0].starts_with(&late.to_string()),
             "{said:?}"

@@ -123,6 +123,10 @@ impl Rotation for InRotation {
         });
     }
 
+    fn renew(&self) {
+        self.0.renew();
+    }
+
     fn leave(&self) {
         self.0.set_state(EndpointState::Terminating);
     }

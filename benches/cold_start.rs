@@ -63,6 +63,7 @@ fn template(runtime: &tokio::runtime::Runtime, node: &Arc<Runtime>, bytes: &[u8]
         concurrency: None,
         base: Path::new("."),
         neighbours: None,
+        coredumps: None,
     };
     Arc::new(Template::new(loaded, &spec).expect("a template"))
 }

@@ -13,8 +13,11 @@ pub(crate) const DEFAULT_HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr:
 
 /// No directory can be named.
 #[derive(Debug, thiserror::Error)]
-#[error("no cache directory: set `XDG_CACHE_HOME` or `HOME`")]
-pub(crate) struct NoHome;
+#[error("no {what} directory: set `{variable}` or `HOME`")]
+pub(crate) struct NoHome {
+    what: &'static str,
+    variable: &'static str,
+}
 
 /// Where control sockets are: `$XDG_RUNTIME_DIR/sampan`, else a directory of this user among the
 /// temporary ones.
@@ -36,12 +39,27 @@ pub(crate) fn app_socket(app: &Name) -> PathBuf {
 
 /// The compile cache, shared by everything this user runs: `$XDG_CACHE_HOME/sampan/code`.
 pub(crate) fn cache_directory() -> Result<PathBuf, NoHome> {
+    directory("cache", "XDG_CACHE_HOME", ".cache", "code")
+}
+
+/// Core dumps, a directory for each app: `$XDG_STATE_HOME/sampan/coredumps`.
+pub(crate) fn coredump_directory() -> Result<PathBuf, NoHome> {
+    directory("state", "XDG_STATE_HOME", ".local/state", "coredumps")
+}
+
+fn directory(
+    what: &'static str,
+    variable: &'static str,
+    below_home: &str,
+    own: &str,
+) -> Result<PathBuf, NoHome> {
     // The XDG base directory specification: a relative path is to be ignored.
     let absolute = |name| {
         env::var_os(name)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
     };
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    Ok(base.ok_or(NoHome)?.join("sampan/code"))
+    let base = absolute(variable).or_else(|| Some(absolute("HOME")?.join(below_home)));
+    let base = base.ok_or(NoHome { what, variable })?;
+    Ok(base.join("sampan").join(own))
 }

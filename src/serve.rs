@@ -39,13 +39,16 @@ pub(crate) struct Node {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) edge: Arc<Edge>,
     pub(crate) board: Arc<Board>,
+    /// Where core dumps go, if there is a place for them.
+    pub(crate) coredumps: Option<PathBuf>,
 }
 
 impl Node {
     /// Opens the compile cache in `cache` and starts the engines' clock. `instances` is how many may
-    /// be alive at once in each engine, if so many fit.
+    /// be alive at once in each engine, if so many fit. Core dumps go below `coredumps`.
     pub(crate) fn open(
         cache: PathBuf,
+        coredumps: Option<PathBuf>,
         instances: u32,
         limits: NodeLimits,
     ) -> Result<Self, CacheError> {
@@ -61,6 +64,7 @@ impl Node {
         Ok(Self {
             runtime,
             edge,
+            coredumps,
             board: Arc::default(),
         })
     }

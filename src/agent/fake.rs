@@ -158,6 +158,8 @@ pub(crate) fn termination(reason: &str) -> Arc<Termination> {
 /// A place among pods without a gateway.
 #[derive(Default)]
 pub(crate) struct FakeRotation {
+    /// How often it was told of a new instance.
+    pub(crate) renewed: AtomicU32,
     pub(crate) ready: AtomicBool,
     pub(crate) left: AtomicBool,
     pub(crate) in_flight: AtomicU32,
@@ -167,6 +169,10 @@ pub(crate) struct FakeRotation {
 impl Rotation for FakeRotation {
     fn set_ready(&self, ready: bool) {
         self.ready.store(ready, SeqCst);
+    }
+
+    fn renew(&self) {
+        self.renewed.fetch_add(1, SeqCst);
     }
 
     fn leave(&self) {

@@ -38,6 +38,9 @@ pub(crate) trait Rotation: Send + Sync + 'static {
     /// Lets it have requests or not: when this returns, every later request sees it.
     fn set_ready(&self, ready: bool);
 
+    /// Forgets what its last instance did: it has a new one, which is not ready yet.
+    fn renew(&self);
+
     /// Takes it out for good.
     fn leave(&self);
 

@@ -39,7 +39,13 @@ impl NodeArguments {
 
 /// Opens a node for an app, with the compile cache of this user.
 pub(super) fn open(source: &AppSource, limits: NodeLimits) -> anyhow::Result<Node> {
-    let opened = Node::open(config::cache_directory()?, source.instances(), limits);
+    let mut services = source.app.services.values();
+    let coredumps = match services.any(|service| service.coredump) {
+        true => Some(config::coredump_directory()?),
+        false => None,
+    };
+    let cache = config::cache_directory()?;
+    let opened = Node::open(cache, coredumps, source.instances(), limits);
     opened.map_err(|error| {
         let remedy = match &error {
             CacheError::Io { .. } | CacheError::Foreign(_) => {

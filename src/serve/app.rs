@@ -203,7 +203,13 @@ impl RunningApp {
         let Some(service) = self.source.app.services.get(name).cloned() else {
             return;
         };
-        let load = self.starter.load(name, &service.component, &service.limits);
+        let Service {
+            component,
+            limits,
+            coredump,
+            ..
+        } = &service;
+        let load = self.starter.load(name, component, limits, *coredump);
         let loaded = match load.await {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -297,18 +303,18 @@ async fn load_all(
         .app
         .services
         .values()
-        .map(|s| (&s.name, &s.component, &s.limits));
+        .map(|s| (&s.name, &s.component, &s.limits, s.coredump));
     let jobs = source
         .app
         .jobs
         .values()
-        .map(|j| (&j.name, &j.component, &j.limits));
+        .map(|j| (&j.name, &j.component, &j.limits, false));
     let mut loads = JoinSet::new();
-    for (name, component, limits) in services.chain(jobs) {
+    for (name, component, limits, coredump) in services.chain(jobs) {
         let (starter, name, component) = (starter.clone(), name.clone(), component.clone());
         let limits = limits.clone();
         loads.spawn(async move {
-            let loaded = starter.load(&name, &component, &limits).await;
+            let loaded = starter.load(&name, &component, &limits, coredump).await;
             (name, loaded)
         });
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     pin::Pin,
     sync::Arc,
     thread::available_parallelism,
@@ -122,6 +123,10 @@ impl Rotation for InRotation {
         });
     }
 
+    fn renew(&self) {
+        self.0.renew();
+    }
+
     fn leave(&self) {
         self.0.set_state(EndpointState::Terminating);
     }
@@ -140,7 +145,9 @@ impl Rotation for InRotation {
 #[derive(Clone)]
 pub(super) struct Starter {
     pub(super) node: Node,
-    pub(super) base: Arc<std::path::Path>,
+    pub(super) base: Arc<Path>,
+    /// Where core dumps of the app go.
+    coredumps: Option<Arc<Path>>,
     pub(super) journal: Arc<Journal>,
     pub(super) stages: Arc<Stages>,
     jobs: Arc<BTreeSet<Name>>,
@@ -177,11 +184,13 @@ impl Starter {
         journal: &Arc<Journal>,
         first: FirstStart,
     ) -> Self {
+        let coredumps = node.coredumps.as_ref();
         let names = source.app.services.keys().chain(source.app.jobs.keys());
         let stages = names.map(|name| (name.clone(), watch::Sender::new(Stage::Pending)));
         Self {
             node: node.clone(),
             base: source.base.as_path().into(),
+            coredumps: coredumps.map(|it| it.join(source.app.name.as_str()).into()),
             journal: Arc::clone(journal),
             stages: Arc::new(stages.collect()),
             jobs: Arc::new(source.app.jobs.keys().cloned().collect()),
@@ -229,6 +238,7 @@ impl Starter {
         name: &Name,
         source: &Source,
         limits: &Limits,
+        coredump: bool,
     ) -> Result<Arc<Loaded>, ComponentError> {
         let component = self.base.join(&source.path);
         let path = source.path.display().to_string();
@@ -241,6 +251,7 @@ impl Starter {
             metered: limits.fuel.is_some(),
             digest: source.digest.clone(),
             memory_bytes: limits.memory.0,
+            coredump,
         };
         let compiling = || self.tell(name, Change::Compiling);
         let loaded = self
@@ -395,6 +406,7 @@ impl Starter {
                 concurrency: service.concurrency,
                 base: &self.base,
                 neighbours: Some(Arc::new(neighbours)),
+                coredumps: self.coredumps.as_deref().filter(|_| service.coredump),
             },
         )
     }

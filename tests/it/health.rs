@@ -66,6 +66,31 @@ async fn a_crash_is_a_restart_in_place() {
 }
 
 #[tokio::test]
+async fn a_crash_leaves_a_core_dump_where_state_belongs() {
+    let (directory, path) = app(
+        "[service.c]\ncomponent = 'counter.wasm'\nisolation = 'pod'\nroute = ['/']\n\
+         coredump = true\n",
+    );
+    let state = directory.path().join("state");
+    let mut command = sampan(&["up", "-f", &path, "--http", "127.0.0.1:0"]);
+    command.env("XDG_STATE_HOME", &state);
+    let mut running = Running::start(command);
+    let at = running.address();
+    assert_eq!(get(at, "x", "/crash").await.status, 500);
+    let said = running.line_with("core dumped");
+    let dumps = std::fs::read_dir(state.join("sampan/coredumps/a")).expect("a directory");
+    let dumps: Vec<_> = dumps.map(|it| it.expect("readable").path()).collect();
+    let [dump] = &dumps[..] else {
+        panic!("{dumps:?}");
+    };
+    assert!(said.contains(&*dump.to_string_lossy()), "{said}");
+    let bytes = std::fs::read(dump).expect("readable");
+    assert!(bytes.starts_with(b"\0asm"));
+    let (status, talk) = running.interrupt();
+    assert_eq!(status.code(), Some(0), "{talk}");
+}
+
+#[tokio::test]
 async fn a_failed_liveness_probe_restarts_and_the_delays_double() {
     let (_directory, path) = app("[service.c]\ncomponent = 'counter.wasm'\nroute = ['/']\n\
          [service.c.liveness]\nhttp = '/absent'\nperiod = '20ms'\nfailures = 2\n\

@@ -54,6 +54,8 @@ pub struct Service {
     pub profiles: Vec<Name>,
     /// Whether responses carry `Sampan-Revision` and `Sampan-Pod`.
     pub debug_headers: bool,
+    /// Whether an instance that ends badly leaves a core dump.
+    pub coredump: bool,
     /// What the guest sees and may do.
     pub grants: Grants,
     /// What the guest may use.

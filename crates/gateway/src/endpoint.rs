@@ -150,6 +150,14 @@ impl Endpoint {
         }
     }
 
+    /// Notes that the pod has a new instance: what the old one did is no reason to give it nothing.
+    /// It is to be called while the pod is not ready. If the new one fails too, it is ejected for
+    /// longer than the old.
+    pub fn renew(&self) {
+        self.failures.store(0, Relaxed);
+        self.readmit();
+    }
+
     /// Whether it is ready but gets no requests for now, because it failed too often.
     pub fn is_ejected(&self) -> bool {
         self.word.load(SeqCst) & EJECTED != 0
@@ -172,17 +180,18 @@ impl Endpoint {
     pub(crate) fn eject(self: &Arc<Self>) {
         self.failures.store(0, Relaxed);
         self.update(|word| word | EJECTED);
-        let mut ejections = self
-            .ejections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut ejections = self.ejections();
         let time = ejections.eject(Instant::now());
+        let end = ejections.end();
         drop(ejections);
         tracing::info!(pod = %self.pod, ?time, "ejected: it failed too often");
         let endpoint = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::time::sleep(time).await;
-            if let Some(endpoint) = endpoint.upgrade() {
+            // Not if it has been renewed and ejected again meanwhile.
+            if let Some(endpoint) = endpoint.upgrade()
+                && endpoint.ejections().end() == end
+            {
                 endpoint.readmit();
                 let owner = endpoint.owner().upgrade();
                 if let Some(queue) = owner {
@@ -263,6 +272,13 @@ impl Endpoint {
         if is_drained(change(word)) {
             self.idle.notify_waiters();
         }
+    }
+
+    fn ejections(&self) -> std::sync::MutexGuard<'_, History> {
+        // It is changed in one step.
+        self.ejections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn owner(&self) -> std::sync::MutexGuard<'_, Weak<Queue>> {

@@ -45,16 +45,16 @@ const MAX_CORE_INSTANCES: u32 = 64;
 /// Host bookkeeping of one component instance.
 const MAX_INSTANCE_BYTES: usize = 1 << 20;
 
-/// What a component needs of its engine.
+/// What a component needs of its code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct EngineClass {
+pub(crate) struct CodeClass {
     /// WASI 0.3: the component model's async, which costs a WASI 0.2 guest a fifth of its speed.
     pub(crate) concurrent: bool,
     /// Fuel is counted: deterministic budgets at twice the price of a call.
     pub(crate) metered: bool,
 }
 
-impl EngineClass {
+impl CodeClass {
     const ALL: [Self; 4] = [
         Self {
             concurrent: false,
@@ -73,10 +73,6 @@ impl EngineClass {
             metered: true,
         },
     ];
-
-    pub(crate) fn index(self) -> usize {
-        usize::from(self.concurrent) | usize::from(self.metered) << 1
-    }
 
     /// The class written as one word, for file names and the compile child.
     pub(crate) fn as_str(self) -> &'static str {
@@ -125,6 +121,34 @@ impl EngineClass {
     }
 }
 
+/// What a component needs of its engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct EngineClass {
+    pub(crate) code: CodeClass,
+    /// Every trap notes what the store holds, so that a core dump can be made. The code is the
+    /// same as without.
+    pub(crate) dumping: bool,
+}
+
+impl EngineClass {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 8;
+
+    pub(crate) fn index(self) -> usize {
+        let CodeClass {
+            concurrent,
+            metered,
+        } = self.code;
+        usize::from(concurrent) | usize::from(metered) << 1 | usize::from(self.dumping) << 2
+    }
+
+    fn config(self) -> Config {
+        let mut config = self.code.config();
+        config.coredump_on_trap(self.dumping);
+        config
+    }
+}
+
 /// The engines of one process, made when first needed: each reserves terabytes of address space.
 pub(crate) struct Engines {
     wanted: PoolSize,
@@ -134,7 +158,7 @@ pub(crate) struct Engines {
 
 struct Made {
     budget: Budget,
-    engines: [Option<Pooled>; 4],
+    engines: [Option<Pooled>; EngineClass::COUNT],
 }
 
 /// An engine, and the places for instances in its pool.
@@ -182,13 +206,15 @@ impl Engines {
         if let Some(pooled) = slot {
             return Ok(pooled.clone());
         }
-        let size = budget.take(self.wanted, class.stacks())?;
+        let size = budget.take(self.wanted, class.code.stacks())?;
         let mut config = class.config();
         // This process only compiles the code-less heads of components: not worth a thread pool.
         config.parallel_compilation(false);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(class, size)));
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(
+            class.code, size,
+        )));
         let engine = Engine::new(&config).map_err(|error| {
-            budget.give_back(size, class.stacks());
+            budget.give_back(size, class.code.stacks());
             EngineError::Wasmtime(error)
         })?;
         self.ticker.add(engine.weak());
@@ -197,7 +223,7 @@ impl Engines {
     }
 }
 
-fn pooling(class: EngineClass, size: PoolSize) -> PoolingAllocationConfig {
+fn pooling(class: CodeClass, size: PoolSize) -> PoolingAllocationConfig {
     let instances = size.instances;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
@@ -248,27 +274,30 @@ pub(crate) fn fingerprint(engine: &Engine) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn a_compiling_engine_makes_code_for_the_pooled_one() {
+    fn a_compiling_engine_makes_code_for_the_pooled_ones() {
         let engines = Engines::new(PoolSize { instances: 4 }).expect("a ticker");
-        let mut seen = std::collections::HashSet::new();
-        for class in EngineClass::ALL {
-            let pooled = engines.get(class).expect("an engine").engine;
-            let compiler = class.compiler().expect("an engine");
-            assert_eq!(
-                fingerprint(&pooled),
-                fingerprint(&compiler),
-                "{}",
-                class.as_str()
-            );
+        let (mut seen, mut places) = (HashSet::new(), HashSet::new());
+        for code in CodeClass::ALL {
+            let compiler = code.compiler().expect("an engine");
+            let print = fingerprint(&compiler);
+            for dumping in [false, true] {
+                let class = EngineClass { code, dumping };
+                let pooled = engines.get(class).expect("an engine");
+                assert_eq!(fingerprint(&pooled.engine), print, "{class:?}");
+                assert!(places.insert(class.index()));
+                assert!(class.index() < EngineClass::COUNT);
+            }
             assert!(
-                seen.insert(fingerprint(&pooled)),
+                seen.insert(print),
                 "{} is like another class",
-                class.as_str()
+                code.as_str()
             );
-            assert_eq!(EngineClass::parse(class.as_str()), Some(class));
+            assert_eq!(CodeClass::parse(code.as_str()), Some(code));
         }
     }
 }

@@ -12,6 +12,7 @@
 
 mod autopsy;
 mod body;
+mod coredump;
 mod driver;
 mod explain;
 mod failure;
@@ -58,6 +59,8 @@ use crate::{
 
 pub(crate) use autopsy::frames;
 use autopsy::{Death, Scope};
+pub use coredump::Coredump;
+pub(crate) use coredump::MAX_AT_ONCE as MAX_DUMPS_AT_ONCE;
 use driver::Driver;
 pub use failure::{CallError, Failure};
 use fate::{Ending, Fate};

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use sampan_core::spec::node::GuestLimits;
+use tokio::sync::Semaphore;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::{
@@ -25,10 +26,12 @@ use crate::{
         compile::{ChildCommand, CompileError, CompileLimits, Compiler, read_whole},
     },
     deadlock::{Deadlock, Detector},
-    engine::{EngineClass, Engines, MAX_MEMORY_BYTES, Places, PoolSize, Pooled, fingerprint},
+    engine::{
+        CodeClass, EngineClass, Engines, MAX_MEMORY_BYTES, Places, PoolSize, Pooled, fingerprint,
+    },
     lane::SlowLane,
     logs::Ring,
-    pod::Exports,
+    pod::{Exports, MAX_DUMPS_AT_ONCE},
     sandbox::{MountError, State, linker},
 };
 
@@ -160,6 +163,8 @@ pub struct Demands {
     pub digest: Option<String>,
     /// The most memory it may start with, in bytes.
     pub memory_bytes: u64,
+    /// Its instances can leave core dumps, which costs something at every trap.
+    pub coredump: bool,
 }
 
 impl Default for Demands {
@@ -169,23 +174,27 @@ impl Default for Demands {
             metered: false,
             digest: None,
             memory_bytes: MAX_MEMORY_BYTES as u64,
+            coredump: false,
         }
     }
 }
 
-/// One component's place: whoever comes second waits for the first and finds its code.
-type LoadSlot = Arc<tokio::sync::Mutex<Weak<Loaded>>>;
+/// One component's place: whoever comes second waits for the first and finds its code. It may be
+/// loaded twice, in an engine that makes core dumps and in one that does not.
+type LoadSlot = Arc<tokio::sync::Mutex<[Weak<Loaded>; 2]>>;
 
 /// Loads components and holds what all pods of a node share.
 pub struct Runtime {
     engines: Engines,
-    linkers: [OnceLock<Linker<State>>; 4],
+    linkers: [OnceLock<Linker<State>>; EngineClass::COUNT],
     cache: Cache,
     compiler: Compiler,
     loaded: Mutex<HashMap<CacheKey, LoadSlot>>,
     pub(crate) slow_lane: SlowLane,
     pub(crate) detector: Arc<Detector>,
     pub(crate) limits: Arc<GuestLimits>,
+    /// Core dumps that may be made now.
+    pub(crate) dumps: Arc<Semaphore>,
     logs: Arc<Ring>,
 }
 
@@ -206,6 +215,7 @@ impl Runtime {
             slow_lane: SlowLane::start().map_err(threads)?,
             detector: Detector::start().map_err(threads)?,
             limits: Arc::new(config.guest),
+            dumps: Arc::new(Semaphore::new(MAX_DUMPS_AT_ONCE)),
             logs: Arc::default(),
         }))
     }
@@ -225,7 +235,7 @@ impl Runtime {
     pub fn admit(&self, bytes: &[u8], metered: bool) -> Result<Inspection, LoadError> {
         let inspection = inspect(bytes, MAX_MEMORY_BYTES as u64)?;
         link::check(
-            self.linker(class_of(&inspection, metered))?,
+            self.linker(class_of(&inspection, metered, false))?,
             bytes,
             &inspection,
         )?;
@@ -251,7 +261,7 @@ impl Runtime {
                 found: inspection.digest,
             });
         }
-        let class = class_of(&inspection, demands.metered);
+        let class = class_of(&inspection, demands.metered, demands.coredump);
         let Pooled { engine, places } = self.engine(class)?;
         let key = CacheKey {
             digest: inspection.digest,
@@ -259,7 +269,8 @@ impl Runtime {
         };
         let slot = self.slot(&key);
         let mut slot = slot.lock().await;
-        if let Some(loaded) = slot.upgrade() {
+        let place = &mut slot[usize::from(class.dumping)];
+        if let Some(loaded) = place.upgrade() {
             return Ok(loaded);
         }
         let (this, sought) = (Arc::clone(self), key.clone());
@@ -272,7 +283,7 @@ impl Runtime {
                 // What is in the cache has passed this check before it was compiled.
                 link::check(self.linker(class)?, &bytes, &inspection)?;
                 compiling();
-                self.compile(&bytes, class, &key).await?
+                self.compile(&bytes, class.code, &key).await?
             }
         };
         let component = off_thread(move || map_code(&engine, &code)).await?;
@@ -284,19 +295,19 @@ impl Runtime {
             inspection,
             origin,
             exports: Exports::of(&component),
-            concurrent: class.concurrent,
+            concurrent: class.code.concurrent,
             pre,
             places,
             limits: Arc::clone(&self.limits),
         });
-        *slot = Arc::downgrade(&loaded);
+        *place = Arc::downgrade(&loaded);
         Ok(loaded)
     }
 
     async fn compile(
         &self,
         bytes: &[u8],
-        class: EngineClass,
+        class: CodeClass,
         key: &CacheKey,
     ) -> Result<(File, Origin), LoadError> {
         let start = Instant::now();
@@ -314,7 +325,8 @@ impl Runtime {
     fn slot(&self, key: &CacheKey) -> LoadSlot {
         let mut slots = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let in_use = |slot: &LoadSlot| {
-            Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|slot| slot.strong_count() > 0)
+            let is_loaded = |slot: &[Weak<Loaded>; 2]| slot.iter().any(|it| it.strong_count() > 0);
+            Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|slot| is_loaded(&slot))
         };
         slots.retain(|_, slot| in_use(slot));
         Arc::clone(slots.entry(key.clone()).or_default())
@@ -331,7 +343,7 @@ impl Runtime {
         if let Some(linker) = slot.get() {
             return Ok(linker);
         }
-        let made = linker(&self.engine(class)?.engine, class)
+        let made = linker(&self.engine(class)?.engine, class.code)
             .map_err(|error| LoadError::Engine(format!("{error:#}")))?;
         Ok(slot.get_or_init(|| made))
     }
@@ -369,7 +381,7 @@ fn inspect(bytes: &[u8], memory_bytes: u64) -> Result<Inspection, LoadError> {
 }
 
 /// The class of engine a component needs: async as soon as anything of it is WASI 0.3.
-fn class_of(inspection: &Inspection, metered: bool) -> EngineClass {
+fn class_of(inspection: &Inspection, metered: bool, dumping: bool) -> EngineClass {
     let is_p3 = |name: &String| name.starts_with("wasi:") && name.contains("@0.3.");
     let concurrent = inspection.http == Some(Wasi::P3)
         || inspection.command == Some(Wasi::P3)
@@ -378,10 +390,11 @@ fn class_of(inspection: &Inspection, metered: bool) -> EngineClass {
             .iter()
             .chain(&inspection.exports)
             .any(is_p3);
-    EngineClass {
+    let code = CodeClass {
         concurrent,
         metered,
-    }
+    };
+    EngineClass { code, dumping }
 }
 
 fn map_code(engine: &wasmtime::Engine, code: &File) -> Result<Component, LoadError> {

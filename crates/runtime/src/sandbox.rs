@@ -26,7 +26,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     deadlock::Detector,
-    engine::EngineClass,
+    engine::CodeClass,
     host::{
         files,
         outbound::{Hooks, Outbound},
@@ -176,7 +176,7 @@ fn sample(store: &mut StoreContextMut<'_, State>, standing: &Standing) {
 }
 
 /// Everything the host offers to guests of a class.
-pub(crate) fn linker(engine: &Engine, class: EngineClass) -> wasmtime::Result<Linker<State>> {
+pub(crate) fn linker(engine: &Engine, class: CodeClass) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     files::limit_p2(&mut linker)?;
@@ -247,6 +247,10 @@ pub(crate) struct Sandbox {
 /// request must not cost more than one that answers.
 const MAX_BURST_AUTOPSIES: u64 = 20;
 const MAX_AUTOPSIES_A_SECOND: u64 = 5;
+/// Core dumps of a pod's instances that are made at once, and seconds until one more may be: as
+/// many as are kept, and so rarely that the first ones are there long enough to be looked at.
+const MAX_BURST_DUMPS: u64 = 3;
+const SECONDS_A_DUMP: u64 = 10;
 
 /// The pod a store is made for.
 #[derive(Clone)]
@@ -257,6 +261,7 @@ pub(crate) struct PodContext {
     /// Whether its guests are of WASI 0.3.
     concurrent: bool,
     autopsies: Arc<Mutex<Quota>>,
+    dumps: Arc<Mutex<Quota>>,
 }
 
 impl PodContext {
@@ -271,6 +276,7 @@ impl PodContext {
                 MAX_BURST_AUTOPSIES,
                 MAX_AUTOPSIES_A_SECOND,
             ))),
+            dumps: Arc::new(Mutex::new(Quota::new(MAX_BURST_DUMPS * SECONDS_A_DUMP, 1))),
         }
     }
 
@@ -281,6 +287,12 @@ impl PodContext {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         quota.take(Instant::now(), 1)
+    }
+
+    /// Whether one more instance may be dumped.
+    pub(crate) fn may_dump(&self) -> bool {
+        let mut quota = self.dumps.lock().unwrap_or_else(PoisonError::into_inner);
+        quota.take(Instant::now(), SECONDS_A_DUMP)
     }
 
     fn cell(&self) -> Arc<Cell> {

@@ -8,6 +8,7 @@ mod it {
     mod cache;
     mod commands;
     mod compiling;
+    mod coredumps;
     mod explained;
     mod giving_up;
     mod grants;

@@ -63,6 +63,7 @@ impl<I: Instance> Incarnation<I> {
         let mut life = self.life();
         match *life {
             Life::Making => {
+                self.rotation.renew();
                 self.upstream.serve(&instance);
                 *life = Life::Alive(instance);
             }
@@ -167,6 +168,7 @@ mod tests {
         assert!(!fake.ready.load(SeqCst), "nothing is there yet");
         let instance = Arc::new(FakeInstance(Arc::<Stage>::default()));
         incarnation.install(instance);
+        assert_eq!(fake.renewed.load(SeqCst), 1);
         incarnation.set_ready(true);
         assert!(fake.ready.load(SeqCst));
         incarnation.terminated(&termination("it trapped"));

@@ -99,6 +99,7 @@ impl Checker<'_, '_> {
             depends_on,
             profiles: values(&raw.profiles),
             debug_headers: raw.debug_headers.value.0,
+            coredump: raw.coredump.value.0,
             grants,
             limits,
             startup,

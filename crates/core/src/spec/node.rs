@@ -100,6 +100,8 @@ pub struct GuestLimits {
     pub between_bytes_timeout: Duration,
     /// Bytes a pod may print a second, and at once.
     pub log_rate: u64,
+    /// Bytes of memory of an instance that is dumped, and of the dump.
+    pub coredump_bytes: u64,
 }
 
 /// Limits on one compilation.
@@ -201,6 +203,7 @@ fn guest(raw: &raw::Guest) -> GuestLimits {
         first_byte_timeout: raw.first_byte_timeout.value.0,
         between_bytes_timeout: raw.between_bytes_timeout.value.0,
         log_rate: raw.log_rate.value.0.0,
+        coredump_bytes: raw.coredump.value.0.0,
     }
 }
 
@@ -243,6 +246,7 @@ mod tests {
             ),
             ("[gateway]\ndrain = '0s'", "[gateway]\nidle_timeout = '0s'"),
             ("[guest]\nhandles = 1", "[guest]\nhandles = -1"),
+            ("[guest]\ncoredump = '4GiB'", "[guest]\ncoredump = '5GiB'"),
             ("[guest]\nhostcall = '1GiB'", "[guest]\nhostcall = '2GiB'"),
             ("[compile]\ncpu = '1s'", "[compile]\ncpu = '999ms'"),
             (

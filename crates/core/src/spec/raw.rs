@@ -75,6 +75,10 @@ table! {
         nested profiles: Vec<At<Name>>;
         /// Whether responses carry `Sampan-Revision` and `Sampan-Pod`.
         preset debug_headers: At<Flag>, false;
+        /// Whether an instance that traps, is killed or is in a deadlock leaves a core dump: a
+        /// file with all its memories. The last 3 of a pod are kept, in
+        /// `$XDG_STATE_HOME/sampan/coredumps` and there under the name of the app.
+        preset coredump: At<Flag>, false;
         /// What the guest may reach. Everything else is denied.
         nested allow: Allow;
         /// What the guest may use.

@@ -220,6 +220,29 @@ async fn a_pod_that_keeps_failing_is_left_out_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_instance_did_is_not_held_against_the_next_one() {
+    let (upstream, asked) = broken();
+    let pods = [ready(0, 5, says("one")), ready(1, 5, upstream)];
+    let gateway = gateway(web(), &pods);
+    let ask = async || {
+        for _ in 0..300 {
+            send_status(&gateway, post("/", empty())).await;
+        }
+        (asked.swap(0, Relaxed), pods[1].is_ejected())
+    };
+    assert_eq!(ask().await, (5, true));
+    pods[1].set_state(EndpointState::Unready);
+    pods[1].renew();
+    pods[1].set_state(EndpointState::Ready);
+    // It has as many tries as any other, and is then left out for longer than the first time.
+    assert_eq!(ask().await, (5, true));
+    for (pause, tries) in [(1900, 0), (200, 5)] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        assert_eq!(ask().await, (tries, true), "after {pause} ms more");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_pods_are_never_left_out() {
     let (upstream, asked) = broken();
     for count in 1..=4 {

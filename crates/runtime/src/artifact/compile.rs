@@ -20,7 +20,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 pub use sampan_core::spec::node::CompileLimits;
 use tokio::{io::AsyncReadExt as _, sync::Semaphore};
 
-use crate::engine::EngineClass;
+use crate::engine::CodeClass;
 
 /// Compilations that run at once on one node.
 const MAX_COMPILATIONS: usize = 2;
@@ -78,7 +78,7 @@ impl Compiler {
     pub(crate) async fn compile(
         &self,
         component: &[u8],
-        class: EngineClass,
+        class: CodeClass,
     ) -> Result<File, CompileError> {
         let _permit = self
             .permits
@@ -97,7 +97,7 @@ impl Compiler {
         &self,
         input: File,
         output: File,
-        class: EngineClass,
+        class: CodeClass,
     ) -> Result<(ExitStatus, String), CompileError> {
         let mut command = (self.command)();
         command
@@ -191,7 +191,7 @@ mod tests {
             wall: Duration::from_secs(5),
             ..CompileLimits::default()
         };
-        let class = EngineClass {
+        let class = CodeClass {
             concurrent: false,
             metered: false,
         };

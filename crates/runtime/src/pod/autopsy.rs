@@ -12,6 +12,7 @@ use wasmtime::{FrameInfo, Store, WasmBacktrace};
 
 use super::{
     Evidence, Failure, Frame, HostCall, OpenWait, Pod, RequestReport, Shared, Termination, Verdict,
+    coredump::{self, Pending},
     fate::{Fate, within},
     template::Template,
 };
@@ -93,6 +94,18 @@ impl Outcome {
             is_old_news: fate.failure().is_some(),
         }
     }
+
+    /// What wasmtime says, if that is how it ended.
+    pub(super) fn into_error(self) -> Option<wasmtime::Error> {
+        self.result.ok().and_then(Result::err)
+    }
+}
+
+/// What a failure means for whoever ran the instance.
+pub(super) struct Mourned {
+    pub(super) scope: Scope,
+    /// The dump that is to be made of the instance, once everybody has been told.
+    pub(super) dump: Option<Pending>,
 }
 
 /// An instance that has ended badly.
@@ -150,7 +163,7 @@ impl Shared {
     ///
     /// To be called before anybody who waits for an answer hears of the failure: whoever hears of
     /// it may then trust that the pod is out of rotation.
-    pub(super) fn mourn(&self, death: Death<'_>) -> Scope {
+    pub(super) fn mourn(&self, death: Death<'_>) -> Mourned {
         let failure = death.failure;
         let refused = death
             .store
@@ -158,7 +171,11 @@ impl Shared {
         let verdict = Verdict::of(failure, refused);
         self.context.meter.count_failure(verdict.ends_pod());
         // Before the log says what is in here anyway.
-        let evidence = self.context.may_look().then(|| self.look_at(&death));
+        let mut evidence = self.context.may_look().then(|| self.look_at(&death));
+        let mut dump = None;
+        if let Some(evidence) = &mut evidence {
+            (evidence.coredump, dump) = coredump::consider(self, &death, verdict).unzip();
+        }
         if !death.is_old_news {
             let request = match death.requests {
                 [only] => only.id.clone(),
@@ -187,12 +204,16 @@ impl Shared {
             at: SystemTime::now(),
             evidence: evidence.map(Box::new),
         });
-        if verdict.ends_pod() && self.template.isolation() == Isolation::Pod {
+        let scope = if verdict.ends_pod() && self.template.isolation() == Isolation::Pod {
             self.watch.terminated(&termination);
             Scope::Pod
         } else {
             self.watch.instance_failed(&termination);
             Scope::Instance
+        };
+        Mourned {
+            scope,
+            dump: dump.flatten(),
         }
     }
 

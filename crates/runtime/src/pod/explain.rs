@@ -7,7 +7,7 @@ use std::{
 
 use sampan_core::quantity::ByteSize;
 
-use super::{Evidence, Frame, Termination, Verdict};
+use super::{Coredump, Evidence, Frame, Termination, Verdict};
 
 /// Frames of a sample that are shown: where it was, and what called that.
 const SAMPLE_FRAMES: usize = 3;
@@ -79,6 +79,12 @@ impl Evidence {
         self.write_stack(to)?;
         self.write_use(to)?;
         self.write_calls(to)?;
+        match self.coredump.as_ref().map(Coredump::outcome) {
+            Some(Some(Ok(path))) => field(to, "core dump", format_args!("`{}`", path.display()))?,
+            Some(Some(Err(reason))) => field(to, "core dump", format_args!("none: {reason}"))?,
+            Some(None) => field(to, "core dump", format_args!("is being written"))?,
+            None => {}
+        }
         for (n, line) in self.log.iter().enumerate() {
             field(
                 to,

@@ -127,12 +127,15 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     let Some(failure) = outcome.failure(&fate, unfinished, &shared.template) else {
         return ending.well();
     };
-    shared.mourn(outcome.death(&failure, &store, &asked, &fate));
+    let mourned = shared.mourn(outcome.death(&failure, &store, &asked, &fate));
     if fate.is_answered() && !unfinished && shared.template.wasi() == Wasi::P2 {
         // A guest that died after finishing its response has answered all the same.
         ending.well();
     } else {
         ending.fail(failure, |_| {});
+    }
+    if let Some(dump) = mourned.dump {
+        dump.make(store, outcome.into_error(), (_place, _slot));
     }
 }
 

@@ -150,14 +150,18 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         ending.well();
         return Next::Keep(Box::new(instance));
     };
-    let told = shared.mourn(outcome.death(&failure, &*store, &asked, &fate));
+    let mourned = shared.mourn(outcome.death(&failure, &*store, &asked, &fate));
     if fate.is_answered() && !unfinished {
         // A guest that died after finishing its response has answered all the same.
         ending.well();
     } else {
         ending.fail(failure, |_| {});
     }
-    match told {
+    if let Some(dump) = mourned.dump {
+        let Instance { store, _place, .. } = instance;
+        dump.make(store, outcome.into_error(), _place);
+    }
+    match mourned.scope {
         Scope::Pod => Next::PodIsOver,
         Scope::Instance => Next::Replace,
     }

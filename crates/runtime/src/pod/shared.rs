@@ -16,7 +16,7 @@ use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::{
     Death, Failure, Job, Scope, Shared, Task,
-    autopsy::open_waits,
+    autopsy::{Mourned, open_waits},
     driver::{Inbox, Ready},
     fate::{Ending, Fate},
     held::Lull,
@@ -68,7 +68,7 @@ impl Live {
     }
 
     /// Fails everything under way. One request alone is to blame only if there is only one.
-    fn fail(&self, shared: &Shared, death: Death<'_>) -> Scope {
+    fn fail(&self, shared: &Shared, death: Death<'_>) -> Mourned {
         let failure = death.failure;
         let live = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let running: Vec<_> = live.iter().filter(|entry| !entry.returned).collect();
@@ -76,7 +76,7 @@ impl Live {
             .iter()
             .map(|entry| Arc::clone(entry.ending.fate().asked()))
             .collect();
-        let scope = shared.mourn(Death {
+        let mourned = shared.mourn(Death {
             requests: &requests,
             ..death
         });
@@ -87,7 +87,7 @@ impl Live {
         for entry in live {
             entry.ending.fail(failure.clone(), |_| {});
         }
-        scope
+        mourned
     }
 }
 
@@ -202,10 +202,9 @@ async fn serve(
 ) -> Served {
     let Instance {
         mut store,
-        guest,
+        ref guest,
         _place,
     } = instance;
-    let guest = &guest;
     let live = Live::default();
     let lull = Lull::default();
     let cell = Arc::clone(&store.data().cell);
@@ -254,7 +253,11 @@ async fn serve(
         waits,
         is_old_news: false,
     };
-    match live.fail(shared, death) {
+    let mourned = live.fail(shared, death);
+    if let Some(dump) = mourned.dump {
+        dump.make(store, error, _place);
+    }
+    match mourned.scope {
         Scope::Pod => Served::PodIsOver,
         Scope::Instance => Served::Failed,
     }

@@ -1,6 +1,10 @@
 //! What all pods of one revision have in common.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use sampan_core::object::{Grants, Isolation, Limits};
 use tokio::time::Instant;
@@ -26,6 +30,7 @@ pub struct Template {
     fuel: Option<u64>,
     request_timeout: Duration,
     pace: Pace,
+    coredumps: Option<PathBuf>,
 }
 
 /// What a spec says about a service's pods.
@@ -42,6 +47,9 @@ pub struct TemplateSpec<'a> {
     pub base: &'a Path,
     /// The other services of the node.
     pub neighbours: Option<Arc<dyn Neighbours>>,
+    /// The directory for core dumps, if they are wanted. There are some only of what was loaded
+    /// with [`crate::Demands::coredump`].
+    pub coredumps: Option<&'a Path>,
 }
 
 impl Template {
@@ -70,6 +78,7 @@ impl Template {
             fuel: spec.limits.fuel,
             request_timeout: spec.limits.request_timeout,
             pace: Pace::default(),
+            coredumps: spec.coredumps.map(Path::to_owned),
             loaded,
         })
     }
@@ -105,6 +114,11 @@ impl Template {
     /// is too.
     pub(crate) fn pace(&self) -> &Pace {
         &self.pace
+    }
+
+    /// Where core dumps of its instances go.
+    pub(crate) fn coredumps(&self) -> Option<&Path> {
+        self.coredumps.as_deref()
     }
 
     /// When a request that comes now must have been answered.

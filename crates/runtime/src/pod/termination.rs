@@ -8,7 +8,7 @@ use std::{
 
 use sampan_core::name::PodName;
 
-use super::Failure;
+use super::{Coredump, Failure};
 use crate::deadlock::Deadlock;
 
 /// What the host saw when an instance ended.
@@ -141,6 +141,8 @@ pub struct Evidence {
     pub log: Vec<String>,
     /// The deadlock it was a victim of.
     pub deadlock: Option<Arc<Deadlock>>,
+    /// Its core dump, if its service asks for them.
+    pub coredump: Option<Coredump>,
 }
 
 /// A request that an instance was answering.

@@ -117,6 +117,7 @@ pub(crate) struct Plan {
     pub(crate) base: PathBuf,
     pub(crate) neighbours: Option<Arc<dyn Neighbours>>,
     pub(crate) watch: Arc<dyn PodWatch>,
+    pub(crate) coredumps: Option<PathBuf>,
 }
 
 /// A pod of these bytes, with the defaults of a spec.
@@ -131,6 +132,7 @@ pub(crate) fn plan(bytes: Vec<u8>) -> Plan {
         base: PathBuf::from("/"),
         neighbours: None,
         watch: Arc::new(Unwatched),
+        coredumps: None,
     }
 }
 
@@ -173,6 +175,7 @@ impl Plan {
                 Bytes::copy_from_slice(&self.bytes),
                 Demands {
                     metered,
+                    coredump: self.coredumps.is_some(),
                     ..Demands::default()
                 },
                 || {},
@@ -185,6 +188,7 @@ impl Plan {
             concurrency: self.concurrency,
             base: &self.base,
             neighbours: self.neighbours.clone(),
+            coredumps: self.coredumps.as_deref(),
         };
         let template = Arc::new(Template::new(loaded.expect("a good component"), &spec)?);
         Pod::start(&self.runtime, pod_name(), &template, self.watch).await

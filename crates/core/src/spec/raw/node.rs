@@ -93,6 +93,9 @@ table! {
         preset between_bytes_timeout: At<Time<1>>, "15s";
         /// What a pod may print a second, and at once. More is dropped, and counted.
         preset log_rate: At<Size<{ KIB }, { GIB }>>, "1MiB";
+        /// Memory of an instance of which a core dump is made, and size of the file. While it is
+        /// made, it takes a few times as much of the host. Of a larger one there is none.
+        preset coredump: At<Size<{ KIB }, { 4 * GIB }>>, "256MiB";
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::{Resource, Rlimit, Signal};
 
 use super::CompileLimits;
-use crate::engine::EngineClass;
+use crate::engine::CodeClass;
 
 /// The exit code that says the component, not the compiler, is at fault.
 pub(crate) const EXIT_INVALID: i32 = 65;
@@ -24,10 +24,7 @@ const ADDRESS_SPACE: &str = "SAMPAN_COMPILE_ADDRESS_SPACE";
 const CPU_SECONDS: &str = "SAMPAN_COMPILE_CPU_SECONDS";
 
 /// The child's whole environment.
-pub(crate) fn environment(
-    class: EngineClass,
-    limits: &CompileLimits,
-) -> [(&'static str, String); 3] {
+pub(crate) fn environment(class: CodeClass, limits: &CompileLimits) -> [(&'static str, String); 3] {
     [
         (CLASS, class.as_str().to_owned()),
         (ADDRESS_SPACE, limits.address_space_bytes.to_string()),
@@ -83,14 +80,14 @@ fn compile() -> Result<(), Failure> {
     write_code(&code).map_err(failed)
 }
 
-fn limit_myself() -> io::Result<EngineClass> {
+fn limit_myself() -> io::Result<CodeClass> {
     let text = |name| env::var(name).map_err(|_| io::Error::other(format!("`{name}` is not set")));
     let number = |name| {
         let text = text(name)?;
         text.parse::<u64>()
             .map_err(|_| io::Error::other(format!("`{name}` is `{text}`")))
     };
-    let class = EngineClass::parse(&text(CLASS)?)
+    let class = CodeClass::parse(&text(CLASS)?)
         .ok_or_else(|| io::Error::other("there is no such engine class"))?;
     let limit = |soft, hard| Rlimit {
         current: Some(soft),
@@ -123,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_environment_says_everything() {
-        let class = EngineClass {
+        let class = CodeClass {
             concurrent: true,
             metered: false,
         };

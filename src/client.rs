@@ -12,6 +12,8 @@ use sampan_core::view;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::file;
+
 /// Names a socket, like `--api`.
 const VARIABLE: &str = "SAMPAN_API";
 
@@ -24,6 +26,9 @@ pub(crate) enum ClientError {
          `--api`"
     )]
     Nobody(PathBuf),
+    /// Others could answer in place of what runs.
+    #[error("others may write to `{0}`, where sockets are looked for; name one with `--api`")]
+    Unsafe(PathBuf),
     /// More than one could be asked.
     #[error("more than one app runs here; name one with `--api`: {}", list(.0))]
     Several(Vec<PathBuf>),
@@ -64,6 +69,9 @@ impl Client {
         let named = asked.map(Path::to_owned);
         if let Some(path) = named.or_else(|| env::var_os(VARIABLE).map(PathBuf::from)) {
             return Ok(Self { path });
+        }
+        if !file::is_safe(directory).unwrap_or(true) {
+            return Err(ClientError::Unsafe(directory.to_owned()));
         }
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         let sockets = entries

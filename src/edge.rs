@@ -2,16 +2,37 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use sampan_core::{name::Name, object::Service};
+use sampan_core::{
+    name::{Name, PodName},
+    object::Service,
+};
 use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig};
 
 /// The services of this node and their endpoints, published to the gateway whole.
 pub(crate) struct Edge {
     gateway: Gateway,
     services: Mutex<BTreeMap<Name, Entry>>,
+    /// Services that will get other pods soon, and how often that was said.
+    coming: Mutex<BTreeMap<Name, u32>>,
+}
+
+/// As long as it is there, other pods of a service are on their way.
+pub(crate) struct Coming<'a> {
+    edge: &'a Edge,
+    service: Name,
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        let mut coming = self.edge.coming();
+        if let Some(count) = coming.get_mut(&self.service) {
+            *count -= 1;
+        }
+        coming.retain(|_, count| *count > 0);
+    }
 }
 
 struct Entry {
@@ -24,7 +45,30 @@ impl Edge {
         Self {
             gateway,
             services: Mutex::default(),
+            coming: Mutex::default(),
         }
+    }
+
+    /// Notes that other pods of the service are being started, which are not published yet.
+    pub(crate) fn expect(&self, service: &Name) -> Coming<'_> {
+        *self.coming().entry(service.clone()).or_default() += 1;
+        Coming {
+            edge: self,
+            service: service.clone(),
+        }
+    }
+
+    /// The pods for a slot of which a request to this service has to wait: see
+    /// [`Gateway::occupied`]. `None` also if other pods are on their way.
+    pub(crate) fn occupied(&self, service: &Name) -> Option<Vec<(PodName, u32)>> {
+        match self.coming().contains_key(service) {
+            true => None,
+            false => self.gateway.occupied(service),
+        }
+    }
+
+    fn coming(&self) -> MutexGuard<'_, BTreeMap<Name, u32>> {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn gateway(&self) -> &Gateway {

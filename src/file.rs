@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
@@ -47,6 +48,16 @@ fn bounded(file: File, max: usize) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(limit));
     }
     Ok(bytes)
+}
+
+/// Whether nobody else can put a file of their own in the place of ours in this directory.
+pub(crate) fn is_safe(directory: &Path) -> std::io::Result<bool> {
+    const WRITABLE_BY_OTHERS: u32 = 0o022;
+    const STICKY: u32 = 0o1000;
+    let found = std::fs::metadata(directory)?;
+    let (mode, owner) = (found.mode(), found.uid());
+    let ours = owner == rustix::process::getuid().as_raw() || owner == 0;
+    Ok(ours && (mode & WRITABLE_BY_OTHERS == 0 || mode & STICKY != 0))
 }
 
 #[cfg(test)]

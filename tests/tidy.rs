@@ -71,7 +71,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "api",
-        modules: &[],
+        modules: &["file"],
         crates: &["sampan_core", "sampan_store"],
     },
     Module {
@@ -102,7 +102,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "client",
-        modules: &[],
+        modules: &["file"],
         crates: &["sampan_core"],
     },
     Module {

@@ -3,13 +3,15 @@
 use std::{
     fs, io,
     os::unix::{
-        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
         net,
     },
     path::{Path, PathBuf},
 };
 
 use tokio::net::UnixListener;
+
+use crate::file;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +37,19 @@ fn own(directory: &Path) -> io::Result<()> {
         .recursive(true)
         .create(directory);
     made?;
-    let owner = fs::metadata(directory)?.uid();
-    match owner == rustix::process::getuid().as_raw() {
+    match file::is_safe(directory)? {
         true => Ok(()),
-        false => Err(io::Error::other("its directory belongs to another user")),
+        false => Err(io::Error::other("others may write to its directory")),
+    }
+}
+
+/// Removes a socket that nobody answers at, and nothing else.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => fs::remove_file(path),
+        Ok(_) => Err(io::Error::other("something that is no socket is there")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -55,13 +66,11 @@ impl Socket {
             return Err(BindError::Taken(path.to_owned()));
         }
         let made = || {
-            if let Some(directory) = path.parent() {
-                own(directory)?;
-            }
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            match path.parent() {
+                Some(directory) if directory != Path::new("") => own(directory)?,
                 _ => {}
             }
+            remove(path)?;
             let listener = net::UnixListener::bind(path)?;
             fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
             listener.set_nonblocking(true)?;

@@ -29,6 +29,7 @@ pub(super) fn stop(error: ClientError) -> Stop {
     let code = match &error {
         ClientError::Refused(_) => EXIT_FAILED,
         ClientError::Nobody(_)
+        | ClientError::Unsafe(_)
         | ClientError::Several(_)
         | ClientError::Unreachable { .. }
         | ClientError::Broken { .. } => EXIT_UNREACHABLE,

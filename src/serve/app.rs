@@ -230,6 +230,7 @@ impl RunningApp {
             return;
         };
         let revision = running.revision + 1;
+        let _coming = self.node.edge.expect(name);
         let Some(pods) = self.starter.ready_pods(&service, loaded, revision).await else {
             let reason = "its pods do not start".to_owned();
             return self.starter.tell(name, Change::Refused { reason });

@@ -6,16 +6,18 @@ use http::HeaderValue;
 use http_body_util::BodyExt as _;
 use sampan_core::name::{Name, PodName};
 use sampan_gateway::{
-    BodyError, DispatchError, Gateway, RequestContext, RequestId, TraceParent, UpstreamErrorKind,
+    BodyError, DispatchError, RequestContext, RequestId, TraceParent, UpstreamErrorKind,
 };
 use sampan_runtime::{Answer, Body, NeighbourError, Neighbours};
 
+use crate::edge::Edge;
+
 /// The services behind a gateway.
-pub(super) struct GatewayNeighbours(pub(super) Gateway);
+pub(super) struct GatewayNeighbours(pub(super) Arc<Edge>);
 
 impl Neighbours for GatewayNeighbours {
     fn has(&self, service: &Name) -> bool {
-        self.0.stats(service).is_some()
+        self.0.gateway().stats(service).is_some()
     }
 
     fn occupied(&self, service: &Name) -> Option<Vec<(PodName, u32)>> {
@@ -28,7 +30,7 @@ impl Neighbours for GatewayNeighbours {
         request: http::Request<Body>,
         request_id: Option<Arc<str>>,
     ) -> Answer {
-        let gateway = self.0.clone();
+        let gateway = self.0.gateway().clone();
         let service = service.clone();
         Box::pin(async move {
             let context = context(request.headers(), request_id.as_deref());

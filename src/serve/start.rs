@@ -396,7 +396,7 @@ impl Starter {
     }
 
     fn template(&self, service: &Service, loaded: Arc<Loaded>) -> Result<Template, StartError> {
-        let neighbours = GatewayNeighbours(self.node.edge.gateway().clone());
+        let neighbours = GatewayNeighbours(Arc::clone(&self.node.edge));
         Template::new(
             loaded,
             &TemplateSpec {
@@ -464,9 +464,7 @@ impl Starter {
             limits: &job.limits,
             base: &self.base,
             stdio: Stdio::Logs,
-            neighbours: Some(Arc::new(GatewayNeighbours(
-                self.node.edge.gateway().clone(),
-            ))),
+            neighbours: Some(Arc::new(GatewayNeighbours(Arc::clone(&self.node.edge)))),
         };
         match command::run(&self.node.runtime, loaded, spec).await {
             Ok(ended) => match ended.exit {

@@ -71,35 +71,71 @@ pub fn dead(waits: &[Wait]) -> Vec<usize> {
 
 /// The knots among waits that are all dead: groups in which everybody waits for everybody else,
 /// directly or not, and for nobody outside of the group. Each must be broken; whoever else is dead
-/// waits for one of them. A wait for nobody is a knot of its own.
+/// waits for one of them. A wait for nobody is a knot of its own. Linear in nodes and edges.
 pub fn knots(dead: &[Wait]) -> Vec<Vec<usize>> {
-    let reach: Vec<Vec<bool>> = (0..dead.len()).map(|n| reach(dead, n)).collect();
-    let mut knots: Vec<Vec<usize>> = Vec::new();
-    for (n, from) in reach.iter().enumerate() {
-        let group: Vec<_> = (0..dead.len()).filter(|&m| m == n || from[m]).collect();
-        // All that can be reached lead back.
-        let is_knot = group.iter().all(|&m| m == n || reach[m][n]);
-        if is_knot && !knots.contains(&group) {
-            knots.push(group);
-        }
+    let groups = groups(dead);
+    let mut group_of = vec![0; dead.len()];
+    for (number, group) in groups.iter().enumerate() {
+        group.iter().for_each(|&n| group_of[n] = number);
     }
+    let is_knot = |number: usize, group: &[usize]| {
+        let enders = group.iter().flat_map(|&n| dead[n].enders());
+        enders
+            .filter_map(|&ender| group_of.get(ender))
+            .all(|&it| it == number)
+    };
+    let knots = groups.iter().enumerate();
+    let mut knots: Vec<_> = knots
+        .filter(|(number, group)| is_knot(*number, group))
+        .map(|(_, group)| group.clone())
+        .collect();
+    knots.iter_mut().for_each(|knot| knot.sort_unstable());
+    knots.sort_unstable();
     knots
 }
 
-/// Where the enders of `start`, and theirs, lead.
-fn reach(waits: &[Wait], start: usize) -> Vec<bool> {
-    let mut reached = vec![false; waits.len()];
-    let mut queue = vec![start];
-    while let Some(n) = queue.pop() {
-        for &ender in waits.get(n).map_or(&[][..], Wait::enders) {
-            if let Some(flag) = reached.get_mut(ender)
-                && !std::mem::replace(flag, true)
-            {
-                queue.push(ender);
+/// The strongly connected groups, by the algorithm of Tarjan ("Depth-first search and linear graph
+/// algorithms", 1972) with a stack of its own: a chain of waits may be long.
+fn groups(waits: &[Wait]) -> Vec<Vec<usize>> {
+    const UNSEEN: usize = usize::MAX;
+    let mut order = vec![UNSEEN; waits.len()];
+    let mut lowest = vec![UNSEEN; waits.len()];
+    let (mut seen, mut open, mut groups) = (0, Vec::new(), Vec::new());
+    let mut is_open = vec![false; waits.len()];
+    for root in 0..waits.len() {
+        if order[root] != UNSEEN {
+            continue;
+        }
+        // A node, and the number of its enders that have been looked at.
+        let mut path = vec![(root, 0)];
+        while let Some((n, looked_at)) = path.pop() {
+            if looked_at == 0 {
+                (order[n], lowest[n]) = (seen, seen);
+                seen += 1;
+                open.push(n);
+                is_open[n] = true;
+            }
+            if let Some(&ender) = waits[n].enders().get(looked_at) {
+                path.push((n, looked_at + 1));
+                match order.get(ender) {
+                    Some(&UNSEEN) => path.push((ender, 0)),
+                    Some(&at) if is_open[ender] => lowest[n] = lowest[n].min(at),
+                    Some(_) | None => {}
+                }
+                continue;
+            }
+            if let Some(&(above, _)) = path.last() {
+                lowest[above] = lowest[above].min(lowest[n]);
+            }
+            if lowest[n] == order[n] {
+                let start = open.iter().rposition(|&it| it == n).unwrap_or_default();
+                let group = open.split_off(start);
+                group.iter().for_each(|&it| is_open[it] = false);
+                groups.push(group);
             }
         }
     }
-    reached
+    groups
 }
 
 #[cfg(test)]

@@ -19,18 +19,32 @@ use std::{
 
 use sampan_core::{
     deadlock::{Wait, dead, knots},
-    name::PodName,
+    name::{Name, PodName},
 };
 
 use crate::observe::{
     cell::Cell,
-    source::{Asked, Other, Source},
+    source::{Asked, Call, Other, Source},
 };
 
 /// How long the detector lets instances go on after one has reported itself.
 const DEBOUNCE: Duration = Duration::from_millis(10);
 /// Between the two looks.
-const SECOND_LOOK: Duration = Duration::from_millis(2);
+const SECOND_LOOK: Duration = Duration::from_millis(10);
+
+/// Members of a deadlock that a text names.
+const MAX_SHOWN: usize = 10;
+/// Characters of a request that a report keeps.
+const MAX_REQUEST_CHARACTERS: usize = 200;
+
+/// Keeps what is shown of a request short.
+pub(crate) fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_REQUEST_CHARACTERS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
 
 /// One instance of a deadlock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,9 +99,12 @@ impl fmt::Display for Member {
 impl fmt::Display for Deadlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("proven deadlock: ")?;
-        for (n, member) in self.members.iter().enumerate() {
+        for (n, member) in self.members.iter().take(MAX_SHOWN).enumerate() {
             let separator = if n == 0 { "" } else { "; " };
             write!(f, "{separator}{member}")?;
+        }
+        if self.members.len() > MAX_SHOWN {
+            write!(f, "; and {} more", self.members.len() - MAX_SHOWN)?;
         }
         let victim = &self.members[self.victim];
         match self.failed_call {
@@ -111,7 +128,8 @@ pub(crate) struct Detector {
 
 #[derive(Default)]
 struct Heard {
-    cells: Vec<Weak<Cell>>,
+    /// By their addresses.
+    cells: HashMap<usize, Weak<Cell>>,
     news: bool,
 }
 
@@ -136,10 +154,9 @@ impl Detector {
     /// An instance is blocked, and nothing that would wake it is certainly alive.
     pub(crate) fn hear(&self, cell: &Arc<Cell>) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |it: &Weak<Cell>| std::ptr::eq(it.as_ptr(), Arc::as_ptr(cell));
-        if !heard.cells.iter().any(known) {
-            heard.cells.push(Arc::downgrade(cell));
-        }
+        let address = Arc::as_ptr(cell).addr();
+        let known = heard.cells.entry(address);
+        known.or_insert_with(|| Arc::downgrade(cell));
         heard.news = true;
         self.wake.notify_one();
     }
@@ -157,7 +174,7 @@ impl Detector {
     fn blocked(&self) -> Vec<Arc<Cell>> {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let mut blocked = Vec::new();
-        heard.cells.retain(|cell| {
+        heard.cells.retain(|_, cell| {
             let cell = cell.upgrade().filter(|cell| cell.blocked().is_some());
             blocked.extend(cell.clone());
             cell.is_some()
@@ -221,6 +238,8 @@ struct Seen {
     sources: Vec<Source>,
     requests: Vec<Arc<Asked>>,
     since: Option<Instant>,
+    /// Whether it is in a host function that blocks all of it.
+    is_in_call: bool,
 }
 
 impl Seen {
@@ -238,6 +257,7 @@ impl Seen {
             sources: sources.into_iter().cloned().collect(),
             requests: waits.requests.clone(),
             since,
+            is_in_call: waits.call.is_some(),
             cell: Arc::clone(&cell),
         };
         drop(waits);
@@ -254,7 +274,7 @@ impl Seen {
         let began = request.map(|asked| asked.since);
         Member {
             pod: self.cell.pod().clone(),
-            request: request.map(|asked| asked.to_string()),
+            request: request.map(|asked| cut(asked.to_string())),
             request_id: request.and_then(|asked| asked.id.clone()),
             function: self.function,
             waits_for: match &self.sources[..] {
@@ -292,7 +312,11 @@ impl Look {
             .enumerate()
             .map(|(n, seen)| (Arc::as_ptr(&seen.cell), n))
             .collect();
-        let waits: Vec<_> = seen.iter().map(|it| wait(it, &index, &seen)).collect();
+        let mut holders = Holders::new(&seen);
+        let waits: Vec<_> = seen
+            .iter()
+            .map(|it| wait(it, &index, &mut holders))
+            .collect();
         let dead = dead(&waits);
         if dead.is_empty() {
             return None;
@@ -329,13 +353,14 @@ fn keep(seen: Vec<Seen>, dead: &[usize]) -> Vec<Seen> {
 type Index = HashMap<*const Cell, usize>;
 
 /// Who could end the wait of `it`.
-fn wait(it: &Seen, index: &Index, all: &[Seen]) -> Wait {
-    if it.requests.is_empty() || it.cell.is_open() {
+fn wait(it: &Seen, index: &Index, holders: &mut Holders<'_>) -> Wait {
+    // One that is blocked as a whole takes no request, whatever it said before.
+    if it.requests.is_empty() || it.cell.is_open() && !it.is_in_call {
         return Wait::outside();
     }
     let mut enders = Vec::new();
     for source in &it.sources {
-        match of_source(source, index, all) {
+        match of_source(source, index, holders) {
             Some(more) => enders.extend(more),
             None => return Wait::outside(),
         }
@@ -344,39 +369,68 @@ fn wait(it: &Seen, index: &Index, all: &[Seen]) -> Wait {
 }
 
 /// Which of the blocked instances could bring this about; `None` if anybody else could.
-fn of_source(source: &Source, index: &Index, all: &[Seen]) -> Option<Vec<usize>> {
+fn of_source(source: &Source, index: &Index, holders: &mut Holders<'_>) -> Option<Vec<usize>> {
     let one = |cell: &Arc<Cell>| index.get(&Arc::as_ptr(cell)).map(|&n| vec![n]);
     match source {
         _ if source.is_alive() => None,
         Source::Own(_) => Some(Vec::new()),
         Source::Reader(reading, _) if reading.waits() => Some(Vec::new()),
-        Source::Reader(_, reader) => of_source(reader, index, all),
+        Source::Reader(_, reader) => of_source(reader, index, holders),
         Source::Head(call) | Source::Body(call) => match call.other() {
             Other::Outside => None,
             Other::Instance(cell) => one(&cell),
-            Other::Slots => slots(&call.neighbours().occupied(&call.service)?, all),
+            Other::Slots => holders.of(call).clone(),
         },
         Source::Caller(asked) => one(&asked.call.as_ref()?.caller.upgrade()?),
         Source::Timer | Source::Outside(_) | Source::Leaves | Source::Unknown => None,
     }
 }
 
-/// Who holds the slots of these pods; `None` if anybody does who is not blocked.
-fn slots(pods: &[(PodName, u32)], all: &[Seen]) -> Option<Vec<usize>> {
-    let mut holders = Vec::new();
-    for (pod, count) in pods {
-        let mut held = 0;
-        for (n, seen) in all.iter().enumerate() {
-            if seen.cell.pod() == pod {
-                held += seen.requests.len();
-                holders.push(n);
-            }
+/// Who holds the slots of services, found out once a look.
+struct Holders<'a> {
+    /// The blocked instances of each pod.
+    pods: HashMap<&'a PodName, Vec<usize>>,
+    seen: &'a [Seen],
+    /// By service; `None` if anybody holds one who is not blocked.
+    services: HashMap<Name, Option<Vec<usize>>>,
+}
+
+impl<'a> Holders<'a> {
+    fn new(seen: &'a [Seen]) -> Self {
+        let mut pods: HashMap<&PodName, Vec<usize>> = HashMap::new();
+        for (n, it) in seen.iter().enumerate() {
+            pods.entry(it.cell.pod()).or_default().push(n);
         }
-        if held < *count as usize {
-            return None;
+        Self {
+            pods,
+            seen,
+            services: HashMap::new(),
         }
     }
-    Some(holders)
+
+    fn of(&mut self, call: &Call) -> &Option<Vec<usize>> {
+        if !self.services.contains_key(&call.service) {
+            let occupied = call.neighbours().occupied(&call.service);
+            let holders = occupied.and_then(|pods| self.slots(&pods));
+            self.services.insert(call.service.clone(), holders);
+        }
+        &self.services[&call.service]
+    }
+
+    fn slots(&self, pods: &[(PodName, u32)]) -> Option<Vec<usize>> {
+        let mut all = Vec::new();
+        for (pod, count) in pods {
+            let holders = self.pods.get(pod)?;
+            // A probe takes no slot.
+            let clients = |n: &usize| self.seen[*n].requests.iter().filter(|it| !it.is_probe());
+            let held = |n| clients(n).count();
+            if holders.iter().map(held).sum::<usize>() < *count as usize {
+                return None;
+            }
+            all.extend(holders);
+        }
+        Some(all)
+    }
 }
 
 /// Ends a deadlock: its youngest request fails, by the call it waits for if it is one.

@@ -14,6 +14,7 @@ use wasmtime_wasi::p3::bindings::clocks::monotonic_clock::HostWithStore as _;
 use wasmtime_wasi::random::WasiRandomView as _;
 
 use crate::{observe::source::Source, sandbox::State};
+use labels::Label;
 
 const CLOCK_P2: &str = "wasi:clocks/monotonic-clock@0.2.12";
 const RANDOM: &str = "wasi:random/random@0.2.12";
@@ -29,14 +30,18 @@ pub(crate) fn observe_p2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         let state: &mut State = store.data_mut();
         state.recorder.note("monotonic-clock.subscribe-instant");
         let pollable = state.clocks().subscribe_instant(when)?;
-        state.labels.pollable(&pollable, Source::Timer);
+        state
+            .labels
+            .pollable(&pollable, Label::Source(Source::Timer));
         Ok((pollable,))
     })?;
     clock.func_wrap("subscribe-duration", |mut store, (duration,): (u64,)| {
         let state: &mut State = store.data_mut();
         state.recorder.note("monotonic-clock.subscribe-duration");
         let pollable = state.clocks().subscribe_duration(duration)?;
-        state.labels.pollable(&pollable, Source::Timer);
+        state
+            .labels
+            .pollable(&pollable, Label::Source(Source::Timer));
         Ok((pollable,))
     })?;
     clock.func_wrap("now", |mut store, (): ()| {

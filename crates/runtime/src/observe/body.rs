@@ -98,7 +98,7 @@ struct Written {
     inner: WasiBody,
     reading: Arc<Reading>,
     waker: Waker,
-    _note: LeafNote,
+    note: LeafNote,
 }
 
 /// Has `cell` know that it may wait for the `reader` of a body that it writes.
@@ -112,7 +112,7 @@ pub(crate) fn written_by(cell: &Arc<Cell>, reader: Source, body: WasiBody) -> Wa
         inner: body,
         waker: Waker::from(Arc::clone(&reading)),
         reading,
-        _note: cell.leaf("writing a body", source),
+        note: cell.leaf("writing a body", source),
     };
     written.boxed_unsync()
 }
@@ -128,6 +128,9 @@ impl Body for Written {
         let frame = Pin::new(&mut this.inner).poll_frame(&mut Context::from_waker(&this.waker));
         if frame.is_ready() {
             this.reading.waits.store(false, Ordering::Release);
+        } else {
+            // From now on the reader does nothing for the guest.
+            this.note.reconsider();
         }
         frame
     }

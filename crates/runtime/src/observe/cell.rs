@@ -70,6 +70,8 @@ pub(crate) struct Waits {
     pub(crate) call: Option<Wait>,
     /// What has registered itself.
     pub(crate) leaves: Vec<Leaf>,
+    /// Whether what it waits for registers itself, as everything in WASI 0.3 does.
+    registers: bool,
     next: u64,
 }
 
@@ -78,6 +80,10 @@ impl Waits {
     pub(crate) fn sources(&self) -> (&'static str, Vec<&Source>) {
         let leaves = || self.leaves.iter().map(|leaf| &leaf.source);
         let Some(call) = &self.call else {
+            if !self.registers {
+                // A host function without a label, for files for example.
+                return ("a host function", vec![&Source::Unknown]);
+            }
             let function = self
                 .leaves
                 .first()
@@ -137,7 +143,10 @@ impl Cell {
             woken_at: AtomicU64::new(0),
             starved_nanos: AtomicU64::new(0),
             detector: Arc::clone(detector),
-            waits: Mutex::default(),
+            waits: Mutex::new(Waits {
+                registers,
+                ..Waits::default()
+            }),
         })
     }
 
@@ -184,6 +193,12 @@ impl Cell {
     pub(crate) fn end(&self, asked: &Arc<Asked>) {
         let mut waits = self.waits();
         waits.requests.retain(|it| !Arc::ptr_eq(it, asked));
+    }
+
+    /// Requests that its guest is answering, without the host's own questions.
+    pub(crate) fn clients(&self) -> usize {
+        let waits = self.waits();
+        waits.requests.iter().filter(|it| !it.is_probe()).count()
     }
 
     /// Notes that the scheduler will wake it, though it has not been woken yet.
@@ -324,12 +339,21 @@ impl Cell {
             .state
             .compare_exchange(RUNNING, BLOCKED, AcqRel, Acquire);
         if blocked.is_err() {
+            // Woken while it ran: from now on it waits to run again.
+            self.note_wake();
             return;
         }
         if !tokio::task::coop::has_budget_remaining() {
             // What it polled may have been ready all the same.
             self.wake_by_ref();
         } else if self.could_be_stuck() {
+            self.detector.hear(self);
+        }
+    }
+
+    /// Who could end its wait has changed while it waits.
+    pub(crate) fn reconsider(self: &Arc<Self>) {
+        if self.blocked().is_some() && self.could_be_stuck() {
             self.detector.hear(self);
         }
     }
@@ -342,7 +366,7 @@ impl Cell {
         }
         let (_, sources) = waits.sources();
         let alive = |source: &&Source| source.is_alive();
-        !sources.iter().any(alive) && (self.registers || waits.call.is_some())
+        !sources.iter().any(alive)
     }
 }
 
@@ -352,9 +376,12 @@ impl Wake for Cell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.note_wake();
+        let was = self.state.swap(RUNNABLE, AcqRel);
+        // After the state: who sees the old number twice sees the old state, too, and was right.
         self.changes.fetch_add(1, AcqRel);
-        self.state.store(RUNNABLE, Release);
+        if was != RUNNING {
+            self.note_wake();
+        }
         self.task.wake();
     }
 }
@@ -369,9 +396,17 @@ impl Drop for Noted<'_> {
 }
 
 /// Takes a leaf back when it is dropped.
+#[must_use]
 pub(crate) struct LeafNote {
     cell: Arc<Cell>,
     id: u64,
+}
+
+impl LeafNote {
+    /// Like [`Cell::reconsider`].
+    pub(crate) fn reconsider(&self) {
+        self.cell.reconsider();
+    }
 }
 
 impl Drop for LeafNote {

@@ -87,9 +87,14 @@ impl Asked {
         }
     }
 
-    /// For a probe: the instance that answers it, once one does.
-    pub(crate) fn instance(&self) -> Option<Arc<Cell>> {
-        self.instance.get()?.upgrade()
+    /// Whether the host asked.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
+    /// For a probe: the instance that answers it, once one does; it may be gone.
+    pub(crate) fn instance(&self) -> Option<&Weak<Cell>> {
+        self.instance.get()
     }
 
     pub(crate) fn is_answered(&self) -> bool {
@@ -114,7 +119,9 @@ impl fmt::Display for Asked {
 /// How far a call has come.
 #[derive(Debug)]
 enum At {
-    /// Somewhere between the caller and an instance: in the gateway's queue, or on its way.
+    /// Not sent yet.
+    Begun,
+    /// In the gateway's queue.
     Queue,
     /// In a pod, which is making an instance for it, or between two steps of the gateway. Its
     /// pod's host moves it on.
@@ -166,7 +173,7 @@ impl Call {
             order: ORDER.fetch_add(1, Ordering::Relaxed),
             caller: Arc::downgrade(caller),
             neighbours: Arc::clone(neighbours),
-            at: Mutex::new(At::Queue),
+            at: Mutex::new(At::Begun),
             settled: AtomicBool::new(false),
             failed: OnceLock::new(),
             waker: AtomicWaker::new(),
@@ -175,6 +182,14 @@ impl Call {
 
     fn place(&self, at: At) {
         *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// It has been sent and waits; in the queue, if nobody has got it.
+    pub(crate) fn queue(&self) {
+        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        if let At::Begun = *at {
+            *at = At::Queue;
+        }
     }
 
     /// A pod has it.
@@ -202,7 +217,7 @@ impl Call {
         let at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
         match &*at {
             At::Queue => Other::Slots,
-            At::Host => Other::Outside,
+            At::Begun | At::Host => Other::Outside,
             At::Instance(cell) => cell.upgrade().map_or(Other::Outside, Other::Instance),
         }
     }

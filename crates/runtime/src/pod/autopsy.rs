@@ -1,6 +1,7 @@
 //! What is found out about an instance that has ended, before anybody hears of the end.
 
 use std::{
+    fmt::{self, Write as _},
     pin::pin,
     sync::Arc,
     time::{Instant, SystemTime},
@@ -17,6 +18,7 @@ use super::{
     template::Template,
 };
 use crate::{
+    deadlock::cut,
     observe::{
         cell::{Cell, Observed, Waits},
         source::Asked,
@@ -265,7 +267,7 @@ impl Shared {
 fn request(asked: &Asked) -> RequestReport {
     RequestReport {
         id: asked.id.clone(),
-        line: asked.to_string(),
+        line: cut(asked.to_string()),
         since: asked.since.elapsed(),
     }
 }
@@ -304,14 +306,59 @@ pub(crate) fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
         let name = frame.func_name().map(demangled);
         Frame {
             function: name.unwrap_or_else(number),
-            module: frame.module().name().map(str::to_owned),
+            module: frame.module().name().map(demangled),
             module_offset: frame.module_offset(),
         }
     };
     backtrace.frames().iter().map(frame).collect()
 }
 
-/// A name as its language writes it, without the hash that Rust puts at its end.
+/// The longest name that is demangled; a short one can stand for an enormous one all the same.
+const MAX_NAME_BYTES: usize = 1 << 10;
+/// Characters of a name that are kept.
+const MAX_NAME_CHARACTERS: usize = 200;
+
+/// A text that takes only so much.
+struct Short {
+    text: String,
+    left: usize,
+}
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            self.text.push(character);
+        }
+        Ok(())
+    }
+}
+
+/// A name as its language writes it, without the hash that Rust puts at its end. It comes from the
+/// guest, so it is kept short, and without anything that a terminal would obey.
 fn demangled(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
+    let mut short = Short {
+        text: String::new(),
+        left: MAX_NAME_CHARACTERS,
+    };
+    let written = match name.len() {
+        ..=MAX_NAME_BYTES => write!(short, "{:#}", rustc_demangle::demangle(name)),
+        _ => short.write_str(name),
+    };
+    if written.is_err() {
+        short.text.push('…');
+    }
+    match short
+        .text
+        .chars()
+        .all(|it| !it.is_control() && !is_reordering(it))
+    {
+        true => short.text,
+        false => short.text.escape_debug().to_string(),
+    }
+}
+
+/// Whether it changes the order in which others are shown.
+fn is_reordering(character: char) -> bool {
+    matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -157,12 +157,14 @@ impl Watch {
         match &self.kept {
             // Its task has a question to take, and was not run.
             Some((cell, _)) if cell.is_idle() => true,
-            Some((cell, before)) => (cell.starved() - *before) * 2 > timeout,
-            // It has no instance yet: it waits for its turn, or for a place.
-            None => self
-                .asked
-                .instance()
-                .is_none_or(|cell| cell.starved() * 2 > timeout),
+            Some((cell, before)) => cell.starved().saturating_sub(*before) * 2 > timeout,
+            None => match self.asked.instance() {
+                // It has no instance yet: it waits for its turn, or for a place.
+                None => true,
+                Some(cell) => cell
+                    .upgrade()
+                    .is_some_and(|cell| cell.starved() * 2 > timeout),
+            },
         }
     }
 

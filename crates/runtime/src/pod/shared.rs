@@ -63,7 +63,10 @@ impl Live {
     /// Handlers under way that nobody waits for.
     fn stuck(&self) -> usize {
         let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_stuck = |entry: &&Entry| !entry.returned && entry.ending.fate().is_abandoned();
+        let is_stuck = |entry: &&Entry| {
+            let fate = entry.ending.fate();
+            !entry.returned && fate.is_abandoned() && !fate.asked().is_probe()
+        };
         live.iter().filter(is_stuck).count()
     }
 
@@ -322,8 +325,8 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
             Poll::Ready(None) | Poll::Pending => {}
         }
-        // A probe needs no room.
-        let room = calls.len() < limit;
+        // A probe needs no room, and takes none.
+        let room = calls.len() < limit || cell.clients() < limit;
         if accessor
             .poll_ready_for_concurrent_call(handler, cx)
             .is_pending()

@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{
     },
 };
 
+use super::labels::Label;
 use crate::{observe::source::Source, sandbox::State};
 
 const TYPES: &str = "wasi:http/types@0.2.12";
@@ -44,7 +45,8 @@ fn incoming(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         |mut store: Store<'_>, (trailers,): (Resource<HostFutureTrailers>,)| {
             let state = store.data_mut();
             let pollable = types::HostFutureTrailers::subscribe(&mut state.http(), trailers)?;
-            state.labels.pollable(&pollable, Source::Leaves);
+            let label = Label::Source(Source::Leaves);
+            state.labels.pollable(&pollable, label);
             Ok((pollable,))
         },
     )
@@ -120,7 +122,7 @@ fn calls(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             let state = store.data_mut();
             let source = state.labels.of_answer(&answer);
             let pollable = types::HostFutureIncomingResponse::subscribe(&mut state.http(), answer)?;
-            state.labels.pollable(&pollable, source);
+            state.labels.pollable(&pollable, Label::Source(source));
             Ok((pollable,))
         },
     )

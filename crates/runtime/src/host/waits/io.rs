@@ -12,6 +12,7 @@ use wasmtime_wasi::p2::{
     },
 };
 
+use super::labels::Label;
 use crate::{observe::source::Source, sandbox::State};
 
 const POLL: &str = "wasi:io/poll@0.2.12";
@@ -134,7 +135,7 @@ fn input(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             let state = store.data_mut();
             let source = state.labels.of_input(&stream);
             let pollable = HostInputStream::subscribe(state.table(), stream)?;
-            state.labels.pollable(&pollable, source);
+            state.labels.pollable(&pollable, Label::Source(source));
             Ok((pollable,))
         },
     )?;
@@ -239,9 +240,9 @@ fn write(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         "[method]output-stream.subscribe",
         |mut store: StoreContextMut<'_, State>, (stream,): (Resource<DynOutputStream>,)| {
             let state = store.data_mut();
-            let source = of_output(state, &stream)().remove(0);
+            let target = state.labels.of_output(&stream);
             let pollable = HostOutputStream::subscribe(state.table(), stream)?;
-            state.labels.pollable(&pollable, source);
+            state.labels.pollable(&pollable, Label::Output(target));
             Ok((pollable,))
         },
     )

@@ -33,13 +33,21 @@ impl Target {
     }
 }
 
+/// What is behind a pollable.
+pub(crate) enum Label {
+    /// The same for as long as it lives.
+    Source(Source),
+    /// Room in a body: who reads it may become known after the pollable was made.
+    Output(Option<Target>),
+}
+
 /// The sources behind the handles of one instance. A handle without a label may wait for anything.
 ///
 /// Numbers of handles are used again. So the labels of pollables and streams, which are looked up
 /// for any handle, go when the handle does; those of the rest are written whenever one is made.
 #[derive(Default)]
 pub(crate) struct Labels {
-    pollables: BTreeMap<u32, Source>,
+    pollables: BTreeMap<u32, Label>,
     inputs: BTreeMap<u32, Source>,
     outputs: BTreeMap<u32, Target>,
     bodies: BTreeMap<u32, Target>,
@@ -48,8 +56,8 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
-    pub(crate) fn pollable<T: 'static>(&mut self, handle: &Resource<T>, source: Source) {
-        self.pollables.insert(handle.rep(), source);
+    pub(crate) fn pollable<T: 'static>(&mut self, handle: &Resource<T>, label: Label) {
+        self.pollables.insert(handle.rep(), label);
     }
 
     pub(crate) fn drop_pollable(&mut self, handle: u32) {
@@ -57,7 +65,11 @@ impl Labels {
     }
 
     pub(crate) fn of_pollable<T: 'static>(&self, handle: &Resource<T>) -> Source {
-        found(&self.pollables, handle)
+        match self.pollables.get(&handle.rep()) {
+            Some(Label::Source(source)) => source.clone(),
+            Some(Label::Output(Some(target))) => target.source(),
+            Some(Label::Output(None)) | None => Source::Unknown,
+        }
     }
 
     pub(crate) fn input<T: 'static>(&mut self, handle: &Resource<T>, source: Source) {
@@ -131,4 +143,56 @@ impl Labels {
 fn found<T: 'static>(labels: &BTreeMap<u32, Source>, handle: &Resource<T>) -> Source {
     let label = labels.get(&handle.rep());
     label.cloned().unwrap_or(Source::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handle(rep: u32) -> Resource<()> {
+        Resource::new_own(rep)
+    }
+
+    /// A guest may make the pollable first and send the request then.
+    #[test]
+    fn a_pollable_follows_what_becomes_of_its_body() {
+        let mut labels = Labels::default();
+        labels.request_body(1, &handle(2));
+        labels.output(&handle(3), &handle(2));
+        let target = labels.of_output(&handle(3));
+        labels.pollable(&handle(4), Label::Output(target));
+        assert!(matches!(labels.of_pollable(&handle(4)), Source::Own(_)));
+        labels.sent(1, Some(&handle(5)), Source::Outside("a server".into()));
+        assert!(matches!(labels.of_pollable(&handle(4)), Source::Outside(_)));
+    }
+
+    /// The number of a handle that is gone says nothing about the next one with that number.
+    #[test]
+    fn a_label_goes_with_its_handle() {
+        let mut labels = Labels::default();
+        labels.pollable(&handle(1), Label::Source(Source::Own("itself")));
+        labels.drop_pollable(1);
+        assert!(matches!(labels.of_pollable(&handle(1)), Source::Unknown));
+        labels.input(&handle(1), Source::Leaves);
+        labels.drop_input(1);
+        assert!(matches!(labels.of_input(&handle(1)), Source::Unknown));
+        labels.response_body(&handle(2), asked());
+        labels.output(&handle(3), &handle(2));
+        labels.drop_output(3);
+        assert!(labels.of_output(&handle(3)).is_none());
+    }
+
+    #[test]
+    fn a_response_body_has_a_reader_once_the_response_is_handed_over() {
+        let asked = asked();
+        let target = Target::Response(Arc::clone(&asked));
+        assert!(matches!(target.source(), Source::Own(_)));
+        asked.settle();
+        assert!(matches!(target.source(), Source::Caller(_)));
+        assert!(target.source().is_alive(), "the client reads it");
+    }
+
+    fn asked() -> Arc<Asked> {
+        Asked::new(None, &http::Request::new(()), None)
+    }
 }

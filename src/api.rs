@@ -39,10 +39,17 @@ pub(crate) struct Batch {
 /// A batch, when there is one.
 pub(crate) type NextBatch = Pin<Box<dyn Future<Output = Batch> + Send>>;
 
+/// A pod, if there is one of that name.
+pub(crate) type OnePod = Pin<Box<dyn Future<Output = Option<view::Pod>> + Send>>;
+
 /// What the API shows.
 pub(crate) trait Views: Send + Sync + 'static {
     /// All pods, in the order of their names.
     fn pods(&self) -> Vec<view::Pod>;
+
+    /// One pod, with source lines in what is said about its instances. To find them may take a
+    /// while.
+    fn pod(&self, name: &str) -> OnePod;
 
     /// The events after the one with this number.
     fn events(&self, after: u64) -> Batch;
@@ -69,17 +76,17 @@ async fn pods(State(views): Shared) -> Json<Vec<view::Pod>> {
 }
 
 async fn pod(State(views): Shared, Path(name): Path<String>) -> Result<Json<view::Pod>, ApiError> {
+    if let Some(pod) = views.pod(&name).await {
+        return Ok(Json(pod));
+    }
     let pods = views.pods();
     let known: Vec<_> = pods.iter().map(|pod| format!("`{}`", pod.name)).collect();
-    let missing = || {
-        let known = match &known[..] {
-            [] => "there are none".to_owned(),
-            names => format!("there are {}", names.join(", ")),
-        };
-        ApiError::NotFound(format!("there is no pod `{name}`; {known}"))
+    let known = match &known[..] {
+        [] => "there are none".to_owned(),
+        names => format!("there are {}", names.join(", ")),
     };
-    let found = pods.into_iter().find(|pod| pod.name == name);
-    found.map(Json).ok_or_else(missing)
+    let missing = format!("there is no pod `{name}`; {known}");
+    Err(ApiError::NotFound(missing))
 }
 
 /// Which events.

@@ -84,6 +84,7 @@ impl Control {
         let views = Arc::new(views::NodeViews {
             board: Arc::clone(&node.board),
             journal: Arc::clone(journal),
+            symbols: Arc::default(),
         });
         Ok(Self(tokio::spawn(async move {
             if let Err(error) = api::serve(socket, views).await {

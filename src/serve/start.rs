@@ -252,6 +252,7 @@ impl Starter {
             digest: source.digest.clone(),
             memory_bytes: limits.memory.0,
             coredump,
+            path: Some(component),
         };
         let compiling = || self.tell(name, Change::Compiling);
         let loaded = self

@@ -1,6 +1,6 @@
 //! Probes, restarts and events, with real guests.
 
-use crate::rig::{Running, directory, done, err, eventually, get, guest, sampan, send};
+use crate::rig::{Running, directory, done, err, eventually, get, guest, out, sampan, send};
 
 /// A component whose instances cannot be made: it traps in its start function.
 const STILLBORN: &str = r#"(component
@@ -21,7 +21,13 @@ const STILLBORN: &str = r#"(component
 /// An app in a directory of its own; `stillborn.wasm` is in it.
 fn app(spec: &str) -> (tempfile::TempDir, String) {
     let mut text = format!("app = 'a'\n{spec}");
-    for name in ["counter", "hello", "flaky-ready", "slow-start"] {
+    for name in [
+        "counter",
+        "crash-loop",
+        "hello",
+        "flaky-ready",
+        "slow-start",
+    ] {
         text = text.replace(&format!("'{name}.wasm'"), &format!("'{}'", guest(name)));
     }
     let stillborn = wat::parse_str(STILLBORN).expect("a component");
@@ -66,13 +72,15 @@ async fn a_crash_is_a_restart_in_place() {
 }
 
 #[tokio::test]
-async fn a_crash_leaves_a_core_dump_where_state_belongs() {
+async fn a_crash_leaves_a_report_with_source_lines_and_a_core_dump() {
     let (directory, path) = app(
-        "[service.c]\ncomponent = 'counter.wasm'\nisolation = 'pod'\nroute = ['/']\n\
+        "[service.c]\ncomponent = 'crash-loop.wasm'\nisolation = 'pod'\nroute = ['/']\n\
          coredump = true\n",
     );
     let state = directory.path().join("state");
-    let mut command = sampan(&["up", "-f", &path, "--http", "127.0.0.1:0"]);
+    let socket = directory.path().join("api.sock").display().to_string();
+    let http = "127.0.0.1:0";
+    let mut command = sampan(&["up", "-f", &path, "--http", http, "--api", &socket]);
     command.env("XDG_STATE_HOME", &state);
     let mut running = Running::start(command);
     let at = running.address();
@@ -86,6 +94,11 @@ async fn a_crash_leaves_a_core_dump_where_state_belongs() {
     assert!(said.contains(&*dump.to_string_lossy()), "{said}");
     let bytes = std::fs::read(dump).expect("readable");
     assert!(bytes.starts_with(b"\0asm"));
+    let described = done(&["describe", "pod/c-1-0", "--api", &socket]);
+    let described = out(&described);
+    for wanted in [&*dump.to_string_lossy(), "workloads/crash-loop/src/lib.rs:"] {
+        assert!(described.contains(wanted), "{described}");
+    }
     let (status, talk) = running.interrupt();
     assert_eq!(status.code(), Some(0), "{talk}");
 }

@@ -20,6 +20,7 @@ mod observe;
 pub mod pod;
 mod runtime;
 mod sandbox;
+mod symbols;
 
 pub use engine::PoolSize;
 pub use host::neighbours::{Answer, Body, NeighbourError, Neighbours};
@@ -27,3 +28,4 @@ pub use host::own::protect;
 pub use meter::Usage;
 pub use runtime::{Demands, LoadError, Loaded, Origin, Runtime, RuntimeConfig, StartError};
 pub use sandbox::{MountError, Stdio};
+pub use symbols::{ComponentFile, Symbols};

@@ -33,6 +33,7 @@ use crate::{
     logs::Ring,
     pod::{Exports, MAX_DUMPS_AT_ONCE},
     sandbox::{MountError, State, linker},
+    symbols::ComponentFile,
 };
 
 /// What a node decides about its runtime.
@@ -145,6 +146,8 @@ pub struct Loaded {
     pub(crate) concurrent: bool,
     pub(crate) places: Arc<Places>,
     pub(crate) limits: Arc<GuestLimits>,
+    /// Where its bytes are.
+    pub(crate) file: Option<Arc<ComponentFile>>,
 }
 
 impl Loaded {
@@ -165,6 +168,9 @@ pub struct Demands {
     pub memory_bytes: u64,
     /// Its instances can leave core dumps, which costs something at every trap.
     pub coredump: bool,
+    /// The file it was read from: what happens to its instances is explained with source lines as
+    /// long as it is there.
+    pub path: Option<PathBuf>,
 }
 
 impl Default for Demands {
@@ -175,6 +181,7 @@ impl Default for Demands {
             digest: None,
             memory_bytes: MAX_MEMORY_BYTES as u64,
             coredump: false,
+            path: None,
         }
     }
 }
@@ -299,6 +306,10 @@ impl Runtime {
             pre,
             places,
             limits: Arc::clone(&self.limits),
+            file: demands.path.map(|path| {
+                let digest = key.digest;
+                Arc::new(ComponentFile { path, digest })
+            }),
         });
         *place = Arc::downgrade(&loaded);
         Ok(loaded)

@@ -227,6 +227,7 @@ impl Shared {
         let mut evidence = Evidence {
             requests: death.requests.iter().map(|asked| request(asked)).collect(),
             backtrace: backtrace.map(frames).unwrap_or_default(),
+            component: self.template.loaded.file.clone(),
             cpu_budget: self.template.sandbox.request_cpu,
             waits: death.waits.clone(),
             log,
@@ -307,7 +308,8 @@ pub(crate) fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
         Frame {
             function: name.unwrap_or_else(number),
             module: frame.module().name().map(demangled),
-            module_offset: frame.module_offset(),
+            // wasmtime calls it the module's, but counts from the start of what it compiled.
+            component_offset: frame.module_offset(),
         }
     };
     backtrace.frames().iter().map(frame).collect()

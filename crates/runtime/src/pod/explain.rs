@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Write as _},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,10 +19,15 @@ impl Termination {
     /// What happened and why, in several lines: the verdict, the request, where in the guest, what
     /// it waited for, what it had used, its last calls into the host, the end of its log.
     pub fn explain(&self) -> String {
+        self.explain_with(&[])
+    }
+
+    /// The same with the source lines of its stack, as far as they are known.
+    pub(crate) fn explain_with(&self, lines: &[Option<Arc<str>>]) -> String {
         let mut text = format!("{self}\n");
         if let Some(evidence) = &self.evidence {
             // Writing to a string cannot fail.
-            let _ = evidence.write(self.verdict, &mut text);
+            let _ = evidence.write(self.verdict, lines, &mut text);
         } else {
             text.push_str("  no more is known: too many of the pod's instances end so\n");
         }
@@ -30,7 +36,7 @@ impl Termination {
 }
 
 impl Evidence {
-    fn write(&self, verdict: Verdict, to: &mut String) -> fmt::Result {
+    fn write(&self, verdict: Verdict, lines: &[Option<Arc<str>>], to: &mut String) -> fmt::Result {
         for request in &self.requests {
             let id = request.id.as_ref().map(|id| format!(" (request {id})"));
             let (line, since) = (&request.line, Short(request.since));
@@ -76,7 +82,7 @@ impl Evidence {
                 )?;
             }
         }
-        self.write_stack(to)?;
+        self.write_stack(lines, to)?;
         self.write_use(to)?;
         self.write_calls(to)?;
         match self.coredump.as_ref().map(Coredump::outcome) {
@@ -95,12 +101,14 @@ impl Evidence {
         Ok(())
     }
 
-    fn write_stack(&self, to: &mut String) -> fmt::Result {
+    fn write_stack(&self, lines: &[Option<Arc<str>>], to: &mut String) -> fmt::Result {
         for (n, frame) in self.backtrace.iter().enumerate() {
+            let line = lines.get(n).cloned().flatten();
+            let line = line.map(|line| format!("  {line}")).unwrap_or_default();
             field(
                 to,
                 if n == 0 { "backtrace" } else { "" },
-                format_args!("{n:2}  {frame}"),
+                format_args!("{n:2}  {frame}{line}"),
             )?;
         }
         for (n, sample) in self.samples.iter().enumerate() {
@@ -173,11 +181,11 @@ fn field(to: &mut String, name: &str, value: fmt::Arguments<'_>) -> fmt::Result 
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.function)?;
-        if let Some(offset) = self.module_offset {
-            let module = self.module.as_deref().unwrap_or("module");
-            write!(f, "  ({module}+{offset:#x})")?;
+        match (self.component_offset, &self.module) {
+            (Some(offset), Some(module)) => write!(f, "  ({offset:#x} in {module})"),
+            (Some(offset), None) => write!(f, "  ({offset:#x})"),
+            (None, _) => Ok(()),
         }
-        Ok(())
     }
 }
 

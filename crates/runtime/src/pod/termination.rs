@@ -9,7 +9,7 @@ use std::{
 use sampan_core::name::PodName;
 
 use super::{Coredump, Failure};
-use crate::deadlock::Deadlock;
+use crate::{deadlock::Deadlock, symbols::ComponentFile};
 
 /// What the host saw when an instance ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +141,8 @@ pub struct Evidence {
     pub log: Vec<String>,
     /// The deadlock it was a victim of.
     pub deadlock: Option<Arc<Deadlock>>,
+    /// Where its component is to be found, if it came from a file.
+    pub component: Option<Arc<ComponentFile>>,
     /// Its core dump, if its service asks for them.
     pub coredump: Option<Coredump>,
 }
@@ -163,8 +165,8 @@ pub struct Frame {
     pub function: String,
     /// The core module it is in, if that has a name.
     pub module: Option<String>,
-    /// Bytes from the start of the module, as `wasm-objdump` and `addr2line` take them.
-    pub module_offset: Option<usize>,
+    /// Bytes from the start of the component, which is what `wasm-tools` shows and takes too.
+    pub component_offset: Option<usize>,
 }
 
 /// Where a guest was that ran for long.

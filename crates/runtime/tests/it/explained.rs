@@ -1,12 +1,15 @@
 //! What is said about instances that were killed, word for word but for the measurements.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use regex::Regex;
 use sampan_core::{object::Isolation, quantity::ByteSize};
-use sampan_runtime::pod::Verdict;
+use sampan_runtime::{
+    Runtime, Symbols,
+    pod::{Termination, Verdict},
+};
 
-use super::rig::{Plan, SHORT, Witness, failure, in_time, plan, workload};
+use super::rig::{Plan, SHORT, Witness, config, failure, in_time, plan, workload};
 use super::text::handler_that;
 
 /// What is said after this request, with every measurement replaced.
@@ -19,7 +22,7 @@ async fn explained(plan: Plan, path: &str) -> (Verdict, String) {
     for (measured, shown) in [
         (r"[0-9.]+ (µs|ms|s)\b", "<time>"),
         (r"and [0-9]+ host calls", "and <n> host calls"),
-        (r"\+0x[0-9a-f]+", "+<offset>"),
+        (r"\(0x[0-9a-f]+", "(<offset>"),
         (r"web-3-[0-9]+", "web-3-0"),
         (r"\[[0-9a-f]{16}\]", "[<hash>]"),
         (r"[0-9.]+ MiB of", "<size> of"),
@@ -94,4 +97,65 @@ async fn silence_is_explained() {
     let (verdict, text) = explained(plan(handler_that("")), "/").await;
     assert_eq!(verdict, Verdict::NoResponse);
     insta::assert_snapshot!(text);
+}
+
+/// The report on a guest that was loaded from this file, and crashed.
+async fn crash_of(path: &Path) -> Arc<Termination> {
+    let witness = Arc::new(Witness::default());
+    let kept = Plan {
+        bytes: std::fs::read(path).expect("readable"),
+        runtime: Runtime::new(config()).expect("a runtime"),
+        path: Some(path.to_owned()),
+        ..plan(Vec::new())
+    };
+    let pod = kept.isolation(Isolation::Pod).watch(&witness).start().await;
+    in_time(failure(&pod, "/crash")).await;
+    witness.last()
+}
+
+#[tokio::test]
+async fn who_reads_a_report_sees_source_lines() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("crash-loop.wasm");
+    std::fs::write(&path, workload("crash-loop")).expect("written");
+    let termination = crash_of(&path).await;
+    let plain = termination.explain();
+    let source = "crash-loop/src/lib.rs:";
+    assert!(!plain.contains(source), "{plain}");
+    let symbols = Symbols::default();
+    let text = symbols.explain(&termination);
+    for (function, line) in [
+        ("crash_as_asked", "crashed as asked\")"),
+        ("incoming-handler@0.2.12#handle", "crash_as_asked(),"),
+    ] {
+        let frame = text.lines().find(|it| it.contains(function));
+        let frame = frame.unwrap_or_else(|| panic!("no `{function}` in\n{text}"));
+        let (_, number) = frame
+            .split_once(source)
+            .unwrap_or_else(|| panic!("{frame}"));
+        let number = number.split(' ').next().expect("a number");
+        let workloads = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../workloads");
+        let lines = std::fs::read_to_string(workloads.join("crash-loop/src/lib.rs"));
+        let lines = lines.expect("the source");
+        let place: usize = number.parse().expect("a number");
+        let said = lines.lines().nth(place - 1).expect("a line");
+        assert!(said.contains(line), "line {place} is `{said}`");
+    }
+    // The standard library's lines are those of any compiler's.
+    assert!(text.contains("  library/core/src/panicking.rs:"), "{text}");
+    // The component has changed: who has seen the lines keeps them, who has not sees none.
+    std::fs::write(&path, workload("hello")).expect("written");
+    assert_eq!(symbols.explain(&termination), text);
+    assert_eq!(Symbols::default().explain(&termination), plain);
+    std::fs::remove_file(&path).expect("removed");
+    assert_eq!(Symbols::default().explain(&termination), plain);
+}
+
+#[tokio::test]
+async fn without_debug_information_there_are_no_lines() {
+    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../workloads/dist");
+    let termination = crash_of(&dist.join("counter.wasm")).await;
+    let text = Symbols::default().explain(&termination);
+    assert_eq!(text, termination.explain());
+    assert!(text.contains("crash"), "{text}");
 }

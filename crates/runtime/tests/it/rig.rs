@@ -118,6 +118,8 @@ pub(crate) struct Plan {
     pub(crate) neighbours: Option<Arc<dyn Neighbours>>,
     pub(crate) watch: Arc<dyn PodWatch>,
     pub(crate) coredumps: Option<PathBuf>,
+    /// Where the bytes are from.
+    pub(crate) path: Option<PathBuf>,
 }
 
 /// A pod of these bytes, with the defaults of a spec.
@@ -133,6 +135,7 @@ pub(crate) fn plan(bytes: Vec<u8>) -> Plan {
         neighbours: None,
         watch: Arc::new(Unwatched),
         coredumps: None,
+        path: None,
     }
 }
 
@@ -176,6 +179,7 @@ impl Plan {
                 Demands {
                     metered,
                     coredump: self.coredumps.is_some(),
+                    path: self.path,
                     ..Demands::default()
                 },
                 || {},

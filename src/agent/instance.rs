@@ -14,7 +14,7 @@ use sampan_core::{
 use sampan_gateway::{Body, UpstreamError};
 use sampan_runtime::{
     Runtime, Usage,
-    pod::{self, Pod, PodWatch, Probed, Termination, template::Template},
+    pod::{Pod, PodWatch, Probed, Termination, template::Template},
 };
 use tokio::sync::Semaphore;
 
@@ -118,11 +118,6 @@ impl Instance for Pod {
     }
 
     async fn probe(&self, kind: ProbeKind, probe: &Probe) -> Outcome {
-        let kind = match kind {
-            ProbeKind::Startup => pod::ProbeKind::Startup,
-            ProbeKind::Readiness => pod::ProbeKind::Readiness,
-            ProbeKind::Liveness => pod::ProbeKind::Liveness,
-        };
         match Pod::probe(self, &probe.check, kind, probe.timeout).await {
             Probed::Success => Outcome::Success,
             Probed::Failure(reason) => Outcome::Failure(reason),

@@ -64,7 +64,7 @@ pub(crate) use coredump::MAX_AT_ONCE as MAX_DUMPS_AT_ONCE;
 use driver::Driver;
 pub use failure::{CallError, Failure};
 use fate::{Ending, Fate};
-pub use probe::{ProbeKind, Probed};
+pub use probe::Probed;
 pub(crate) use question::Exports;
 use question::Question;
 use template::Template;

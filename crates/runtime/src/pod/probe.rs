@@ -1,10 +1,11 @@
 //! Probes: questions that the guest itself must answer.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
     object::{Check, Isolation},
+    plan::probe::ProbeKind,
     quantity::format_duration,
 };
 use tokio::time::Instant;
@@ -17,27 +18,6 @@ use crate::{
 
 /// What a probe says of itself in `User-Agent`.
 const USER_AGENT: &str = concat!("sampan-probe/", env!("CARGO_PKG_VERSION"));
-
-/// Which question a probe asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ProbeKind {
-    /// Has it started?
-    Startup,
-    /// May it get requests?
-    Readiness,
-    /// Should it go on?
-    Liveness,
-}
-
-impl fmt::Display for ProbeKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Startup => "startup",
-            Self::Readiness => "readiness",
-            Self::Liveness => "liveness",
-        })
-    }
-}
 
 /// What came of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +80,7 @@ impl Pod {
                 let question = Question::Probe(kind);
                 let exports = &self.shared.template.loaded.exports;
                 return match exports.index(question) {
-                    Some(_) => Ok((Task::Question(question), asked(&kind.to_string()))),
+                    Some(_) => Ok((Task::Question(question), asked(name(kind)))),
                     None => Err("the guest does not export `sampan:pod/health`".to_owned()),
                 };
             }
@@ -125,6 +105,15 @@ impl Pod {
             Ok(response) => read(response).await,
             Err(CallError { failure, .. }) => Probed::Failure(failure.to_string()),
         }
+    }
+}
+
+/// The function of `sampan:pod/health` that answers a probe.
+fn name(kind: ProbeKind) -> &'static str {
+    match kind {
+        ProbeKind::Startup => "started",
+        ProbeKind::Readiness => "ready",
+        ProbeKind::Liveness => "live",
     }
 }
 

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use http_body_util::{BodyExt as _, Full};
+use sampan_core::plan::probe::ProbeKind;
 use wasmtime::{
     AsContextMut,
     component::{Accessor, Component, ComponentExportIndex, Instance, TypedFunc},
 };
 use wasmtime_wasi_http::WasiBody;
 
-use super::{ProbeKind, fate::Fate};
+use super::fate::Fate;
 use crate::sandbox::State;
 
 const HEALTH: &str = "sampan:pod/health@0.1.0";

@@ -3,10 +3,14 @@
 use std::{path::Path, sync::Arc};
 
 use regex::Regex;
-use sampan_core::{object::Isolation, quantity::ByteSize};
+use sampan_core::{
+    object::{Check, Isolation},
+    plan::probe::ProbeKind,
+    quantity::ByteSize,
+};
 use sampan_runtime::{
     Runtime, Symbols,
-    pod::{Termination, Verdict},
+    pod::{Probed, Termination, Verdict},
 };
 
 use super::rig::{Plan, SHORT, Witness, config, failure, in_time, plan, workload};
@@ -18,7 +22,11 @@ async fn explained(plan: Plan, path: &str) -> (Verdict, String) {
     let pod = plan.watch(&witness).start().await;
     in_time(failure(&pod, path)).await;
     let termination = witness.last();
-    let mut text = termination.explain();
+    let text = without_measurements(termination.explain());
+    (termination.verdict, text)
+}
+
+fn without_measurements(mut text: String) -> String {
     for (measured, shown) in [
         (r"[0-9.]+ (µs|ms|s)\b", "<time>"),
         (r"and [0-9]+ host calls", "and <n> host calls"),
@@ -30,7 +38,7 @@ async fn explained(plan: Plan, path: &str) -> (Verdict, String) {
         let measured = Regex::new(measured).expect("a good expression");
         text = measured.replace_all(&text, shown).into_owned();
     }
-    (termination.verdict, text)
+    text
 }
 
 #[tokio::test]
@@ -90,6 +98,23 @@ async fn a_deadline_is_explained() {
     let (verdict, text) = explained(late, "/?ms=60000").await;
     assert_eq!(verdict, Verdict::TimedOut);
     insta::assert_snapshot!(text);
+}
+
+/// What the instance is at when liveness ends its pod.
+#[tokio::test]
+async fn a_guest_that_hangs_is_explained() {
+    let pod = plan(workload("slow"))
+        .isolation(Isolation::Pod)
+        .start()
+        .await;
+    let check = Check::Http("/?ms=60000".to_owned());
+    let missed = in_time(pod.probe(&check, ProbeKind::Liveness, SHORT)).await;
+    let Probed::Failure(reason) = missed else {
+        panic!("it hangs: {missed:?}");
+    };
+    let termination = pod.killed(format!("liveness probe failed 3 times in a row: {reason}"));
+    assert_eq!(termination.verdict, Verdict::Unhealthy);
+    insta::assert_snapshot!(without_measurements(termination.explain()));
 }
 
 #[tokio::test]

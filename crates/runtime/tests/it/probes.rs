@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use sampan_core::object::{Check, Isolation};
-use sampan_runtime::pod::{Pod, ProbeKind, Probed};
+use sampan_core::{
+    object::{Check, Isolation},
+    plan::probe::ProbeKind,
+};
+use sampan_runtime::pod::{Pod, Probed};
 
 use super::rig::{SHORT, ask, get, in_time, plan, workload};
 

@@ -31,7 +31,7 @@ fn without_measurements(mut text: String) -> String {
         (r"[0-9.]+ (µs|ms|s)\b", "<time>"),
         (r"and [0-9]+ host calls", "and <n> host calls"),
         (r"\(0x[0-9a-f]+", "(<offset>"),
-        (r"web-3-[0-9]+", "web-3-0"),
+        (r"web-[0-9]+-0", "web-<n>-0"),
         (r"\[[0-9a-f]{16}\]", "[<hash>]"),
         (r"[0-9.]+ MiB of", "<size> of"),
     ] {

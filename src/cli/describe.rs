@@ -1,5 +1,7 @@
 //! `sampan describe`: everything about one pod, and why its instances were ended.
 
+use std::time::Duration;
+
 use clap::Args;
 use sampan_core::view;
 
@@ -38,6 +40,11 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     }
 }
 
+/// The CPU time that a pod has used. What is no time, from another version, counts as none.
+pub(super) fn cpu(usage: &view::Usage) -> Duration {
+    Duration::try_from_secs_f64(usage.cpu_ms / 1e3).unwrap_or_default()
+}
+
 fn text(pod: &view::Pod) -> String {
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {
@@ -51,7 +58,7 @@ fn text(pod: &view::Pod) -> String {
         field("reason", reason);
     }
     if let Some(millis) = pod.next_try_ms {
-        let next = std::time::Duration::from_millis(millis);
+        let next = Duration::from_millis(millis);
         field("next try", &format!("in {}", time(next)));
     }
     field("restarts", &pod.restarts.to_string());
@@ -60,7 +67,7 @@ fn text(pod: &view::Pod) -> String {
         field("starved", &starved);
     }
     let usage = &pod.usage;
-    let cpu = time(std::time::Duration::from_millis(usage.cpu_ms));
+    let cpu = time(cpu(usage));
     let (now, peak) = (size(usage.memory_bytes), size(usage.memory_peak_bytes));
     field("guest CPU", &cpu);
     field("memory", &format!("{now} now, {peak} at the most"));

@@ -7,6 +7,7 @@ use sampan_core::view;
 use super::{
     End,
     api::{ApiArguments, stop},
+    describe::cpu,
     output::{Output, size, time},
     run::runtime,
 };
@@ -78,7 +79,7 @@ fn table(pods: &[view::Pod]) -> String {
             pod.phase.clone(),
             if pod.ready { "yes" } else { "no" }.to_owned(),
             pod.restarts.to_string(),
-            time(std::time::Duration::from_millis(pod.usage.cpu_ms)),
+            time(cpu(&pod.usage)),
             size(pod.usage.memory_bytes),
             super::output::visible(&format!("{}{reason}", next.unwrap_or_default())),
         ]);

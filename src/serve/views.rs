@@ -75,7 +75,7 @@ fn pod(status: PodStatus, explain: &dyn Fn(&Termination) -> String) -> view::Pod
         next_try_ms: status.next_try_in.map(millis),
         starved_probes: status.starved,
         usage: view::Usage {
-            cpu_ms: millis(status.usage.cpu),
+            cpu_ms: status.usage.cpu.as_secs_f64() * 1e3,
             memory_bytes: status.usage.memory_bytes,
             memory_peak_bytes: status.usage.memory_peak_bytes,
             instances: status.usage.instances,

@@ -34,7 +34,7 @@ pub struct Pod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// CPU time of its guests, in milliseconds.
-    pub cpu_ms: u64,
+    pub cpu_ms: f64,
     /// Bytes of memory its instances hold.
     pub memory_bytes: u64,
     /// The most they held at once.

@@ -8,7 +8,7 @@ use sampan_core::view;
 use super::{
     End,
     api::{ApiArguments, pod_name, stop},
-    output::{Output, size, time, visible},
+    output::{Output, one_line, size, time, visible},
     run::runtime,
 };
 
@@ -48,7 +48,7 @@ pub(super) fn cpu(usage: &view::Usage) -> Duration {
 fn text(pod: &view::Pod) -> String {
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {
-        text.push_str(&format!("{name:12}{}\n", visible(value)));
+        text.push_str(&format!("{name:12}{}\n", one_line(value)));
     };
     field("pod", &pod.name);
     field("service", &pod.service);

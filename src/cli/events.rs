@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     End,
     api::{ApiArguments, stop},
-    output::{Output, visible},
+    output::{Output, one_line},
     run::runtime,
 };
 
@@ -46,5 +46,5 @@ fn text(line: &str) -> String {
     let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
     let (time, object) = (field("time"), field("object"));
     let (reason, message) = (field("reason"), field("message"));
-    visible(&format!("{time}  {object:20}  {reason:16}  {message}"))
+    one_line(&format!("{time}  {object:20}  {reason:16}  {message}"))
 }

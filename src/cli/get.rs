@@ -8,7 +8,7 @@ use super::{
     End,
     api::{ApiArguments, stop},
     describe::cpu,
-    output::{Output, size, time},
+    output::{Output, one_line, size, time},
     run::runtime,
 };
 
@@ -81,7 +81,7 @@ fn table(pods: &[view::Pod]) -> String {
             pod.restarts.to_string(),
             time(cpu(&pod.usage)),
             size(pod.usage.memory_bytes),
-            super::output::visible(&format!("{}{reason}", next.unwrap_or_default())),
+            one_line(&format!("{}{reason}", next.unwrap_or_default())),
         ]);
     }
     table.trim_fmt()

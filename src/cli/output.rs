@@ -114,7 +114,7 @@ impl Output {
         let style = prefix.style;
         // Writing to a string cannot fail.
         let _ = match self.terminals[usize::from(channel == Channel::Err)] {
-            true => write!(line, "{style}{}{style:#}{}", prefix.text, visible(text)),
+            true => write!(line, "{style}{}{style:#}{}", prefix.text, one_line(text)),
             false => write!(line, "{}{text}", prefix.text),
         };
         line.push('\n');
@@ -191,6 +191,11 @@ pub(super) fn visible(text: &str) -> String {
     line
 }
 
+/// The text in one line: what comes from a guest cannot look like a line of its own.
+pub(super) fn one_line(text: &str) -> String {
+    visible(text).replace('\n', "\\n")
+}
+
 /// `1 service`, `2 services`.
 pub(super) fn count(number: usize, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -252,5 +257,6 @@ mod tests {
     #[test]
     fn control_characters_become_visible() {
         assert_eq!(visible("a\tb\x1b[2Jc\r\u{9b}"), "a\tb\\u{1b}[2Jc\\r\\u{9b}");
+        assert_eq!(one_line("a\nb\x1b"), "a\\nb\\u{1b}");
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use sampan_core::{
     name::{Name, PodName},
-    object::{Condition, Job, Limits, Service, Source},
+    object::{Check, Condition, Job, Limits, Service, Source},
     plan::pod::PodSpec,
 };
 use sampan_gateway::{Endpoint, EndpointState};
@@ -110,6 +110,13 @@ pub(super) enum FirstStart {
     Must,
     /// An app: its restart policy says what becomes of a pod that does not start.
     May,
+}
+
+/// Whether a probe calls the guest's own exports.
+fn asks_exports(service: &Service) -> bool {
+    let probes = [&service.startup, &service.readiness, &service.liveness];
+    let mut probes = probes.into_iter().flatten();
+    probes.any(|probe| probe.check == Check::Export)
 }
 
 /// A pod's endpoint, as its worker sees it.
@@ -341,6 +348,13 @@ impl Starter {
         revision: u64,
     ) -> Option<Pods> {
         let name = &service.name;
+        if asks_exports(service) && !loaded.answers_probes() {
+            let reason = "a probe has `export = true`, and the component does not export \
+                          `sampan:pod/health`; ask by `http`, or export it"
+                .to_owned();
+            self.tell(name, Change::Unfit { reason });
+            return None;
+        }
         let template = match self.template(service, loaded) {
             Ok(template) => Arc::new(template),
             Err(error) => {

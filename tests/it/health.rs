@@ -186,6 +186,17 @@ fn what_is_not_restarted_and_never_ran_ends_up() {
 }
 
 #[test]
+fn a_probe_by_an_export_that_is_not_there_is_refused() {
+    let (_directory, path) =
+        app("[service.c]\ncomponent = 'counter.wasm'\nliveness = { export = true }\n");
+    let output = done(&["up", "-f", &path, "--http", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    let wanted =
+        "a probe has `export = true`, and the component does not export `sampan:pod/health`";
+    assert!(err(&output).contains(wanted), "{}", err(&output));
+}
+
+#[test]
 fn a_single_component_that_cannot_start_is_the_end() {
     let (directory, _) = app("[service.h]\ncomponent = 'hello.wasm'\n");
     let component = directory.path().join("stillborn.wasm");

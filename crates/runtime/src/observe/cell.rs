@@ -41,8 +41,6 @@ pub(crate) struct Cell {
     pod: PodName,
     /// Whether a request could come in now, which could end a wait of another one.
     open: AtomicBool,
-    /// Whether what it waits for registers itself, as everything in WASI 0.3 does.
-    registers: bool,
     state: AtomicU8,
     /// Counts wake-ups and returns: the same number twice means that nothing happened between.
     changes: AtomicU64,
@@ -132,7 +130,6 @@ impl Cell {
             cpu,
             pod,
             open: AtomicBool::new(false),
-            registers,
             state: AtomicU8::new(IDLE),
             changes: AtomicU64::new(0),
             task: AtomicWaker::new(),
@@ -165,7 +162,7 @@ impl Cell {
 
     /// Whether what it waits for must register itself.
     pub(crate) fn registers(&self) -> bool {
-        self.registers
+        self.waits().registers
     }
 
     pub(crate) fn waits(&self) -> MutexGuard<'_, Waits> {

@@ -6,7 +6,7 @@ use std::{path::Path, process::Command, sync::Arc};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
-    name::{Name, PodName},
+    name::{PodName, ServiceKey},
     object::{Isolation, Limits},
     spec::{self, node::GuestLimits},
 };
@@ -69,7 +69,7 @@ fn template(runtime: &tokio::runtime::Runtime, node: &Arc<Runtime>, bytes: &[u8]
 }
 
 fn pod_name() -> PodName {
-    PodName::new(&Name::parse("hello").expect("a name"), 1, 0)
+    PodName::new(&ServiceKey::parse("shop/hello").expect("a key"), 1, 0)
 }
 
 async fn start(node: &Arc<Runtime>, template: &Arc<Template>) -> Pod {

@@ -12,7 +12,7 @@ use std::{
 
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
-    name::{Name, PodName},
+    name::{PodName, ServiceKey},
     object::{Check, Isolation, Probe, Restart, RestartPolicy},
     plan::{
         pod::PodSpec,
@@ -195,8 +195,8 @@ impl Rotation for FakeRotation {
     }
 }
 
-pub(crate) fn service() -> Name {
-    Name::parse("web").expect("a name")
+pub(crate) fn service() -> ServiceKey {
+    ServiceKey::parse("shop/web").expect("a key")
 }
 
 /// A spec without probes.

@@ -8,6 +8,7 @@ pub mod name;
 pub mod object;
 pub mod plan;
 pub mod quantity;
+pub mod record;
 pub mod spec;
 pub mod time;
 pub mod view;

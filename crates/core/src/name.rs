@@ -79,27 +79,101 @@ impl serde::Serialize for Name {
     }
 }
 
-/// The name of a pod: service, revision and slot, as in `web-7-0`.
+impl<'de> serde::Deserialize<'de> for Name {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A service or job of an app, as in `shop/web`: names are unique in an app, not on a node.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct ServiceKey {
+    /// The app.
+    pub app: Name,
+    /// The service's or job's name in it.
+    pub name: Name,
+}
+
+impl ServiceKey {
+    /// The service or job `name` of `app`.
+    pub fn new(app: &Name, name: &Name) -> Self {
+        Self {
+            app: app.clone(),
+            name: name.clone(),
+        }
+    }
+
+    /// Parses `APP/NAME`.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        let (app, name) = text.split_once('/').ok_or(NameError::Empty)?;
+        Ok(Self {
+            app: Name::parse(app)?,
+            name: Name::parse(name)?,
+        })
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.app, self.name)
+    }
+}
+
+/// The name of a pod: service, revision and slot, as in `web-7-0`. It also knows its app, which is
+/// part of the name's identity but not of its text.
 ///
-/// It is derived, never drawn, so that making a pod twice is harmless.
+/// It is derived, never drawn, so that making a pod twice is harmless. Names are in the order of
+/// app, service, revision and slot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PodName(Arc<str>);
+pub struct PodName(Arc<Parts>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Parts {
+    service: ServiceKey,
+    revision: u64,
+    slot: u32,
+    text: Box<str>,
+}
 
 impl PodName {
     /// The name of the pod in `slot` of `revision` of `service`.
-    pub fn new(service: &Name, revision: u64, slot: u32) -> Self {
-        Self(format!("{service}-{revision}-{slot}").into())
+    pub fn new(service: &ServiceKey, revision: u64, slot: u32) -> Self {
+        let text = format!("{}-{revision}-{slot}", service.name).into();
+        Self(Arc::new(Parts {
+            service: service.clone(),
+            revision,
+            slot,
+            text,
+        }))
     }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.0.text
+    }
+
+    /// The service or job it belongs to.
+    pub fn service(&self) -> &ServiceKey {
+        &self.0.service
+    }
+
+    /// The revision that it runs.
+    pub fn revision(&self) -> u64 {
+        self.0.revision
+    }
+
+    /// Which of the revision's pods it is, from 0.
+    pub fn slot(&self) -> u32 {
+        self.0.slot
     }
 }
 
 impl fmt::Display for PodName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -132,7 +206,15 @@ mod tests {
 
     #[test]
     fn a_pod_name_is_derived() {
-        let web = Name::parse("web").expect("a good name");
-        assert_eq!(PodName::new(&web, 7, 0).as_str(), "web-7-0");
+        let web = ServiceKey::parse("shop/web").expect("a good key");
+        assert_eq!(web.to_string(), "shop/web");
+        let pod = |revision, slot| PodName::new(&web, revision, slot);
+        assert_eq!(pod(7, 0).as_str(), "web-7-0");
+        assert!(pod(7, 0) < pod(10, 0), "in the order of numbers");
+        let other = ServiceKey::parse("blog/web").expect("a good key");
+        assert_ne!(pod(7, 0), PodName::new(&other, 7, 0));
+        for bad in ["web", "/web", "shop/", "shop/web/0"] {
+            assert!(ServiceKey::parse(bad).is_err(), "{bad}");
+        }
     }
 }

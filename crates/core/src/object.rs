@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     name::Name,
-    quantity::{Amount, ByteSize, Cpu, Percent, serialize_duration},
+    quantity::{Amount, ByteSize, Cpu, Percent, duration_text},
 };
 
 /// One spec file: services and jobs under one name.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct App {
     /// The app's name.
     pub name: Name,
@@ -25,7 +25,7 @@ pub struct App {
 }
 
 /// Where a component comes from.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// Path of the component, relative to the spec file's directory.
     pub path: PathBuf,
@@ -34,7 +34,7 @@ pub struct Source {
 }
 
 /// A long-running HTTP workload: N replicas of one component behind one name.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     /// The service's name.
     pub name: Name,
@@ -75,7 +75,7 @@ pub struct Service {
 }
 
 /// A component run to completion.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// The job's name.
     pub name: Name,
@@ -106,7 +106,7 @@ pub enum Isolation {
 }
 
 /// Which requests reach a service: a host and a path prefix.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Route {
     /// Lower-case host without a port; `None` means any host.
     pub host: Option<String>,
@@ -128,7 +128,7 @@ pub enum Condition {
 }
 
 /// What a guest sees and may do. Everything else is denied.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Grants {
     /// Environment variables, in the order of their names.
     pub env: BTreeMap<String, String>,
@@ -143,7 +143,7 @@ pub struct Grants {
 }
 
 /// A server outside the app that a guest may call: `scheme://host[:port]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outbound {
     /// Scheme of the requests.
     pub scheme: Scheme,
@@ -154,7 +154,7 @@ pub struct Outbound {
 }
 
 /// Scheme of an outgoing request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
     /// Plain HTTP.
@@ -164,7 +164,7 @@ pub enum Scheme {
 }
 
 /// Which hosts a rule covers. Names are lower case and have no trailing dot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HostPattern {
     /// This name. An address behind it must be a public one, unless the name is `localhost`.
@@ -176,7 +176,7 @@ pub enum HostPattern {
 }
 
 /// A host directory a guest sees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Directory on the host, relative to the spec file's directory.
     pub host: PathBuf,
@@ -197,7 +197,7 @@ pub enum Access {
 }
 
 /// What a guest may use.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// All linear memories and tables of one instance together.
     pub memory: ByteSize,
@@ -205,44 +205,44 @@ pub struct Limits {
     pub cpu: Option<Cpu>,
     /// Wall-clock time of one request, from its arrival at the pod to the last byte of its
     /// response; zero turns the limit off.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub request_timeout: Duration,
     /// Guest CPU time of one request.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub request_cpu: Duration,
     /// Deterministic budget of one request, in wasmtime fuel; `None` means unmetered.
     pub fuel: Option<u64>,
     /// Requests that may wait for a pod.
     pub queue: u32,
     /// How long one of them may wait.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub queue_timeout: Duration,
     /// Largest request body.
     pub body: ByteSize,
 }
 
 /// A probe: a question the guest itself must answer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     /// How it is asked.
     pub check: Check,
     /// Time between two tries.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub period: Duration,
     /// Time one try may take.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub timeout: Duration,
     /// Failures in a row that count as one failure of the pod.
     pub failures: u32,
     /// Successes in a row that count as success.
     pub successes: u32,
     /// Time before the first try.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub delay: Duration,
 }
 
 /// How a probe asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
     /// `GET` this path; a status from 200 to 399 is success.
@@ -252,18 +252,18 @@ pub enum Check {
 }
 
 /// When and how fast a failed pod is started again.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
     /// When.
     pub policy: RestartPolicy,
     /// The first delay.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub initial: Duration,
     /// The longest delay.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub max: Duration,
     /// Health that resets the delay to `initial`.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub reset_after: Duration,
 }
 
@@ -280,7 +280,7 @@ pub enum RestartPolicy {
 }
 
 /// How a new revision replaces the old.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rollout {
     /// Instance by instance, or all at once.
     pub strategy: Strategy,
@@ -289,17 +289,17 @@ pub struct Rollout {
     /// Pods below `replicas`; a percentage rounds down.
     pub max_unavailable: Amount,
     /// Readiness without a break before a pod counts as available.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub min_ready: Duration,
     /// Time without progress before the rollout has failed.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub progress_deadline: Duration,
     /// What then happens.
     pub on_failure: OnFailure,
     /// Old revisions kept.
     pub history: u32,
     /// Time in-flight requests have to end.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub drain: Duration,
 }
 
@@ -324,7 +324,7 @@ pub enum OnFailure {
 }
 
 /// Between which bounds, and towards what, the number of replicas moves.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Autoscale {
     /// The fewest pods; zero scales to zero.
     pub min: u32,
@@ -337,9 +337,9 @@ pub struct Autoscale {
     /// Target requests per second and pod.
     pub rps: Option<f64>,
     /// Window whose highest recommendation bounds scaling down.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub stabilization: Duration,
     /// Time without a request before the service scales to zero.
-    #[serde(serialize_with = "serialize_duration")]
+    #[serde(with = "duration_text")]
     pub idle: Duration,
 }

@@ -9,7 +9,7 @@ mod decimal;
 mod duration;
 mod size;
 
-pub use duration::{format_duration, parse_duration, serialize_duration};
+pub use duration::{duration_text, format_duration, parse_duration};
 
 /// A number of bytes, written `64MiB`, `16MB`, `4KiB` or `512B`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,6 +175,13 @@ macro_rules! as_text {
         impl serde::Serialize for $quantity {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $quantity {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
             }
         }
     )*};

@@ -6,11 +6,15 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 /// A point in time: the time since a moment that the caller chose and keeps.
 ///
 /// It only goes forward. Planners compare such points and add to them; what the clock says is an
 /// argument. Beyond the last one that can be written, time stands still.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Timestamp(Duration);
 
 impl Timestamp {

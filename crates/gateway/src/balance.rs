@@ -100,7 +100,7 @@ pub(crate) fn least_loaded<'a>(
 #[cfg(test)]
 mod tests {
     use http::Request;
-    use sampan_core::name::{Name, PodName};
+    use sampan_core::name::{PodName, ServiceKey};
 
     use super::*;
     use crate::{
@@ -121,7 +121,7 @@ mod tests {
     /// Ready pods with so many requests in flight each.
     fn pods(in_flight: &[u32]) -> Vec<Arc<Endpoint>> {
         let queue = Arc::<Queue>::default();
-        let service = Name::parse("web").expect("a name");
+        let service = ServiceKey::parse("shop/web").expect("a key");
         let pod = |(slot, count): (u32, &u32)| {
             let name = PodName::new(&service, 1, slot);
             let endpoint = Endpoint::new(name, 1, 100, Arc::new(Silent));

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use sampan_core::name::{Name, PodName};
+use sampan_core::name::{PodName, ServiceKey};
 
 use crate::{
     Limits,
@@ -76,7 +76,7 @@ impl Gateway {
     }
 
     /// What a service has done since it was first published. `None` if it is not published.
-    pub fn stats(&self, service: &Name) -> Option<ServiceStats> {
+    pub fn stats(&self, service: &ServiceKey) -> Option<ServiceStats> {
         let backend = self.service(service)?;
         Some(
             backend
@@ -89,7 +89,7 @@ impl Gateway {
     /// The pods for a slot of which a request to this service has to wait, each with how many it
     /// has. `None` if it would not have to, or if it may get a pod that takes no requests for now:
     /// one that is not ready, or that was ejected.
-    pub fn occupied(&self, service: &Name) -> Option<Vec<(PodName, u32)>> {
+    pub fn occupied(&self, service: &ServiceKey) -> Option<Vec<(PodName, u32)>> {
         let backend = self.service(service)?;
         let mut pods = Vec::new();
         for endpoint in backend.endpoints.iter() {
@@ -139,7 +139,7 @@ impl Gateway {
     /// As [`DispatchError`] says. An answer that fails after its head fails in its body.
     pub async fn dispatch(
         &self,
-        service: &Name,
+        service: &ServiceKey,
         request: Request<Body>,
         parent: &RequestContext,
     ) -> Result<Response<Body>, DispatchError> {
@@ -160,7 +160,7 @@ impl Gateway {
         self.0.snapshot.load().route(authority, path).cloned()
     }
 
-    pub(crate) fn service(&self, name: &Name) -> Option<Arc<Backend>> {
+    pub(crate) fn service(&self, name: &ServiceKey) -> Option<Arc<Backend>> {
         self.0.snapshot.load().service(name).cloned()
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sampan_core::{name::Name, object::Route};
+use sampan_core::{name::ServiceKey, object::Route};
 
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceConfig {
     /// The service's name.
-    pub name: Name,
+    pub name: ServiceKey,
     /// Which requests from outside reach it. None: only other services do.
     pub routes: Vec<Route>,
     /// Requests that may wait for a pod.
@@ -72,10 +72,10 @@ pub(crate) struct Backend {
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     routes: Table<Arc<Backend>>,
-    services: HashMap<Name, Arc<Backend>>,
+    services: HashMap<ServiceKey, Arc<Backend>>,
     /// Services that are gone but still have requests in flight. Should one come back, its slots
     /// must find the queue that waits for them.
-    retired: HashMap<Name, Weak<Service>>,
+    retired: HashMap<ServiceKey, Weak<Service>>,
 }
 
 impl Snapshot {
@@ -123,7 +123,7 @@ impl Snapshot {
     }
 
     /// What is to stay of a service, if anything is.
-    fn identity(&self, name: &Name) -> Option<Arc<Service>> {
+    fn identity(&self, name: &ServiceKey) -> Option<Arc<Service>> {
         let current = self
             .services
             .get(name)
@@ -160,7 +160,7 @@ impl Snapshot {
     }
 
     /// The service of this name.
-    pub(crate) fn service(&self, name: &Name) -> Option<&Arc<Backend>> {
+    pub(crate) fn service(&self, name: &ServiceKey) -> Option<&Arc<Backend>> {
         self.services.get(name)
     }
 

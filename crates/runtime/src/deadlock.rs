@@ -19,7 +19,7 @@ use std::{
 
 use sampan_core::{
     deadlock::{Wait, dead, knots},
-    name::{Name, PodName},
+    name::{PodName, ServiceKey},
 };
 
 use crate::observe::{
@@ -392,7 +392,7 @@ struct Holders<'a> {
     pods: HashMap<&'a PodName, Vec<usize>>,
     seen: &'a [Seen],
     /// By service; `None` if anybody holds one who is not blocked.
-    services: HashMap<Name, Option<Vec<usize>>>,
+    services: HashMap<ServiceKey, Option<Vec<usize>>>,
 }
 
 impl<'a> Holders<'a> {
@@ -410,7 +410,7 @@ impl<'a> Holders<'a> {
 
     fn of(&mut self, call: &Call) -> &Option<Vec<usize>> {
         if !self.services.contains_key(&call.service) {
-            let occupied = call.neighbours().occupied(&call.service);
+            let occupied = call.neighbours().occupied(&call.service.name);
             let holders = occupied.and_then(|pods| self.slots(&pods));
             self.services.insert(call.service.clone(), holders);
         }

@@ -225,12 +225,12 @@ impl Drop for LineWriter {
 
 #[cfg(test)]
 mod tests {
-    use sampan_core::name::Name;
+    use sampan_core::name::ServiceKey;
 
     use super::*;
 
     fn writer(ring: &Arc<Ring>) -> LineWriter {
-        let pod = PodName::new(&Name::parse("web").expect("a name"), 1, 0);
+        let pod = PodName::new(&ServiceKey::parse("shop/web").expect("a key"), 1, 0);
         let log = PodLog::new(ring, pod, &Arc::default(), 1 << 20);
         LineWriter::new(log, Stream::Stdout, Arc::default())
     }
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn a_tail_is_of_one_pod_and_as_long_as_asked() {
         let ring = Arc::new(Ring::default());
-        let pod = PodName::new(&Name::parse("api").expect("a name"), 1, 0);
+        let pod = PodName::new(&ServiceKey::parse("shop/api").expect("a key"), 1, 0);
         let log = PodLog::new(&ring, pod.clone(), &Arc::default(), 1 << 20);
         let api = LineWriter::new(log, Stream::Stdout, Arc::default());
         for n in 0..10 {

@@ -91,12 +91,22 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
-/// Serializes a duration as [`format_duration`] writes it, for `#[serde(serialize_with = …)]`.
-pub fn serialize_duration<S: serde::Serializer>(
-    duration: &Duration,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&format_duration(*duration))
+/// A duration as [`format_duration`] writes it, for `#[serde(with = …)]`.
+pub mod duration_text {
+    use std::{borrow::Cow, time::Duration};
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// Writes it.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::format_duration(*duration))
+    }
+
+    /// Reads it.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        super::parse_duration(&text).map_err(D::Error::custom)
+    }
 }
 
 #[cfg(test)]

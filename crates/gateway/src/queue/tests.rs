@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use sampan_core::name::{Name, PodName};
+use sampan_core::name::{PodName, ServiceKey};
 
 use super::*;
 use crate::{
@@ -21,7 +21,7 @@ impl Upstream for Never {
 
 /// A queue in front of one pod that takes one request at a time.
 fn queue_of_one() -> (Arc<Queue>, Arc<Endpoint>) {
-    let name = PodName::new(&Name::parse("web").unwrap(), 1, 0);
+    let name = PodName::new(&ServiceKey::parse("shop/web").unwrap(), 1, 0);
     let endpoint = Endpoint::new(name, 1, 1, Arc::new(Never));
     endpoint.set_state(EndpointState::Ready);
     let queue = Arc::new(Queue::default());

@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sampan_core::{
-    name::{Name, PodName},
+    name::{Name, PodName, ServiceKey},
     object::Route,
 };
 use sampan_gateway::{
@@ -80,8 +80,9 @@ pub(crate) fn says_after(gate: &Arc<Semaphore>, text: &'static str) -> Arc<dyn U
     })
 }
 
-pub(crate) fn name(text: &str) -> Name {
-    Name::parse(text).unwrap()
+pub(crate) fn name(text: &str) -> ServiceKey {
+    let app = Name::parse("shop").unwrap();
+    ServiceKey::new(&app, &Name::parse(text).unwrap())
 }
 
 /// A ready endpoint `web-1-<slot>`.

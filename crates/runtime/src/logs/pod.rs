@@ -147,14 +147,14 @@ impl PodLog {
 
 #[cfg(test)]
 mod tests {
-    use sampan_core::name::Name;
+    use sampan_core::name::ServiceKey;
 
     use super::*;
 
     const RATE: u64 = 1 << 20;
 
     fn log(ring: &Arc<Ring>, meter: &Arc<PodMeter>) -> Arc<PodLog> {
-        let name = Name::parse("web").expect("a name");
+        let name = ServiceKey::parse("shop/web").expect("a key");
         PodLog::new(ring, PodName::new(&name, 1, 0), meter, RATE)
     }
 
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_long_line_gets_through_however_low_the_rate_is() {
         let (ring, meter) = (Arc::default(), Arc::default());
-        let name = Name::parse("web").expect("a name");
+        let name = ServiceKey::parse("shop/web").expect("a key");
         let log = PodLog::new(&ring, PodName::new(&name, 1, 0), &meter, 1);
         log.print(Stream::Stdout, None, &[b'x'; MAX_LINE_BYTES]);
         log.print(Stream::Stdout, None, b"one more");

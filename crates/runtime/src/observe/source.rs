@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::task::AtomicWaker;
-use sampan_core::name::Name;
+use sampan_core::name::{Name, ServiceKey};
 
 use super::{body::Reading, cell::Cell};
 use crate::{deadlock::Deadlock, host::neighbours::Neighbours};
@@ -132,7 +132,8 @@ enum At {
 
 /// A call from one guest to another service of the node.
 pub(crate) struct Call {
-    pub(crate) service: Name,
+    /// Of the same app as the caller.
+    pub(crate) service: ServiceKey,
     pub(crate) order: u64,
     /// Who called.
     pub(crate) caller: Weak<Cell>,
@@ -169,7 +170,7 @@ impl Call {
         neighbours: &Arc<dyn Neighbours>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            service,
+            service: ServiceKey::new(&caller.pod().service().app, &service),
             order: ORDER.fetch_add(1, Ordering::Relaxed),
             caller: Arc::downgrade(caller),
             neighbours: Arc::clone(neighbours),
@@ -287,8 +288,8 @@ impl fmt::Display for Source {
         match self {
             Self::Timer => f.write_str("a timer"),
             Self::Outside(what) => f.write_str(what),
-            Self::Head(call) => write!(f, "the answer of `{}`", call.service),
-            Self::Body(call) => write!(f, "the body it shares with `{}`", call.service),
+            Self::Head(call) => write!(f, "the answer of `{}`", call.service.name),
+            Self::Body(call) => write!(f, "the body it shares with `{}`", call.service.name),
             Self::Caller(asked) => match &asked.call {
                 None => f.write_str("the client"),
                 Some(call) => match call.caller.upgrade() {

@@ -311,12 +311,12 @@ fn remove(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use sampan_core::name::Name;
+    use sampan_core::name::ServiceKey;
 
     use super::*;
 
     fn pod(slot: u32) -> PodName {
-        PodName::new(&Name::parse("web").expect("a good name"), 1, slot)
+        PodName::new(&ServiceKey::parse("shop/web").expect("a key"), 1, slot)
     }
 
     fn names(directory: &Path) -> Vec<String> {

@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, channel};
 use sampan_core::{
-    name::{Name, PodName},
+    name::{PodName, ServiceKey},
     object::{Grants, Isolation, Limits},
     quantity::ByteSize,
     spec::node::GuestLimits,
@@ -234,7 +234,7 @@ impl PodWatch for Witness {
 /// A name no other pod has.
 pub(crate) fn pod_name() -> PodName {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let service = Name::parse("web").expect("a good name");
+    let service = ServiceKey::parse("shop/web").expect("a key");
     PodName::new(&service, NEXT.fetch_add(1, Ordering::Relaxed), 0)
 }
 

@@ -1,0 +1,60 @@
+//! Objects as the store holds them: what is wanted, and what has come of it.
+//!
+//! Each has a key below a prefix of its kind, and is written as JSON. What a user wants is in a
+//! `spec`, what was observed in a `status`. A change of the spec raises `generation`;
+//! `observed_generation` says how far whoever acts on it has come.
+
+mod job;
+mod key;
+mod pod;
+mod revision;
+mod service;
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use job::{Job, JobPhase, JobSpec, JobStatus};
+pub use key::{Key, Kind};
+pub use pod::{Pod, PodPhase, PodStatus};
+pub use revision::{Component, Revision, Template};
+pub use service::{
+    Condition, ConditionKind, Counts, Phase, Progress, Refusal, Service, ServiceSpec, ServiceStatus,
+};
+
+use crate::{name::Name, time::Timestamp};
+
+/// One run of a node's process. What was observed in another run holds no more: its pods are gone,
+/// and its times counted from another moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Boot(pub u64);
+
+/// What time it is, for a planner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The run in which it is.
+    pub boot: Boot,
+    /// On the run's own clock, which only goes forward.
+    pub now: Timestamp,
+    /// On the clock on the wall, for people: milliseconds since the beginning of 1970.
+    pub wall_ms: u64,
+}
+
+/// An app: the names that belong together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct App {
+    /// Its name.
+    pub name: Name,
+    /// Raised by each change of what it consists of.
+    pub generation: u64,
+    /// Where relative paths of its spec start from, for people.
+    pub base: PathBuf,
+    /// Its services.
+    pub services: BTreeSet<Name>,
+    /// Its jobs.
+    pub jobs: BTreeSet<Name>,
+    /// It is being deleted, with all that belongs to it.
+    pub deleting: bool,
+    /// When it was applied last, in milliseconds since the beginning of 1970.
+    pub applied_ms: u64,
+}

@@ -1,0 +1,20 @@
+//! Sampan's store: what is wanted and what is known, as keys with values.
+//!
+//! The model is that of etcd v3. The store is one ordered map. It changes only by transactions,
+//! each of which is all or nothing and gets a [`Revision`], and it can be followed: a [`Watch`]
+//! delivers every transaction once and in order. [`Memory`] lives as long as the process.
+
+mod memory;
+mod state;
+mod store;
+mod transaction;
+mod watch;
+
+pub use memory::Memory;
+pub use state::{HISTORY_BYTES, HISTORY_TRANSACTIONS};
+pub use store::{Batch, Change, Entry, Key, Listing, Revision, Store, StoreError};
+pub use transaction::{
+    Compare, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Outcome,
+    Transaction, TransactionError, Write,
+};
+pub use watch::{Watch, WatchError, WatchSource};

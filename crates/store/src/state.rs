@@ -1,0 +1,269 @@
+//! The state machine that every store of this crate runs: entries, transactions and history.
+//!
+//! It is changed in two steps, so that something can stand between them: [`Draft`] works out what
+//! transactions do without doing it, and [`State::apply`] does it, when it is durable.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::store::{Batch, Change, Entry, Key, Listing, Revision};
+use crate::transaction::{Outcome, Transaction, Write};
+
+/// Transactions that a store remembers for watches. Beyond it the oldest are forgotten.
+pub const HISTORY_TRANSACTIONS: usize = 10_000;
+
+/// Bytes of keys and values that a store remembers for watches. Beyond it the oldest are forgotten.
+pub const HISTORY_BYTES: usize = 16 << 20;
+
+/// What a change costs beside its bytes, roughly.
+const CHANGE_BYTES: usize = 64;
+
+/// All entries, and the transactions that led to them as far as they are remembered.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    entries: BTreeMap<Key, Entry>,
+    revision: Revision,
+    /// The last transaction that is forgotten.
+    compacted: Revision,
+    /// The transactions after `compacted`, without a gap.
+    history: VecDeque<Arc<Batch>>,
+    history_bytes: usize,
+}
+
+impl State {
+    pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    pub(crate) fn list(&self, prefix: &str) -> Listing {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let entries = self
+            .entries
+            .range::<str, _>(from)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(_, entry)| entry.clone())
+            .collect();
+        Listing {
+            entries,
+            revision: self.revision,
+        }
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The last transaction that is forgotten.
+    pub(crate) fn compacted(&self) -> Revision {
+        self.compacted
+    }
+
+    /// The remembered transactions after `after`, which is not before [`State::compacted`].
+    pub(crate) fn after(&self, after: Revision) -> impl Iterator<Item = &Arc<Batch>> {
+        let skipped = after.0.saturating_sub(self.compacted.0);
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        self.history.range(skipped.min(self.history.len())..)
+    }
+
+    /// Does what a draft has worked out from this very state.
+    pub(crate) fn apply(&mut self, draft: Draft) {
+        for (key, entry) in draft.changed {
+            match entry {
+                Some(entry) => self.entries.insert(key, entry),
+                None => self.entries.remove(&key),
+            };
+        }
+        for batch in draft.batches {
+            debug_assert_eq!(batch.revision, self.revision.next());
+            self.revision = batch.revision;
+            self.history_bytes += bytes(&batch);
+            self.history.push_back(batch);
+        }
+    }
+
+    /// Forgets the transactions up to and including `through`.
+    pub(crate) fn compact(&mut self, through: Revision) {
+        while self.compacted < through {
+            let Some(batch) = self.history.pop_front() else {
+                break;
+            };
+            self.history_bytes -= bytes(&batch);
+            self.compacted = batch.revision;
+        }
+    }
+
+    /// Through which transaction history must be forgotten to be within its bounds. It leaves a
+    /// tenth of them free, so that this is rare.
+    pub(crate) fn due(&self) -> Option<Revision> {
+        if self.history.len() <= HISTORY_TRANSACTIONS && self.history_bytes <= HISTORY_BYTES {
+            return None;
+        }
+        let (mut left, mut left_bytes) = (self.history.len(), self.history_bytes);
+        let mut through = self.compacted;
+        for batch in &self.history {
+            if left <= HISTORY_TRANSACTIONS / 10 * 9 && left_bytes <= HISTORY_BYTES / 10 * 9 {
+                break;
+            }
+            left -= 1;
+            left_bytes -= bytes(batch);
+            through = batch.revision;
+        }
+        Some(through)
+    }
+}
+
+fn bytes(batch: &Batch) -> usize {
+    let change = |change: &Change| {
+        let value = change.entry.as_ref().map_or(0, |entry| entry.value.len());
+        CHANGE_BYTES + change.key.len() + value
+    };
+    CHANGE_BYTES + batch.changes.iter().map(change).sum::<usize>()
+}
+
+/// What transactions do, one after another, to a state that stays as it is for now.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    revision: Revision,
+    /// What becomes of the keys that are written.
+    changed: HashMap<Key, Option<Entry>>,
+    batches: Vec<Arc<Batch>>,
+}
+
+impl Draft {
+    pub(crate) fn new(state: &State) -> Self {
+        Self {
+            revision: state.revision,
+            changed: HashMap::new(),
+            batches: Vec::new(),
+        }
+    }
+
+    /// Adds a transaction that has been checked. `state` is the one that the draft began with.
+    pub(crate) fn add(&mut self, state: &State, transaction: &Transaction) -> Outcome {
+        for compare in &transaction.compares {
+            let entry = self.look(state, &compare.key);
+            if entry.map_or(Revision(0), |entry| entry.modified) != compare.modified {
+                return Outcome::Conflict(compare.key.clone());
+            }
+        }
+        let revision = self.revision.next();
+        let changes: Vec<_> = transaction
+            .writes
+            .iter()
+            .filter_map(|write| self.change(state, write, revision))
+            .collect();
+        if changes.is_empty() {
+            return Outcome::Committed(self.revision);
+        }
+        for change in &changes {
+            self.changed
+                .insert(change.key.clone(), change.entry.clone());
+        }
+        self.revision = revision;
+        self.batches.push(Arc::new(Batch { revision, changes }));
+        Outcome::Committed(revision)
+    }
+
+    fn look<'a>(&'a self, state: &'a State, key: &str) -> Option<&'a Entry> {
+        match self.changed.get(key) {
+            Some(changed) => changed.as_ref(),
+            None => state.get(key),
+        }
+    }
+
+    /// What a write changes; `None` if it deletes what does not exist.
+    fn change(&self, state: &State, write: &Write, revision: Revision) -> Option<Change> {
+        let before = self.look(state, write.key());
+        match write {
+            Write::Put { key, value } => Some(Change {
+                key: key.clone(),
+                entry: Some(Entry {
+                    key: key.clone(),
+                    value: value.clone(),
+                    created: before.map_or(revision, |entry| entry.created),
+                    modified: revision,
+                }),
+            }),
+            Write::Delete { key } => before.map(|_| Change {
+                key: key.clone(),
+                entry: None,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit(state: &mut State, transaction: Transaction) -> Outcome {
+        let mut draft = Draft::new(state);
+        let outcome = draft.add(state, &transaction);
+        state.apply(draft);
+        outcome
+    }
+
+    #[test]
+    fn a_draft_sees_its_own_transactions_and_the_state_does_not() {
+        let state = State::default();
+        let mut draft = Draft::new(&state);
+        let create = Transaction::new().absent("/a").put("/a", "1");
+        assert_eq!(draft.add(&state, &create), Outcome::Committed(Revision(1)));
+        assert_eq!(draft.add(&state, &create), Outcome::Conflict("/a".into()));
+        let delete = Transaction::new().compare("/a", Revision(1)).delete("/a");
+        assert_eq!(draft.add(&state, &delete), Outcome::Committed(Revision(2)));
+        assert_eq!(draft.add(&state, &create), Outcome::Committed(Revision(3)));
+        assert_eq!(state.get("/a"), None);
+        assert_eq!(state.revision(), Revision(0));
+    }
+
+    #[test]
+    fn history_is_bounded_by_transactions() {
+        let mut state = State::default();
+        for _ in 0..HISTORY_TRANSACTIONS {
+            let _ = commit(&mut state, Transaction::new().put("/a", "1"));
+            assert_eq!(state.due(), None);
+        }
+        let _ = commit(&mut state, Transaction::new().put("/a", "1"));
+        let through = Revision(HISTORY_TRANSACTIONS as u64 / 10 + 1);
+        assert_eq!(state.due(), Some(through));
+        state.compact(through);
+        assert_eq!(state.compacted(), through);
+        assert_eq!(state.history.len(), HISTORY_TRANSACTIONS / 10 * 9);
+        assert_eq!(state.due(), None);
+        assert_eq!(state.after(through).count(), state.history.len());
+    }
+
+    #[test]
+    fn history_is_bounded_by_bytes() {
+        let mut state = State::default();
+        let value = vec![0; 1 << 20];
+        for number in 0..40 {
+            let _ = commit(
+                &mut state,
+                Transaction::new().put(format!("/{number}"), value.clone()),
+            );
+            if let Some(through) = state.due() {
+                state.compact(through);
+            }
+            assert!(state.history_bytes <= HISTORY_BYTES);
+            assert_eq!(
+                state.history_bytes,
+                state.history.iter().map(|batch| bytes(batch)).sum()
+            );
+        }
+        assert!(state.history.len() >= 13, "{}", state.history.len());
+        assert_eq!(state.revision(), Revision(40));
+    }
+
+    #[test]
+    fn compacting_beyond_the_end_keeps_the_revision() {
+        let mut state = State::default();
+        let _ = commit(&mut state, Transaction::new().put("/a", "1"));
+        state.compact(Revision(9));
+        assert_eq!(state.compacted(), Revision(1));
+        assert_eq!(state.after(Revision(1)).count(), 0);
+        assert_eq!(state.after(Revision(7)).count(), 0);
+    }
+}

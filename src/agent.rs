@@ -3,7 +3,6 @@
 //! A worker for each pod does what the planner in `sampan_core::plan::pod` says.
 
 pub(crate) mod board;
-pub(crate) mod events;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod instance;

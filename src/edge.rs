@@ -6,7 +6,7 @@ use std::{
 };
 
 use sampan_core::{
-    name::{Name, PodName},
+    name::{Name, PodName, ServiceKey},
     object::Service,
 };
 use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig};
@@ -14,15 +14,15 @@ use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig};
 /// The services of this node and their endpoints, published to the gateway whole.
 pub(crate) struct Edge {
     gateway: Gateway,
-    services: Mutex<BTreeMap<Name, Entry>>,
+    services: Mutex<BTreeMap<ServiceKey, Entry>>,
     /// Services that will get other pods soon, and how often that was said.
-    coming: Mutex<BTreeMap<Name, u32>>,
+    coming: Mutex<BTreeMap<ServiceKey, u32>>,
 }
 
 /// As long as it is there, other pods of a service are on their way.
 pub(crate) struct Coming<'a> {
     edge: &'a Edge,
-    service: Name,
+    service: ServiceKey,
 }
 
 impl Drop for Coming<'_> {
@@ -50,7 +50,7 @@ impl Edge {
     }
 
     /// Notes that other pods of the service are being started, which are not published yet.
-    pub(crate) fn expect(&self, service: &Name) -> Coming<'_> {
+    pub(crate) fn expect(&self, service: &ServiceKey) -> Coming<'_> {
         *self.coming().entry(service.clone()).or_default() += 1;
         Coming {
             edge: self,
@@ -60,14 +60,14 @@ impl Edge {
 
     /// The pods for a slot of which a request to this service has to wait: see
     /// [`Gateway::occupied`]. `None` also if other pods are on their way.
-    pub(crate) fn occupied(&self, service: &Name) -> Option<Vec<(PodName, u32)>> {
+    pub(crate) fn occupied(&self, service: &ServiceKey) -> Option<Vec<(PodName, u32)>> {
         match self.coming().contains_key(service) {
             true => None,
             false => self.gateway.occupied(service),
         }
     }
 
-    fn coming(&self) -> MutexGuard<'_, BTreeMap<Name, u32>> {
+    fn coming(&self) -> MutexGuard<'_, BTreeMap<ServiceKey, u32>> {
         self.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -76,18 +76,19 @@ impl Edge {
     }
 
     /// Makes a service known, with the endpoints it has. Its requests wait until one is ready.
-    pub(crate) fn declare<'a>(&self, services: impl IntoIterator<Item = &'a Service>) {
+    pub(crate) fn declare<'a>(&self, app: &Name, services: impl IntoIterator<Item = &'a Service>) {
         self.change(|entries| {
             for service in services {
-                let config = config(service);
-                match entries.get_mut(&service.name) {
+                let config = config(app, service);
+                match entries.get_mut(&config.name) {
                     Some(entry) => entry.config = config,
                     None => {
+                        let name = config.name.clone();
                         let entry = Entry {
                             config,
                             endpoints: Vec::new(),
                         };
-                        entries.insert(service.name.clone(), entry);
+                        entries.insert(name, entry);
                     }
                 }
             }
@@ -96,7 +97,11 @@ impl Edge {
 
     /// Puts new endpoints in place of a service's old ones, in one step: no request finds neither.
     /// The old ones come back, terminating.
-    pub(crate) fn replace(&self, service: &Name, new: Vec<Arc<Endpoint>>) -> Vec<Arc<Endpoint>> {
+    pub(crate) fn replace(
+        &self,
+        service: &ServiceKey,
+        new: Vec<Arc<Endpoint>>,
+    ) -> Vec<Arc<Endpoint>> {
         let mut old = Vec::new();
         self.change(|entries| {
             if let Some(entry) = entries.get_mut(service) {
@@ -109,7 +114,7 @@ impl Edge {
         old
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<Name, Entry>)) {
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<ServiceKey, Entry>)) {
         let mut entries = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut entries);
         let entries = entries.values();
@@ -121,9 +126,9 @@ impl Edge {
     }
 }
 
-fn config(service: &Service) -> ServiceConfig {
+fn config(app: &Name, service: &Service) -> ServiceConfig {
     ServiceConfig {
-        name: service.name.clone(),
+        name: ServiceKey::new(app, &service.name),
         routes: service.routes.clone(),
         queue: service.limits.queue,
         queue_timeout: service.limits.queue_timeout,

@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod config;
 mod edge;
+mod events;
 mod file;
 mod serve;
 mod telemetry;

@@ -27,7 +27,7 @@ use crate::{
     telemetry,
 };
 
-pub(crate) use crate::{agent::events, api::BindError};
+pub(crate) use crate::{api::BindError, events};
 pub(crate) use sampan_runtime::{artifact::cache::CacheError, logs};
 
 /// Instances that are only made to see whether they can be, at once.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sampan_core::{
-    name::{Name, PodName},
+    name::PodName,
     plan::{
         pod::{PodState, Record},
         probe::Watch,
@@ -28,7 +28,6 @@ pub(crate) type UsageOf = Arc<dyn Fn() -> Usage + Send + Sync>;
 pub(crate) struct Board(Mutex<BTreeMap<PodName, Entry>>);
 
 struct Entry {
-    service: Name,
     state: PodState,
     /// What the state's times count from.
     epoch: Instant,
@@ -40,7 +39,6 @@ struct Entry {
 #[derive(Clone)]
 pub(crate) struct PodStatus {
     pub(crate) pod: PodName,
-    pub(crate) service: Name,
     /// Where it is in its life, in one word.
     pub(crate) phase: &'static str,
     pub(crate) ready: bool,
@@ -58,9 +56,8 @@ pub(crate) struct PodStatus {
 
 impl Board {
     /// A pod is about to start.
-    pub(crate) fn open(&self, pod: &PodName, service: &Name, usage: &UsageOf) {
+    pub(crate) fn open(&self, pod: &PodName, usage: &UsageOf) {
         let entry = Entry {
-            service: service.clone(),
             state: PodState::Pending,
             epoch: Instant::now(),
             usage: Arc::clone(usage),
@@ -92,11 +89,6 @@ impl Board {
         self.lock().remove(pod);
     }
 
-    /// The service of a pod.
-    pub(crate) fn service(&self, pod: &PodName) -> Option<Name> {
-        self.lock().get(pod).map(|entry| entry.service.clone())
-    }
-
     /// All pods, in the order of their names.
     pub(crate) fn all(&self) -> Vec<PodStatus> {
         let pods = self.lock();
@@ -112,7 +104,6 @@ impl Entry {
     fn status(&self, pod: &PodName) -> PodStatus {
         let mut status = PodStatus {
             pod: pod.clone(),
-            service: self.service.clone(),
             phase: "Pending",
             ready: false,
             restarts: 0,

@@ -30,11 +30,11 @@ use tokio::{
 };
 
 use super::{
-    events::{Change, Journal},
     instance::{Instance, Maker},
     upstream::PodUpstream,
     worker::{Assignment, Census, Rotation, Worker},
 };
+use crate::events::{Change, Journal};
 
 /// What happens to the pods of one maker, and what has happened.
 #[derive(Default)]
@@ -253,7 +253,6 @@ impl Rig {
         let (stage, journal) = (Arc::new(stage), Arc::<Journal>::default());
         let (census, counted) = watch::channel(Census::default());
         let worker = Worker::start(Assignment {
-            service: service(),
             pod: PodName::new(&service(), 1, 0),
             spec: Arc::new(spec),
             maker: Arc::new(FakeMaker(Arc::clone(&stage))),

@@ -10,7 +10,7 @@ mod tests;
 use std::{pin::Pin, sync::Arc};
 
 use sampan_core::{
-    name::{Name, PodName},
+    name::PodName,
     plan::{
         pod::{self, Action, Event, PodSpec, PodState},
         restart::End,
@@ -26,11 +26,11 @@ use tokio::{
 
 use super::{
     board::Board,
-    events::{Change, Journal, Subject},
     instance::{Instance as _, Maker, sample},
     prober,
     upstream::PodUpstream,
 };
+use crate::events::{Change, Journal, Subject};
 use incarnation::Incarnation;
 
 /// A pod's place among those that get requests.
@@ -68,7 +68,6 @@ pub(crate) struct Census {
 
 /// What a worker must know of its pod.
 pub(crate) struct Assignment<M: Maker> {
-    pub(crate) service: Name,
     pub(crate) pod: PodName,
     pub(crate) spec: Arc<PodSpec>,
     pub(crate) maker: Arc<M>,
@@ -92,8 +91,7 @@ impl Worker {
         let stop = Arc::new(Notify::new());
         let used = Arc::clone(&assignment.upstream);
         let usage: super::board::UsageOf = Arc::new(move || used.usage());
-        let (pod, service) = (&assignment.pod, &assignment.service);
-        assignment.board.open(pod, service, &usage);
+        assignment.board.open(&assignment.pod, &usage);
         let task = Task {
             epoch: Instant::now(),
             stop: Arc::clone(&stop),
@@ -208,8 +206,8 @@ impl<M: Maker> Task<M> {
             }
             Action::DropInstance => self.drop_instance(),
             Action::Announce(notice) => {
-                let subject = Subject::Service(self.assignment.service.clone());
                 let pod = self.assignment.pod.clone();
+                let subject = Subject::Service(pod.service().clone());
                 let change = Change::Pod { pod, notice };
                 self.assignment.journal.record(subject, change);
             }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use sampan_core::{
-    name::Name,
+    name::{Name, ServiceKey},
     object::{Job, Service},
 };
 use sampan_gateway::{Drained, Server, ServiceStats};
@@ -18,10 +18,10 @@ use super::{
     start::{ComponentError, FirstStart, Pods, Starter},
 };
 use crate::agent::{
-    events::{Change, Journal, Subject},
     instance::{one_line, sum},
     worker::Worker,
 };
+use crate::events::{Change, Journal, Subject};
 
 /// Old versions that drain at once.
 pub(super) const MAX_OLD_VERSIONS: u32 = 2;
@@ -42,7 +42,8 @@ impl Listening {
         source: &AppSource,
         address: SocketAddr,
     ) -> std::io::Result<Self> {
-        node.edge.declare(source.app.services.values());
+        node.edge
+            .declare(&source.app.name, source.app.services.values());
         let server = Server::bind(node.edge.gateway().clone(), address).await?;
         let address = server.local_addr();
         sampan_runtime::protect(address);
@@ -230,12 +231,13 @@ impl RunningApp {
             return;
         };
         let revision = running.revision + 1;
-        let _coming = self.node.edge.expect(name);
+        let key = ServiceKey::new(&self.source.app.name, name);
+        let _coming = self.node.edge.expect(&key);
         let Some(pods) = self.starter.ready_pods(&service, loaded, revision).await else {
             let reason = "its pods do not start".to_owned();
             return self.starter.tell(name, Change::Refused { reason });
         };
-        self.node.edge.replace(name, pods.endpoints);
+        self.node.edge.replace(&key, pods.endpoints);
         let old = std::mem::replace(&mut running.workers, pods.workers);
         running.revision = revision;
         running.digest = digest;
@@ -272,7 +274,7 @@ impl RunningApp {
 
     async fn stop_pods(&mut self) {
         for (name, running) in &mut self.services {
-            self.node.edge.replace(name, Vec::new());
+            self.node.edge.replace(&self.starter.key(name), Vec::new());
             let workers = std::mem::take(&mut running.workers);
             let name = name.clone();
             self.draining
@@ -285,7 +287,12 @@ impl RunningApp {
     pub(crate) fn summary(&self) -> Vec<ServiceSummary> {
         let summary = |(name, running): (&Name, &Running)| ServiceSummary {
             name: name.clone(),
-            stats: self.node.edge.gateway().stats(name).unwrap_or_default(),
+            stats: self
+                .node
+                .edge
+                .gateway()
+                .stats(&self.starter.key(name))
+                .unwrap_or_default(),
             usage: sum(running
                 .workers
                 .iter()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use http_body_util::BodyExt as _;
-use sampan_core::name::{Name, PodName};
+use sampan_core::name::{Name, PodName, ServiceKey};
 use sampan_gateway::{
     BodyError, DispatchError, RequestContext, RequestId, TraceParent, UpstreamErrorKind,
 };
@@ -12,16 +12,25 @@ use sampan_runtime::{Answer, Body, NeighbourError, Neighbours};
 
 use crate::edge::Edge;
 
-/// The services behind a gateway.
-pub(super) struct GatewayNeighbours(pub(super) Arc<Edge>);
+/// The services of one app behind a gateway.
+pub(super) struct GatewayNeighbours {
+    pub(super) edge: Arc<Edge>,
+    pub(super) app: Name,
+}
+
+impl GatewayNeighbours {
+    fn key(&self, service: &Name) -> ServiceKey {
+        ServiceKey::new(&self.app, service)
+    }
+}
 
 impl Neighbours for GatewayNeighbours {
     fn has(&self, service: &Name) -> bool {
-        self.0.gateway().stats(service).is_some()
+        self.edge.gateway().stats(&self.key(service)).is_some()
     }
 
     fn occupied(&self, service: &Name) -> Option<Vec<(PodName, u32)>> {
-        self.0.occupied(service)
+        self.edge.occupied(&self.key(service))
     }
 
     fn call(
@@ -30,8 +39,8 @@ impl Neighbours for GatewayNeighbours {
         request: http::Request<Body>,
         request_id: Option<Arc<str>>,
     ) -> Answer {
-        let gateway = self.0.gateway().clone();
-        let service = service.clone();
+        let gateway = self.edge.gateway().clone();
+        let service = self.key(service);
         Box::pin(async move {
             let context = context(request.headers(), request_id.as_deref());
             // The calling guest is the client here, and its body is all that can fail.

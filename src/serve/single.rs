@@ -6,7 +6,7 @@ use std::{
 };
 
 use sampan_core::{
-    name::{Name, PodName},
+    name::{Name, PodName, ServiceKey},
     object::{App, Grants, Limits, Outbound, Service},
     quantity::ByteSize,
     spec,
@@ -104,7 +104,7 @@ pub(crate) async fn command(
         ..job.limits
     };
     let spec = CommandSpec {
-        name: PodName::new(&name, 1, 0),
+        name: PodName::new(&ServiceKey::new(&name, &name), 1, 0),
         args,
         grants,
         limits: &limits,

@@ -10,13 +10,13 @@ use std::{
 };
 
 use sampan_core::{
-    name::{Name, PodName},
+    name::{Name, PodName, ServiceKey},
     object::{Check, Condition, Job, Limits, Service, Source},
     plan::pod::PodSpec,
 };
 use sampan_gateway::{Endpoint, EndpointState};
 use sampan_runtime::{
-    Demands, LoadError, Loaded, StartError, Stdio,
+    Demands, LoadError, Loaded, Origin, StartError, Stdio,
     command::{self, CommandSpec, Exit},
     pod::{
         Termination,
@@ -26,9 +26,9 @@ use sampan_runtime::{
 use tokio::sync::{Semaphore, watch};
 
 use super::{AppSource, Node, neighbours::GatewayNeighbours};
+use crate::events::{Change, Journal, Subject};
 use crate::{
     agent::{
-        events::{Change, Journal, Subject},
         instance::{RuntimeMaker, one_line},
         upstream::PodUpstream,
         worker::{Assignment, Census, Rotation, Worker},
@@ -152,6 +152,7 @@ impl Rotation for InRotation {
 #[derive(Clone)]
 pub(super) struct Starter {
     pub(super) node: Node,
+    pub(super) app: Name,
     pub(super) base: Arc<Path>,
     /// Where core dumps of the app go.
     coredumps: Option<Arc<Path>>,
@@ -196,6 +197,7 @@ impl Starter {
         let stages = names.map(|name| (name.clone(), watch::Sender::new(Stage::Pending)));
         Self {
             node: node.clone(),
+            app: source.app.name.clone(),
             base: source.base.as_path().into(),
             coredumps: coredumps.map(|it| it.join(source.app.name.as_str()).into()),
             journal: Arc::clone(journal),
@@ -208,11 +210,15 @@ impl Starter {
         }
     }
 
+    pub(super) fn key(&self, name: &Name) -> ServiceKey {
+        ServiceKey::new(&self.app, name)
+    }
+
     /// Records what happens to a service or job.
     pub(super) fn tell(&self, name: &Name, change: Change) {
         let subject = match self.jobs.contains(name) {
-            true => Subject::Job(name.clone()),
-            false => Subject::Service(name.clone()),
+            true => Subject::Job(self.key(name)),
+            false => Subject::Service(self.key(name)),
         };
         self.journal.record(subject, change);
     }
@@ -225,12 +231,17 @@ impl Starter {
             if deadlock.failed_call {
                 board.record(&Termination::of_deadlock(deadlock));
             }
-            if let Some(service) = board.service(&pod) {
-                let report = deadlock.to_string();
-                let change = Change::Deadlock { pod, report };
-                journal.record(Subject::Service(service), change);
-            }
+            let subject = Subject::Service(pod.service().clone());
+            let report = deadlock.to_string();
+            journal.record(subject, Change::Deadlock { pod, report });
         });
+    }
+
+    fn neighbours(&self) -> GatewayNeighbours {
+        GatewayNeighbours {
+            edge: Arc::clone(&self.node.edge),
+            app: self.app.clone(),
+        }
     }
 
     fn reach(&self, name: &Name, stage: Stage) {
@@ -268,8 +279,11 @@ impl Starter {
             .load(bytes.into(), demands, compiling)
             .await
             .map_err(|source| ComponentError::Load { path, source })?;
-        let origin = loaded.origin;
-        self.tell(name, Change::Loaded { origin });
+        let compiled = match loaded.origin {
+            Origin::Cache => None,
+            Origin::Compiled(took) => Some(took),
+        };
+        self.tell(name, Change::Loaded { compiled });
         Ok(loaded)
     }
 
@@ -314,12 +328,14 @@ impl Starter {
             self.reach(name, Stage::Failed);
             return None;
         };
-        self.node.edge.replace(name, pods.endpoints.clone());
+        self.node
+            .edge
+            .replace(&self.key(name), pods.endpoints.clone());
         tokio::spawn(self.clone().tell_when_ready(name.clone(), &pods));
         if pods.settle(self.first).await {
             return Some(pods);
         }
-        self.node.edge.replace(name, Vec::new());
+        self.node.edge.replace(&self.key(name), Vec::new());
         self.reach(name, Stage::Failed);
         None
     }
@@ -367,12 +383,11 @@ impl Starter {
         let (census, counted) = watch::channel(Census::default());
         let (mut workers, mut endpoints) = (Vec::new(), Vec::new());
         for slot in 0..service.replicas {
-            let pod = PodName::new(name, revision, slot);
+            let pod = PodName::new(&self.key(name), revision, slot);
             let upstream = Arc::new(PodUpstream::empty());
             let capacity = template.concurrency();
             let endpoint = Endpoint::new(pod.clone(), revision, capacity, upstream.clone());
             workers.push(Worker::start(Assignment {
-                service: name.clone(),
                 pod: pod.clone(),
                 spec: Arc::clone(&spec),
                 maker: Arc::new(RuntimeMaker {
@@ -411,7 +426,7 @@ impl Starter {
     }
 
     fn template(&self, service: &Service, loaded: Arc<Loaded>) -> Result<Template, StartError> {
-        let neighbours = GatewayNeighbours(Arc::clone(&self.node.edge));
+        let neighbours = self.neighbours();
         Template::new(
             loaded,
             &TemplateSpec {
@@ -473,13 +488,13 @@ impl Starter {
             .chain(job.args.iter().cloned())
             .collect();
         let spec = CommandSpec {
-            name: PodName::new(&job.name, 1, attempt - 1),
+            name: PodName::new(&self.key(&job.name), 1, attempt - 1),
             args: &args,
             grants: &job.grants,
             limits: &job.limits,
             base: &self.base,
             stdio: Stdio::Logs,
-            neighbours: Some(Arc::new(GatewayNeighbours(Arc::clone(&self.node.edge)))),
+            neighbours: Some(Arc::new(self.neighbours())),
         };
         match command::run(&self.node.runtime, loaded, spec).await {
             Ok(ended) => match ended.exit {

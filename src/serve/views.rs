@@ -5,11 +5,9 @@ use std::{sync::Arc, time::SystemTime};
 use sampan_core::{time::Utc, view};
 use sampan_runtime::{Symbols, pod::Termination};
 
+use crate::events::{Events, Journal};
 use crate::{
-    agent::{
-        board::{Board, PodStatus},
-        events::{Events, Journal},
-    },
+    agent::board::{Board, PodStatus},
     api::{Batch, NextBatch, OnePod, Views},
 };
 
@@ -67,7 +65,7 @@ fn pod(status: PodStatus, explain: &dyn Fn(&Termination) -> String) -> view::Pod
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     view::Pod {
         name: status.pod.to_string(),
-        service: status.service.to_string(),
+        service: status.pod.service().name.to_string(),
         phase: status.phase.to_owned(),
         ready: status.ready,
         restarts: status.restarts,

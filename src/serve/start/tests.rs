@@ -21,10 +21,8 @@ use sampan_gateway::{
 };
 
 use super::{InRotation, PodName, PodUpstream};
-use crate::agent::{
-    events::{Change, Journal},
-    fake::{Rig, Stage, lock, probe, service, spec, termination},
-};
+use crate::agent::fake::{Rig, Stage, lock, probe, service, spec, termination};
+use crate::events::{Change, Journal};
 
 const PERIOD: Duration = Duration::from_millis(10);
 

@@ -299,7 +299,9 @@ impl Outbound {
         let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         // The pod that gets it takes it from there.
         request.extensions_mut().insert(Arc::clone(&call));
-        let mut answer = call.neighbours().call(&call.service.name, request, request_id);
+        let mut answer = call
+            .neighbours()
+            .call(&call.service.name, request, request_id);
         let answer = std::future::poll_fn(|cx| {
             let poll = answer.as_mut().poll(cx);
             if poll.is_pending() {

@@ -9,11 +9,10 @@ use std::{
 };
 
 use sampan_core::{
-    name::{Name, PodName},
+    name::{Name, PodName, ServiceKey},
     plan::pod::Notice,
     time::{Took, Utc},
 };
-use sampan_runtime::Origin;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use tokio::sync::Notify;
 
@@ -36,14 +35,23 @@ pub(crate) struct Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     App(Name),
-    Service(Name),
-    Job(Name),
+    Service(ServiceKey),
+    Job(ServiceKey),
 }
 
 impl Subject {
+    /// The app that it belongs to, or is.
+    pub(crate) fn app(&self) -> &Name {
+        match self {
+            Self::App(name) => name,
+            Self::Service(key) | Self::Job(key) => &key.app,
+        }
+    }
+
     pub(crate) fn name(&self) -> &Name {
         match self {
-            Self::App(name) | Self::Service(name) | Self::Job(name) => name,
+            Self::App(name) => name,
+            Self::Service(key) | Self::Job(key) => &key.name,
         }
     }
 }
@@ -52,8 +60,8 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::App(name) => write!(f, "app/{name}"),
-            Self::Service(name) => write!(f, "service/{name}"),
-            Self::Job(name) => write!(f, "job/{name}"),
+            Self::Service(key) => write!(f, "service/{}", key.name),
+            Self::Job(key) => write!(f, "job/{}", key.name),
         }
     }
 }
@@ -63,8 +71,8 @@ impl fmt::Display for Subject {
 pub(crate) enum Change {
     /// Its component is being compiled.
     Compiling,
-    /// Its component can be instantiated.
-    Loaded { origin: Origin },
+    /// Its component can be instantiated, and was compiled for it in this time.
+    Loaded { compiled: Option<Duration> },
     /// It waits for another one.
     Waiting { on: Name },
     /// One of its pods has changed.
@@ -114,11 +122,9 @@ impl Change {
     pub(crate) fn message(&self) -> String {
         match self {
             Self::Compiling => "compiling".to_owned(),
+            Self::Loaded { compiled: None } => "loaded from the cache".to_owned(),
             Self::Loaded {
-                origin: Origin::Cache,
-            } => "loaded from the cache".to_owned(),
-            Self::Loaded {
-                origin: Origin::Compiled(took),
+                compiled: Some(took),
             } => format!("compiled in {:.2} s", took.as_secs_f64()),
             Self::Waiting { on } => format!("waiting for {on}"),
             Self::Pod { notice, .. } => notice.text.clone(),
@@ -178,9 +184,10 @@ impl fmt::Display for Event {
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let at = self.at.duration_since(SystemTime::UNIX_EPOCH);
-        let mut fields = serializer.serialize_struct("Event", 5)?;
+        let mut fields = serializer.serialize_struct("Event", 6)?;
         fields.serialize_field("seq", &self.seq)?;
         fields.serialize_field("time", &Utc(at.unwrap_or_default()).to_string())?;
+        fields.serialize_field("app", self.subject.app())?;
         fields.serialize_field("object", &self.object())?;
         fields.serialize_field("reason", self.change.reason())?;
         fields.serialize_field("message", &self.change.message())?;
@@ -270,7 +277,7 @@ mod tests {
     use super::*;
 
     fn web() -> Subject {
-        Subject::Service(Name::parse("web").expect("a name"))
+        Subject::Service(ServiceKey::parse("shop/web").expect("a key"))
     }
 
     #[test]
@@ -303,7 +310,8 @@ mod tests {
     #[test]
     fn an_event_is_a_line_or_an_object() {
         let journal = Journal::default();
-        let pod = PodName::new(web().name(), 1, 0);
+        let service = ServiceKey::parse("shop/web").expect("a key");
+        let pod = PodName::new(&service, 1, 0);
         let notice = Notice {
             reason: sampan_core::plan::pod::Reason::CrashLoopBackOff,
             text: "CrashLoopBackOff: next try in 400ms".to_owned(),

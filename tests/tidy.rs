@@ -56,7 +56,10 @@ const MODULES: &[Module] = &[
             "api",
             "controllers",
             "agent",
+            "artifacts",
             "edge",
+            "events",
+            "mirror",
             "tasks",
             "telemetry",
             "config",
@@ -71,17 +74,32 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "api",
+        modules: &["artifacts", "events", "file"],
+        crates: &["sampan_core", "sampan_store"],
+    },
+    Module {
+        name: "artifacts",
         modules: &["file"],
+        crates: &["sampan_core"],
+    },
+    Module {
+        name: "events",
+        modules: &[],
+        crates: &["sampan_core"],
+    },
+    Module {
+        name: "mirror",
+        modules: &[],
         crates: &["sampan_core", "sampan_store"],
     },
     Module {
         name: "controllers",
-        modules: &[],
+        modules: &["events", "mirror"],
         crates: &["sampan_core", "sampan_store"],
     },
     Module {
         name: "agent",
-        modules: &[],
+        modules: &["artifacts", "events", "mirror"],
         crates: &[
             "sampan_core",
             "sampan_store",
@@ -160,6 +178,7 @@ const LIBRARIES: &[Library] = &[
             "schemars",
             "serde",
             "serde_json",
+            "sha2",
             "strsim",
             "thiserror",
             "toml",

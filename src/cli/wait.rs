@@ -218,3 +218,119 @@ impl Progress<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(phase: view::Phase, revision: u64, reason: Option<&str>) -> Watched {
+        Watched::Service(Box::new(view::Service {
+            app: "shop".to_owned(),
+            name: "web".to_owned(),
+            generation: 2,
+            observed_generation: 2,
+            phase,
+            reason: reason.map(str::to_owned),
+            revision,
+            previous: None,
+            last_good: None,
+            replicas: 2,
+            autoscale: None,
+            pods: 2,
+            updated: 2,
+            ready: 2,
+            available: 2,
+            updated_available: 2,
+            paused: false,
+            deleting: false,
+            routes: Vec::new(),
+            conditions: Vec::new(),
+            refused: None,
+        }))
+    }
+
+    const SYNCED: Watched = Watched::Synced { revision: 1 };
+
+    /// What the wait for revision 2 comes to with these lines: nothing while it goes on.
+    fn comes_to(lines: &[Watched]) -> Option<Result<(), (u8, String)>> {
+        let output = Output::new();
+        let goal = Goal {
+            name: "web".to_owned(),
+            target: Target::Service(Some(2)),
+        };
+        let mut progress = Progress {
+            goals: vec![goal],
+            verdicts: vec![None],
+            bars: BTreeMap::new(),
+            output: &output,
+            synced: false,
+        };
+        let mut lines = lines.iter();
+        let ended = lines.any(|line| progress.take(line).is_break());
+        ended.then(|| match progress.end() {
+            Ok(()) => Ok(()),
+            Err(Stop::Because(code, reason)) => Err((code, reason.to_string())),
+            Err(Stop::Quiet(code)) => Err((code, String::new())),
+        })
+    }
+
+    #[test]
+    fn a_wait_ends_with_what_it_waits_for_or_why_it_never_comes() {
+        use view::Phase;
+        let failed = |text: &str| Some(Err((1, format!("service/web: {text}"))));
+        let (going, done) = (
+            service(Phase::Progressing, 2, None),
+            service(Phase::Complete, 2, None),
+        );
+        assert_eq!(
+            comes_to(std::slice::from_ref(&done)),
+            None,
+            "what comes next is not known"
+        );
+        assert_eq!(comes_to(&[done.clone(), SYNCED]), Some(Ok(())));
+        assert_eq!(comes_to(&[going.clone(), SYNCED]), None);
+        assert_eq!(
+            comes_to(&[going.clone(), SYNCED, done.clone()]),
+            Some(Ok(()))
+        );
+        assert_eq!(comes_to(&[SYNCED]), failed("it is not there"));
+        let gone = Watched::ServiceGone {
+            app: "shop".to_owned(),
+            name: "web".to_owned(),
+        };
+        assert_eq!(
+            comes_to(&[going.clone(), SYNCED, gone]),
+            failed("it is gone")
+        );
+        let back = service(
+            Phase::RollingBack,
+            1,
+            Some("revision 2 failed: not ready in time"),
+        );
+        assert_eq!(
+            comes_to(&[going.clone(), SYNCED, back]),
+            failed("going back to revision 1: revision 2 failed: not ready in time")
+        );
+        let other = service(Phase::Progressing, 3, None);
+        assert_eq!(
+            comes_to(&[going.clone(), SYNCED, other]),
+            failed("another change has taken its place: revision 3")
+        );
+        let held = service(Phase::Paused, 2, Some("not ready in time"));
+        assert_eq!(
+            comes_to(&[going, SYNCED, held]),
+            failed("paused, because the rollout has failed: not ready in time")
+        );
+        let Watched::Service(mut refused) = done else {
+            unreachable!("it is a service");
+        };
+        refused.refused = Some(view::Refusal {
+            reason: "it imports `wasi:nothing`".to_owned(),
+            time: String::new(),
+        });
+        assert_eq!(
+            comes_to(&[Watched::Service(refused), SYNCED]),
+            failed("the last change was refused: it imports `wasi:nothing`")
+        );
+    }
+}

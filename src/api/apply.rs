@@ -23,6 +23,11 @@ use super::{
 };
 use crate::events::Subject;
 
+/// The longest text that says what brings a change about. The rest is cut off.
+const MAX_CAUSE_CHARACTERS: usize = 200;
+/// The longest path of a directory, as in Linux.
+const MAX_BASE_BYTES: usize = 4096;
+
 /// `PUT /v1/apps/{app}`
 pub(super) async fn put(
     State(api): Shared,
@@ -75,7 +80,6 @@ pub(super) async fn delete(
     AppPath(name): AppPath,
 ) -> Result<Json<view::Plan>, ApiError> {
     let _place = api.place()?;
-    let _turn = api.0.turn.lock().await;
     for _ in 0..MAX_TRIES {
         let objects = AppObjects::read(&*api.0.store, &name).await?;
         let Some(app) = &objects.present.app else {
@@ -119,6 +123,10 @@ impl Checked {
             return Err(ApiError::new(Code::Invalid, message));
         }
         let base = std::path::PathBuf::from(&body.base);
+        if body.base.len() > MAX_BASE_BYTES {
+            let message = format!("`base` is longer than {MAX_BASE_BYTES} bytes");
+            return Err(ApiError::new(Code::Invalid, message));
+        }
         if !base.is_absolute() {
             let message = format!("`base` is `{}`, which is not an absolute path", body.base);
             return Err(ApiError::new(Code::Invalid, message));
@@ -137,6 +145,12 @@ impl Checked {
             true => format!("apply of {}", body.path),
             false => body.cause,
         };
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let cause = cause
+            .chars()
+            .map(plain)
+            .take(MAX_CAUSE_CHARACTERS)
+            .collect();
         Ok(Self {
             app,
             base,

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::Arc,
 };
 
 use axum::{Json, extract::State};
@@ -16,6 +17,7 @@ use sampan_core::{
 
 use super::{
     Api, MAX_CHANGES, Shared,
+    artifacts::blocking,
     body::{AppPath, Body},
     error::{ApiError, Code},
     objects::{self, AppObjects, MAX_TRIES, Writes, wall_ms},
@@ -38,10 +40,7 @@ pub(super) async fn put(
     let checked = Checked::check(&api, &name, body).await?;
     let _turn = api.0.turn.lock().await;
     checked.plan(&api).await?;
-    let missing = missing(&api, checked.digests.values());
-    if !missing.is_empty() {
-        return Err(missing_error(missing));
-    }
+    present(&api, checked.digests.values().cloned().collect()).await?;
     let mut admitted = Admitted::default();
     for _ in 0..MAX_TRIES {
         let (objects, applied) = checked.plan(&api).await?;
@@ -134,13 +133,8 @@ impl Checked {
         let digests = digests(&body.components)?;
         let roots = api.0.volumes.clone();
         let from = base.clone();
-        let resolved = tokio::task::spawn_blocking(move || {
-            volumes::resolve(&mut app, &from, &roots).map(|()| app)
-        });
-        let app = match resolved.await {
-            Ok(resolved) => resolved?,
-            Err(_) => return Err(ApiError::new(Code::Internal, "the node is going down")),
-        };
+        let app = blocking(move || volumes::resolve(&mut app, &from, &roots).map(|()| app));
+        let app = app.await??;
         let cause = match body.cause.is_empty() {
             true => format!("apply of {}", body.path),
             false => body.cause,
@@ -372,20 +366,21 @@ fn tell(api: &Api, name: &Name, cause: &str, applied: &Applied) {
     }
 }
 
-/// The components that are not there.
-pub(super) fn missing<'a>(api: &Api, digests: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let missing: BTreeSet<_> = digests
-        .filter(|digest| !api.0.artifacts.has(digest))
-        .cloned()
-        .collect();
-    missing.into_iter().collect()
-}
-
-/// The error that lists components that are not there.
-pub(super) fn missing_error(missing: Vec<String>) -> ApiError {
+/// Sees to it that these components are there, and stay for a while.
+pub(super) async fn present(api: &Api, digests: BTreeSet<String>) -> Result<(), ApiError> {
+    let artifacts = Arc::clone(&api.0.artifacts);
+    let missing = move || -> Vec<String> {
+        let mut digests = digests.into_iter().collect::<Vec<_>>();
+        digests.retain(|digest| !artifacts.renew(digest));
+        digests
+    };
+    let missing = blocking(missing).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
     let quoted: Vec<_> = missing.iter().map(|it| format!("`{it}`")).collect();
     let message = format!("components are missing: {}", quoted.join(", "));
-    ApiError::new(Code::MissingArtifacts, message)
+    Err(ApiError::new(Code::MissingArtifacts, message)
         .hint("upload each with `PUT /v1/artifacts/DIGEST`, then apply again")
-        .details(missing)
+        .details(missing))
 }

@@ -10,7 +10,7 @@ use sampan_core::{
 
 use super::{
     Api, Shared,
-    apply::{missing, missing_error, note_refusal},
+    apply::{note_refusal, present},
     body::{Body, ServicePath},
     error::{ApiError, Code},
     objects::{self, MAX_TRIES, Writes, wall_ms},
@@ -140,11 +140,8 @@ async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
         let (retarget, word, message) = change(&service, &revisions)?;
         let hash = retarget.template.hash();
         if admitted.as_ref() != Some(&hash) {
-            let digests = std::iter::once(&retarget.template.component.digest);
-            let missing = missing(api, digests);
-            if !missing.is_empty() {
-                return Err(missing_error(missing));
-            }
+            let digest = retarget.template.component.digest.clone();
+            present(api, [digest].into()).await?;
             if let Err(reason) = api.0.admission.admit(key, &retarget.template).await {
                 note_refusal(api, key, &reason).await;
                 let subject = Subject::Service(key.clone());

@@ -3,9 +3,13 @@
 //! A worker for each pod does what the planner in `sampan_core::plan::pod` says.
 
 pub(crate) mod board;
+pub(crate) mod census;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod instance;
+pub(crate) mod node;
 mod prober;
+mod reports;
 pub(crate) mod upstream;
 pub(crate) mod worker;
+pub(crate) mod workshop;

@@ -93,13 +93,21 @@ pub(crate) enum Change {
     Replaced { revision: u64 },
     /// The new component was refused, and the old one stays.
     Refused { reason: String },
+    /// Its rollout or job has come further, in one word and in a sentence.
+    Rollout { word: &'static str, message: String },
+    /// What an earlier run of the node recorded.
+    Past {
+        object: String,
+        reason: String,
+        message: String,
+    },
     /// Everything of the app has started, and the gateway answers at this address.
     Up { address: SocketAddr },
 }
 
 impl Change {
     /// The change in one word.
-    pub(crate) fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &str {
         match self {
             Self::Compiling => "Compiling",
             Self::Loaded { .. } => "Loaded",
@@ -114,6 +122,8 @@ impl Change {
             Self::Blocked { .. } => "Blocked",
             Self::Replaced { .. } => "Replaced",
             Self::Refused { .. } => "Refused",
+            Self::Rollout { word, .. } => word,
+            Self::Past { reason, .. } => reason,
             Self::Up { .. } => "Up",
         }
     }
@@ -146,6 +156,7 @@ impl Change {
             Self::Refused { reason } => {
                 format!("change refused, the old version stays: {reason}")
             }
+            Self::Rollout { message, .. } | Self::Past { message, .. } => message.clone(),
             Self::Up { address } => format!("up, answering at http://{address}"),
         }
     }
@@ -156,6 +167,7 @@ impl Event {
     pub(crate) fn object(&self) -> String {
         match &self.change {
             Change::Pod { pod, .. } | Change::Deadlock { pod, .. } => format!("pod/{pod}"),
+            Change::Past { object, .. } => object.clone(),
             Change::Compiling
             | Change::Loaded { .. }
             | Change::Waiting { .. }
@@ -166,6 +178,7 @@ impl Event {
             | Change::Blocked { .. }
             | Change::Replaced { .. }
             | Change::Refused { .. }
+            | Change::Rollout { .. }
             | Change::Up { .. } => self.subject.to_string(),
         }
     }

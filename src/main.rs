@@ -4,10 +4,13 @@ mod agent;
 mod api;
 mod cli;
 mod client;
+mod clock;
 mod config;
+// mod controllers;
 mod edge;
 mod events;
 mod file;
+mod mirror;
 mod serve;
 mod telemetry;
 

@@ -51,9 +51,27 @@ const MODULES: &[Module] = &[
         crates: &["sampan_core"],
     },
     Module {
+        name: "clock",
+        modules: &[],
+        crates: &["sampan_core"],
+    },
+    Module {
+        name: "events",
+        modules: &[],
+        crates: &["sampan_core"],
+    },
+    Module {
+        name: "mirror",
+        modules: &[],
+        crates: &["sampan_core", "sampan_store"],
+    },
+    Module {
         name: "serve",
         modules: &[
             "api",
+            "clock",
+            "events",
+            "mirror",
             "controllers",
             "agent",
             "edge",
@@ -76,12 +94,12 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "controllers",
-        modules: &[],
+        modules: &["clock", "events", "mirror"],
         crates: &["sampan_core", "sampan_store"],
     },
     Module {
         name: "agent",
-        modules: &[],
+        modules: &["clock", "events", "mirror"],
         crates: &[
             "sampan_core",
             "sampan_store",
@@ -97,7 +115,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "edge",
-        modules: &[],
+        modules: &["mirror"],
         crates: &["sampan_core", "sampan_store", "sampan_gateway"],
     },
     Module {

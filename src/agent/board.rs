@@ -33,6 +33,8 @@ struct Entry {
     epoch: Instant,
     usage: UsageOf,
     ends: VecDeque<Arc<Termination>>,
+    /// Restarts in earlier runs of the node.
+    earlier: u32,
 }
 
 /// One pod.
@@ -56,11 +58,12 @@ pub(crate) struct PodStatus {
 
 impl Board {
     /// A pod is about to start.
-    pub(crate) fn open(&self, pod: &PodName, usage: &UsageOf) {
+    pub(crate) fn open(&self, pod: &PodName, usage: &UsageOf, earlier: u32) {
         let entry = Entry {
             state: PodState::Pending,
             epoch: Instant::now(),
             usage: Arc::clone(usage),
+            earlier,
             ends: VecDeque::new(),
         };
         self.lock().insert(pod.clone(), entry);
@@ -157,7 +160,7 @@ impl Entry {
                 status.reason = end.as_ref().map(why);
             }
         }
-        status.restarts = record.restarts;
+        status.restarts = self.earlier.saturating_add(record.restarts);
         status
     }
 }

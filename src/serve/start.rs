@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread::available_parallelism,
     time::{Duration, Instant},
 };
@@ -29,9 +29,10 @@ use super::{AppSource, Node, neighbours::GatewayNeighbours};
 use crate::events::{Change, Journal, Subject};
 use crate::{
     agent::{
+        census::{Census, Counter},
         instance::{RuntimeMaker, one_line},
         upstream::PodUpstream,
-        worker::{Assignment, Census, Rotation, Worker},
+        worker::{Assignment, Rotation, Worker},
     },
     file,
 };
@@ -386,6 +387,7 @@ impl Starter {
             let pod = PodName::new(&self.key(name), revision, slot);
             let upstream = Arc::new(PodUpstream::empty());
             let capacity = template.concurrency();
+            let counter = Mutex::new(Counter::new(census.clone()));
             let endpoint = Endpoint::new(pod.clone(), revision, capacity, upstream.clone());
             workers.push(Worker::start(Assignment {
                 pod: pod.clone(),
@@ -400,7 +402,11 @@ impl Starter {
                 rotation: Arc::new(InRotation(Arc::clone(&endpoint))),
                 journal: Arc::clone(&self.journal),
                 board: Arc::clone(&self.node.board),
-                census: census.clone(),
+                restarts: 0,
+                report: Arc::new(move |state| {
+                    let mut counter = counter.lock().unwrap_or_else(PoisonError::into_inner);
+                    counter.see(state);
+                }),
             }));
             endpoints.push(endpoint);
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use sampan_store::{Batch, Entry, Memory, Outcome, Revision, Store, Transaction, Watch};
+use sampan_store::{Batch, Entry, Memory, Outcome, Revision, Sqlite, Store, Transaction, Watch};
+use tempfile::TempDir;
 
 /// A test that waits for longer has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -13,11 +14,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A store, and what must stay while it is used.
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) folder: Option<TempDir>,
 }
 
 pub(crate) fn memory() -> Fixture {
     Fixture {
         store: Arc::new(Memory::new()),
+        folder: None,
+    }
+}
+
+pub(crate) fn sqlite() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    Fixture {
+        store: Arc::new(Sqlite::open(&folder.path().join("store")).unwrap()),
+        folder: Some(folder),
     }
 }
 

@@ -19,6 +19,9 @@ pub(super) const APPLICATION_ID: i32 = 0x736d_706e;
 /// In the header of the file: what the tables look like. A change of them is the next number.
 pub(super) const SCHEMA_VERSION: i32 = 1;
 
+/// A page of the file.
+pub(super) const PAGE_BYTES: u64 = 4096;
+
 /// The tables, sorted by name.
 ///
 /// `total` is the sum of the checksums of all entries, so that none can be missing; a missing
@@ -87,6 +90,7 @@ pub(super) struct Database {
 /// Makes an empty database in the empty file `path`, which nobody uses yet.
 pub(super) fn create(path: &Path) -> rusqlite::Result<()> {
     let connection = connect(path)?;
+    connection.pragma_update(None, "page_size", PAGE_BYTES.cast_signed())?;
     // Whoever calls makes the file durable as a whole.
     connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; BEGIN")?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use super::database::{self, Database, Fault, SCHEMA_VERSION};
+use super::database::{self, Database, Fault, PAGE_BYTES, SCHEMA_VERSION};
 use super::witness::{Testimony, Witness};
 use crate::state::State;
 use crate::store::Revision;
@@ -107,6 +107,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         create(&path)?;
     }
     let (database, state) = Database::open(&path).map_err(|fault| explain(&path, fault))?;
+    check_size(&path)?;
     let id = database.id();
     let found = state.revision();
     let testimony = witness.read().map_err(|source| access(&lock, source))?;
@@ -199,6 +200,18 @@ fn exists(path: &Path) -> Result<bool, OpenError> {
         }),
         Some(_) => Ok(true),
     }
+}
+
+/// That no page is cut off. SQLite does not mind if the last one is and is not in use. While there
+/// is a write-ahead log, a page may be half written.
+fn check_size(path: &Path) -> Result<(), OpenError> {
+    let log = size(&beside(path, "-wal"))?.is_some_and(|bytes| bytes > 0);
+    let bytes = size(path)?.unwrap_or(0);
+    if !log && bytes % PAGE_BYTES != 0 {
+        let what = format!("`{bytes}` bytes are not whole pages");
+        return Err(damaged(path, what));
+    }
+    Ok(())
 }
 
 /// Begins a store under another name, and gives it its own when it is whole and durable.

@@ -222,6 +222,16 @@ const FENCES: &[Fence] = &[
         homes: &["crates/runtime"],
     },
     Fence {
+        package: "rusqlite",
+        feature: None,
+        homes: &["crates/store"],
+    },
+    Fence {
+        package: "libsqlite3-sys",
+        feature: None,
+        homes: &["crates/store"],
+    },
+    Fence {
         package: "hyper",
         feature: Some("server"),
         homes: &["crates/gateway"],

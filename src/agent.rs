@@ -7,6 +7,7 @@ pub(crate) mod census;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod instance;
+pub(crate) mod jobs;
 pub(crate) mod node;
 mod prober;
 mod reports;

@@ -249,6 +249,14 @@ impl Journal {
         self.arrived.notify_waiters();
     }
 
+    /// Takes events of earlier runs as its own past, the oldest first. There must be none yet.
+    pub(crate) fn restore(&self, past: Vec<Event>) {
+        let mut inner = self.lock();
+        let kept = past.len().saturating_sub(MAX_EVENTS);
+        inner.ring = past.into_iter().skip(kept).map(Arc::new).collect();
+        inner.last = inner.ring.back().map_or(0, |event| event.seq);
+    }
+
     /// The number of the last event.
     pub(crate) fn last(&self) -> u64 {
         self.lock().last

@@ -1,7 +1,10 @@
 //! The composition root: joins the runtime, the gateway and the agent, and runs an app on them.
 
 pub(crate) mod app;
+mod chronicle;
+pub(crate) mod daemon;
 mod neighbours;
+mod places;
 pub(crate) mod single;
 mod start;
 mod views;

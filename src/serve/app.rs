@@ -145,7 +145,7 @@ impl RunningApp {
             .iter()
             .map(|(name, loaded)| (name.clone(), loaded.inspection.digest))
             .collect();
-        starter.hear_deadlocks();
+        super::daemon::hear_deadlocks(&starter.node, &starter.journal);
         let mut services = JoinSet::new();
         for service in source.app.services.values() {
             if let Some(loaded) = loaded.remove(&service.name) {

@@ -25,7 +25,7 @@ use sampan_runtime::{
 };
 use tokio::sync::{Semaphore, watch};
 
-use super::{AppSource, Node, neighbours::GatewayNeighbours};
+use super::{AppSource, Node, neighbours::GatewayNeighbours, places::InRotation};
 use crate::events::{Change, Journal, Subject};
 use crate::{
     agent::{
@@ -120,35 +120,6 @@ fn asks_exports(service: &Service) -> bool {
     probes.any(|probe| probe.check == Check::Export)
 }
 
-/// A pod's endpoint, as its worker sees it.
-struct InRotation(Arc<Endpoint>);
-
-impl Rotation for InRotation {
-    fn set_ready(&self, ready: bool) {
-        self.0.set_state(match ready {
-            true => EndpointState::Ready,
-            false => EndpointState::Unready,
-        });
-    }
-
-    fn renew(&self) {
-        self.0.renew();
-    }
-
-    fn leave(&self) {
-        self.0.set_state(EndpointState::Terminating);
-    }
-
-    fn in_flight(&self) -> u32 {
-        self.0.in_flight()
-    }
-
-    fn idle(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let endpoint = Arc::clone(&self.0);
-        Box::pin(async move { endpoint.drained().await })
-    }
-}
-
 /// What starting needs to know of its surroundings.
 #[derive(Clone)]
 pub(super) struct Starter {
@@ -222,20 +193,6 @@ impl Starter {
             false => Subject::Service(self.key(name)),
         };
         self.journal.record(subject, change);
-    }
-
-    /// Records every deadlock from now on.
-    pub(super) fn hear_deadlocks(&self) {
-        let (journal, board) = (Arc::clone(&self.journal), Arc::clone(&self.node.board));
-        self.node.runtime.on_deadlock(move |deadlock| {
-            let pod = deadlock.members[deadlock.victim].pod.clone();
-            if deadlock.failed_call {
-                board.record(&Termination::of_deadlock(deadlock));
-            }
-            let subject = Subject::Service(pod.service().clone());
-            let report = deadlock.to_string();
-            journal.record(subject, Change::Deadlock { pod, report });
-        });
     }
 
     fn neighbours(&self) -> GatewayNeighbours {

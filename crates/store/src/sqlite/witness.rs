@@ -4,7 +4,8 @@
 //! SQLite takes the damaged end of its write-ahead log for a transaction that a crash cut off, and
 //! so can lose acknowledged ones without noticing. The witness notices: the revision is written
 //! down here before it is acknowledged. It is not made durable, and needs not: when the machine
-//! stops it may be an older one, which claims less.
+//! stops it may be an older one, which claims less. A compaction that is lost only brings history
+//! back, and is not noted.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -65,6 +66,14 @@ impl Witness {
     /// Notes what is about to be acknowledged.
     pub(super) fn note(&self, testimony: Testimony) -> io::Result<()> {
         self.file.write_all_at(line(testimony).as_bytes(), 0)
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        // Closing the file does not end the lock while a child that is being started has it, too:
+        // it closes its files only when its program begins.
+        let _ = self.file.unlock();
     }
 }
 

@@ -64,8 +64,11 @@ impl Sample {
                 .put(format!("/pods/{number}"), "ready")
                 .delete(format!("/pods/{}", number.wrapping_sub(9)));
             commit(&store, transaction).await;
+            // Not at the end: a compaction that is lost only brings history back.
+            if number == 50 {
+                store.compact(Revision(20)).await.unwrap();
+            }
         }
-        store.compact(Revision(20)).await.unwrap();
         let contents = contents(&store).await;
         let killed = Files::read(&path);
         drop(store);
@@ -89,7 +92,9 @@ impl Sample {
         files.write(&path);
         match Sqlite::open(&path) {
             Ok(store) => {
-                assert_eq!(contents(&store).await, self.contents);
+                let found = contents(&store).await;
+                assert_eq!(found.0, self.contents.0);
+                assert_eq!(found.1, self.contents.1);
                 Ok(())
             }
             Err(error) => {

@@ -6,7 +6,7 @@ mod cli;
 mod client;
 mod clock;
 mod config;
-// mod controllers;
+mod controllers;
 mod edge;
 mod events;
 mod file;

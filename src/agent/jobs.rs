@@ -108,7 +108,9 @@ impl Jobs {
             return self.store.commit(nothing).await;
         };
         let same = |job: &Job| job.generation == begun.generation && job.status == begun.status;
-        let now = serde_json::from_slice::<Job>(&entry.value).ok().filter(same);
+        let now = serde_json::from_slice::<Job>(&entry.value)
+            .ok()
+            .filter(same);
         let Some(mut job) = now else {
             // Another attempt counts by now.
             return self.store.commit(nothing).await;
@@ -124,12 +126,18 @@ impl Jobs {
     async fn execute(&self, job: &Job) -> Result<(), String> {
         let subject = Subject::Job(job.key.clone());
         let spec = &job.spec;
-        let loading = self.workshop.load(&subject, &spec.component, &spec.limits, false);
+        let loading = self
+            .workshop
+            .load(&subject, &spec.component, &spec.limits, false);
         let loaded = loading.await?;
         let program = [spec.component.path.clone()].into_iter();
         let args: Vec<_> = program.chain(spec.args.iter().cloned()).collect();
         let command = CommandSpec {
-            name: PodName::new(&job.key, job.generation, job.status.attempts.saturating_sub(1)),
+            name: PodName::new(
+                &job.key,
+                job.generation,
+                job.status.attempts.saturating_sub(1),
+            ),
             args: &args,
             grants: &spec.grants,
             limits: &spec.limits,

@@ -15,10 +15,17 @@ const REVISIONS_AT_ONCE: usize = 100;
 
 pub(super) fn reconcile(app: &Name, mirror: &Mirror) -> Plan {
     let mut plan = Plan::default();
-    let services: Vec<_> = mirror.services.values().filter(|it| it.value.key.app == *app).collect();
+    let services: Vec<_> = mirror
+        .services
+        .values()
+        .filter(|it| it.value.key.app == *app)
+        .collect();
     for stored in &services {
         let service = &stored.value;
-        let pods: Vec<Pod> = mirror.pods_of(&service.key).map(|it| it.value.clone()).collect();
+        let pods: Vec<Pod> = mirror
+            .pods_of(&service.key)
+            .map(|it| it.value.clone())
+            .collect();
         let revisions: Vec<u64> = mirror.revisions_of(&service.key).collect();
         let mut gone = prune::revisions(service, &revisions, &pods);
         gone.truncate(REVISIONS_AT_ONCE);
@@ -50,7 +57,11 @@ fn finished(app: &Name, mirror: &Mirror, services: &[&Stored<Service>]) -> Vec<T
             transactions.push(delete(&Key::Service(key.clone()), stored.modified));
         }
     }
-    let jobs: Vec<&Stored<Job>> = mirror.jobs.values().filter(|it| it.value.key.app == *app).collect();
+    let jobs: Vec<&Stored<Job>> = mirror
+        .jobs
+        .values()
+        .filter(|it| it.value.key.app == *app)
+        .collect();
     for stored in &jobs {
         if prune::is_finished_job(&stored.value) {
             let key: ServiceKey = stored.value.key.clone();

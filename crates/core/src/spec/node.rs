@@ -153,7 +153,12 @@ pub fn load(
             gateway: gateway(&raw.gateway),
             guest: guest(&raw.guest),
             compile: compile(&raw.compile),
-            volumes: raw.node.volumes.iter().map(|it| PathBuf::from(&it.value.0)).collect(),
+            volumes: raw
+                .node
+                .volumes
+                .iter()
+                .map(|it| PathBuf::from(&it.value.0))
+                .collect(),
         }
     });
     decoder.report.finish(node)

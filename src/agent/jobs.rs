@@ -1,6 +1,6 @@
 //! Runs the attempts of jobs that the store says should run.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sampan_core::{
     name::{PodName, ServiceKey},
@@ -12,12 +12,15 @@ use sampan_runtime::{
     command::{self, CommandSpec, Exit},
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
 
 use super::{instance::one_line, workshop::RuntimeWorkshop};
 use crate::{
     clock::Clock,
-    events::Subject,
+    events::{Change, Subject},
     mirror::{Follower, text},
 };
 
@@ -30,6 +33,9 @@ pub(crate) struct Jobs {
     pub(crate) clock: Clock,
     pub(crate) workshop: Arc<RuntimeWorkshop>,
 }
+
+/// How long to wait before a store that failed is asked again.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// An attempt: of which generation, and the how manieth.
 type Attempt = (u64, u32);
@@ -71,6 +77,10 @@ impl Jobs {
                 && job.status.observed_generation == job.generation
                 && job.status.phase == JobPhase::Running
         });
+        if job.is_some_and(|job| job.deleting && job.status.phase == JobPhase::Running) {
+            let (jobs, name) = (Arc::clone(self), name.clone());
+            tasks.spawn(async move { jobs.give_up(&name).await });
+        }
         let attempt = wanted.map(|job| (job.generation, job.status.attempts));
         if let Some((begun, task)) = running.get(name) {
             if attempt == Some(*begun) {
@@ -88,15 +98,50 @@ impl Jobs {
     }
 
     async fn attempt(&self, job: &Job) {
+        let began = Instant::now();
         let result = self.execute(job).await;
+        let change = match &result {
+            Ok(()) => Change::Completed {
+                took: began.elapsed(),
+            },
+            Err(reason) => Change::JobFailed {
+                reason: reason.clone(),
+                again: job.status.attempts <= job.spec.retries,
+            },
+        };
+        let subject = Subject::Job(job.key.clone());
+        self.workshop.journal.record(subject, change);
         for _ in 0..MAX_CONFLICTS {
             match self.write(job, result.clone()).await {
                 Ok(Outcome::Committed(_)) => return,
                 Ok(Outcome::Conflict(_)) => {}
                 Err(error) => {
                     tracing::warn!(job = %job.key, %error, "cannot write how the job ended");
-                    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                    tokio::time::sleep(RETRY).await;
                 }
+            }
+        }
+    }
+
+    /// Notes of a job that is to be deleted that nobody runs it.
+    async fn give_up(&self, name: &ServiceKey) {
+        let key = Key::Job(name.clone()).to_string();
+        for _ in 0..MAX_CONFLICTS {
+            let Ok(Some(entry)) = self.store.get(&key).await else {
+                return;
+            };
+            let Ok(mut job) = serde_json::from_slice::<Job>(&entry.value) else {
+                return;
+            };
+            let reason = "it is being deleted".to_owned();
+            job.status.phase = JobPhase::Failed { reason };
+            let transaction = Transaction::new()
+                .compare(key.as_str(), entry.modified)
+                .put(key.as_str(), text(&job));
+            match self.store.commit(transaction).await {
+                Ok(Outcome::Conflict(_)) => {}
+                Ok(Outcome::Committed(_)) => return,
+                Err(error) => return tracing::warn!(job = %name, %error, "cannot delete the job"),
             }
         }
     }

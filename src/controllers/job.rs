@@ -1,7 +1,7 @@
 //! Does what the planner of jobs says.
 
 use sampan_core::{
-    name::ServiceKey,
+    name::{Name, ServiceKey},
     plan::{gate, job},
     record::Key,
 };
@@ -19,7 +19,7 @@ pub(super) fn reconcile(key: &ServiceKey, mirror: &Mirror, clock: &Clock) -> Pla
         return Plan::default();
     };
     let record = &stored.value;
-    let on = |name| ServiceKey::new(&key.app, name);
+    let on = |name: &Name| ServiceKey::new(&key.app, name);
     let gate = gate::gate(
         &record.spec.depends_on,
         &|name| mirror.services.get(&on(name)).map(|it| &it.value),
@@ -40,7 +40,7 @@ pub(super) fn reconcile(key: &ServiceKey, mirror: &Mirror, clock: &Clock) -> Pla
         .compare(name.as_str(), stored.modified)
         .put(name, text(&next));
     plan.transactions.push(transaction);
-    for (word, message) in planned.announce {
+    for job::Announcement { word, message } in planned.announce {
         plan.told.push(Told {
             subject: Subject::Job(key.clone()),
             change: Change::Rollout { word, message },

@@ -1,17 +1,17 @@
 //! Removes what nobody needs any more.
 
 use sampan_core::{
-    name::{Name, ServiceKey},
+    name::Name,
     plan::prune,
-    record::{App, Job, Key, Pod, Service},
+    record::{Job, Key, Pod, Service},
 };
 use sampan_store::{Revision, Transaction};
 
 use super::Plan;
 use crate::mirror::{Mirror, Stored};
 
-/// Revisions removed in one transaction.
-const REVISIONS_AT_ONCE: usize = 100;
+/// Objects removed in one transaction.
+const KEYS_AT_ONCE: usize = 100;
 
 pub(super) fn reconcile(app: &Name, mirror: &Mirror) -> Plan {
     let mut plan = Plan::default();
@@ -28,7 +28,7 @@ pub(super) fn reconcile(app: &Name, mirror: &Mirror) -> Plan {
             .collect();
         let revisions: Vec<u64> = mirror.revisions_of(&service.key).collect();
         let mut gone = prune::revisions(service, &revisions, &pods);
-        gone.truncate(REVISIONS_AT_ONCE);
+        gone.truncate(KEYS_AT_ONCE);
         if gone.is_empty() {
             continue;
         }
@@ -43,44 +43,40 @@ pub(super) fn reconcile(app: &Name, mirror: &Mirror) -> Plan {
         // What can go only after them is looked at when they have gone.
         return plan;
     }
-    plan.transactions = finished(app, mirror, &services);
+    plan.transactions.extend(finished(app, mirror, &services));
     plan
 }
 
 /// Services, jobs and the app itself that are being deleted and have nothing left.
-fn finished(app: &Name, mirror: &Mirror, services: &[&Stored<Service>]) -> Vec<Transaction> {
-    let mut transactions = Vec::new();
-    for stored in services {
-        let key = &stored.value.key;
-        let pods = mirror.pods_of(key).count();
-        if prune::is_finished_service(&stored.value, pods) {
-            transactions.push(delete(&Key::Service(key.clone()), stored.modified));
-        }
-    }
-    let jobs: Vec<&Stored<Job>> = mirror
-        .jobs
-        .values()
-        .filter(|it| it.value.key.app == *app)
+fn finished(app: &Name, mirror: &Mirror, services: &[&Stored<Service>]) -> Option<Transaction> {
+    let stored = mirror.apps.get(app)?;
+    let services: Vec<Service> = services.iter().map(|it| it.value.clone()).collect();
+    let jobs = mirror.jobs.values().map(|it| &it.value);
+    let jobs: Vec<Job> = jobs.filter(|it| it.key.app == *app).cloned().collect();
+    let pods = services.iter().flat_map(|it| mirror.pods_of(&it.key));
+    let pods: Vec<Pod> = pods.map(|it| it.value.clone()).collect();
+    let mut gone = prune::finished(&stored.value, &services, &jobs, &pods);
+    // The app is the last of them, and goes with the last of the others.
+    gone.truncate(KEYS_AT_ONCE);
+    let modified = |key: &Key| match key {
+        Key::App(_) => Some(stored.modified),
+        Key::Service(name) => mirror.services.get(name).map(|it| it.modified),
+        Key::Job(name) => mirror.jobs.get(name).map(|it| it.modified),
+        Key::Revision(..) | Key::Pod(_) | Key::Event(_) => None,
+    };
+    let gone: Vec<_> = gone
+        .iter()
+        .filter_map(|key| Some((key, modified(key)?)))
         .collect();
-    for stored in &jobs {
-        if prune::is_finished_job(&stored.value) {
-            let key: ServiceKey = stored.value.key.clone();
-            transactions.push(delete(&Key::Job(key), stored.modified));
-        }
-    }
-    if let Some(stored) = mirror.apps.get(app) {
-        let record: &App = &stored.value;
-        if prune::is_finished_app(record, services.len() + jobs.len()) {
-            transactions.push(delete(&Key::App(app.clone()), stored.modified));
-        }
-    }
-    transactions
+    let transaction = gone
+        .iter()
+        .fold(Transaction::new(), |transaction, (key, modified)| {
+            let key = key.to_string();
+            transaction.compare(key.as_str(), *modified).delete(key)
+        });
+    (!gone.is_empty()).then_some(transaction)
 }
 
 fn compare(key: &Key, modified: Revision) -> Transaction {
     Transaction::new().compare(key.to_string(), modified)
-}
-
-fn delete(key: &Key, modified: Revision) -> Transaction {
-    compare(key, modified).delete(key.to_string())
 }

@@ -1,7 +1,7 @@
 //! Does what the rollout planner says.
 
 use sampan_core::{
-    name::ServiceKey,
+    name::{Name, ServiceKey},
     plan::{
         gate::{self, Gate},
         rollout::{self, Action},
@@ -48,7 +48,7 @@ pub(super) fn reconcile(key: &ServiceKey, mirror: &Mirror, clock: &Clock) -> Pla
 
 /// Whether what the service depends on is as far as it must be.
 fn gate(service: &Service, mirror: &Mirror) -> Gate {
-    let key = |name| ServiceKey::new(&service.key.app, name);
+    let key = |name: &Name| ServiceKey::new(&service.key.app, name);
     gate::gate(
         &service.spec.depends_on,
         &|name| mirror.services.get(&key(name)).map(|it| &it.value),

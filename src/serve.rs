@@ -5,6 +5,8 @@ mod chronicle;
 pub(crate) mod daemon;
 mod neighbours;
 mod places;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod single;
 mod start;
 mod views;

@@ -1,34 +1,58 @@
-//! The API: HTTP and JSON on a Unix socket of this user.
+//! The API: HTTP and JSON on a Unix socket of this user, and with a token on a port of loopback.
 //!
-//! | request | answer |
-//! |---|---|
-//! | `GET /v1/pods` | all pods |
-//! | `GET /v1/pods/NAME` | one pod |
-//! | `GET /v1/events?after=N` | the events after number `N` that are kept, one JSON object a line |
-//! | `GET /v1/events?after=N&follow=true` | the same, and those to come |
+//! `routes` has all requests, with what goes in and comes out; `GET /v1/openapi.json` is made from
+//! it. What is wanted is in the store, and is changed there by `apply` and `rollout`. What runs is
+//! what the node says through [`Views`].
 
+mod apply;
+mod artifacts;
+mod body;
 mod error;
+mod follow;
+mod guard;
+mod objects;
+mod observed;
+mod openapi;
+mod rollout;
+mod routes;
 mod socket;
+mod token;
+mod volumes;
+mod wanted;
+mod watch;
 
-use std::{convert::Infallible, pin::Pin, sync::Arc};
+use std::{path::PathBuf, pin::Pin, sync::Arc};
 
-use axum::{
-    Json, Router,
-    body::{Body, Bytes},
-    extract::{Path, Query, State},
-    http::header::CONTENT_TYPE,
-    response::{IntoResponse, Response},
-    routing::get,
+use async_trait::async_trait;
+use axum::{Router, extract::State, middleware};
+use sampan_core::{
+    name::ServiceKey,
+    record::{JobSpec, Template},
+    view,
 };
-use sampan_core::view;
-use serde::Deserialize;
+use sampan_store::Store;
+use tokio::sync::{Mutex, Semaphore};
 
 pub(crate) use socket::{BindError, Socket};
+#[allow(
+    unused_imports,
+    reason = "for a node that also answers on a port of loopback"
+)]
+pub(crate) use {
+    guard::{Port, PortError},
+    token::{Token, TokenError},
+};
 
-use error::ApiError;
+use crate::{artifacts::Artifacts, events::Subject};
 
-/// The type of a stream of JSON objects, one a line.
-const JSON_LINES: &str = "application/jsonl";
+/// The largest body of a request, but for components.
+const MAX_BODY_BYTES: usize = 1 << 20;
+/// Requests at once that change what is wanted. They take turns; more are refused.
+const MAX_CHANGES: usize = 16;
+/// Components that are uploaded at once. More are refused.
+const MAX_UPLOADS: usize = 4;
+/// Answers at once that go on until the client goes. More are refused.
+const MAX_FOLLOWERS: usize = 64;
 
 /// Events as they are sent, and the number of the last of them.
 pub(crate) struct Batch {
@@ -42,77 +66,152 @@ pub(crate) type NextBatch = Pin<Box<dyn Future<Output = Batch> + Send>>;
 /// A pod, if there is one of that name.
 pub(crate) type OnePod = Pin<Box<dyn Future<Output = Option<view::Pod>> + Send>>;
 
-/// What the API shows.
+/// Lines that pods have printed.
+pub(crate) struct LogBatch {
+    pub(crate) lines: Vec<view::LogLine>,
+    /// Lines that were gone before they could be read.
+    pub(crate) missed: u64,
+    /// The position to read from next.
+    pub(crate) next: u64,
+}
+
+/// Lines, when there are some.
+pub(crate) type NextLogs = Pin<Box<dyn Future<Output = LogBatch> + Send>>;
+
+/// What the API shows of what runs.
 pub(crate) trait Views: Send + Sync + 'static {
-    /// All pods, in the order of their names.
+    /// All pods, in the order of their apps and names.
     fn pods(&self) -> Vec<view::Pod>;
 
     /// One pod, with source lines in what is said about its instances. To find them may take a
     /// while.
-    fn pod(&self, name: &str) -> OnePod;
+    fn pod(&self, app: &str, name: &str) -> OnePod;
 
     /// The events after the one with this number.
     fn events(&self, after: u64) -> Batch;
 
     /// Like [`Self::events`], and waits until there is one.
     fn next_events(&self, after: u64) -> NextBatch;
+
+    /// At most `limit` lines that pods have printed, from this position on; the first is 0.
+    fn logs(&self, from: u64, limit: usize) -> LogBatch;
+
+    /// Like [`Self::logs`], and waits until there is one.
+    fn next_logs(&self, from: u64, limit: usize) -> NextLogs;
+
+    /// The node.
+    fn node(&self) -> view::Node;
+
+    /// Its metrics, in the text format of Prometheus.
+    fn metrics(&self) -> String;
 }
 
-type Shared = State<Arc<dyn Views>>;
+/// What decides whether components can run, and hears what is done.
+#[async_trait]
+pub(crate) trait Admission: Send + Sync + 'static {
+    /// Whether pods can be made of the template: its component is read, checked against what it is
+    /// granted, and compiled. The error is shown to whoever asked, so it is lower case and without
+    /// a full stop.
+    async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<(), String>;
+
+    /// The same of a job.
+    async fn admit_job(&self, job: &ServiceKey, spec: &JobSpec) -> Result<(), String>;
+
+    /// Something was done or refused: in one word, and in a sentence whose subject is `subject`.
+    fn tell(&self, subject: Subject, word: &'static str, message: String);
+}
+
+/// What the API is made of.
+pub(crate) struct Parts {
+    /// Where objects are.
+    pub(crate) store: Arc<dyn Store>,
+    /// Where components are.
+    pub(crate) artifacts: Arc<Artifacts>,
+    /// What runs.
+    pub(crate) views: Arc<dyn Views>,
+    /// What can run.
+    pub(crate) admission: Arc<dyn Admission>,
+    /// Directories below which guests may be lent directories.
+    pub(crate) volumes: Vec<PathBuf>,
+}
+
+/// The API of a node, whichever way it is reached.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    /// Requests that change something, and wait for their turn or have it.
+    changes: Semaphore,
+    /// The turn: one request at a time admits components and writes.
+    turn: Mutex<()>,
+    uploads: Semaphore,
+    followers: Arc<Semaphore>,
+}
+
+impl std::ops::Deref for Inner {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+type Shared = State<Api>;
+
+impl Api {
+    /// The API of what these are.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            changes: Semaphore::new(MAX_CHANGES),
+            turn: Mutex::new(()),
+            uploads: Semaphore::new(MAX_UPLOADS),
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+        }))
+    }
+
+    /// All requests, as those see them who may ask.
+    fn router(&self) -> Router {
+        let router = routes::all()
+            .into_iter()
+            .fold(Router::new(), |router, route| {
+                router.route(route.path, route.handler)
+            });
+        router
+            .fallback(error::no_path)
+            .method_not_allowed_fallback(error::no_method)
+            .layer(middleware::from_fn(guard::same_origin))
+            .with_state(self.clone())
+    }
+
+    /// The requests as they come through the Unix socket.
+    pub(crate) fn local(&self) -> Router {
+        self.router().layer(middleware::from_fn(error::finish))
+    }
+
+    /// The requests as they come through a port of loopback, from whoever has the token.
+    pub(crate) fn remote(&self, gate: guard::Gate) -> Router {
+        self.router()
+            .layer(middleware::from_fn_with_state(gate, guard::admit))
+            .layer(middleware::from_fn(error::finish))
+    }
+}
 
 /// Answers requests on the socket, until this is dropped.
-pub(crate) async fn serve(socket: Socket, views: Arc<dyn Views>) -> std::io::Result<()> {
-    let router = Router::new()
-        .route("/v1/pods", get(pods))
-        .route("/v1/pods/{name}", get(pod))
-        .route("/v1/events", get(events))
-        .fallback(async || ApiError::NotFound("there is no such path".to_owned()))
-        .with_state(views);
-    axum::serve(socket.listener()?, router).await
+pub(crate) async fn serve(socket: Socket, api: Api) -> std::io::Result<()> {
+    axum::serve(socket.listener()?, api.local()).await
 }
 
-async fn pods(State(views): Shared) -> Json<Vec<view::Pod>> {
-    Json(views.pods())
+/// Answers requests on the port from whoever has the token, until this is dropped.
+#[allow(
+    dead_code,
+    reason = "for a node that also answers on a port of loopback"
+)]
+pub(crate) async fn serve_port(port: Port, token: Token, api: Api) -> std::io::Result<()> {
+    let (listener, gate) = port.open(token)?;
+    axum::serve(listener, api.remote(gate)).await
 }
 
-async fn pod(State(views): Shared, Path(name): Path<String>) -> Result<Json<view::Pod>, ApiError> {
-    if let Some(pod) = views.pod(&name).await {
-        return Ok(Json(pod));
-    }
-    let pods = views.pods();
-    let known: Vec<_> = pods.iter().map(|pod| format!("`{}`", pod.name)).collect();
-    let known = match &known[..] {
-        [] => "there are none".to_owned(),
-        names => format!("there are {}", names.join(", ")),
-    };
-    let missing = format!("there is no pod `{name}`; {known}");
-    Err(ApiError::NotFound(missing))
-}
-
-/// Which events.
-#[derive(Deserialize)]
-struct Which {
-    #[serde(default)]
-    after: u64,
-    #[serde(default)]
-    follow: bool,
-}
-
-async fn events(State(views): Shared, Query(which): Query<Which>) -> Response {
-    let lines = |batch: &Batch| -> Bytes {
-        let lines = batch.lines.iter().map(|line| format!("{line}\n"));
-        lines.collect::<String>().into()
-    };
-    let first = views.events(which.after);
-    let text = lines(&first);
-    if !which.follow {
-        return ([(CONTENT_TYPE, JSON_LINES)], text).into_response();
-    }
-    let more = futures::stream::unfold((views, first.last), move |(views, last)| async move {
-        let batch = views.next_events(last).await;
-        Some((lines(&batch), (views, batch.last)))
-    });
-    let all = futures::StreamExt::chain(futures::stream::iter([text]), more);
-    let body = Body::from_stream(futures::StreamExt::map(all, Ok::<_, Infallible>));
-    ([(CONTENT_TYPE, JSON_LINES)], body).into_response()
-}
+#[cfg(test)]
+mod tests;

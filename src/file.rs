@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use sampan_runtime::admission::inspect::MAX_COMPONENT_BYTES;
+pub(crate) use sampan_runtime::admission::inspect::MAX_COMPONENT_BYTES;
 
 /// The largest spec or env file.
 const MAX_TEXT_BYTES: usize = 4 << 20;

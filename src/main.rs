@@ -2,6 +2,11 @@
 
 mod agent;
 mod api;
+#[allow(
+    dead_code,
+    reason = "an app in the foreground reads its components itself"
+)]
+mod artifacts;
 mod cli;
 mod client;
 mod clock;

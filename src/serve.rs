@@ -14,6 +14,7 @@ mod views;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use sampan_core::{
@@ -27,7 +28,8 @@ use sampan_runtime::{PoolSize, Runtime, RuntimeConfig, pod::template::DEFAULT_CO
 
 use crate::{
     agent::board::Board,
-    api::{self, Socket},
+    api::{self, Api, Parts, Socket},
+    artifacts::Artifacts,
     edge::Edge,
     telemetry,
 };
@@ -90,9 +92,18 @@ impl Control {
             board: Arc::clone(&node.board),
             journal: Arc::clone(journal),
             symbols: Arc::default(),
+            logs: Arc::clone(node.runtime.logs()),
+            started: SystemTime::now(),
+        });
+        let api = Api::new(Parts {
+            store: Arc::new(sampan_store::Memory::new()),
+            artifacts: Arc::new(Artifacts::memory()),
+            views: views.clone(),
+            admission: views,
+            volumes: Vec::new(),
         });
         Ok(Self(tokio::spawn(async move {
-            if let Err(error) = api::serve(socket, views).await {
+            if let Err(error) = api::serve(socket, api).await {
                 tracing::error!(%error, "the control socket is closed");
             }
         })))

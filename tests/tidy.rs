@@ -70,11 +70,12 @@ const MODULES: &[Module] = &[
         modules: &[
             "api",
             "clock",
-            "events",
-            "mirror",
             "controllers",
             "agent",
+            "artifacts",
             "edge",
+            "events",
+            "mirror",
             "tasks",
             "telemetry",
             "config",
@@ -89,8 +90,13 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "api",
-        modules: &["file"],
+        modules: &["artifacts", "events", "file"],
         crates: &["sampan_core", "sampan_store"],
+    },
+    Module {
+        name: "artifacts",
+        modules: &["file"],
+        crates: &["sampan_core"],
     },
     Module {
         name: "controllers",
@@ -99,7 +105,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "agent",
-        modules: &["clock", "events", "mirror"],
+        modules: &["artifacts", "clock", "events", "mirror"],
         crates: &[
             "sampan_core",
             "sampan_store",
@@ -178,6 +184,7 @@ const LIBRARIES: &[Library] = &[
             "schemars",
             "serde",
             "serde_json",
+            "sha2",
             "strsim",
             "thiserror",
             "toml",

@@ -2,13 +2,23 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use sampan_core::{time::Utc, view};
-use sampan_runtime::{Symbols, pod::Termination};
+use async_trait::async_trait;
+use sampan_core::{
+    name::{PodName, ServiceKey},
+    record::{JobSpec, Template},
+    time::Utc,
+    view,
+};
+use sampan_runtime::{
+    Symbols,
+    logs::{self, Ring},
+    pod::Termination,
+};
 
-use crate::events::{Events, Journal};
+use crate::events::{Events, Journal, Subject};
 use crate::{
     agent::board::{Board, PodStatus},
-    api::{Batch, NextBatch, OnePod, Views},
+    api::{Admission, Batch, LogBatch, NextBatch, NextLogs, OnePod, Views},
 };
 
 /// The pods and events of this node.
@@ -16,6 +26,8 @@ pub(super) struct NodeViews {
     pub(super) board: Arc<Board>,
     pub(super) journal: Arc<Journal>,
     pub(super) symbols: Arc<Symbols>,
+    pub(super) logs: Arc<Ring>,
+    pub(super) started: SystemTime,
 }
 
 impl Views for NodeViews {
@@ -24,9 +36,10 @@ impl Views for NodeViews {
         self.board.all().into_iter().map(plain).collect()
     }
 
-    fn pod(&self, name: &str) -> OnePod {
+    fn pod(&self, app: &str, name: &str) -> OnePod {
         let mut pods = self.board.all().into_iter();
-        let Some(status) = pods.find(|status| status.pod.as_str() == name) else {
+        let named = |pod: &PodName| pod.as_str() == name && pod.service().app.as_str() == app;
+        let Some(status) = pods.find(|status| named(&status.pod)) else {
             return Box::pin(std::future::ready(None));
         };
         let symbols = Arc::clone(&self.symbols);
@@ -51,6 +64,74 @@ impl Views for NodeViews {
         let journal = Arc::clone(&self.journal);
         Box::pin(async move { batch(&journal.follow(after).await, after) })
     }
+
+    fn logs(&self, from: u64, limit: usize) -> LogBatch {
+        log_batch(self.logs.read(from, limit))
+    }
+
+    fn next_logs(&self, from: u64, limit: usize) -> NextLogs {
+        let logs = Arc::clone(&self.logs);
+        Box::pin(async move { log_batch(logs.follow(from, limit).await) })
+    }
+
+    fn node(&self) -> view::Node {
+        let since = self.started.duration_since(SystemTime::UNIX_EPOCH);
+        view::Node {
+            name: "local".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: Utc(since.unwrap_or_default()).to_string(),
+            http: None,
+            pods: self.board.all().len() as u64,
+        }
+    }
+
+    fn metrics(&self) -> String {
+        String::new()
+    }
+}
+
+/// An app in the foreground is what its spec says, and is changed by nobody else.
+#[async_trait]
+impl Admission for NodeViews {
+    async fn admit(&self, _: &ServiceKey, _: &Template) -> Result<(), String> {
+        Err(FOREGROUND.to_owned())
+    }
+
+    async fn admit_job(&self, _: &ServiceKey, _: &JobSpec) -> Result<(), String> {
+        Err(FOREGROUND.to_owned())
+    }
+
+    fn tell(&self, subject: Subject, word: &'static str, message: String) {
+        tracing::info!(%subject, word, message);
+    }
+}
+
+const FOREGROUND: &str = "what runs here is an app in the foreground; start `sampan serve`";
+
+fn log_batch(batch: logs::Batch) -> LogBatch {
+    LogBatch {
+        lines: batch.lines.into_iter().map(log_line).collect(),
+        missed: batch.missed,
+        next: batch.next,
+    }
+}
+
+fn log_line(line: logs::Line) -> view::LogLine {
+    let at = line.time.duration_since(SystemTime::UNIX_EPOCH);
+    let stream = match line.stream {
+        logs::Stream::Stdout => "stdout",
+        logs::Stream::Stderr => "stderr",
+        logs::Stream::Host => "host",
+    };
+    view::LogLine {
+        time: Utc(at.unwrap_or_default()).to_string(),
+        app: line.pod.service().app.to_string(),
+        service: line.pod.service().name.to_string(),
+        pod: line.pod.to_string(),
+        stream: stream.to_owned(),
+        request: line.request.map(|request| request.to_string()),
+        text: line.text,
+    }
 }
 
 fn batch(events: &Events, after: u64) -> Batch {
@@ -65,6 +146,7 @@ fn pod(status: PodStatus, explain: &dyn Fn(&Termination) -> String) -> view::Pod
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     view::Pod {
         name: status.pod.to_string(),
+        app: status.pod.service().app.to_string(),
         service: status.pod.service().name.to_string(),
         phase: status.phase.to_owned(),
         ready: status.ready,

@@ -1,14 +1,308 @@
 //! Objects as the API shows them: the JSON that programs read.
 //!
-//! Fields are added, never renamed or removed. Times are UTC in the manner of RFC 3339.
+//! Fields are added, never renamed or removed. Times are UTC in the manner of RFC 3339. Of
+//! environment variables and configuration only the names are shown.
 
+mod change;
+mod progress;
+mod request;
+mod show;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use change::{Change, Field, Plan, Verb};
+pub use progress::{Verdict, job_verdict, rollout_verdict};
+pub use request::{Apply, Scale, Undo};
+pub(crate) use show::route;
+
+/// An app: the services and jobs of one spec.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct App {
+    /// Its name.
+    pub name: String,
+    /// Raised by each change of what it consists of.
+    pub generation: u64,
+    /// Where relative paths of its spec start from.
+    pub base: String,
+    /// Names of its services.
+    pub services: Vec<String>,
+    /// Names of its jobs.
+    pub jobs: Vec<String>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// When a change of it was applied last.
+    pub applied: String,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Service {
+    /// The app it belongs to.
+    pub app: String,
+    /// Its name in the app.
+    pub name: String,
+    /// Raised by each change of what is wanted.
+    pub generation: u64,
+    /// The generation that the numbers and the phase are about.
+    pub observed_generation: u64,
+    /// How far its rollout is.
+    pub phase: Phase,
+    /// Why it is in this phase, or what it waits for, if there is more to say.
+    pub reason: Option<String>,
+    /// The revision that its pods should run.
+    pub revision: u64,
+    /// The one they should run before.
+    pub previous: Option<u64>,
+    /// The last revision whose rollout was completed.
+    pub last_good: Option<u64>,
+    /// How many pods are wanted.
+    pub replicas: u32,
+    /// Between which bounds the number of pods moves, if it does.
+    pub autoscale: Option<Bounds>,
+    /// Pods, with those that drain.
+    pub pods: u32,
+    /// Pods of the wanted revision.
+    pub updated: u32,
+    /// Pods that get requests.
+    pub ready: u32,
+    /// Pods that have been ready for `min_ready`.
+    pub available: u32,
+    /// Those of them that are of the wanted revision.
+    pub updated_available: u32,
+    /// Whether its rollout is paused.
+    pub paused: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Which requests reach it from outside: host and path prefix.
+    pub routes: Vec<String>,
+    /// What holds, and since when.
+    pub conditions: Vec<Condition>,
+    /// The last change that was refused before anything was touched, until another is accepted.
+    pub refused: Option<Refusal>,
+}
+
+/// How far a service's rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Pods of the wanted revision take the place of others.
+    Progressing,
+    /// It waits for what the service depends on.
+    Waiting,
+    /// All pods are of the wanted revision.
+    Complete,
+    /// It is paused, by somebody or because it has failed.
+    Paused,
+    /// It has failed, and the last good revision takes over again.
+    RollingBack,
+    /// It has failed, and the last good revision runs again.
+    RolledBack,
+    /// It has failed, and there is nothing to go back to.
+    Failed,
+    /// The service is being deleted.
+    Deleting,
+}
+
+/// Between which bounds the number of pods moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Bounds {
+    /// The fewest.
+    pub min: u32,
+    /// The most.
+    pub max: u32,
+}
+
+/// Something that holds of a service or does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Condition {
+    /// `Available` or `Progressing`.
+    pub kind: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub message: String,
+    /// Since when.
+    pub since: String,
+}
+
+/// A change that was refused before anything was touched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Refusal {
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub time: String,
+}
+
+/// A revision of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Revision {
+    /// The app of the service.
+    pub app: String,
+    /// The service.
+    pub service: String,
+    /// Its number.
+    pub revision: u64,
+    /// Whether it is the one that pods should run.
+    pub current: bool,
+    /// SHA-256 of everything that affects a pod of it.
+    pub hash: String,
+    /// Where its component came from.
+    pub component: String,
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// How often all pods were replaced by others just like them.
+    pub restarted: u32,
+    /// Names of its environment variables.
+    pub env: Vec<String>,
+    /// When it was made.
+    pub created: String,
+    /// What made it.
+    pub cause: String,
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Job {
+    /// The app it belongs to.
+    pub app: String,
+    /// Its name in the app.
+    pub name: String,
+    /// Raised by each change of what is wanted.
+    pub generation: u64,
+    /// The generation that the phase is about.
+    pub observed_generation: u64,
+    /// How far it is.
+    pub phase: JobPhase,
+    /// Why, if there is more to say.
+    pub reason: Option<String>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// How often a failed run is tried again.
+    pub retries: u32,
+    /// Where its component came from.
+    pub component: String,
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum JobPhase {
+    /// It waits for what it depends on.
+    Pending,
+    /// It runs.
+    Running,
+    /// It failed and is tried again.
+    BackOff,
+    /// It ended well.
+    Completed,
+    /// It failed for good.
+    Failed,
+    /// It is being deleted.
+    Deleting,
+}
+
+/// A node: a process that runs pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Sampan's version.
+    pub version: String,
+    /// When it started.
+    pub started: String,
+    /// Where its gateway answers.
+    pub http: Option<String>,
+    /// Pods that it has.
+    pub pods: u64,
+}
+
+/// The version of what answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Version {
+    /// Sampan's version.
+    pub sampan: String,
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// Its number: each later one is one more.
+    pub seq: u64,
+    /// When.
+    pub time: String,
+    /// The app it is about.
+    #[serde(default)]
+    pub app: String,
+    /// What it is about, with its kind: `pod/web-1-0`.
+    pub object: String,
+    /// What has happened, in one word.
+    pub reason: String,
+    /// The same in a sentence.
+    pub message: String,
+}
+
+/// A line that a pod has printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogLine {
+    /// When.
+    pub time: String,
+    /// The app of the pod.
+    pub app: String,
+    /// The service or job of the pod.
+    pub service: String,
+    /// The pod.
+    pub pod: String,
+    /// `stdout`, `stderr`, or `host` for what Sampan says about the guest.
+    pub stream: String,
+    /// The request that was being answered, when that is certain.
+    pub request: Option<String>,
+    /// The text, as the guest printed it.
+    pub text: String,
+}
+
+/// A line of a watch: an object as it is now, or that it is gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Watched {
+    /// A service is new or has changed.
+    Service(Box<Service>),
+    /// A job is new or has changed.
+    Job(Box<Job>),
+    /// All that is there has been sent, and what follows is new.
+    Synced {
+        /// The transaction up to which that is so.
+        revision: u64,
+    },
+    /// A service is gone.
+    ServiceGone {
+        /// Its app.
+        app: String,
+        /// Its name.
+        name: String,
+    },
+    /// A job is gone.
+    JobGone {
+        /// Its app.
+        app: String,
+        /// Its name.
+        name: String,
+    },
+}
+
 /// A pod.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pod {
     /// Its name, as in `web-1-0`.
     pub name: String,
+    /// The app it belongs to.
+    #[serde(default)]
+    pub app: String,
     /// The service it belongs to.
     pub service: String,
     /// Where it is in its life: `Pending`, `Starting`, `Running`, `BackOff`, `CrashLoopBackOff`,
@@ -31,7 +325,7 @@ pub struct Pod {
 }
 
 /// What a pod has used since it was made, over all its restarts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// CPU time of its guests, in milliseconds.
     pub cpu_ms: f64,
@@ -46,7 +340,7 @@ pub struct Usage {
 }
 
 /// How an instance ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Termination {
     /// When.
     pub time: String,
@@ -59,10 +353,19 @@ pub struct Termination {
 }
 
 /// Why a request to the API has no other answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Error {
     /// In one word, for programs.
     pub code: String,
     /// For people.
     pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// What the message is about, one by one: digests of missing components, refused services.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+    /// The request, as in the header `x-request-id` and in the node's log.
+    #[serde(default)]
+    pub request_id: String,
 }

@@ -1,0 +1,440 @@
+//! What to write when a spec is applied, and what that changes.
+
+mod diff;
+mod rollout;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    name::{Name, ServiceKey},
+    object::{self, Autoscale},
+    record::{
+        App, Component, Job, JobSpec, JobStatus, Phase, Revision, Service, ServiceSpec,
+        ServiceStatus, Template,
+    },
+    view,
+};
+
+pub use rollout::{Retarget, VerbError, pause, restart, resume, scale, undo};
+
+/// The most pods of one service, as in a spec.
+pub const MAX_REPLICAS: u32 = 1000;
+
+/// What there is of an app.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Present {
+    /// The app itself.
+    pub app: Option<App>,
+    /// Its services, with those that are being deleted.
+    pub services: BTreeMap<Name, Service>,
+    /// The revisions of its services that are kept.
+    pub revisions: BTreeMap<(Name, u64), Revision>,
+    /// Its jobs, with those that are being deleted.
+    pub jobs: BTreeMap<Name, Job>,
+}
+
+impl Present {
+    /// The template that pods of `service` should run, if its revision is kept.
+    fn template(&self, service: &Service) -> Option<&Template> {
+        let key = (service.key.name.clone(), service.spec.revision);
+        self.revisions.get(&key).map(|revision| &revision.template)
+    }
+}
+
+/// What there should be.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The checked spec.
+    pub app: &'a object::App,
+    /// The absolute directory that its relative paths start from.
+    pub base: &'a Path,
+    /// SHA-256 of the component of each service and job, as 64 lower-case hex digits.
+    pub digests: &'a BTreeMap<Name, String>,
+    /// What brings the change about, in a few words.
+    pub cause: &'a str,
+    /// When: milliseconds since the beginning of 1970.
+    pub wall_ms: u64,
+}
+
+/// What to write, all of it or nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// The app, if anything is to be written at all.
+    pub app: Option<App>,
+    /// Services that are new or other than before.
+    pub services: Vec<Service>,
+    /// New revisions.
+    pub revisions: Vec<(ServiceKey, Revision)>,
+    /// Jobs that are new or other than before.
+    pub jobs: Vec<Job>,
+    /// The templates that services have not run so far: they are to be admitted first.
+    pub admit: Vec<(ServiceKey, Template)>,
+    /// The same for people.
+    pub plan: view::Plan,
+}
+
+/// Why a spec cannot be applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Nobody said which component it is.
+    #[error("no digest of the component of `{0}`")]
+    NoDigest(Name),
+    /// It is no SHA-256.
+    #[error("the digest `{digest}` of `{name}` is not 64 lower-case hex digits")]
+    NotADigest {
+        /// Of which service or job.
+        name: Name,
+        /// What was given.
+        digest: String,
+    },
+    /// The spec demands another one.
+    #[error("the component of `{name}` has the digest `{digest}`, and the spec demands `{pinned}`")]
+    Pinned {
+        /// The service or job.
+        name: Name,
+        /// What it is.
+        digest: String,
+        /// What it should be.
+        pinned: String,
+    },
+    /// Digests of what is not in the spec.
+    #[error("a component is given for `{0}`, which is not in the spec")]
+    Unknown(Name),
+}
+
+/// Whether it is a SHA-256 as 64 lower-case hex digits.
+pub fn is_digest(text: &str) -> bool {
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// What to write so that what there is becomes what there should be.
+pub fn apply(present: &Present, wanted: &Wanted<'_>) -> Result<Applied, ApplyError> {
+    if let Some(name) = wanted.digests.keys().find(|name| {
+        !wanted.app.services.contains_key(*name) && !wanted.app.jobs.contains_key(*name)
+    }) {
+        return Err(ApplyError::Unknown(name.clone()));
+    }
+    let mut draft = Draft {
+        present,
+        wanted,
+        applied: Applied {
+            app: None,
+            services: Vec::new(),
+            revisions: Vec::new(),
+            jobs: Vec::new(),
+            admit: Vec::new(),
+            plan: view::Plan {
+                app: wanted.app.name.to_string(),
+                changed: false,
+                changes: Vec::new(),
+            },
+        },
+    };
+    for service in wanted.app.services.values() {
+        draft.service(service)?;
+    }
+    for (name, service) in &present.services {
+        if !wanted.app.services.contains_key(name) {
+            draft.drop_service(service);
+        }
+    }
+    for job in wanted.app.jobs.values() {
+        draft.job(job)?;
+    }
+    for (name, job) in &present.jobs {
+        if !wanted.app.jobs.contains_key(name) {
+            draft.drop_job(job);
+        }
+    }
+    draft.app();
+    Ok(draft.applied)
+}
+
+/// What to write so that an app goes, with everything that belongs to it.
+pub fn delete(present: &Present, app: &App) -> Applied {
+    let nothing = object::App {
+        name: app.name.clone(),
+        services: BTreeMap::new(),
+        jobs: BTreeMap::new(),
+    };
+    let wanted = Wanted {
+        app: &nothing,
+        base: &app.base,
+        digests: &BTreeMap::new(),
+        cause: "",
+        wall_ms: app.applied_ms,
+    };
+    // An app that has nothing needs no digest.
+    let mut applied = apply(present, &wanted).expect("there is no component");
+    applied.plan.changed |= !app.deleting;
+    applied.app = (!app.deleting || applied.plan.changed).then(|| App {
+        generation: app.generation + u64::from(!app.deleting),
+        deleting: true,
+        ..app.clone()
+    });
+    applied
+}
+
+struct Draft<'a> {
+    present: &'a Present,
+    wanted: &'a Wanted<'a>,
+    applied: Applied,
+}
+
+impl Draft<'_> {
+    fn key(&self, name: &Name) -> ServiceKey {
+        ServiceKey::new(&self.wanted.app.name, name)
+    }
+
+    fn component(&self, name: &Name, source: &object::Source) -> Result<Component, ApplyError> {
+        let digest = self.wanted.digests.get(name).cloned();
+        let digest = digest.ok_or_else(|| ApplyError::NoDigest(name.clone()))?;
+        if !is_digest(&digest) {
+            let name = name.clone();
+            return Err(ApplyError::NotADigest { name, digest });
+        }
+        match &source.digest {
+            Some(pinned) if *pinned != digest => Err(ApplyError::Pinned {
+                name: name.clone(),
+                digest,
+                pinned: pinned.clone(),
+            }),
+            Some(_) | None => Ok(Component {
+                digest,
+                path: source.path.display().to_string(),
+            }),
+        }
+    }
+
+    /// The grants with absolute directories.
+    fn absolute(&self, grants: &mut object::Grants) {
+        for mount in &mut grants.files {
+            mount.host = normal(&self.wanted.base.join(&mount.host));
+        }
+    }
+
+    fn service(&mut self, wanted: &object::Service) -> Result<(), ApplyError> {
+        let component = self.component(&wanted.name, &wanted.component)?;
+        let mut template = Template::new(wanted, component);
+        self.absolute(&mut template.grants);
+        let old = self.present.services.get(&wanted.name);
+        let old_template = old.and_then(|old| self.present.template(old));
+        template.restarted = old_template.map_or(0, |it| it.restarted);
+        let hash = template.hash();
+        let number = self.number(old, &wanted.name, &hash);
+        let latest = old.map_or(0, |old| old.spec.latest);
+        let spec = spec(wanted, old, number);
+        let service = Service {
+            key: self.key(&wanted.name),
+            generation: old.map_or(1, |old| old.generation + u64::from(old.spec != spec)),
+            status: ServiceStatus {
+                refused: None,
+                ..old.map_or_else(ServiceStatus::default, |old| old.status.clone())
+            },
+            spec,
+        };
+        let change = diff::service(old.zip(old_template), (&service, &template));
+        self.applied.plan.changes.push(change);
+        if old == Some(&service) {
+            return Ok(());
+        }
+        let retargeted = old.is_none_or(|old| old.spec.revision != number);
+        // One that comes back may have lost what its pods were made from.
+        if retargeted || old.is_some_and(|old| old.spec.deleting) {
+            let admitted = (service.key.clone(), template.clone());
+            self.applied.admit.push(admitted);
+        }
+        if number > latest {
+            let revision = Revision {
+                number,
+                hash,
+                template,
+                created_ms: self.wanted.wall_ms,
+                cause: self.wanted.cause.to_owned(),
+            };
+            let revision = (service.key.clone(), revision);
+            self.applied.revisions.push(revision);
+        }
+        self.applied.services.push(service);
+        Ok(())
+    }
+
+    /// The number of the revision with this hash: the present one if it fits, else the latest that
+    /// does, else a new one.
+    fn number(&self, old: Option<&Service>, name: &Name, hash: &str) -> u64 {
+        let Some(old) = old else {
+            return 1;
+        };
+        let fits = |number: u64| {
+            let found = self.present.revisions.get(&(name.clone(), number));
+            found.is_some_and(|revision| revision.hash == hash)
+        };
+        if fits(old.spec.revision) {
+            return old.spec.revision;
+        }
+        let range = (name.clone(), 0)..=(name.clone(), u64::MAX);
+        let mut kept = self.present.revisions.range(range).rev();
+        match kept.find(|(_, revision)| revision.hash == hash) {
+            Some(((_, number), _)) => *number,
+            None => old.spec.latest + 1,
+        }
+    }
+
+    fn drop_service(&mut self, old: &Service) {
+        let mut gone = old.clone();
+        if !old.spec.deleting {
+            gone.spec.deleting = true;
+            gone.generation += 1;
+            self.applied.services.push(gone.clone());
+        }
+        self.applied
+            .plan
+            .changes
+            .push(diff::deleted_service(old, &gone));
+    }
+
+    fn job(&mut self, wanted: &object::Job) -> Result<(), ApplyError> {
+        let component = self.component(&wanted.name, &wanted.component)?;
+        let mut spec = JobSpec {
+            component,
+            args: wanted.args.clone(),
+            retries: wanted.retries,
+            depends_on: wanted.depends_on.clone(),
+            grants: wanted.grants.clone(),
+            limits: wanted.limits.clone(),
+        };
+        self.absolute(&mut spec.grants);
+        let old = self.present.jobs.get(&wanted.name);
+        // What its file is called does not count: it would do the same again.
+        let same = old.is_some_and(|old| {
+            let mut named = spec.clone();
+            named.component.path.clone_from(&old.spec.component.path);
+            old.spec == named && !old.deleting
+        });
+        let job = match old {
+            Some(old) if same => old.clone(),
+            Some(_) | None => Job {
+                key: self.key(&wanted.name),
+                generation: old.map_or(1, |old| old.generation + 1),
+                spec,
+                status: old.map_or_else(JobStatus::default, |old| old.status.clone()),
+                deleting: false,
+            },
+        };
+        self.applied.plan.changes.push(diff::job(old, &job));
+        if !same {
+            self.applied.jobs.push(job);
+        }
+        Ok(())
+    }
+
+    fn drop_job(&mut self, old: &Job) {
+        let mut gone = old.clone();
+        if !old.deleting {
+            gone.deleting = true;
+            gone.generation += 1;
+            self.applied.jobs.push(gone.clone());
+        }
+        self.applied
+            .plan
+            .changes
+            .push(diff::deleted_job(old, &gone));
+    }
+
+    /// The app, which every apply that changes anything writes: of two at once the later one then
+    /// finds out, and looks again.
+    fn app(&mut self) {
+        let old = self.present.app.as_ref();
+        let services: BTreeSet<_> = self.wanted.app.services.keys().cloned().collect();
+        let jobs: BTreeSet<_> = self.wanted.app.jobs.keys().cloned().collect();
+        let same = old.is_some_and(|old| {
+            !old.deleting
+                && old.services == services
+                && old.jobs == jobs
+                && old.base == self.wanted.base
+        });
+        let applied = &mut self.applied;
+        let verbs = applied.plan.changes.iter().map(|change| change.verb);
+        let mut changes = verbs.filter(|verb| *verb != view::Verb::Unchanged);
+        applied.plan.changed = !same || changes.next().is_some();
+        if same && applied.services.is_empty() && applied.jobs.is_empty() {
+            return;
+        }
+        applied.app = Some(App {
+            name: self.wanted.app.name.clone(),
+            generation: old.map_or(1, |old| old.generation + u64::from(!same)),
+            base: self.wanted.base.to_owned(),
+            services,
+            jobs,
+            deleting: false,
+            applied_ms: self.wanted.wall_ms,
+        });
+    }
+}
+
+/// What is wanted of a service. Its number of pods stays when an autoscaler has it, within bounds;
+/// a pause stays, unless it is a failure of what is being replaced.
+fn spec(wanted: &object::Service, old: Option<&Service>, number: u64) -> ServiceSpec {
+    let before = old.map(|old| &old.spec);
+    let retargeted = before.is_some_and(|before| before.revision != number);
+    let held = old.is_some_and(is_held);
+    ServiceSpec {
+        revision: number,
+        previous: match before {
+            Some(before) if retargeted => Some(before.revision),
+            Some(before) => before.previous,
+            None => None,
+        },
+        latest: before.map_or(number, |before| before.latest.max(number)),
+        replicas: replicas(wanted, before),
+        paused: before.is_some_and(|before| before.paused) && !(retargeted && held),
+        deleting: false,
+        rollout: wanted.rollout.clone(),
+        routes: wanted.routes.clone(),
+        depends_on: wanted.depends_on.clone(),
+        queue: wanted.limits.queue,
+        queue_timeout: wanted.limits.queue_timeout,
+        body_bytes: wanted.limits.body.0,
+        debug_headers: wanted.debug_headers,
+        autoscale: wanted.autoscale.clone(),
+    }
+}
+
+fn replicas(wanted: &object::Service, before: Option<&ServiceSpec>) -> u32 {
+    match (&wanted.autoscale, before) {
+        (Some(bounds), Some(before)) => clamp(before.replicas, bounds),
+        (Some(bounds), None) => clamp(wanted.replicas, bounds),
+        (None, _) => wanted.replicas,
+    }
+}
+
+fn clamp(replicas: u32, bounds: &Autoscale) -> u32 {
+    replicas.max(bounds.min).min(bounds.max.max(bounds.min))
+}
+
+/// Whether a service is paused because its rollout has failed.
+fn is_held(service: &Service) -> bool {
+    match &service.status.phase {
+        Phase::Paused { failure } => failure.is_some(),
+        Phase::Progressing
+        | Phase::Waiting { .. }
+        | Phase::Complete
+        | Phase::RollingBack { .. }
+        | Phase::RolledBack { .. }
+        | Phase::Failed { .. } => false,
+    }
+}
+
+/// The path without `.` in it.
+fn normal(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+#[cfg(test)]
+mod tests;

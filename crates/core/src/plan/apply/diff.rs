@@ -1,0 +1,337 @@
+//! What is different between two services or jobs, in words.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    object::{Access, Grants, HostPattern, Limits, Outbound, Scheme, Strategy},
+    quantity::{Amount, Percent},
+    record::{Component, Job, JobSpec, Service, ServiceSpec, Template},
+    view::{Change, Field, Verb, route},
+};
+
+/// What stands for a value that is not shown.
+const HIDDEN: &str = "(not shown)";
+
+/// Digits of a digest that people tell components apart by.
+const DIGEST_DIGITS: usize = 12;
+
+/// A value of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shown {
+    Text(String),
+    /// It may be a secret.
+    Hidden(String),
+}
+
+type Fields = BTreeMap<String, Shown>;
+
+/// What becomes of a service.
+pub(super) fn service(old: Option<(&Service, &Template)>, new: (&Service, &Template)) -> Change {
+    let (service, template) = new;
+    let before = old.map(|(service, template)| service_fields(&service.spec, template));
+    let fields = compare(
+        &before.unwrap_or_default(),
+        &service_fields(&service.spec, template),
+    );
+    let old = old.map(|(service, _)| service);
+    let verb = match old {
+        None => Verb::Added,
+        Some(old) if old.spec.deleting => Verb::Added,
+        Some(old) if old.spec == service.spec => Verb::Unchanged,
+        Some(_) => Verb::Changed,
+    };
+    Change {
+        kind: "service".to_owned(),
+        name: service.key.name.to_string(),
+        verb,
+        generation: service.generation,
+        revision: Some(service.spec.revision),
+        fields: match verb {
+            Verb::Changed => fields,
+            Verb::Added | Verb::Deleted | Verb::Unchanged => Vec::new(),
+        },
+        pods: pods(old.filter(|old| !old.spec.deleting), service),
+    }
+}
+
+/// That a service goes.
+pub(super) fn deleted_service(old: &Service, gone: &Service) -> Change {
+    let alive = old.status.counts.alive;
+    Change {
+        kind: "service".to_owned(),
+        name: gone.key.name.to_string(),
+        verb: deleted(old.spec.deleting),
+        generation: gone.generation,
+        revision: None,
+        fields: Vec::new(),
+        pods: match (old.spec.deleting, alive) {
+            (true, _) => "it is being deleted already".to_owned(),
+            (false, 0) => "it has none".to_owned(),
+            (false, _) => format!("{} drained and stopped", are(alive, "")),
+        },
+    }
+}
+
+/// What becomes of a job.
+pub(super) fn job(old: Option<&Job>, new: &Job) -> Change {
+    let verb = match old {
+        None => Verb::Added,
+        Some(old) if old.deleting => Verb::Added,
+        Some(old) if old.spec == new.spec => Verb::Unchanged,
+        Some(_) => Verb::Changed,
+    };
+    let (fields, pods) = match (verb, old) {
+        (Verb::Changed, Some(old)) => {
+            let fields = compare(&job_fields(&old.spec), &job_fields(&new.spec));
+            (fields, "it runs again")
+        }
+        (Verb::Unchanged, _) => (Vec::new(), "nothing"),
+        (Verb::Added | Verb::Changed | Verb::Deleted, _) => (Vec::new(), "it runs once"),
+    };
+    Change {
+        kind: "job".to_owned(),
+        name: new.key.name.to_string(),
+        verb,
+        generation: new.generation,
+        revision: None,
+        fields,
+        pods: pods.to_owned(),
+    }
+}
+
+/// That a job goes.
+pub(super) fn deleted_job(old: &Job, gone: &Job) -> Change {
+    Change {
+        kind: "job".to_owned(),
+        name: gone.key.name.to_string(),
+        verb: deleted(old.deleting),
+        generation: gone.generation,
+        revision: None,
+        fields: Vec::new(),
+        pods: match old.deleting {
+            true => "it is being deleted already",
+            false => "it is stopped if it runs",
+        }
+        .to_owned(),
+    }
+}
+
+fn deleted(already: bool) -> Verb {
+    match already {
+        true => Verb::Unchanged,
+        false => Verb::Deleted,
+    }
+}
+
+/// `1 pod is`, `2 pods are`, with an adjective.
+fn are(number: u32, which: &str) -> String {
+    match number {
+        1 => format!("1 {which}pod is"),
+        number => format!("{number} {which}pods are"),
+    }
+}
+
+fn count(number: u32) -> String {
+    match number {
+        1 => "1 pod".to_owned(),
+        number => format!("{number} pods"),
+    }
+}
+
+/// What happens to pods.
+fn pods(old: Option<&Service>, new: &Service) -> String {
+    let replicas = new.spec.replicas;
+    let Some(old) = old else {
+        return format!("{} made", are(replicas, ""));
+    };
+    let before = old.spec.replicas;
+    if old.spec.revision == new.spec.revision {
+        return match replicas.cmp(&before) {
+            std::cmp::Ordering::Less => format!("{} stopped", are(before - replicas, "")),
+            std::cmp::Ordering::Equal => "nothing".to_owned(),
+            std::cmp::Ordering::Greater => format!("{} added", are(replicas - before, "")),
+        };
+    }
+    let (from, to) = (old.spec.revision, new.spec.revision);
+    if new.spec.paused {
+        return format!("nothing until it is resumed, then revision {to} takes over");
+    }
+    match new.spec.rollout.strategy {
+        Strategy::Recreate => format!(
+            "{} of revision {from} stopped, then {} of revision {to} made",
+            are(before, ""),
+            are(replicas, "")
+        ),
+        Strategy::Rolling => {
+            let fewer = portion(new.spec.rollout.max_unavailable, replicas, false);
+            let more = portion(new.spec.rollout.max_surge, replicas, true);
+            let more = if more == 0 && fewer == 0 { 1 } else { more };
+            let mut bounds = Vec::new();
+            if more > 0 {
+                bounds.push(format!("{more} more"));
+            }
+            if fewer > 0 {
+                bounds.push(format!("{fewer} fewer"));
+            }
+            let verb = if replicas == 1 { "takes" } else { "take" };
+            format!(
+                "{} of revision {to} {verb} the place of {before} of revision {from}, at most {} \
+                 at a time",
+                count(replicas),
+                bounds.join(" or ")
+            )
+        }
+    }
+}
+
+/// So much of `replicas`.
+fn portion(amount: Amount, replicas: u32, up: bool) -> u32 {
+    match amount {
+        Amount::Count(number) => number,
+        Amount::Percent(Percent(percent)) => {
+            let hundredfold = u64::from(percent) * u64::from(replicas);
+            let whole = match up {
+                true => hundredfold.div_ceil(100),
+                false => hundredfold / 100,
+            };
+            u32::try_from(whole).unwrap_or(u32::MAX)
+        }
+    }
+}
+
+fn compare(old: &Fields, new: &Fields) -> Vec<Field> {
+    let names: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let differ = names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name));
+    differ
+        .map(|name| Field {
+            name: name.clone(),
+            old: old.get(name).map(shown),
+            new: new.get(name).map(shown),
+        })
+        .collect()
+}
+
+fn shown(value: &Shown) -> String {
+    match value {
+        Shown::Text(text) => text.clone(),
+        Shown::Hidden(_) => HIDDEN.to_owned(),
+    }
+}
+
+fn service_fields(spec: &ServiceSpec, template: &Template) -> Fields {
+    let mut fields = Fields::new();
+    component(&template.component, &mut fields);
+    grants(&template.grants, &mut fields);
+    limits(&template.limits, &mut fields);
+    put(&mut fields, "isolation", &template.isolation);
+    put(&mut fields, "concurrency", &template.concurrency);
+    put(&mut fields, "coredump", &template.coredump);
+    put(&mut fields, "startup", &template.startup);
+    put(&mut fields, "readiness", &template.readiness);
+    put(&mut fields, "liveness", &template.liveness);
+    put(&mut fields, "restart", &template.restart);
+    put(&mut fields, "restarted", &template.restarted);
+    put(&mut fields, "replicas", &spec.replicas);
+    put(&mut fields, "rollout", &spec.rollout);
+    put(&mut fields, "depends_on", &spec.depends_on);
+    put(&mut fields, "debug_headers", &spec.debug_headers);
+    put(&mut fields, "autoscale", &spec.autoscale);
+    put(&mut fields, "paused", &spec.paused);
+    list(&mut fields, "route", spec.routes.iter().map(route));
+    fields
+}
+
+fn job_fields(spec: &JobSpec) -> Fields {
+    let mut fields = Fields::new();
+    component(&spec.component, &mut fields);
+    grants(&spec.grants, &mut fields);
+    limits(&spec.limits, &mut fields);
+    list(&mut fields, "args", spec.args.iter().cloned());
+    put(&mut fields, "retries", &spec.retries);
+    put(&mut fields, "depends_on", &spec.depends_on);
+    fields
+}
+
+fn component(component: &Component, fields: &mut Fields) {
+    let digest: String = component.digest.chars().take(DIGEST_DIGITS).collect();
+    let text = Shown::Text(format!("sha256:{digest}…"));
+    fields.insert("component".to_owned(), text);
+}
+
+fn limits(limits: &Limits, fields: &mut Fields) {
+    put(fields, "limits", limits);
+}
+
+fn grants(grants: &Grants, fields: &mut Fields) {
+    for (table, values) in [("env", &grants.env), ("config", &grants.config)] {
+        for (name, value) in values {
+            fields.insert(format!("{table}.{name}"), Shown::Hidden(value.clone()));
+        }
+    }
+    let services = grants.services.iter().map(ToString::to_string);
+    list(fields, "allow.services", services);
+    list(
+        fields,
+        "allow.outbound",
+        grants.outbound.iter().map(outbound),
+    );
+    let files = grants.files.iter().map(|mount| {
+        let access = match mount.access {
+            Access::ReadOnly => "read-only",
+            Access::ReadWrite => "read-write",
+        };
+        format!("{} at {}, {access}", mount.host.display(), mount.guest)
+    });
+    list(fields, "allow.files", files);
+}
+
+fn outbound(outbound: &Outbound) -> String {
+    let scheme = match outbound.scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
+    let port = outbound.port;
+    match &outbound.host {
+        HostPattern::Exact(name) => format!("{scheme}://{name}:{port}"),
+        HostPattern::Below(name) => format!("{scheme}://*.{name}:{port}"),
+        HostPattern::Address(std::net::IpAddr::V4(address)) => {
+            format!("{scheme}://{address}:{port}")
+        }
+        HostPattern::Address(std::net::IpAddr::V6(address)) => {
+            format!("{scheme}://[{address}]:{port}")
+        }
+    }
+}
+
+fn list(fields: &mut Fields, name: &str, values: impl Iterator<Item = String>) {
+    let values: Vec<_> = values.collect();
+    if !values.is_empty() {
+        fields.insert(name.to_owned(), Shown::Text(values.join(", ")));
+    }
+}
+
+/// A value as it is written, each part of a table below the table's name.
+fn put(fields: &mut Fields, name: &str, value: &impl Serialize) {
+    let value = serde_json::to_value(value).expect("an object is plain data");
+    flatten(fields, name, &value);
+}
+
+fn flatten(fields: &mut Fields, name: &str, value: &Value) {
+    let text = match value {
+        Value::Null => return,
+        Value::Object(parts) => {
+            for (part, value) in parts {
+                flatten(fields, &format!("{name}.{part}"), value);
+            }
+            return;
+        }
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
+    };
+    fields.insert(name.to_owned(), Shown::Text(text));
+}

@@ -1,0 +1,368 @@
+//! Applying a spec: check it, admit its components, write it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use axum::{Json, extract::State};
+use sampan_core::{
+    name::{Name, ServiceKey},
+    object::App,
+    plan::apply::{self, Applied, ApplyError, Wanted},
+    record::{self, Key, Refusal, Service},
+    spec, view,
+};
+
+use super::{
+    Api, MAX_CHANGES, Shared,
+    body::{AppPath, Body},
+    error::{ApiError, Code},
+    objects::{self, AppObjects, MAX_TRIES, Writes, wall_ms},
+    volumes,
+};
+use crate::events::Subject;
+
+/// `PUT /v1/apps/{app}`
+pub(super) async fn put(
+    State(api): Shared,
+    AppPath(name): AppPath,
+    Body(body): Body<view::Apply>,
+) -> Result<Json<view::Plan>, ApiError> {
+    let _place = api.place()?;
+    let checked = Checked::check(&api, &name, body).await?;
+    let _turn = api.0.turn.lock().await;
+    checked.plan(&api).await?;
+    let missing = missing(&api, checked.digests.values());
+    if !missing.is_empty() {
+        return Err(missing_error(missing));
+    }
+    let mut admitted = Admitted::default();
+    for _ in 0..MAX_TRIES {
+        let (objects, applied) = checked.plan(&api).await?;
+        if !admitted.covers(&applied) {
+            let refused = admitted.admit(&api, &applied).await;
+            if !refused.is_empty() {
+                return Err(refuse(&api, refused).await);
+            }
+            // That took a while, so that what was read before may be old.
+            continue;
+        }
+        if applied.app.is_none() {
+            return Ok(Json(applied.plan));
+        }
+        if write(&objects, &applied).commit(&*api.0.store).await? {
+            tell(&api, &name, &checked.cause, &applied);
+            return Ok(Json(applied.plan));
+        }
+    }
+    Err(objects::conflict(&format!("the app `{name}`")))
+}
+
+/// `POST /v1/apps/{app}/plan`
+pub(super) async fn plan(
+    State(api): Shared,
+    AppPath(name): AppPath,
+    Body(body): Body<view::Apply>,
+) -> Result<Json<view::Plan>, ApiError> {
+    let checked = Checked::check(&api, &name, body).await?;
+    Ok(Json(checked.plan(&api).await?.1.plan))
+}
+
+/// `DELETE /v1/apps/{app}`
+pub(super) async fn delete(
+    State(api): Shared,
+    AppPath(name): AppPath,
+) -> Result<Json<view::Plan>, ApiError> {
+    let _place = api.place()?;
+    let _turn = api.0.turn.lock().await;
+    for _ in 0..MAX_TRIES {
+        let objects = AppObjects::read(&*api.0.store, &name).await?;
+        let Some(app) = &objects.present.app else {
+            let known = super::wanted::app_names(&api).await?;
+            return Err(ApiError::absent("app", name.as_str(), &known));
+        };
+        let applied = apply::delete(&objects.present, app);
+        if applied.app.is_none() {
+            return Ok(Json(applied.plan));
+        }
+        if write(&objects, &applied).commit(&*api.0.store).await? {
+            let admission = &api.0.admission;
+            admission.tell(Subject::App(name), "Deleted", "is being deleted".to_owned());
+            return Ok(Json(applied.plan));
+        }
+    }
+    Err(objects::conflict(&format!("the app `{name}`")))
+}
+
+impl Api {
+    /// A place among those who change something.
+    pub(super) fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ApiError> {
+        let place = self.0.changes.try_acquire();
+        place.map_err(|_| ApiError::busy("changes", MAX_CHANGES))
+    }
+}
+
+/// A spec that was sent, found good.
+struct Checked {
+    app: App,
+    base: std::path::PathBuf,
+    digests: BTreeMap<Name, String>,
+    cause: String,
+}
+
+impl Checked {
+    async fn check(api: &Api, name: &Name, body: view::Apply) -> Result<Self, ApiError> {
+        let mut app = load(&body)?;
+        if app.name != *name {
+            let message = format!("the spec is of app `{}`, not of `{name}`", app.name);
+            return Err(ApiError::new(Code::Invalid, message));
+        }
+        let base = std::path::PathBuf::from(&body.base);
+        if !base.is_absolute() {
+            let message = format!("`base` is `{}`, which is not an absolute path", body.base);
+            return Err(ApiError::new(Code::Invalid, message));
+        }
+        let digests = digests(&body.components)?;
+        let roots = api.0.volumes.clone();
+        let from = base.clone();
+        let resolved = tokio::task::spawn_blocking(move || {
+            volumes::resolve(&mut app, &from, &roots).map(|()| app)
+        });
+        let app = match resolved.await {
+            Ok(resolved) => resolved?,
+            Err(_) => return Err(ApiError::new(Code::Internal, "the node is going down")),
+        };
+        let cause = match body.cause.is_empty() {
+            true => format!("apply of {}", body.path),
+            false => body.cause,
+        };
+        Ok(Self {
+            app,
+            base,
+            digests,
+            cause,
+        })
+    }
+
+    /// What there is, and what to write.
+    async fn plan(&self, api: &Api) -> Result<(AppObjects, Applied), ApiError> {
+        let objects = AppObjects::read(&*api.0.store, &self.app.name).await?;
+        let wanted = Wanted {
+            app: &self.app,
+            base: Path::new(&self.base),
+            digests: &self.digests,
+            cause: &self.cause,
+            wall_ms: wall_ms(),
+        };
+        let applied = apply::apply(&objects.present, &wanted)?;
+        Ok((objects, applied))
+    }
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        let message = error.to_string();
+        match error {
+            ApplyError::NoDigest(_) | ApplyError::NotADigest { .. } | ApplyError::Unknown(_) => {
+                Self::new(Code::Invalid, message)
+            }
+            ApplyError::Pinned { .. } => Self::new(Code::WrongDigest, message)
+                .hint("build the component again, or change `digest` in the spec"),
+        }
+    }
+}
+
+/// Checks the spec as `sampan validate` does, with what the client has sent instead of files and
+/// variables.
+fn load(body: &view::Apply) -> Result<App, ApiError> {
+    let input = spec::Input {
+        path: &body.path,
+        text: &body.spec,
+        environment: &|name| body.environment.get(name).cloned(),
+        read_file: &|path| {
+            let text = body.files.get(path).cloned();
+            text.ok_or_else(|| "the client has not sent it".to_owned())
+        },
+        profiles: &body.profiles,
+    };
+    spec::load(&input).map_err(|problems| {
+        let message = problems.to_plain().trim_end().to_owned();
+        let places = problems.iter().map(|problem| {
+            let (line, column) = (problem.line, problem.column);
+            format!("{}:{line}:{column}: {}", problem.file, problem.message)
+        });
+        ApiError::new(Code::InvalidSpec, message).details(places.collect())
+    })
+}
+
+fn digests(components: &BTreeMap<String, String>) -> Result<BTreeMap<Name, String>, ApiError> {
+    let parsed = components.iter().map(|(name, digest)| {
+        let name = Name::parse(name)
+            .map_err(|error| ApiError::new(Code::Invalid, format!("`components`: {error}")))?;
+        Ok((name, digest.clone()))
+    });
+    parsed.collect()
+}
+
+/// What has been admitted for one request.
+#[derive(Default)]
+struct Admitted {
+    services: BTreeSet<(ServiceKey, String)>,
+    jobs: BTreeSet<(ServiceKey, String)>,
+}
+
+/// Something that cannot run, and why.
+struct Refused {
+    subject: Subject,
+    reason: String,
+}
+
+impl Admitted {
+    /// Admits what has not been so far, all of it, and tells what was refused.
+    async fn admit(&mut self, api: &Api, applied: &Applied) -> Vec<Refused> {
+        let admission = &api.0.admission;
+        let mut refused = Vec::new();
+        for (service, template) in &applied.admit {
+            let key = (service.clone(), template.hash());
+            if self.services.contains(&key) {
+                continue;
+            }
+            match admission.admit(service, template).await {
+                Ok(()) => drop(self.services.insert(key)),
+                Err(reason) => refused.push(Refused {
+                    subject: Subject::Service(service.clone()),
+                    reason,
+                }),
+            }
+        }
+        for job in to_admit(applied) {
+            let key = job_key(job);
+            if self.jobs.contains(&key) {
+                continue;
+            }
+            match admission.admit_job(&job.key, &job.spec).await {
+                Ok(()) => drop(self.jobs.insert(key)),
+                Err(reason) => refused.push(Refused {
+                    subject: Subject::Job(job.key.clone()),
+                    reason,
+                }),
+            }
+        }
+        refused
+    }
+
+    /// Whether all that is about to run has been admitted.
+    fn covers(&self, applied: &Applied) -> bool {
+        let mut services = applied.admit.iter();
+        services
+            .all(|(service, template)| self.services.contains(&(service.clone(), template.hash())))
+            && to_admit(applied).all(|job| self.jobs.contains(&job_key(job)))
+    }
+}
+
+fn to_admit(applied: &Applied) -> impl Iterator<Item = &record::Job> {
+    applied.jobs.iter().filter(|job| !job.deleting)
+}
+
+fn job_key(job: &record::Job) -> (ServiceKey, String) {
+    let spec = serde_json::to_string(&job.spec).expect("a spec is plain data");
+    (job.key.clone(), spec)
+}
+
+/// Notes what was refused, at services that there are and as events.
+async fn refuse(api: &Api, refused: Vec<Refused>) -> ApiError {
+    let mut details = Vec::new();
+    for Refused { subject, reason } in refused {
+        details.push(format!("{subject}: {reason}"));
+        if let Subject::Service(key) = &subject {
+            note_refusal(api, key, &reason).await;
+        }
+        let message = format!("change refused, nothing was touched: {reason}");
+        api.0.admission.tell(subject, "Refused", message);
+    }
+    ApiError::new(Code::Refused, details.join("; "))
+        .hint("nothing was changed; what ran before goes on")
+        .details(details)
+}
+
+/// Notes a refusal at the service, if there is one. If that cannot be written, whoever asked still
+/// gets the answer, and the event is there.
+pub(super) async fn note_refusal(api: &Api, service: &ServiceKey, reason: &str) {
+    let key = Key::Service(service.clone());
+    for _ in 0..MAX_TRIES {
+        let found = objects::get::<Service>(&*api.0.store, &key).await;
+        let Ok(Some((mut service, modified))) = found else {
+            return;
+        };
+        service.status.refused = Some(Refusal {
+            reason: reason.to_owned(),
+            at_ms: wall_ms(),
+        });
+        let writes = Writes::new([(key.clone(), modified)].into()).put(key.clone(), &service);
+        match writes.commit(&*api.0.store).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(reason = error.message, %key, "cannot note a refusal");
+                return;
+            }
+        }
+    }
+}
+
+fn write(objects: &AppObjects, applied: &Applied) -> Writes {
+    let mut writes = Writes::new(objects.modified.clone());
+    if let Some(app) = &applied.app {
+        writes = writes.put(Key::App(app.name.clone()), app);
+    }
+    for (service, revision) in &applied.revisions {
+        writes = writes.put(Key::Revision(service.clone(), revision.number), revision);
+    }
+    for service in &applied.services {
+        writes = writes.put(Key::Service(service.key.clone()), service);
+    }
+    for job in &applied.jobs {
+        writes = writes.put(Key::Job(job.key.clone()), job);
+    }
+    writes
+}
+
+fn tell(api: &Api, name: &Name, cause: &str, applied: &Applied) {
+    let admission = &api.0.admission;
+    admission.tell(Subject::App(name.clone()), "Applied", cause.to_owned());
+    for change in &applied.plan.changes {
+        let Ok(of) = Name::parse(&change.name) else {
+            continue;
+        };
+        let key = ServiceKey::new(name, &of);
+        let subject = match change.kind.as_str() {
+            "service" => Subject::Service(key),
+            _ => Subject::Job(key),
+        };
+        match change.verb {
+            view::Verb::Added => admission.tell(subject, "Added", change.pods.clone()),
+            view::Verb::Changed => admission.tell(subject, "Changed", change.pods.clone()),
+            view::Verb::Deleted => admission.tell(subject, "Deleted", change.pods.clone()),
+            view::Verb::Unchanged => {}
+        }
+    }
+}
+
+/// The components that are not there.
+pub(super) fn missing<'a>(api: &Api, digests: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let missing: BTreeSet<_> = digests
+        .filter(|digest| !api.0.artifacts.has(digest))
+        .cloned()
+        .collect();
+    missing.into_iter().collect()
+}
+
+/// The error that lists components that are not there.
+pub(super) fn missing_error(missing: Vec<String>) -> ApiError {
+    let quoted: Vec<_> = missing.iter().map(|it| format!("`{it}`")).collect();
+    let message = format!("components are missing: {}", quoted.join(", "));
+    ApiError::new(Code::MissingArtifacts, message)
+        .hint("upload each with `PUT /v1/artifacts/DIGEST`, then apply again")
+        .details(missing)
+}

@@ -1,0 +1,184 @@
+//! Objects in the store: read, and written when nobody else has written them meanwhile.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry as Slot},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use sampan_core::{
+    name::{Name, ServiceKey},
+    plan::apply::Present,
+    record::{self, Key, Kind},
+};
+use sampan_store::{Entry, Outcome, Revision, Store, Transaction};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::error::{ApiError, Code};
+
+/// How often a change is tried again because others change the same.
+pub(super) const MAX_TRIES: usize = 32;
+
+/// What time it is, in milliseconds since the beginning of 1970.
+pub(super) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The object in an entry.
+pub(super) fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, ApiError> {
+    serde_json::from_slice(&entry.value).map_err(|error| {
+        let message = format!("the store's `{}` cannot be understood: {error}", entry.key);
+        ApiError::new(Code::Internal, message)
+    })
+}
+
+/// An object as the store has it.
+pub(super) fn encode<T: Serialize>(object: &T) -> Vec<u8> {
+    serde_json::to_vec(object).expect("an object is plain data")
+}
+
+/// One object, and the transaction that wrote it last.
+pub(super) async fn get<T: DeserializeOwned>(
+    store: &dyn Store,
+    key: &Key,
+) -> Result<Option<(T, Revision)>, ApiError> {
+    match store.get(&key.to_string()).await? {
+        Some(entry) => Ok(Some((decode(&entry)?, entry.modified))),
+        None => Ok(None),
+    }
+}
+
+/// All objects below a prefix, in the order of their keys.
+pub(super) async fn list<T: DeserializeOwned>(
+    store: &dyn Store,
+    prefix: &str,
+) -> Result<Vec<(Key, T, Revision)>, ApiError> {
+    let listing = store.list(prefix).await?;
+    let objects = listing.entries.iter().filter_map(|entry| {
+        let key = Key::parse(&entry.key)?;
+        Some(decode(entry).map(|object| (key, object, entry.modified)))
+    });
+    objects.collect()
+}
+
+/// Where the objects of an app begin.
+pub(super) fn prefix(kind: Kind, app: Option<&Name>) -> String {
+    match app {
+        Some(app) => format!("{}{app}/", kind.prefix()),
+        None => kind.prefix().to_owned(),
+    }
+}
+
+/// The revisions of a service, the oldest first.
+pub(super) async fn revisions(
+    store: &dyn Store,
+    service: &ServiceKey,
+) -> Result<Vec<record::Revision>, ApiError> {
+    let prefix = format!("{}{service}/", Kind::Revision.prefix());
+    let found = list(store, &prefix).await?;
+    Ok(found.into_iter().map(|(_, revision, _)| revision).collect())
+}
+
+/// A service, or an error that lists those that there are in its app.
+pub(super) async fn service(
+    store: &dyn Store,
+    key: &ServiceKey,
+) -> Result<(record::Service, Revision), ApiError> {
+    if let Some(found) = get(store, &Key::Service(key.clone())).await? {
+        return Ok(found);
+    }
+    let prefix = prefix(Kind::Service, Some(&key.app));
+    let known: Vec<(Key, record::Service, _)> = list(store, &prefix).await?;
+    let known: Vec<_> = known
+        .iter()
+        .map(|(_, service, _)| service.key.name.to_string())
+        .collect();
+    let kind = format!("service of app `{}`", key.app);
+    let message = ApiError::absent("service", key.name.as_str(), &known).message;
+    Err(ApiError::new(
+        Code::NotFound,
+        message.replacen("there is no service", &format!("there is no {kind}"), 1),
+    ))
+}
+
+/// The objects of one app, and by their keys the transactions that wrote them last.
+pub(super) struct AppObjects {
+    pub(super) present: Present,
+    pub(super) modified: BTreeMap<Key, Revision>,
+}
+
+impl AppObjects {
+    /// Reads them. The app comes first: who writes compares it, and so learns of whatever was
+    /// applied while the rest was read.
+    pub(super) async fn read(store: &dyn Store, name: &Name) -> Result<Self, ApiError> {
+        let mut modified = BTreeMap::new();
+        let key = Key::App(name.clone());
+        let app = get::<record::App>(store, &key).await?;
+        let app = app.map(|(app, at)| {
+            modified.insert(key, at);
+            app
+        });
+        let mut present = Present {
+            app,
+            ..Present::default()
+        };
+        let of = |kind| prefix(kind, Some(name));
+        for (key, service, at) in list::<record::Service>(store, &of(Kind::Service)).await? {
+            modified.insert(key, at);
+            present.services.insert(service.key.name.clone(), service);
+        }
+        for (key, job, at) in list::<record::Job>(store, &of(Kind::Job)).await? {
+            modified.insert(key, at);
+            present.jobs.insert(job.key.name.clone(), job);
+        }
+        for (key, revision, _) in list::<record::Revision>(store, &of(Kind::Revision)).await? {
+            if let Key::Revision(service, number) = key {
+                present.revisions.insert((service.name, number), revision);
+            }
+        }
+        Ok(Self { present, modified })
+    }
+}
+
+/// Writes that happen if what they replace is as it was seen.
+pub(super) struct Writes {
+    transaction: Transaction,
+    seen: BTreeMap<Key, Revision>,
+}
+
+impl Writes {
+    pub(super) fn new(seen: BTreeMap<Key, Revision>) -> Self {
+        Self {
+            transaction: Transaction::new(),
+            seen,
+        }
+    }
+
+    /// Puts an object in the place of the one that was seen, or where none was.
+    pub(super) fn put<T: Serialize>(mut self, key: Key, object: &T) -> Self {
+        let text = key.to_string();
+        let seen = match self.seen.entry(key) {
+            Slot::Occupied(seen) => *seen.get(),
+            Slot::Vacant(_) => Revision(0),
+        };
+        self.transaction = self
+            .transaction
+            .compare(text.as_str(), seen)
+            .put(text, encode(object));
+        self
+    }
+
+    /// Whether it was written; if not, somebody else was first.
+    pub(super) async fn commit(self, store: &dyn Store) -> Result<bool, ApiError> {
+        match store.commit(self.transaction).await? {
+            Outcome::Committed(_) => Ok(true),
+            Outcome::Conflict(_) => Ok(false),
+        }
+    }
+}
+
+/// Nobody got anywhere, because everybody changed the same.
+pub(super) fn conflict(what: &str) -> ApiError {
+    let message = format!("{what} was changed by others at the same time, again and again");
+    ApiError::new(Code::Conflict, message).hint("nothing was changed; try again")
+}

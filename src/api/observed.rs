@@ -1,0 +1,240 @@
+//! What runs, as the node says: pods, events, lines that were printed, metrics.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Json,
+    extract::State,
+    http::header::CONTENT_TYPE,
+    response::{IntoResponse as _, Response},
+};
+use sampan_core::{time::Utc, view};
+use serde::Deserialize;
+
+use super::{
+    Api, LogBatch, Shared,
+    body::{Asked, NamePath},
+    error::{ApiError, Code},
+    follow,
+};
+
+/// Lines that are asked for at once.
+const LOG_LINES: usize = 1000;
+/// The text format of Prometheus.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Of which app and service.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Of {
+    app: Option<String>,
+    service: Option<String>,
+}
+
+fn is(asked: Option<&String>, name: &str) -> bool {
+    asked.is_none_or(|asked| asked == name)
+}
+
+/// `GET /v1/pods`
+pub(super) async fn pods(State(api): Shared, Asked(of): Asked<Of>) -> Json<Vec<view::Pod>> {
+    let mut pods = api.0.views.pods();
+    pods.retain(|pod| is(of.app.as_ref(), &pod.app) && is(of.service.as_ref(), &pod.service));
+    Json(pods)
+}
+
+/// `GET /v1/pods/{name}`
+pub(super) async fn pod(
+    State(api): Shared,
+    NamePath(name): NamePath,
+    Asked(of): Asked<Of>,
+) -> Result<Json<view::Pod>, ApiError> {
+    let mut pods = api.0.views.pods();
+    pods.retain(|pod| is(of.app.as_ref(), &pod.app) && is(of.service.as_ref(), &pod.service));
+    let apps: BTreeSet<_> = pods
+        .iter()
+        .filter(|pod| pod.name == name)
+        .map(|pod| pod.app.clone())
+        .collect();
+    let apps: Vec<_> = apps.into_iter().collect();
+    let absent = |pods: &[view::Pod]| {
+        let known: Vec<_> = pods.iter().map(|pod| pod.name.clone()).collect();
+        ApiError::absent("pod", &name, &known)
+    };
+    match &apps[..] {
+        [] => Err(absent(&pods)),
+        [app] => {
+            let pod = api.0.views.pod(app, &name).await;
+            pod.map(Json).ok_or_else(|| absent(&pods))
+        }
+        several => {
+            let quoted: Vec<_> = several.iter().map(|app| format!("`{app}`")).collect();
+            let message = format!("there is a pod `{name}` in each of {}", quoted.join(", "));
+            Err(ApiError::new(Code::Ambiguous, message)
+                .hint("`app` says which")
+                .details(apps))
+        }
+    }
+}
+
+/// `GET /v1/nodes`
+pub(super) async fn nodes(State(api): Shared) -> Json<Vec<view::Node>> {
+    Json(vec![api.0.views.node()])
+}
+
+/// `GET /v1/version`
+pub(super) async fn version() -> Json<view::Version> {
+    Json(view::Version {
+        sampan: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(api): Shared) -> Response {
+    ([(CONTENT_TYPE, METRICS)], api.0.views.metrics()).into_response()
+}
+
+/// Which events.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichEvents {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    follow: bool,
+    app: Option<String>,
+}
+
+/// `GET /v1/events`
+pub(super) async fn events(
+    State(api): Shared,
+    Asked(which): Asked<WhichEvents>,
+) -> Result<Response, ApiError> {
+    let text = {
+        let app = which.app.clone();
+        move |mut batch: super::Batch| {
+            let ours = |line: &serde_json::Value| {
+                app.as_ref().is_none_or(|app| line["app"] == app.as_str())
+            };
+            batch.lines.retain(ours);
+            follow::lines(&batch.lines)
+        }
+    };
+    let first = api.0.views.events(which.after);
+    let last = first.last;
+    let first = text(first);
+    if !which.follow {
+        return Ok(follow::once(first));
+    }
+    let place = api.follower()?;
+    let more = futures::stream::unfold((api, last, text), |(api, last, text)| async move {
+        let batch = api.0.views.next_events(last).await;
+        let last = batch.last;
+        Some((text(batch), (api, last, text)))
+    });
+    let all = futures::StreamExt::chain(futures::stream::iter([first]), more);
+    Ok(follow::forever(place, all))
+}
+
+/// Which lines.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichLines {
+    app: Option<String>,
+    service: Option<String>,
+    pod: Option<String>,
+    #[serde(default)]
+    follow: bool,
+    /// Only the last so many of those that there are.
+    tail: Option<usize>,
+    /// Only what was printed in the last so many seconds.
+    since: Option<u64>,
+}
+
+impl WhichLines {
+    fn takes(&self, line: &view::LogLine, from: &str) -> bool {
+        is(self.app.as_ref(), &line.app)
+            && is(self.service.as_ref(), &line.service)
+            && is(self.pod.as_ref(), &line.pod)
+            && line.time.as_str() >= from
+    }
+
+    /// The earliest time that is asked for, as it is written. Times are written so that the order
+    /// of texts is that of times.
+    fn from(&self) -> String {
+        let Some(since) = self.since else {
+            return String::new();
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let from = now
+            .unwrap_or_default()
+            .saturating_sub(Duration::from_secs(since));
+        Utc(from).to_string()
+    }
+}
+
+/// `GET /v1/logs`
+pub(super) async fn logs(
+    State(api): Shared,
+    Asked(which): Asked<WhichLines>,
+) -> Result<Response, ApiError> {
+    let from = which.from();
+    let (kept, next) = kept(&api, &which, &from);
+    let first = follow::lines(&kept);
+    if !which.follow {
+        return Ok(follow::once(first));
+    }
+    let place = api.follower()?;
+    let start = (api, which, next);
+    let more = futures::stream::unfold(start, |(api, which, next)| async move {
+        let mut batch = api.0.views.next_logs(next, LOG_LINES).await;
+        batch.lines.retain(|line| which.takes(line, ""));
+        let lines = with_missed(batch.missed, batch.lines);
+        Some((follow::lines(&lines), (api, which, batch.next)))
+    });
+    let all = futures::StreamExt::chain(futures::stream::iter([first]), more);
+    Ok(follow::forever(place, all))
+}
+
+/// The lines that are asked for of those that there are, and the position after all of them.
+fn kept(api: &Api, which: &WhichLines, from: &str) -> (Vec<view::LogLine>, u64) {
+    let mut kept = VecDeque::new();
+    let mut next = 0;
+    loop {
+        let LogBatch {
+            lines, next: after, ..
+        } = api.0.views.logs(next, LOG_LINES);
+        if lines.is_empty() {
+            return (kept.into(), after.max(next));
+        }
+        next = after;
+        for line in lines {
+            if which.takes(&line, from) {
+                kept.push_back(line);
+            }
+            if which.tail.is_some_and(|tail| kept.len() > tail) {
+                kept.pop_front();
+            }
+        }
+    }
+}
+
+/// The lines, after one that says how many are missing before them.
+fn with_missed(missed: u64, mut lines: Vec<view::LogLine>) -> Vec<view::LogLine> {
+    if missed > 0 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let note = view::LogLine {
+            time: Utc(now.unwrap_or_default()).to_string(),
+            app: String::new(),
+            service: String::new(),
+            pod: String::new(),
+            stream: "host".to_owned(),
+            request: None,
+            text: format!("{missed} lines were dropped, because they were read too slowly"),
+        };
+        lines.insert(0, note);
+    }
+    lines
+}

@@ -1,0 +1,84 @@
+//! The description of the API, made from the table of its requests.
+//!
+//! OpenAPI 3.1 has the schemas of JSON Schema 2020-12, which the views have already.
+
+use axum::Json;
+use sampan_core::view;
+use schemars::{SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::routes::{self, Answer, Route};
+
+/// `GET /v1/openapi.json`
+pub(super) async fn document() -> Json<Value> {
+    Json(describe(&routes::all()))
+}
+
+/// The document that describes these requests.
+pub(super) fn describe(routes: &[Route]) -> Value {
+    let settings = SchemaSettings::draft2020_12();
+    let settings = settings.with(|it| it.definitions_path = "/components/schemas".into());
+    let mut generator = settings.into_generator();
+    let mut paths = Map::new();
+    for route in routes {
+        let described = operation(route, &mut generator);
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.method.to_ascii_lowercase()] = described;
+    }
+    let schemas = generator.take_definitions(true);
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Sampan", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+        },
+        // The socket needs none.
+        "security": [{}, { "token": [] }],
+    })
+}
+
+fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
+    let in_path = route.path.split('/').filter_map(|part| {
+        let name = part.strip_prefix('{')?.strip_suffix('}')?;
+        Some(
+            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),
+        )
+    });
+    let in_query = route
+        .query
+        .iter()
+        .map(|name| json!({ "name": name, "in": "query", "schema": { "type": "string" } }));
+    let parameters: Vec<_> = in_path.chain(in_query).collect();
+    let content = |kind: &str, schema: Value| json!({ kind: { "schema": schema } });
+    let (status, answer) = match &route.answer {
+        Answer::Json(schema) => (
+            200,
+            content("application/json", schema(generator).to_value()),
+        ),
+        Answer::Lines(schema) => (
+            200,
+            content("application/jsonl", schema(generator).to_value()),
+        ),
+        Answer::Text => (200, content("text/plain", json!({ "type": "string" }))),
+        Answer::Status(status) => (*status, json!({})),
+    };
+    let error = generator.subschema_for::<view::Error>().to_value();
+    let mut described = json!({
+        "summary": route.summary,
+        "parameters": parameters,
+        "responses": {
+            status.to_string(): { "description": "done", "content": answer },
+            "default": {
+                "description": "not done, and why",
+                "content": content("application/json", error),
+            },
+        },
+    });
+    if let Some(schema) = route.body {
+        described["requestBody"] =
+            json!({ "content": content("application/json", schema(generator).to_value()) });
+    }
+    described
+}

@@ -1,0 +1,193 @@
+//! The verbs that change one service.
+
+use axum::{Json, extract::State};
+use sampan_core::{
+    name::ServiceKey,
+    plan::apply::{self, Retarget, VerbError},
+    record::{Key, Revision, Service},
+    view,
+};
+
+use super::{
+    Api, Shared,
+    apply::{missing, missing_error, note_refusal},
+    body::{Body, ServicePath},
+    error::{ApiError, Code},
+    objects::{self, MAX_TRIES, Writes, wall_ms},
+};
+use crate::events::Subject;
+
+type Answer = Result<Json<view::Service>, ApiError>;
+
+impl From<VerbError> for ApiError {
+    fn from(error: VerbError) -> Self {
+        Self::new(Code::Impossible, error.to_string())
+    }
+}
+
+/// What a verb does: the service, a revision that is new, and what there is to tell.
+struct Done {
+    service: Service,
+    revision: Option<Revision>,
+    word: &'static str,
+    message: String,
+}
+
+/// `PUT /v1/apps/{app}/services/{service}/scale`
+pub(super) async fn scale(
+    State(api): Shared,
+    ServicePath(key): ServicePath,
+    Body(scale): Body<view::Scale>,
+) -> Answer {
+    let change = |service: &Service| {
+        let scaled = apply::scale(service, scale.replicas)?;
+        Ok(scaled.map(|scaled| Done {
+            message: format!("from {} to {} pods", service.spec.replicas, scale.replicas),
+            service: scaled,
+            revision: None,
+            word: "Scaled",
+        }))
+    };
+    simple(&api, &key, &change).await
+}
+
+/// `POST /v1/apps/{app}/services/{service}/rollout/pause`
+pub(super) async fn pause(State(api): Shared, ServicePath(key): ServicePath) -> Answer {
+    let change = |service: &Service| {
+        Ok(Some(Done {
+            service: apply::pause(service)?,
+            revision: None,
+            word: "Paused",
+            message: "the rollout is paused".to_owned(),
+        }))
+    };
+    simple(&api, &key, &change).await
+}
+
+/// `POST /v1/apps/{app}/services/{service}/rollout/resume`
+pub(super) async fn resume(State(api): Shared, ServicePath(key): ServicePath) -> Answer {
+    let change = |service: &Service| {
+        Ok(Some(Done {
+            service: apply::resume(service)?,
+            revision: None,
+            word: "Resumed",
+            message: "the rollout goes on".to_owned(),
+        }))
+    };
+    simple(&api, &key, &change).await
+}
+
+/// `POST /v1/apps/{app}/services/{service}/restart`
+pub(super) async fn restart(State(api): Shared, ServicePath(key): ServicePath) -> Answer {
+    let change = |service: &Service, revisions: &[Revision]| {
+        let retarget = apply::restart(service, revisions, wall_ms())?;
+        let message = format!(
+            "all pods are replaced, as revision {}",
+            retarget.service.spec.revision
+        );
+        Ok((retarget, "Restarted", message))
+    };
+    retarget(&api, &key, &change).await
+}
+
+/// `POST /v1/apps/{app}/services/{service}/rollout/undo`
+pub(super) async fn undo(
+    State(api): Shared,
+    ServicePath(key): ServicePath,
+    Body(undo): Body<view::Undo>,
+) -> Answer {
+    let change = |service: &Service, revisions: &[Revision]| {
+        let retarget = apply::undo(service, revisions, undo.to)?;
+        let (from, to) = (service.spec.revision, retarget.service.spec.revision);
+        let message = format!("from revision {from} back to revision {to}");
+        Ok((retarget, "Undone", message))
+    };
+    retarget(&api, &key, &change).await
+}
+
+/// Changes a service without another revision of it.
+async fn simple(
+    api: &Api,
+    key: &ServiceKey,
+    change: &(dyn Fn(&Service) -> Result<Option<Done>, VerbError> + Sync),
+) -> Answer {
+    let _place = api.place()?;
+    for _ in 0..MAX_TRIES {
+        let (service, modified) = objects::service(&*api.0.store, key).await?;
+        let Some(done) = change(&service)? else {
+            return Ok(Json(view::Service::of(&service)));
+        };
+        if let Some(answer) = write(api, key, modified, done).await? {
+            return Ok(answer);
+        }
+    }
+    Err(objects::conflict(&format!("the service `{key}`")))
+}
+
+type Change<'a> = dyn Fn(&Service, &[Revision]) -> Result<(Retarget, &'static str, String), VerbError>
+    + Sync
+    + 'a;
+
+/// Gives a service another revision, once that is admitted.
+async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
+    let _place = api.place()?;
+    let _turn = api.0.turn.lock().await;
+    let store = &*api.0.store;
+    let mut admitted = None;
+    for _ in 0..MAX_TRIES {
+        let (service, modified) = objects::service(store, key).await?;
+        let revisions = objects::revisions(store, key).await?;
+        let (retarget, word, message) = change(&service, &revisions)?;
+        let hash = retarget.template.hash();
+        if admitted.as_ref() != Some(&hash) {
+            let digests = std::iter::once(&retarget.template.component.digest);
+            let missing = missing(api, digests);
+            if !missing.is_empty() {
+                return Err(missing_error(missing));
+            }
+            if let Err(reason) = api.0.admission.admit(key, &retarget.template).await {
+                note_refusal(api, key, &reason).await;
+                let subject = Subject::Service(key.clone());
+                let message = format!("change refused, nothing was touched: {reason}");
+                api.0.admission.tell(subject, "Refused", message);
+                let details = vec![format!("service/{}: {reason}", key.name)];
+                return Err(ApiError::new(Code::Refused, details.join("; "))
+                    .hint("nothing was changed; what ran before goes on")
+                    .details(details));
+            }
+            // What was read before may be old by now.
+            admitted = Some(hash);
+            continue;
+        }
+        let done = Done {
+            service: retarget.service,
+            revision: retarget.revision,
+            word,
+            message,
+        };
+        if let Some(answer) = write(api, key, modified, done).await? {
+            return Ok(answer);
+        }
+    }
+    Err(objects::conflict(&format!("the service `{key}`")))
+}
+
+/// Writes what was done; `None` if others have changed the service meanwhile.
+async fn write(
+    api: &Api,
+    key: &ServiceKey,
+    modified: sampan_store::Revision,
+    done: Done,
+) -> Result<Option<Json<view::Service>>, ApiError> {
+    let name = Key::Service(key.clone());
+    let mut writes = Writes::new([(name.clone(), modified)].into()).put(name, &done.service);
+    if let Some(revision) = &done.revision {
+        writes = writes.put(Key::Revision(key.clone(), revision.number), revision);
+    }
+    if !writes.commit(&*api.0.store).await? {
+        return Ok(None);
+    }
+    let subject = Subject::Service(key.clone());
+    api.0.admission.tell(subject, done.word, done.message);
+    Ok(Some(Json(view::Service::of(&done.service))))
+}

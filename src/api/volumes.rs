@@ -1,0 +1,114 @@
+//! Which directories of this machine guests may be lent.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use sampan_core::object::{App, Mount};
+
+use super::error::{ApiError, Code};
+
+/// Makes the directories in `allow.files` absolute, with symlinks followed, and sees to it that
+/// each lies below one that is allowed. It asks the disk.
+pub(super) fn resolve(app: &mut App, base: &Path, roots: &[PathBuf]) -> Result<(), ApiError> {
+    let roots: Vec<_> = roots
+        .iter()
+        .filter_map(|root| fs::canonicalize(root).ok())
+        .collect();
+    let mut refused = Vec::new();
+    let services = app.services.values_mut();
+    let services = services.map(|it| ("service", &it.name, &mut it.grants.files));
+    let jobs = app.jobs.values_mut();
+    let jobs = jobs.map(|it| ("job", &it.name, &mut it.grants.files));
+    for (kind, name, mounts) in services.chain(jobs) {
+        for mount in mounts {
+            if let Err(reason) = resolve_one(mount, base, &roots) {
+                refused.push(format!("{kind}.{name}.allow.files: {reason}"));
+            }
+        }
+    }
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::new(Code::ForbiddenVolume, refused.join("; "))
+            .hint("`volumes` in `[node]` of the node's configuration lists what can be lent")
+            .details(refused)),
+    }
+}
+
+fn resolve_one(mount: &mut Mount, base: &Path, roots: &[PathBuf]) -> Result<(), String> {
+    let asked = base.join(&mount.host);
+    let shown = asked.display();
+    // What is not below an allowed directory by its name either is not looked for, so that nobody
+    // learns what there is elsewhere.
+    let outside = || format!("`{shown}` is not in a directory that the node lends");
+    let Ok(found) = fs::canonicalize(&asked) else {
+        return Err(match roots.iter().any(|root| asked.starts_with(root)) {
+            true => format!("there is no directory `{shown}`"),
+            false => outside(),
+        });
+    };
+    if !roots.iter().any(|root| found.starts_with(root)) {
+        return Err(outside());
+    }
+    if !found.is_dir() {
+        return Err(format!("`{shown}` is not a directory"));
+    }
+    mount.host = found;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use sampan_core::object::Access;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_below_a_root_is_lent() {
+        let home = tempfile::tempdir().expect("a directory");
+        let home = fs::canonicalize(home.path()).expect("there");
+        let root = home.join("lent");
+        for directory in ["lent/data", "lent-not", "secret"] {
+            fs::create_dir_all(home.join(directory)).expect("writable");
+        }
+        fs::write(root.join("file"), "").expect("writable");
+        symlink(home.join("secret"), root.join("link")).expect("writable");
+        symlink(root.join("data"), home.join("secret/in")).expect("writable");
+        let roots = [root.clone()];
+        let resolve = |host: &str| {
+            let mut mount = Mount {
+                host: host.into(),
+                guest: "/data".to_owned(),
+                access: Access::ReadOnly,
+            };
+            resolve_one(&mut mount, &root, &roots).map(|()| mount.host)
+        };
+        let data = Ok(root.join("data"));
+        assert_eq!(resolve("data"), data);
+        assert_eq!(resolve("."), Ok(root.clone()));
+        assert_eq!(resolve("data/../data"), data);
+        assert_eq!(resolve(&home.join("secret/in").display().to_string()), data);
+        for bad in [
+            "..",
+            "../secret",
+            "link",
+            "/",
+            "/etc",
+            "../lent-not",
+            "../none",
+        ] {
+            let reason = resolve(bad).expect_err(bad);
+            assert!(
+                reason.ends_with("is not in a directory that the node lends"),
+                "{reason}"
+            );
+        }
+        let absent = resolve("absent").expect_err("absent");
+        assert!(absent.starts_with("there is no directory"), "{absent}");
+        let file = resolve("file").expect_err("a file");
+        assert!(file.ends_with("is not a directory"), "{file}");
+    }
+}

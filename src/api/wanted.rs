@@ -1,0 +1,142 @@
+//! What is wanted, as it is in the store.
+
+use axum::{Json, extract::State};
+use sampan_core::{
+    name::{Name, ServiceKey},
+    record::{self, Key, Kind},
+    view,
+};
+use serde::Deserialize;
+
+use super::{
+    Api, Shared,
+    body::{AppPath, Asked, ServicePath},
+    error::{ApiError, Code},
+    objects,
+};
+
+/// Of which app and service.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Of {
+    app: Option<String>,
+    service: Option<String>,
+}
+
+impl Of {
+    fn app(&self) -> Result<Option<Name>, ApiError> {
+        let app = self.app.as_deref().map(Name::parse).transpose();
+        app.map_err(|error| ApiError::new(Code::BadRequest, format!("`app`: {error}")))
+    }
+
+    fn is(&self, key: &ServiceKey) -> bool {
+        self.service
+            .as_deref()
+            .is_none_or(|service| service == key.name.as_str())
+    }
+}
+
+pub(super) async fn app_names(api: &Api) -> Result<Vec<String>, ApiError> {
+    let found = objects::list::<record::App>(&*api.0.store, Kind::App.prefix()).await?;
+    Ok(found
+        .iter()
+        .map(|(_, app, _)| app.name.to_string())
+        .collect())
+}
+
+/// `GET /v1/apps`
+pub(super) async fn apps(State(api): Shared) -> Result<Json<Vec<view::App>>, ApiError> {
+    let found = objects::list::<record::App>(&*api.0.store, Kind::App.prefix()).await?;
+    Ok(Json(
+        found.iter().map(|(_, app, _)| view::App::of(app)).collect(),
+    ))
+}
+
+/// `GET /v1/apps/{app}`
+pub(super) async fn app(
+    State(api): Shared,
+    AppPath(name): AppPath,
+) -> Result<Json<view::App>, ApiError> {
+    let found = objects::get::<record::App>(&*api.0.store, &Key::App(name.clone())).await?;
+    match found {
+        Some((app, _)) => Ok(Json(view::App::of(&app))),
+        None => {
+            let known = app_names(&api).await?;
+            Err(ApiError::absent("app", name.as_str(), &known))
+        }
+    }
+}
+
+/// `GET /v1/services`
+pub(super) async fn services(
+    State(api): Shared,
+    Asked(of): Asked<Of>,
+) -> Result<Json<Vec<view::Service>>, ApiError> {
+    let prefix = objects::prefix(Kind::Service, of.app()?.as_ref());
+    let found = objects::list::<record::Service>(&*api.0.store, &prefix).await?;
+    let found = found.iter().filter(|(_, service, _)| of.is(&service.key));
+    Ok(Json(
+        found
+            .map(|(_, service, _)| view::Service::of(service))
+            .collect(),
+    ))
+}
+
+/// `GET /v1/apps/{app}/services/{service}`
+pub(super) async fn service(
+    State(api): Shared,
+    ServicePath(key): ServicePath,
+) -> Result<Json<view::Service>, ApiError> {
+    let (service, _) = objects::service(&*api.0.store, &key).await?;
+    Ok(Json(view::Service::of(&service)))
+}
+
+/// `GET /v1/apps/{app}/services/{service}/revisions`
+pub(super) async fn service_revisions(
+    State(api): Shared,
+    ServicePath(key): ServicePath,
+) -> Result<Json<Vec<view::Revision>>, ApiError> {
+    let (service, _) = objects::service(&*api.0.store, &key).await?;
+    let found = objects::revisions(&*api.0.store, &key).await?;
+    let current = Some(service.spec.revision);
+    let shown = found.iter();
+    Ok(Json(
+        shown
+            .map(|revision| view::Revision::of(&key, revision, current))
+            .collect(),
+    ))
+}
+
+/// `GET /v1/revisions`
+pub(super) async fn revisions(
+    State(api): Shared,
+    Asked(of): Asked<Of>,
+) -> Result<Json<Vec<view::Revision>>, ApiError> {
+    let store = &*api.0.store;
+    let app = of.app()?;
+    let prefix = |kind| objects::prefix(kind, app.as_ref());
+    let services = objects::list::<record::Service>(store, &prefix(Kind::Service)).await?;
+    let current = |key: &ServiceKey| {
+        let mut services = services.iter().map(|(_, service, _)| service);
+        Some(services.find(|it| it.key == *key)?.spec.revision)
+    };
+    let found = objects::list::<record::Revision>(store, &prefix(Kind::Revision)).await?;
+    let shown = found.iter().filter_map(|(key, revision, _)| match key {
+        Key::Revision(service, _) if of.is(service) => {
+            Some(view::Revision::of(service, revision, current(service)))
+        }
+        _ => None,
+    });
+    Ok(Json(shown.collect()))
+}
+
+/// `GET /v1/jobs`
+pub(super) async fn jobs(
+    State(api): Shared,
+    Asked(of): Asked<Of>,
+) -> Result<Json<Vec<view::Job>>, ApiError> {
+    let prefix = objects::prefix(Kind::Job, of.app()?.as_ref());
+    let found = objects::list::<record::Job>(&*api.0.store, &prefix).await?;
+    let found = found.iter().filter(|(_, job, _)| of.is(&job.key));
+    Ok(Json(found.map(|(_, job, _)| view::Job::of(job)).collect()))
+}

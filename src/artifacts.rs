@@ -122,14 +122,12 @@ impl Artifacts {
 
     /// Keeps a component in memory that was read from a file of the user's, and tells its digest.
     /// Components on disk are only taken over the API.
-    pub(crate) fn keep(&self, bytes: Bytes, path: PathBuf) -> String {
-        let digest = digest(&bytes);
+    pub(crate) fn keep(&self, digest: String, bytes: Bytes, path: PathBuf) {
         if let Self::Memory(kept) = self {
             let since = SystemTime::now();
             let component = Kept { bytes, path, since };
-            lock(kept).insert(digest.clone(), component);
+            lock(kept).insert(digest, component);
         }
-        digest
     }
 
     /// Begins to write a component. What is given to the writer is only kept when it has this
@@ -163,7 +161,7 @@ impl Artifacts {
             (Sink::File(part), _) => part.finish(),
             (Sink::Memory(bytes), Self::Memory(_)) => {
                 let name = PathBuf::from(format!("sha256:{}", writer.digest));
-                self.keep(bytes.into(), name);
+                self.keep(writer.digest, bytes.into(), name);
                 Ok(())
             }
             (Sink::Memory(_), Self::Directory(_)) => Ok(()),

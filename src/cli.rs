@@ -12,6 +12,7 @@ mod node;
 mod output;
 mod run;
 mod schema;
+mod serve;
 mod spec;
 mod up;
 mod validate;
@@ -49,6 +50,7 @@ struct Arguments {
 enum Verb {
     Run(run::Arguments),
     Up(up::Arguments),
+    Serve(serve::Arguments),
     Get(get::Arguments),
     Describe(describe::Arguments),
     Events(events::Arguments),
@@ -93,6 +95,7 @@ pub(crate) fn main() -> ExitCode {
     let end = match Arguments::parse().verb {
         Verb::Run(arguments) => run::run(arguments, &output),
         Verb::Up(arguments) => up::run(arguments, &output),
+        Verb::Serve(arguments) => serve::run(&arguments, &output),
         Verb::Get(arguments) => get::run(&arguments, &output),
         Verb::Describe(arguments) => describe::run(&arguments, &output),
         Verb::Events(arguments) => events::run(&arguments, &output),

@@ -10,7 +10,7 @@ use sampan_core::{
     object::Service,
     record::{self, Kind, Phase},
 };
-use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig};
+use sampan_gateway::{Endpoint, Gateway, ServiceConfig};
 use sampan_store::{Store, StoreError};
 use tokio::sync::Notify;
 
@@ -22,8 +22,6 @@ pub(crate) struct Edge {
     known: Mutex<Known>,
     /// Something is to be published.
     changed: Notify,
-    /// Services that will get other pods soon, and how often that was said.
-    coming: Mutex<BTreeMap<ServiceKey, u32>>,
 }
 
 #[derive(Default)]
@@ -34,53 +32,22 @@ struct Known {
     unsettled: BTreeSet<ServiceKey>,
 }
 
-/// As long as it is there, other pods of a service are on their way.
-pub(crate) struct Coming<'a> {
-    edge: &'a Edge,
-    service: ServiceKey,
-}
-
-impl Drop for Coming<'_> {
-    fn drop(&mut self) {
-        let mut coming = self.edge.coming();
-        if let Some(count) = coming.get_mut(&self.service) {
-            *count -= 1;
-        }
-        coming.retain(|_, count| *count > 0);
-    }
-}
-
 impl Edge {
     pub(crate) fn new(gateway: Gateway) -> Self {
         Self {
             gateway,
             known: Mutex::default(),
             changed: Notify::new(),
-            coming: Mutex::default(),
-        }
-    }
-
-    /// Notes that other pods of the service are being started, which are not published yet.
-    pub(crate) fn expect(&self, service: &ServiceKey) -> Coming<'_> {
-        *self.coming().entry(service.clone()).or_default() += 1;
-        Coming {
-            edge: self,
-            service: service.clone(),
         }
     }
 
     /// The pods for a slot of which a request to this service has to wait: see
     /// [`Gateway::occupied`]. `None` also if other pods are on their way.
     pub(crate) fn occupied(&self, service: &ServiceKey) -> Option<Vec<(PodName, u32)>> {
-        let coming = self.coming().contains_key(service);
-        match coming || self.known().unsettled.contains(service) {
+        match self.known().unsettled.contains(service) {
             true => None,
             false => self.gateway.occupied(service),
         }
-    }
-
-    fn coming(&self) -> MutexGuard<'_, BTreeMap<ServiceKey, u32>> {
-        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn gateway(&self) -> &Gateway {
@@ -95,24 +62,6 @@ impl Edge {
             .services
             .extend(configs.map(|config| (config.name.clone(), config)));
         self.publish(&known);
-    }
-
-    /// Puts new endpoints in place of a service's old ones, in one step: no request finds neither.
-    pub(crate) fn replace(&self, service: &ServiceKey, new: Vec<Arc<Endpoint>>) {
-        let mut known = self.known();
-        let old: Vec<_> = known
-            .endpoints
-            .extract_if(.., |pod, _| pod.service() == service)
-            .collect();
-        let new = new.into_iter();
-        known
-            .endpoints
-            .extend(new.map(|endpoint| (endpoint.pod().clone(), endpoint)));
-        self.publish(&known);
-        drop(known);
-        for (_, endpoint) in old {
-            endpoint.set_state(EndpointState::Terminating);
-        }
     }
 
     /// A pod has a place now. It is published soon, and gets no request before it is ready.

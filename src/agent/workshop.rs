@@ -3,8 +3,9 @@
 use std::{
     collections::VecDeque,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::available_parallelism,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,13 +16,16 @@ use sampan_core::{
     record::{Component, Template as Wanted},
 };
 use sampan_runtime::{
-    Demands, Loaded, Neighbours, Origin, Runtime,
+    Demands, LoadError, Loaded, Neighbours, Origin, Runtime,
     pod::template::{Template, TemplateSpec},
 };
 use tokio::sync::Semaphore;
 
 use super::instance::{Maker, RuntimeMaker, one_line};
-use crate::events::{Change, Journal, Subject};
+use crate::{
+    artifacts::Artifacts,
+    events::{Change, Journal, Subject},
+};
 
 /// Components whose code stays mapped after the last pod that ran them: a rollout that is taken
 /// back, or a component that was only admitted so far, finds it there.
@@ -48,25 +52,36 @@ pub(crate) trait Workshop: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Prepared<Self::Maker>, String>> + Send;
 }
 
-/// Where the bytes of components are.
-pub(crate) trait Components: Send + Sync + 'static {
-    /// The component with this digest, and the file that it is in, if it is in one. It may block.
-    /// The error is why it cannot be had, for people.
-    fn read(&self, digest: &str) -> Result<(Bytes, Option<PathBuf>), String>;
-}
-
 /// The other services of an app, for its guests.
 pub(crate) type NeighboursOf = Arc<dyn Fn(&Name) -> Arc<dyn Neighbours> + Send + Sync>;
+
+/// What code must be like: which component's, and compiled how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wants {
+    digest: String,
+    metered: bool,
+    coredump: bool,
+}
+
+impl Wants {
+    fn new(digest: &str, limits: &Limits, coredump: bool) -> Self {
+        Self {
+            digest: digest.to_owned(),
+            metered: limits.fuel.is_some(),
+            coredump,
+        }
+    }
+}
 
 /// Prepares pods for the runtime of this node.
 pub(crate) struct RuntimeWorkshop {
     pub(crate) runtime: Arc<Runtime>,
-    pub(crate) components: Arc<dyn Components>,
+    pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) neighbours: NeighboursOf,
     /// Where core dumps go, a directory for each app.
     pub(crate) coredumps: Option<PathBuf>,
     pub(crate) journal: Arc<Journal>,
-    recent: Mutex<VecDeque<Arc<Loaded>>>,
+    recent: Mutex<VecDeque<(Wants, Arc<Loaded>)>>,
     /// How many pods are made at once: each needs a CPU to be made in time.
     turns: Arc<Semaphore>,
 }
@@ -74,14 +89,14 @@ pub(crate) struct RuntimeWorkshop {
 impl RuntimeWorkshop {
     pub(crate) fn new(
         runtime: Arc<Runtime>,
-        components: Arc<dyn Components>,
+        artifacts: Arc<Artifacts>,
         neighbours: NeighboursOf,
         coredumps: Option<PathBuf>,
         journal: Arc<Journal>,
     ) -> Self {
         Self {
             runtime,
-            components,
+            artifacts,
             neighbours,
             coredumps,
             journal,
@@ -100,47 +115,100 @@ impl RuntimeWorkshop {
         limits: &Limits,
         coredump: bool,
     ) -> Result<Arc<Loaded>, String> {
-        let (components, digest) = (Arc::clone(&self.components), component.digest.clone());
-        let read = tokio::task::spawn_blocking(move || components.read(&digest));
+        let wanted = Wants::new(&component.digest, limits, coredump);
+        if let Some(loaded) = self.recent(&wanted, limits) {
+            return Ok(loaded);
+        }
+        let (artifacts, digest) = (Arc::clone(&self.artifacts), component.digest.clone());
+        let read = tokio::task::spawn_blocking(move || artifacts.read(&digest));
         let (bytes, path) = match read.await {
-            Ok(read) => read?,
+            Ok(read) => read.map_err(|error| one_line(&error))?,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => return Err("the node is going down".to_owned()),
             },
         };
         let demands = Demands {
-            metered: limits.fuel.is_some(),
-            digest: Some(component.digest.clone()),
+            metered: wanted.metered,
+            digest: Some(wanted.digest.clone()),
             memory_bytes: limits.memory.0,
             coredump,
-            path,
+            path: Some(path),
         };
         let tell = |change| self.journal.record(subject.clone(), change);
         let loading = self
             .runtime
             .load(bytes, demands, || tell(Change::Compiling));
-        let loaded = loading.await.map_err(|error| {
-            format!(
-                "the component `{}` is refused: {}",
-                component.path,
-                one_line(&error)
-            )
-        })?;
-        self.keep(&loaded);
+        let refused = |error| {
+            let reason = one_line(&error);
+            format!("the component `{}` is refused: {reason}", component.path)
+        };
+        let loaded = loading.await.map_err(refused)?;
+        tell(Change::Loaded {
+            compiled: compiled(&loaded),
+        });
+        self.keep(wanted, &loaded);
         Ok(loaded)
     }
 
+    /// Keeps a component in memory that has been loaded already.
+    pub(crate) fn adopt(&self, loaded: &Arc<Loaded>, bytes: Bytes, path: PathBuf, limits: &Limits) {
+        let digest = loaded.inspection.digest.to_hex();
+        self.artifacts.keep(digest.clone(), bytes, path);
+        self.keep(Wants::new(&digest, limits, false), loaded);
+    }
+
+    /// Loads a component that was read from a file of the user's, and keeps it in memory.
+    pub(crate) async fn take(
+        &self,
+        subject: &Subject,
+        bytes: Bytes,
+        path: PathBuf,
+        digest: Option<String>,
+        (limits, coredump): (&Limits, bool),
+    ) -> Result<Arc<Loaded>, LoadError> {
+        let demands = Demands {
+            metered: limits.fuel.is_some(),
+            digest,
+            memory_bytes: limits.memory.0,
+            coredump,
+            path: Some(path.clone()),
+        };
+        let tell = |change| self.journal.record(subject.clone(), change);
+        let loading = self
+            .runtime
+            .load(bytes.clone(), demands, || tell(Change::Compiling));
+        let loaded = loading.await?;
+        tell(Change::Loaded {
+            compiled: compiled(&loaded),
+        });
+        let digest = loaded.inspection.digest.to_hex();
+        self.artifacts.keep(digest.clone(), bytes, path);
+        self.keep(Wants::new(&digest, limits, coredump), &loaded);
+        Ok(loaded)
+    }
+
+    /// Code that is mapped anyway, if it was compiled like this.
+    fn recent(&self, wanted: &Wants, limits: &Limits) -> Option<Arc<Loaded>> {
+        let recent = self.recents();
+        let (_, loaded) = recent.iter().find(|(it, _)| it == wanted)?;
+        // Whether it may need so much memory is checked, and said, where it is loaded.
+        let fits = loaded.inspection.initial_memory_bytes <= limits.memory.0;
+        fits.then(|| Arc::clone(loaded))
+    }
+
     /// Keeps the code for a while.
-    fn keep(&self, loaded: &Arc<Loaded>) {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.iter().any(|it| Arc::ptr_eq(it, loaded)) {
-            return;
-        }
+    fn keep(&self, wanted: Wants, loaded: &Arc<Loaded>) {
+        let mut recent = self.recents();
+        recent.retain(|(it, _)| *it != wanted);
         if recent.len() == KEPT_COMPONENTS {
             recent.pop_front();
         }
-        recent.push_back(Arc::clone(loaded));
+        recent.push_back((wanted, Arc::clone(loaded)));
+    }
+
+    fn recents(&self) -> MutexGuard<'_, VecDeque<(Wants, Arc<Loaded>)>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What every instance of a revision is made from. This is all that can be known of it without
@@ -158,9 +226,6 @@ impl RuntimeWorkshop {
             ..
         } = wanted;
         let loaded = self.load(&subject, component, limits, *coredump).await?;
-        if let Origin::Compiled(took) = loaded.origin {
-            tracing::debug!(%service, ?took, "compiled");
-        }
         if asks_exports(wanted) && !loaded.answers_probes() {
             return Err(
                 "a probe has `export = true`, and the component does not export \
@@ -184,6 +249,13 @@ impl RuntimeWorkshop {
             },
         );
         template.map_err(|error| one_line(&error))
+    }
+}
+
+fn compiled(loaded: &Loaded) -> Option<Duration> {
+    match loaded.origin {
+        Origin::Cache => None,
+        Origin::Compiled(took) => Some(took),
     }
 }
 

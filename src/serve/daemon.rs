@@ -1,6 +1,6 @@
 //! A node that keeps apps as a store says: everything that works on it, and how it starts and ends.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use sampan_core::name::Name;
 use sampan_runtime::{Neighbours, pod::Termination};
@@ -10,24 +10,66 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::{Node, chronicle, neighbours::GatewayNeighbours, places::GatewayPlaces};
+use super::{Node, chronicle, neighbours::GatewayNeighbours, places::GatewayPlaces, sweep};
 use crate::{
-    agent::{
-        node::Agent,
-        workshop::{Components, RuntimeWorkshop},
-    },
+    agent::{jobs::Jobs, node::Agent, workshop::RuntimeWorkshop},
+    artifacts::Artifacts,
     clock::Clock,
     controllers::Controllers,
     events::{Change, Journal, Subject},
 };
 
-/// A daemon at work.
-pub(crate) struct Daemon {
+/// Everything that a daemon works with, before it works.
+#[derive(Clone)]
+pub(crate) struct Site {
     pub(crate) node: Node,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) clock: Clock,
     pub(crate) workshop: Arc<RuntimeWorkshop>,
+    /// Directories in and below which guests may be lent directories.
+    pub(crate) volumes: Vec<PathBuf>,
+}
+
+impl Site {
+    /// A site on a node whose objects and components are here. Events of earlier runs are read.
+    pub(crate) async fn open(
+        node: Node,
+        store: Arc<dyn Store>,
+        artifacts: Artifacts,
+        volumes: Vec<PathBuf>,
+    ) -> Result<Self, StoreError> {
+        let (artifacts, journal) = (Arc::new(artifacts), Arc::new(Journal::default()));
+        journal.restore(chronicle::read(&store).await?);
+        let workshop = RuntimeWorkshop::new(
+            Arc::clone(&node.runtime),
+            Arc::clone(&artifacts),
+            neighbours(&node),
+            node.coredumps.clone(),
+            Arc::clone(&journal),
+        );
+        hear_deadlocks(&node, &journal);
+        Ok(Self {
+            node,
+            store,
+            artifacts,
+            journal,
+            workshop: Arc::new(workshop),
+            volumes,
+        })
+    }
+}
+
+impl Site {
+    /// A site whose objects and components are in memory, as long as the process lives.
+    pub(crate) async fn foreground(node: Node) -> Result<Self, StoreError> {
+        let store = Arc::new(sampan_store::Memory::new());
+        Self::open(node, store, Artifacts::memory(), vec![PathBuf::from("/")]).await
+    }
+}
+
+/// A daemon at work.
+pub(crate) struct Daemon {
     /// Told when pods are to rest.
     rest: Arc<Notify>,
     agent: JoinHandle<Result<(), StoreError>>,
@@ -36,56 +78,50 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts everything that works on the store, which has pods running at once.
-    pub(crate) async fn start(
-        node: Node,
-        store: Arc<dyn Store>,
-        components: Arc<dyn Components>,
-        journal: Arc<Journal>,
-    ) -> Result<Self, StoreError> {
-        journal.restore(chronicle::read(&store).await?);
+    /// Starts everything that works on the store.
+    pub(crate) fn start(site: &Site) -> Self {
         let clock = Clock::start();
-        let workshop = Arc::new(RuntimeWorkshop::new(
-            Arc::clone(&node.runtime),
-            components,
-            neighbours(&node),
-            node.coredumps.clone(),
-            Arc::clone(&journal),
-        ));
-        hear_deadlocks(&node, &journal);
         let rest = Arc::new(Notify::new());
+        let store = || Arc::clone(&site.store);
+        let journal = || Arc::clone(&site.journal);
         let agent = Agent {
-            store: Arc::clone(&store),
+            store: store(),
             clock,
-            workshop: Arc::clone(&workshop),
-            places: Arc::new(GatewayPlaces(Arc::clone(&node.edge))),
-            journal: Arc::clone(&journal),
-            board: Arc::clone(&node.board),
+            workshop: Arc::clone(&site.workshop),
+            places: Arc::new(GatewayPlaces(Arc::clone(&site.node.edge))),
+            journal: journal(),
+            board: Arc::clone(&site.node.board),
         };
         let mut tasks = JoinSet::new();
-        let (edge, followed) = (Arc::clone(&node.edge), Arc::clone(&store));
+        let (edge, followed) = (Arc::clone(&site.node.edge), store());
         tasks.spawn(async move { ("the edge", edge.follow(&followed).await) });
         let controllers = Controllers {
-            store: Arc::clone(&store),
-            journal: Arc::clone(&journal),
+            store: store(),
+            journal: journal(),
             clock,
         };
         tasks.spawn(async move { ("the controllers", controllers.run().await) });
-        let writing = chronicle::write(Arc::clone(&store), Arc::clone(&journal), journal.last());
+        let jobs = Jobs {
+            store: store(),
+            clock,
+            workshop: Arc::clone(&site.workshop),
+        };
+        tasks.spawn(async move { ("the runner of jobs", jobs.run().await) });
+        let writing = chronicle::write(store(), journal(), site.journal.last());
         tasks.spawn(async move {
             writing.await;
             ("the chronicle", Ok(()))
         });
-        Ok(Self {
+        let sweeping = sweep::run(store(), Arc::clone(&site.artifacts));
+        tasks.spawn(async move {
+            sweeping.await;
+            ("the sweeper", Ok(()))
+        });
+        Self {
             agent: tokio::spawn(agent.run(Arc::clone(&rest))),
-            node,
-            store,
-            journal,
-            clock,
-            workshop,
             rest,
             tasks,
-        })
+        }
     }
 
     /// Resolves when something has ended that must not, with what it was and why.

@@ -68,10 +68,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
         let query = Query::<T>::from_request_parts(parts, state).await;
         match query {
             Ok(Query(asked)) => Ok(Self(asked)),
-            Err(rejection) => Err(ApiError::new(
-                Code::BadRequest,
-                format!("the query cannot be understood: {}", rejection.body_text()),
-            )),
+            Err(rejection) => {
+                let text = rejection.body_text();
+                let reason = text.split_once(": ").map_or(&*text, |(_, reason)| reason);
+                let message = format!("the query cannot be understood: {reason}");
+                Err(ApiError::new(Code::BadRequest, message))
+            }
         }
     }
 }

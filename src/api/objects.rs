@@ -93,12 +93,13 @@ pub(super) async fn service(
         .iter()
         .map(|(_, service, _)| service.key.name.to_string())
         .collect();
-    let kind = format!("service of app `{}`", key.app);
-    let message = ApiError::absent("service", key.name.as_str(), &known).message;
-    Err(ApiError::new(
-        Code::NotFound,
-        message.replacen("there is no service", &format!("there is no {kind}"), 1),
-    ))
+    let here = format!("service `{}` in app `{}`", key.name, key.app);
+    let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+    let message = match &known[..] {
+        [] => format!("there is no {here}"),
+        names => format!("there is no {here}; there are {}", names.join(", ")),
+    };
+    Err(ApiError::new(Code::NotFound, message))
 }
 
 /// The objects of one app, and by their keys the transactions that wrote them last.

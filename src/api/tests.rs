@@ -1,1 +1,272 @@
-//! The API as it answers.
+//! The API as it answers: a router, a store in memory, and a node that is made up.
+
+mod access;
+mod changes;
+mod reads;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Method, Request, StatusCode, header::CONTENT_TYPE},
+};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use sampan_core::{
+    name::ServiceKey,
+    record::{self, JobSpec, Key, Template},
+    view,
+};
+use sampan_store::Memory;
+use serde_json::{Value, json};
+use tower_service::Service as _;
+
+use super::*;
+use crate::artifacts::digest;
+
+/// What the made-up node refuses and has heard.
+#[derive(Default)]
+struct Fake {
+    /// Digests of components that are refused.
+    refused: Mutex<Vec<String>>,
+    told: Mutex<Vec<String>>,
+    admitted: Mutex<Vec<String>>,
+    /// Lines that were printed.
+    lines: Vec<view::LogLine>,
+    pods: Vec<view::Pod>,
+    /// Done once in the middle of the next admission.
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Fake {
+    fn decide(&self, what: String, digest: &str) -> Result<(), String> {
+        self.admitted.lock().expect("whole").push(what);
+        if let Some(meanwhile) = self.meanwhile.lock().expect("whole").take() {
+            meanwhile();
+        }
+        let refused = self.refused.lock().expect("whole");
+        match refused.iter().any(|it| it == digest) {
+            true => Err("it imports `wasi:nothing`".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Admission for Fake {
+    async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<(), String> {
+        tokio::task::yield_now().await;
+        self.decide(format!("service {service}"), &template.component.digest)
+    }
+
+    async fn admit_job(&self, job: &ServiceKey, spec: &JobSpec) -> Result<(), String> {
+        self.decide(format!("job {job}"), &spec.component.digest)
+    }
+
+    fn tell(&self, subject: Subject, word: &'static str, message: String) {
+        let text = format!("{subject} {word}: {message}");
+        self.told.lock().expect("whole").push(text);
+    }
+}
+
+impl Views for Fake {
+    fn pods(&self) -> Vec<view::Pod> {
+        self.pods.clone()
+    }
+
+    fn pod(&self, app: &str, name: &str) -> OnePod {
+        let mut pods = self.pods.iter();
+        let pod = pods.find(|pod| pod.app == app && pod.name == name);
+        Box::pin(std::future::ready(pod.cloned()))
+    }
+
+    fn events(&self, after: u64) -> Batch {
+        let all = [
+            json!({ "seq": 1, "app": "shop", "reason": "Applied" }),
+            json!({ "seq": 2, "app": "blog", "reason": "Applied" }),
+        ];
+        let later = |line: &&Value| line["seq"].as_u64() > Some(after);
+        Batch {
+            lines: all.iter().filter(later).cloned().collect(),
+            last: 2,
+        }
+    }
+
+    fn next_events(&self, _: u64) -> NextBatch {
+        Box::pin(std::future::pending())
+    }
+
+    fn logs(&self, from: u64, limit: usize) -> LogBatch {
+        let from = usize::try_from(from).expect("small");
+        let lines: Vec<_> = self.lines.iter().skip(from).take(limit).cloned().collect();
+        LogBatch {
+            missed: 0,
+            next: (from + lines.len()) as u64,
+            lines,
+        }
+    }
+
+    fn next_logs(&self, _: u64, _: usize) -> NextLogs {
+        Box::pin(std::future::pending())
+    }
+
+    fn node(&self) -> view::Node {
+        view::Node {
+            name: "local".to_owned(),
+            version: "1".to_owned(),
+            started: "2026-01-01T00:00:00.000Z".to_owned(),
+            http: None,
+            pods: 0,
+        }
+    }
+
+    fn metrics(&self) -> String {
+        "sampan_up 1\n".to_owned()
+    }
+}
+
+/// A node to ask.
+struct Rig {
+    api: Api,
+    router: Router,
+    fake: Arc<Fake>,
+    store: Arc<Memory>,
+    home: tempfile::TempDir,
+}
+
+/// What came back.
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    bytes: Bytes,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_else(|_| panic!("no JSON: {:?}", self.bytes))
+    }
+
+    /// Status, code, message and hint of an error.
+    fn error(&self) -> String {
+        let error = self.json();
+        let id = self.headers["x-request-id"].to_str().expect("text");
+        assert_eq!(error["request_id"], id);
+        let hint = error["hint"].as_str().map(|hint| format!("\nhint: {hint}"));
+        format!(
+            "{} {}: {}{}",
+            self.status.as_u16(),
+            error["code"].as_str().expect("a code"),
+            error["message"].as_str().expect("a message"),
+            hint.unwrap_or_default()
+        )
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = std::str::from_utf8(&self.bytes).expect("text");
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
+    }
+}
+
+async fn send(router: &Router, request: Request<Body>) -> Reply {
+    let response = router.clone().call(request).await.expect("infallible");
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.expect("whole").to_bytes();
+    Reply {
+        status: head.status,
+        headers: head.headers,
+        bytes,
+    }
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::with(Fake::default())
+    }
+
+    fn with(fake: Fake) -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(home.path().join("lent")).expect("writable");
+        let fake = Arc::new(fake);
+        let store = Arc::new(Memory::new());
+        let api = Api::new(Parts {
+            store: store.clone(),
+            artifacts: Arc::new(Artifacts::open(&home.path().join("artifacts")).expect("writable")),
+            views: fake.clone(),
+            admission: fake.clone(),
+            volumes: vec![home.path().join("lent")],
+        });
+        Self {
+            router: api.local(),
+            api,
+            fake,
+            store,
+            home,
+        }
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        self.ask(Method::GET, path, None).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Reply {
+        let request = Request::builder().method(method).uri(path);
+        let request = match body {
+            Some(body) => request
+                .header(CONTENT_TYPE, "application/json")
+                .body(Body::from(body.to_string())),
+            None => request.body(Body::empty()),
+        };
+        send(&self.router, request.expect("a request")).await
+    }
+
+    /// Uploads a component of these bytes, and tells its digest.
+    async fn upload(&self, bytes: &'static [u8]) -> String {
+        let digest = digest(bytes);
+        let request = Request::put(format!("/v1/artifacts/{digest}")).body(Body::from(bytes));
+        let reply = send(&self.router, request.expect("a request")).await;
+        assert_eq!(reply.status, StatusCode::CREATED, "{:?}", reply.bytes);
+        digest
+    }
+
+    /// What is sent to apply a spec whose components all have this digest.
+    fn body(&self, spec: &str, digest: &str) -> Value {
+        let names = spec.lines().filter_map(|line| {
+            let name = line
+                .strip_prefix("[service.")
+                .or(line.strip_prefix("[job."))?;
+            let name = name.strip_suffix(']')?;
+            (!name.contains('.')).then(|| name.to_owned())
+        });
+        let components: BTreeMap<_, _> = names.map(|name| (name, digest)).collect();
+        json!({
+            "spec": spec,
+            "base": self.home.path().join("lent"),
+            "components": components,
+        })
+    }
+
+    async fn apply(&self, spec: &str, digest: &str) -> Reply {
+        let body = self.body(spec, digest);
+        self.ask(Method::PUT, "/v1/apps/shop", Some(&body)).await
+    }
+
+    async fn service(&self, name: &str) -> record::Service {
+        let key = ServiceKey::parse(&format!("shop/{name}")).expect("a key");
+        let found = objects::service(&*self.store, &key).await;
+        found.unwrap_or_else(|error| panic!("{}", error.message)).0
+    }
+
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.fake.told.lock().expect("whole"))
+    }
+}
+
+const SHOP: &str = "app = 'shop'\n[service.web]\ncomponent = 'web.wasm'\nreplicas = 2\n";

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use sampan_core::object::{App, Mount};
@@ -43,7 +43,9 @@ fn resolve_one(mount: &mut Mount, base: &Path, roots: &[PathBuf]) -> Result<(), 
     // learns what there is elsewhere.
     let outside = || format!("`{shown}` is not in a directory that the node lends");
     let Ok(found) = fs::canonicalize(&asked) else {
-        return Err(match roots.iter().any(|root| asked.starts_with(root)) {
+        let up = asked.components().any(|part| part == Component::ParentDir);
+        let below = !up && roots.iter().any(|root| asked.starts_with(root));
+        return Err(match below {
             true => format!("there is no directory `{shown}`"),
             false => outside(),
         });

@@ -172,8 +172,10 @@ pub fn delete(present: &Present, app: &App) -> Applied {
     };
     // An app that has nothing needs no digest.
     let mut applied = apply(present, &wanted).expect("there is no component");
-    applied.plan.changed |= !app.deleting;
-    applied.app = (!app.deleting || applied.plan.changed).then(|| App {
+    let mut changes = applied.plan.changes.iter();
+    let changed = !app.deleting || changes.any(|it| it.verb != view::Verb::Unchanged);
+    applied.plan.changed = changed;
+    applied.app = changed.then(|| App {
         generation: app.generation + u64::from(!app.deleting),
         deleting: true,
         ..app.clone()

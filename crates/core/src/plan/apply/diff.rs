@@ -70,7 +70,7 @@ pub(super) fn deleted_service(old: &Service, gone: &Service) -> Change {
         pods: match (old.spec.deleting, alive) {
             (true, _) => "it is being deleted already".to_owned(),
             (false, 0) => "it has none".to_owned(),
-            (false, _) => format!("{} drained and stopped", are(alive, "")),
+            (false, _) => format!("{} drained and stopped", are(alive)),
         },
     }
 }
@@ -126,11 +126,11 @@ fn deleted(already: bool) -> Verb {
     }
 }
 
-/// `1 pod is`, `2 pods are`, with an adjective.
-fn are(number: u32, which: &str) -> String {
+/// `1 pod is`, `2 pods are`.
+fn are(number: u32) -> String {
     match number {
-        1 => format!("1 {which}pod is"),
-        number => format!("{number} {which}pods are"),
+        1 => "1 pod is".to_owned(),
+        number => format!("{number} pods are"),
     }
 }
 
@@ -145,14 +145,14 @@ fn count(number: u32) -> String {
 fn pods(old: Option<&Service>, new: &Service) -> String {
     let replicas = new.spec.replicas;
     let Some(old) = old else {
-        return format!("{} made", are(replicas, ""));
+        return format!("{} made", are(replicas));
     };
     let before = old.spec.replicas;
     if old.spec.revision == new.spec.revision {
         return match replicas.cmp(&before) {
-            std::cmp::Ordering::Less => format!("{} stopped", are(before - replicas, "")),
+            std::cmp::Ordering::Less => format!("{} stopped", are(before - replicas)),
             std::cmp::Ordering::Equal => "nothing".to_owned(),
-            std::cmp::Ordering::Greater => format!("{} added", are(replicas - before, "")),
+            std::cmp::Ordering::Greater => format!("{} added", are(replicas - before)),
         };
     }
     let (from, to) = (old.spec.revision, new.spec.revision);
@@ -160,11 +160,13 @@ fn pods(old: Option<&Service>, new: &Service) -> String {
         return format!("nothing until it is resumed, then revision {to} takes over");
     }
     match new.spec.rollout.strategy {
-        Strategy::Recreate => format!(
-            "{} of revision {from} stopped, then {} of revision {to} made",
-            are(before, ""),
-            are(replicas, "")
-        ),
+        Strategy::Recreate => {
+            let verb = if replicas == 1 { "is" } else { "are" };
+            format!(
+                "all pods of revision {from} are stopped, then {} of revision {to} {verb} made",
+                count(replicas)
+            )
+        }
         Strategy::Rolling => {
             let fewer = portion(new.spec.rollout.max_unavailable, replicas, false);
             let more = portion(new.spec.rollout.max_surge, replicas, true);

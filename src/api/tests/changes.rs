@@ -1,0 +1,356 @@
+//! Requests that change what is wanted.
+
+use super::*;
+
+#[tokio::test]
+async fn an_app_is_applied_changed_and_deleted() {
+    let rig = Rig::new();
+    let first = rig.upload(b"first").await;
+    let reply = rig.apply(SHOP, &first).await;
+    assert_eq!(reply.status, 200, "{}", reply.json());
+    let plan = reply.json();
+    assert_eq!(plan["changes"][0]["verb"], "added");
+    assert_eq!(plan["changes"][0]["pods"], "2 pods are made");
+    assert_eq!(
+        rig.told(),
+        [
+            "app/shop Applied: apply of sampan.toml",
+            "service/web Added: 2 pods are made"
+        ]
+    );
+
+    // The same once more: nothing is written, admitted or told.
+    let before = rig.store.revision().await.expect("a store");
+    let reply = rig.apply(SHOP, &first).await;
+    assert_eq!(
+        (reply.status.as_u16(), &reply.json()["changed"]),
+        (200, &json!(false))
+    );
+    assert_eq!(rig.store.revision().await.expect("a store"), before);
+    assert_eq!(rig.fake.admitted.lock().expect("whole").len(), 1);
+    assert!(rig.told().is_empty());
+
+    // A dry run says what would be, and changes nothing.
+    let second = rig.upload(b"second").await;
+    let body = rig.body(SHOP, &second);
+    let reply = rig
+        .ask(Method::POST, "/v1/apps/shop/plan", Some(&body))
+        .await;
+    assert_eq!(reply.json()["changes"][0]["revision"], 2);
+    assert_eq!(rig.store.revision().await.expect("a store"), before);
+
+    let reply = rig.apply(SHOP, &second).await;
+    assert_eq!(reply.json()["changes"][0]["fields"][0]["name"], "component");
+    let web = rig.service("web").await;
+    assert_eq!(
+        (web.spec.revision, web.spec.previous, web.generation),
+        (2, Some(1), 2)
+    );
+
+    // A service that is gone from the spec goes.
+    let other = SHOP.replace("web]", "api]");
+    let reply = rig.apply(&other, &second).await;
+    assert_eq!(reply.json()["changes"][1]["verb"], "deleted");
+    assert!(rig.service("web").await.spec.deleting);
+
+    let reply = rig.ask(Method::DELETE, "/v1/apps/shop", None).await;
+    assert_eq!(reply.status, 200);
+    assert!(rig.service("api").await.spec.deleting);
+    assert_eq!(rig.get("/v1/apps/shop").await.json()["deleting"], true);
+    let reply = rig.ask(Method::DELETE, "/v1/apps/shop", None).await;
+    assert_eq!(
+        (reply.status.as_u16(), &reply.json()["changed"]),
+        (200, &json!(false))
+    );
+    let reply = rig.ask(Method::DELETE, "/v1/apps/blog", None).await;
+    insta::assert_snapshot!(reply.error(), @"404 NotFound: there is no app `blog`; there are `shop`");
+}
+
+#[tokio::test]
+async fn missing_components_are_listed() {
+    let rig = Rig::new();
+    let absent = digest(b"absent");
+    let reply = rig.apply(SHOP, &absent).await;
+    assert_eq!(reply.json()["details"], json!([absent]));
+    insta::assert_snapshot!(reply.error().replace(&absent, "DIGEST"), @r"
+    422 MissingArtifacts: components are missing: `DIGEST`
+    hint: upload each with `PUT /v1/artifacts/DIGEST`, then apply again
+    ");
+    assert_eq!(rig.get("/v1/apps").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn a_refusal_touches_nothing() {
+    let rig = Rig::new();
+    let good = rig.upload(b"good").await;
+    rig.apply(SHOP, &good).await;
+    let before = rig.service("web").await;
+    rig.told();
+    let bad = rig.upload(b"bad").await;
+    rig.fake.refused.lock().expect("whole").push(bad.clone());
+    let both =
+        format!("{SHOP}[job.migrate]\ncomponent = 'm.wasm'\n[service.api]\ncomponent = 'a.wasm'\n");
+    let reply = rig.apply(&both, &bad).await;
+    insta::assert_snapshot!(reply.error(), @r"
+    422 Refused: service/api: it imports `wasi:nothing`; service/web: it imports `wasi:nothing`; job/migrate: it imports `wasi:nothing`
+    hint: nothing was changed; what ran before goes on
+    ");
+    assert_eq!(reply.json()["details"].as_array().expect("a list").len(), 3);
+    let after = rig.service("web").await;
+    let refusal = after.status.refused.clone().expect("noted");
+    assert_eq!(refusal.reason, "it imports `wasi:nothing`");
+    assert_eq!(
+        (after.spec, after.generation),
+        (before.spec, before.generation)
+    );
+    assert_eq!(
+        rig.get("/v1/services")
+            .await
+            .json()
+            .as_array()
+            .expect("a list")
+            .len(),
+        1
+    );
+    assert_eq!(rig.told().len(), 3);
+    // The next good one clears it.
+    rig.apply(SHOP, &good).await;
+    assert_eq!(rig.service("web").await.status.refused, None);
+}
+
+#[tokio::test]
+async fn a_bad_spec_is_shown_with_line_and_column() {
+    let rig = Rig::new();
+    let reply = rig
+        .apply("app = 'shop'\n[service.web]\ncomponnt = 'x'\n", "0")
+        .await;
+    insta::assert_snapshot!(reply.error());
+    assert!(
+        reply.json()["details"][0]
+            .as_str()
+            .expect("text")
+            .starts_with("sampan.toml:")
+    );
+}
+
+#[tokio::test]
+async fn what_a_stranger_sends_is_checked() {
+    let rig = Rig::new();
+    let good = rig.upload(b"good").await;
+    let with = |key: &str, value: Value| {
+        let mut body = rig.body(SHOP, &good);
+        body[key] = value;
+        body
+    };
+    let files = |host: &str| {
+        let text = format!(
+            "{SHOP}[service.web.allow]\nfiles = [{{ host = '{host}', guest = '/d', access = 'read-only' }}]\n"
+        );
+        rig.body(&text, &good)
+    };
+    let mut said = String::new();
+    for body in [
+        with("base", json!("relative")),
+        with("components", json!({ "web": "abc" })),
+        with("components", json!({})),
+        with("components", json!({ "web": good, "api": good })),
+        with("components", json!({ "WEB": good })),
+        with("replicas", json!(3)),
+        with("spec", json!(3)),
+        with("spec", json!(SHOP.replace("'shop'", "'blog'"))),
+        with("spec", json!(SHOP.replace("'web.wasm'", "'${PATH}'"))),
+        with("spec", json!(format!("{SHOP}env_file = '/etc/passwd'\n"))),
+        with(
+            "spec",
+            json!(format!("{SHOP}digest = 'sha256:{}'\n", "1".repeat(64))),
+        ),
+        files("/etc"),
+        files("../artifacts"),
+        files("absent"),
+    ] {
+        let reply = rig.ask(Method::PUT, "/v1/apps/shop", Some(&body)).await;
+        let home = rig.home.path().display().to_string();
+        said += &reply
+            .error()
+            .replace(&good, "DIGEST")
+            .replace(&home, "HOME");
+        said += "\n\n";
+    }
+    insta::assert_snapshot!(said);
+    assert_eq!(rig.get("/v1/apps").await.json(), json!([]));
+    let reply = rig
+        .ask(Method::PUT, "/v1/apps/shop", Some(&files(".")))
+        .await;
+    assert_eq!(reply.status, 200, "{}", reply.json());
+}
+
+#[tokio::test]
+async fn variables_and_env_files_come_with_the_request() {
+    let rig = Rig::new();
+    let good = rig.upload(b"good").await;
+    let spec = format!("{SHOP}env_file = '.env'\nenv = {{ A = '${{HOME}}' }}\n");
+    let mut body = rig.body(&spec, &good);
+    body["environment"] = json!({ "HOME": "sent" });
+    body["files"] = json!({ ".env": "B=secret\n" });
+    body["cause"] = json!("a test");
+    let reply = rig.ask(Method::PUT, "/v1/apps/shop", Some(&body)).await;
+    assert_eq!(reply.status, 200, "{}", reply.json());
+    let key = ServiceKey::parse("shop/web").expect("a key");
+    let revisions = objects::revisions(&*rig.store, &key)
+        .await
+        .expect("a store");
+    let env = &revisions[0].template.grants.env;
+    assert_eq!((env["A"].as_str(), env["B"].as_str()), ("sent", "secret"));
+    let shown = rig.get("/v1/apps/shop/services/web/revisions").await;
+    assert_eq!(shown.json()[0]["env"], json!(["A", "B"]));
+    assert_eq!(shown.json()[0]["cause"], "a test");
+    assert!(!String::from_utf8_lossy(&shown.bytes).contains("secret"));
+}
+
+#[tokio::test]
+async fn of_two_at_once_the_last_wins_whole() {
+    let rig = Arc::new(Rig::new());
+    let (one, two) = (rig.upload(b"one").await, rig.upload(b"two").await);
+    let of = |names: [&str; 2]| {
+        let services = names.map(|name| format!("[service.{name}]\ncomponent = 'x.wasm'\n"));
+        format!("app = 'shop'\n{}", services.concat())
+    };
+    let tasks = (0..12).map(|number| {
+        let rig = Arc::clone(&rig);
+        let (names, digest) = match number % 2 {
+            0 => (["web", "api"], one.clone()),
+            _ => (["web", "cart"], two.clone()),
+        };
+        tokio::spawn(async move { rig.apply(&of(names), &digest).await.status })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        assert_eq!(task.await.expect("no panic"), 200);
+    }
+    let app = rig.get("/v1/apps/shop").await.json();
+    let web = rig.service("web").await;
+    let last = if app["services"] == json!(["api", "web"]) {
+        one
+    } else {
+        two
+    };
+    let revisions = objects::revisions(&*rig.store, &web.key)
+        .await
+        .expect("a store");
+    let target = revisions.iter().find(|it| it.number == web.spec.revision);
+    assert_eq!(target.expect("kept").template.component.digest, last);
+    for (name, goes) in [
+        ("api", last == digest(b"two")),
+        ("cart", last == digest(b"one")),
+    ] {
+        assert_eq!(rig.service(name).await.spec.deleting, goes, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_during_admission_is_not_lost() {
+    let rig = Rig::new();
+    let (one, two) = (rig.upload(b"one").await, rig.upload(b"two").await);
+    rig.apply(SHOP, &one).await;
+    // Somebody writes the service's status while the component is compiled.
+    let mut changed = rig.service("web").await;
+    changed.status.counts.alive = 2;
+    let store = rig.store.clone();
+    *rig.fake.meanwhile.lock().expect("whole") = Some(Box::new(move || {
+        let key = Key::Service(changed.key.clone()).to_string();
+        let transaction = sampan_store::Transaction::new().put(key, objects::encode(&changed));
+        let committed = futures::FutureExt::now_or_never(store.commit(transaction));
+        assert!(
+            matches!(committed, Some(Ok(_))),
+            "a store in memory never waits"
+        );
+    }));
+    assert_eq!(rig.apply(SHOP, &two).await.status, 200);
+    let web = rig.service("web").await;
+    assert_eq!((web.status.counts.alive, web.spec.revision), (2, 2));
+}
+
+#[tokio::test]
+async fn a_service_is_scaled_restarted_undone_and_paused() {
+    let rig = Rig::new();
+    let good = rig.upload(b"good").await;
+    rig.apply(SHOP, &good).await;
+    rig.told();
+    let verb = async |method: Method, verb: &str, body: Option<Value>| {
+        let path = format!("/v1/apps/shop/services/web/{verb}");
+        rig.ask(method, &path, body.as_ref()).await
+    };
+    let post = async |name: &str| verb(Method::POST, name, None).await;
+    let scaled = verb(Method::PUT, "scale", Some(json!({ "replicas": 5 }))).await;
+    assert_eq!(
+        (scaled.status.as_u16(), &scaled.json()["replicas"]),
+        (200, &json!(5))
+    );
+    let none = post("rollout/undo").await;
+    insta::assert_snapshot!(none.error(), @"409 Impossible: `web` has no earlier revision to go back to");
+    assert_eq!(post("restart").await.json()["revision"], 2);
+    assert_eq!(post("rollout/undo").await.json()["revision"], 1);
+    let to = verb(Method::POST, "rollout/undo", Some(json!({ "to": 2 }))).await;
+    assert_eq!(to.json()["revision"], 2);
+    let absent = verb(Method::POST, "rollout/undo", Some(json!({ "to": 9 }))).await;
+    insta::assert_snapshot!(absent.error(), @"409 Impossible: `web` has no revision `9`; there are `1`, `2`");
+    assert_eq!(post("rollout/pause").await.json()["paused"], true);
+    let again = post("rollout/pause").await;
+    insta::assert_snapshot!(again.error(), @"409 Impossible: `web` is already paused");
+    assert_eq!(post("rollout/resume").await.json()["paused"], false);
+    assert_eq!(
+        rig.told(),
+        [
+            "service/web Scaled: from 2 to 5 pods",
+            "service/web Restarted: all pods are replaced, as revision 2",
+            "service/web Undone: from revision 2 back to revision 1",
+            "service/web Undone: from revision 1 back to revision 2",
+            "service/web Paused: the rollout is paused",
+            "service/web Resumed: the rollout goes on",
+        ]
+    );
+    let absent = rig
+        .ask(Method::POST, "/v1/apps/shop/services/wbe/restart", None)
+        .await;
+    insta::assert_snapshot!(absent.error(), @"404 NotFound: there is no service `wbe` in app `shop`; there are `web`");
+    // What cannot run any more is not gone back to.
+    rig.fake.refused.lock().expect("whole").push(good.clone());
+    let refused = post("rollout/undo").await;
+    assert_eq!(
+        (refused.status.as_u16(), &refused.json()["code"]),
+        (422, &json!("Refused"))
+    );
+    rig.api.0.artifacts.remove(&good).expect("removable");
+    assert_eq!(post("restart").await.json()["code"], "MissingArtifacts");
+}
+
+#[tokio::test]
+async fn components_are_uploaded_once() {
+    let rig = Rig::new();
+    let name = digest(b"component");
+    let path = format!("/v1/artifacts/{name}");
+    assert_eq!(rig.ask(Method::HEAD, &path, None).await.status, 404);
+    rig.upload(b"component").await;
+    assert_eq!(rig.ask(Method::HEAD, &path, None).await.status, 204);
+    let put = async |path: &str, bytes: Vec<u8>| {
+        let request = Request::put(path)
+            .body(Body::from(bytes))
+            .expect("a request");
+        send(&rig.router, request).await
+    };
+    let wrong = put(&path, b"another".to_vec()).await;
+    assert_eq!(
+        (wrong.status.as_u16(), &wrong.json()["code"]),
+        (422, &json!("WrongDigest"))
+    );
+    let none = put("/v1/artifacts/..%2f..%2fpasswd", Vec::new()).await;
+    assert_eq!(none.status, 400);
+    // Larger than any JSON may be, and still taken.
+    let large = vec![7; 3 << 20];
+    let name = digest(&large);
+    assert_eq!(
+        put(&format!("/v1/artifacts/{name}"), large).await.status,
+        201
+    );
+    let huge = put(&path, vec![7; crate::file::MAX_COMPONENT_BYTES + 1]).await;
+    insta::assert_snapshot!(huge.error(), @"413 TooLarge: the component is larger than 64 MiB");
+}

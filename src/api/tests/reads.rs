@@ -1,0 +1,241 @@
+//! Requests that only look.
+
+use http_body_util::BodyExt as _;
+
+use super::*;
+
+fn pod(app: &str, name: &str) -> view::Pod {
+    view::Pod {
+        name: name.to_owned(),
+        app: app.to_owned(),
+        service: "web".to_owned(),
+        phase: "Running".to_owned(),
+        ready: true,
+        restarts: 0,
+        reason: None,
+        next_try_ms: None,
+        starved_probes: 0,
+        usage: view::Usage {
+            cpu_ms: 1.5,
+            memory_bytes: 1,
+            memory_peak_bytes: 2,
+            instances: 3,
+            failures: 0,
+        },
+        terminations: Vec::new(),
+    }
+}
+
+fn line(pod: &str, text: &str, time: &str) -> view::LogLine {
+    view::LogLine {
+        time: time.to_owned(),
+        app: "shop".to_owned(),
+        service: "web".to_owned(),
+        pod: pod.to_owned(),
+        stream: "stdout".to_owned(),
+        request: None,
+        text: text.to_owned(),
+    }
+}
+
+/// Replaces times and long digests, which are never the same.
+fn steady(mut value: Value) -> String {
+    fn walk(value: &mut Value) {
+        match value {
+            Value::String(text) if text.len() == 24 && text.ends_with('Z') => {
+                *text = "TIME".to_owned();
+            }
+            Value::String(text) if text.len() == 64 => *text = "DIGEST".to_owned(),
+            Value::String(text) if text.starts_with("/tmp") => *text = "BASE".to_owned(),
+            Value::Array(list) => list.iter_mut().for_each(walk),
+            Value::Object(map) => map.values_mut().for_each(walk),
+            _ => {}
+        }
+    }
+    walk(&mut value);
+    serde_json::to_string_pretty(&value).expect("JSON")
+}
+
+#[tokio::test]
+async fn every_request_is_described_and_everything_described_can_be_asked() {
+    let rig = Rig::new();
+    let document = rig.get("/v1/openapi.json").await.json();
+    let described = document["paths"].as_object().expect("paths");
+    let mut asked = 0;
+    for (path, methods) in described {
+        let concrete = path
+            .replace("{app}", "shop")
+            .replace("{service}", "web")
+            .replace("{name}", "web-1-0");
+        for method in methods.as_object().expect("methods").keys() {
+            asked += 1;
+            let method: Method = method.to_uppercase().parse().expect("a method");
+            if path == "/v1/watch" {
+                continue;
+            }
+            let reply = rig.ask(method.clone(), &concrete, None).await;
+            assert_ne!(reply.status, 405, "{method} {path}");
+            let text = String::from_utf8_lossy(&reply.bytes);
+            assert!(!text.contains("there is no path"), "{method} {path}");
+        }
+        let reply = rig.ask(Method::PATCH, &concrete, None).await;
+        assert_eq!(reply.status, 405, "{path}");
+    }
+    assert_eq!(asked, routes::all().len());
+    // All that is referred to is there.
+    let text = document.to_string();
+    for reference in text.split("\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().expect("a name");
+        assert!(
+            document["components"]["schemas"][name].is_object(),
+            "{name}"
+        );
+    }
+    for name in ["Apply", "Plan", "Service", "Pod", "Error", "Watched"] {
+        assert!(
+            document["components"]["schemas"][name].is_object(),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn objects_are_shown() {
+    let rig = Rig::with(Fake {
+        pods: vec![
+            pod("blog", "web-1-0"),
+            pod("shop", "web-1-0"),
+            pod("shop", "web-1-1"),
+        ],
+        ..Fake::default()
+    });
+    let good = rig.upload(b"good").await;
+    let text = format!("{SHOP}route = ['shop.localhost/']\n[job.migrate]\ncomponent = 'm.wasm'\n");
+    rig.apply(&text, &good).await;
+    for (name, path) in [
+        ("apps", "/v1/apps"),
+        ("services", "/v1/services?app=shop"),
+        ("revisions", "/v1/revisions"),
+        ("jobs", "/v1/jobs"),
+        ("nodes", "/v1/nodes"),
+        ("pod", "/v1/pods/web-1-1"),
+    ] {
+        insta::assert_snapshot!(name, steady(rig.get(path).await.json()));
+    }
+    assert_eq!(rig.get("/v1/services?app=blog").await.json(), json!([]));
+    assert_eq!(rig.get("/v1/revisions?service=api").await.json(), json!([]));
+    assert_eq!(
+        rig.get("/v1/pods?app=shop")
+            .await
+            .json()
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
+    let both = rig.get("/v1/pods/web-1-0").await;
+    insta::assert_snapshot!(both.error(), @r"
+    409 Ambiguous: there is a pod `web-1-0` in each of `blog`, `shop`
+    hint: `app` says which
+    ");
+    assert_eq!(
+        rig.get("/v1/pods/web-1-0?app=blog").await.json()["app"],
+        "blog"
+    );
+    let metrics = rig.get("/metrics").await;
+    assert_eq!(&metrics.bytes[..], b"sampan_up 1\n");
+    assert!(
+        metrics.headers[CONTENT_TYPE]
+            .to_str()
+            .expect("text")
+            .starts_with("text/plain")
+    );
+    assert_eq!(
+        rig.get("/v1/version").await.json()["sampan"],
+        env!("CARGO_PKG_VERSION")
+    );
+}
+
+#[tokio::test]
+async fn events_and_lines_are_filtered() {
+    let rig = Rig::with(Fake {
+        lines: vec![
+            line("web-1-0", "old", "2026-01-01T00:00:00.000Z"),
+            line("web-1-1", "other", "2026-01-01T00:00:00.000Z"),
+            line("web-1-0", "new", "9999-01-01T00:00:00.000Z"),
+        ],
+        ..Fake::default()
+    });
+    let reasons = rig.get("/v1/events?app=blog").await.lines();
+    assert_eq!((reasons.len(), &reasons[0]["seq"]), (1, &json!(2)));
+    assert_eq!(rig.get("/v1/events?after=2").await.lines().len(), 0);
+    for (query, texts) in [
+        ("", vec!["old", "other", "new"]),
+        ("?pod=web-1-0", vec!["old", "new"]),
+        ("?tail=1", vec!["new"]),
+        ("?tail=0", vec![]),
+        ("?since=60", vec!["new"]),
+        ("?service=api", vec![]),
+        ("?app=shop&service=web&tail=2", vec!["other", "new"]),
+    ] {
+        let lines = rig.get(&format!("/v1/logs{query}")).await.lines();
+        let found: Vec<_> = lines
+            .iter()
+            .map(|line| line["text"].as_str().expect("text"))
+            .collect();
+        assert_eq!(found, texts, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_shows_what_is_and_then_what_changes() {
+    let rig = Rig::new();
+    let good = rig.upload(b"good").await;
+    rig.apply(SHOP, &good).await;
+    let request = Request::get("/v1/watch?app=shop").body(Body::empty());
+    let mut router = rig.router.clone();
+    let response = router
+        .call(request.expect("a request"))
+        .await
+        .expect("infallible");
+    let mut body = response.into_body();
+    let mut next = async || {
+        let frame = body.frame().await.expect("goes on").expect("whole");
+        let bytes = frame.into_data().expect("data");
+        let text = String::from_utf8(bytes.to_vec()).expect("text");
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"));
+        lines.collect::<Vec<view::Watched>>()
+    };
+    let first = next().await;
+    assert!(matches!(&first[0], view::Watched::Service(it) if it.name == "web"));
+    assert!(matches!(first[1], view::Watched::Synced { .. }));
+    rig.apply(&SHOP.replace("2", "3"), &good).await;
+    assert!(matches!(&next().await[0], view::Watched::Service(it) if it.replicas == 3));
+    let gone = sampan_store::Transaction::new().delete("/services/shop/web");
+    assert!(rig.store.commit(gone).await.is_ok());
+    assert!(matches!(&next().await[0], view::Watched::ServiceGone { name, .. } if name == "web"));
+}
+
+#[tokio::test]
+async fn there_are_not_too_many_followers() {
+    let rig = Rig::new();
+    let mut held = Vec::new();
+    for _ in 0..MAX_FOLLOWERS {
+        let request = Request::get("/v1/watch").body(Body::empty());
+        let mut router = rig.router.clone();
+        held.push(
+            router
+                .call(request.expect("a request"))
+                .await
+                .expect("infallible"),
+        );
+    }
+    let refused = rig.get("/v1/logs?follow=true").await;
+    insta::assert_snapshot!(refused.error(), @r"
+    503 Busy: 64 answers that go on are under way already
+    hint: try again in a moment
+    ");
+    held.clear();
+    assert!(rig.api.follower().is_ok(), "who goes makes room");
+}

@@ -58,3 +58,6 @@ impl Places for GatewayPlaces {
         self.0.exit(pod);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,6 +155,11 @@ impl Printer {
                 word: "PodCreated" | "PodStopped",
                 ..
             } => {}
+            // That all begins at once is no news in the foreground.
+            Change::Rollout {
+                word: "Applied" | "Added" | "Changed" | "RolloutStarted" | "RolloutComplete",
+                ..
+            } if !self.0.labels => {}
             _ if self.0.labels => {
                 let text = format!("{}/{subject} {event}", event.subject.app());
                 self.pod_line(subject, Channel::Err, &text);

@@ -153,11 +153,10 @@ fn counts_and_conditions() {
     assert_eq!(
         text(&world),
         [
-            format!(
-                "Available true 1005000 MinimumReplicasAvailable: 2 of 3 pods are available, 2 must be"
-            ),
+            "Available true 1005000 MinimumReplicasAvailable: \
+             2 of 3 pods are available, 2 must be",
             // It has held since the first rollout began.
-            format!("Progressing true 1000000 RolloutInProgress: revision 2 is being rolled out"),
+            "Progressing true 1000000 RolloutInProgress: revision 2 is being rolled out",
         ]
     );
     world.pods.retain(|pod| pod.revision == 2);
@@ -165,7 +164,8 @@ fn counts_and_conditions() {
     assert_eq!(
         text(&world)[0],
         format!(
-            "Available false {changed} MinimumReplicasUnavailable: 0 of 3 pods are available, 2 must be"
+            "Available false {changed} MinimumReplicasUnavailable: \
+             0 of 3 pods are available, 2 must be"
         )
     );
 }

@@ -96,10 +96,12 @@ fn the_order_in_which_old_pods_go() {
     let mut world = World::running(4, 0, 4);
     world.want(3);
     world.add(2, 2, Kind::Available);
-    set(&mut world.pods[0], PodPhase::Unready);
+    for at in [0, 4] {
+        set(&mut world.pods[at], PodPhase::Unready);
+    }
     let plan = world.plan();
     let expected = [
-        "web-1-0", "web-1-3", "web-1-2", "web-1-1", "web-2-1", "web-2-0",
+        "web-1-0", "web-2-0", "web-1-3", "web-1-2", "web-1-1", "web-2-1",
     ];
     assert_eq!(stopped(&plan), expected);
     // Every pod that is not to stay takes the place of a new one until it is gone.

@@ -101,14 +101,16 @@ fn advance(
         (JobPhase::Pending, Gate::Waiting(on)) => {
             new.then(|| ("JobWaiting", format!("waits for {on}")))
         }
-        (JobPhase::Running, _) if !same_run => {
+        (JobPhase::Running, Gate::Open | Gate::Waiting(_) | Gate::Never(_)) if !same_run => {
             // That the node went down is not the job's failure.
             let attempt = status.attempts;
             *status = running(status, attempt, moment);
             let message = format!("attempt {attempt} again, which the node's end cut short");
             Some(("JobResumed", message))
         }
-        (JobPhase::BackOff { until, reason }, _) if !same_run || *until <= moment.now => {
+        (JobPhase::BackOff { until, reason }, Gate::Open | Gate::Waiting(_) | Gate::Never(_))
+            if !same_run || *until <= moment.now =>
+        {
             let attempt = status.attempts.saturating_add(1);
             let message = format!("attempt {attempt} after: {reason}");
             *status = running(status, attempt, moment);

@@ -30,14 +30,13 @@ pub fn gate<'a>(
     let mut gate = Gate::Open;
     for (name, condition) in depends_on {
         let one = match (services(name), jobs(name)) {
-            (Some(found), _) => service(found, *condition),
+            (Some(found), Some(_) | None) => service(found, *condition),
             (None, Some(found)) => job(found, *condition),
             (None, None) => Gate::Open,
         };
         gate = match (gate, one) {
-            (Gate::Never(why), _) | (Gate::Open | Gate::Waiting(_), Gate::Never(why)) => {
-                Gate::Never(why)
-            }
+            (Gate::Never(why), Gate::Open | Gate::Waiting(_) | Gate::Never(_))
+            | (Gate::Open | Gate::Waiting(_), Gate::Never(why)) => Gate::Never(why),
             (Gate::Waiting(on), Gate::Open | Gate::Waiting(_)) => Gate::Waiting(on),
             (Gate::Open, one @ (Gate::Open | Gate::Waiting(_))) => one,
         };

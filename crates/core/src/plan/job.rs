@@ -9,6 +9,7 @@
 //! ```
 //!
 //! A change of the spec leads to `Pending` from everywhere: an attempt of the old one is abandoned.
+//! So does a change of what has failed before the job could start.
 
 use std::time::Duration;
 
@@ -74,8 +75,8 @@ fn advance(
     gate: &Gate,
     moment: Moment,
 ) -> Option<(&'static str, String)> {
-    // A status that has never been planned is that of no generation.
-    let new = status.observed_generation != job.generation;
+    let changed = status.observed_generation != job.generation;
+    let new = changed || has_hope(status, gate);
     if new {
         *status = JobStatus {
             observed_generation: job.generation,
@@ -100,14 +101,16 @@ fn advance(
         (JobPhase::Pending, Gate::Waiting(on)) => {
             new.then(|| ("JobWaiting", format!("waits for {on}")))
         }
-        (JobPhase::Running, _) if !same_run => {
+        (JobPhase::Running, Gate::Open | Gate::Waiting(_) | Gate::Never(_)) if !same_run => {
             // That the node went down is not the job's failure.
             let attempt = status.attempts;
             *status = running(status, attempt, moment);
             let message = format!("attempt {attempt} again, which the node's end cut short");
             Some(("JobResumed", message))
         }
-        (JobPhase::BackOff { until, reason }, _) if !same_run || *until <= moment.now => {
+        (JobPhase::BackOff { until, reason }, Gate::Open | Gate::Waiting(_) | Gate::Never(_))
+            if !same_run || *until <= moment.now =>
+        {
             let attempt = status.attempts.saturating_add(1);
             let message = format!("attempt {attempt} after: {reason}");
             *status = running(status, attempt, moment);
@@ -123,6 +126,16 @@ fn advance(
     }
 }
 
+/// Whether it failed without an attempt, since what it depends on had failed, and that has changed.
+fn has_hope(status: &JobStatus, gate: &Gate) -> bool {
+    let changed = match gate {
+        Gate::Open | Gate::Waiting(_) => true,
+        Gate::Never(_) => false,
+    };
+    changed && status.attempts == 0 && matches!(status.phase, JobPhase::Failed { .. })
+}
+
+/// A job that runs its attempt of this number.
 fn running(status: &JobStatus, attempts: u32, moment: Moment) -> JobStatus {
     JobStatus {
         observed_generation: status.observed_generation,

@@ -5,23 +5,24 @@
 //! failed, and scaling in the middle of one is spread over its revisions.
 //!
 //! ```text
-//!               gate closed               all available, no pod of another revision
-//!     Waiting ◀────────────▶ Progressing ─────────────────────────────────▶ Complete
-//!        │                   │   ▲    │                                      ▲    │
-//!        │  paused by a user │   │    │ deadline                             │    │
-//!        ▼                   ▼   │    │                                      │    │
-//!     Paused ◀───────────────┘   │    ├─ on_failure = rollback ─▶ RollingBack│    │ paused by a user
-//!       │ ▲  resumed             │    │                            │      │  │    ▼
-//!       │ │  ────────────────────┘    │              all available │      │  │  Paused
-//!       │ │                           │                            ▼      │  │
-//!       │ └── on_failure = pause ─────┤                    RolledBack     │  │
-//!       │                             │                          deadline │  │
-//!       ▼                             │                                   ▼  │
-//!     Complete                        └─ nothing to go back to ─────▶ Failed ┘
+//!                gate closed               all available, no others
+//!     Waiting ◀──────────────▶ Progressing ────────────────────────▶ Complete ◀─┐
+//!                              │  │     │                                       │
+//!                    deadline, │  │     │ deadline,                             │
+//!       on_failure = rollback  │  │     │ nothing to go back to                 │
+//!                              ▼  │     ▼                                       │
+//!                    RollingBack  │     Failed ── all available, no others ─────┘
+//!                     │       │   │     ▲
+//!      all available, │       └───┼─────┘ deadline
+//!           no others ▼           │
+//!            RolledBack           │ deadline, on_failure = pause
+//!                                 ▼
+//!                               Paused
 //! ```
 //!
-//! Another revision in the spec leads to `Progressing`, `Waiting` or `Paused` from everywhere. A
-//! paused service whose rollout was complete, or has become so, is complete again when resumed.
+//! Another revision in the spec leads to `Progressing` or `Waiting` from everywhere, `paused` in it
+//! to `Paused`. From there `Progressing` or `Waiting` follows, or `Complete` at once when the target
+//! has been complete before and has all its pods.
 
 mod bounds;
 mod crew;

@@ -7,7 +7,7 @@ use super::{
     bounds::Bounds,
     crew::Crew,
     report,
-    steps::{Goal, Stance, steps},
+    steps::{Goal, steps},
 };
 use crate::{
     object::OnFailure,
@@ -178,23 +178,8 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// Whether one revision may take the place of another.
-    fn stance(&self) -> Stance {
-        match (&self.phase, self.is_held()) {
-            (Phase::Paused { .. }, true | false) => Stance::Paused,
-            (
-                Phase::Progressing
-                | Phase::Waiting { .. }
-                | Phase::Complete
-                | Phase::RollingBack { .. }
-                | Phase::RolledBack { .. }
-                | Phase::Failed { .. },
-                held,
-            ) => match held {
-                true => Stance::Waiting,
-                false => Stance::Moving,
-            },
-        }
+    fn is_paused(&self) -> bool {
+        matches!(self.phase, Phase::Paused { .. })
     }
 
     /// What is done with the pods in this phase.
@@ -214,7 +199,8 @@ impl<'a> Rollout<'a> {
             target: self.target,
             bounds: self.bounds,
             strategy: spec.rollout.strategy,
-            stance: self.stance(),
+            paused: self.is_paused(),
+            waits: self.is_held(),
             last_good: self.last_good,
             scaled_from: Some(scaled_from).filter(|it| it.replicas != self.bounds.replicas),
             cause: &cause,
@@ -265,7 +251,7 @@ impl<'a> Rollout<'a> {
     /// Whether the deadline runs.
     fn is_under_way(&self) -> bool {
         match self.phase {
-            Phase::Progressing | Phase::RollingBack { .. } => self.stance() == Stance::Moving,
+            Phase::Progressing | Phase::RollingBack { .. } => !self.is_held(),
             Phase::Waiting { .. }
             | Phase::Complete
             | Phase::Paused { .. }
@@ -294,7 +280,7 @@ impl<'a> Rollout<'a> {
             | Phase::RolledBack { .. } => false,
         };
         pending
-            && self.stance() == Stance::Moving
+            && !self.is_held()
             && crew.available_of(self.target) >= self.bounds.replicas
             && !crew.has_others(self.target)
     }

@@ -6,9 +6,10 @@ use std::{
 };
 
 use super::{
-    crew::{Crew, Grade},
-    steps::{Goal, Stance, worst_first},
+    crew::{Crew, Grade, count},
+    steps::{Goal, worst_first},
 };
+use crate::object::Strategy;
 
 /// In the middle of a rollout the change is spread over all revisions in proportion, as Kubernetes
 /// does: a rollout that gets stuck has then not taken all the new pods. A target that has no pods
@@ -25,49 +26,63 @@ pub(super) fn moving(crew: &mut Crew, goal: &Goal<'_>) {
 
 /// While nothing may be replaced. A service whose rollout was complete is kept at its replicas; in
 /// the middle of one, pods are made and stopped only when the number of replicas changes. Says
-/// whether such a change has been seen to: it waits until what drains has left enough room, since
-/// nothing would make up for a part of it later.
+/// whether such a change has been seen to.
 pub(super) fn held(crew: &mut Crew, goal: &Goal<'_>) -> bool {
-    let sizes = crew.sizes();
-    let room = goal.bounds.most().saturating_sub(crew.alive());
-    let replicas = goal.bounds.replicas;
-    if goal.last_good == Some(goal.target) && !crew.has_others(goal.target) {
-        let now = sizes.get(&goal.target).copied().unwrap_or_default();
-        let size = replicas.min(now.saturating_add(room));
+    let settled =
+        |crew: &Crew| goal.last_good == Some(goal.target) && !crew.has_others(goal.target);
+    let seen = settled(crew) || goal.scaled_from.is_none() || scale_held(crew, goal);
+    if settled(crew) {
+        let now = count(crew.active_of(goal.target));
+        let most = now.saturating_add(room(crew, goal, goal.target));
+        let size = goal.bounds.replicas.min(most);
         resize(crew, &BTreeMap::from([(goal.target, size)]), goal);
-        return true;
     }
-    if goal.scaled_from.is_none() {
-        return true;
-    }
+    seen
+}
+
+/// Scales a rollout that is held. That waits until what drains has left enough room: nothing would
+/// make up later for what could not be made. Says whether it has been done.
+fn scale_held(crew: &mut Crew, goal: &Goal<'_>) -> bool {
+    let sizes = crew.sizes();
+    let size = |revision| sizes.get(revision).copied().unwrap_or_default();
     let only = match sizes.len() {
         0 => goal.last_good,
         1 => sizes.keys().next().copied(),
         2.. => None,
     };
     let mut wanted = match only {
-        Some(revision) => BTreeMap::from([(revision, replicas)]),
+        Some(revision) => BTreeMap::from([(revision, goal.bounds.replicas)]),
         None => spread(&sizes, change(&sizes, goal), goal),
     };
-    if goal.stance == Stance::Waiting {
+    if goal.waits
+        && let Some(wanted) = wanted.get_mut(&goal.target)
+    {
         // Its pods are made when the rollout goes on.
-        let now = sizes.get(&goal.target).copied().unwrap_or_default();
-        wanted
-            .entry(goal.target)
-            .and_modify(|size| *size = now.min(*size));
+        *wanted = (*wanted).min(size(&goal.target));
     }
-    let added: u64 = wanted
-        .iter()
-        .map(|(revision, size)| {
-            let now = sizes.get(revision).copied().unwrap_or_default();
-            u64::from(size.saturating_sub(now))
-        })
-        .sum();
-    let fits = added <= u64::from(room);
+    let mut added = 0_u32;
+    let mut fits = true;
+    for (revision, wanted) in &wanted {
+        let more = wanted.saturating_sub(size(revision));
+        added = added.saturating_add(more);
+        fits &= more == 0 || added <= room(crew, goal, *revision);
+    }
     if fits {
         resize(crew, &wanted, goal);
     }
     fits
+}
+
+/// How many pods of `revision` may be made. With `recreate` two revisions never run at once.
+fn room(crew: &Crew, goal: &Goal<'_>, revision: u64) -> u32 {
+    let apart = match goal.strategy {
+        Strategy::Rolling => true,
+        Strategy::Recreate => crew.alive_beside(revision) == 0,
+    };
+    match apart {
+        true => goal.bounds.most().saturating_sub(crew.alive()),
+        false => 0,
+    }
 }
 
 /// By how many pods all revisions together grow or shrink, to fill `replicas` + surge. More
@@ -107,21 +122,31 @@ fn spread(sizes: &BTreeMap<u64, u32>, change: i64, goal: &Goal<'_>) -> BTreeMap<
         true => order.sort_by_key(|&(revision, size)| Reverse((size, revision))),
         false => order.sort_by_key(|&(revision, size)| (Reverse(size), revision)),
     }
+    // More of the target than there should be in the end would only be stopped again.
+    let room = |revision, size: i64| match revision == goal.target {
+        true => (i64::from(goal.bounds.replicas) - size).max(0),
+        false => i64::MAX,
+    };
     let mut left = change;
-    for (_, size) in &mut order {
+    for (revision, size) in &mut order {
         // Half a pod is a pod.
         let share = (2 * *size * after + before) / (2 * before) - *size;
         let share = match change > 0 {
-            true => share.clamp(0, left),
+            true => share.clamp(0, left).min(room(*revision, *size)),
             false => share.clamp(left, 0).max(-*size),
         };
         *size += share;
         left -= share;
     }
-    for (_, size) in &mut order {
-        let share = left.max(-*size);
+    for (revision, size) in &mut order {
+        let share = left.max(-*size).min(room(*revision, *size));
         *size += share;
         left -= share;
+    }
+    let left = order.iter_mut().filter(|(_, size)| *size > 0);
+    if let [(_, size)] = &mut left.collect::<Vec<_>>()[..] {
+        // The surge is for two.
+        *size = (*size).min(i64::from(goal.bounds.replicas));
     }
     let size = |size| u32::try_from(size).unwrap_or_default();
     order

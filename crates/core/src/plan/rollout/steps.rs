@@ -9,17 +9,6 @@ use super::{
 };
 use crate::object::Strategy;
 
-/// Whether one revision may take the place of another now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stance {
-    /// It may.
-    Moving,
-    /// It waits for what it depends on: pods of the target are not made.
-    Waiting,
-    /// Somebody paused it.
-    Paused,
-}
-
 /// What pods are wanted.
 #[derive(Clone, Debug)]
 pub(super) struct Goal<'a> {
@@ -29,8 +18,10 @@ pub(super) struct Goal<'a> {
     pub(super) bounds: Bounds,
     /// How one revision takes the place of another.
     pub(super) strategy: Strategy,
-    /// Whether it may now.
-    pub(super) stance: Stance,
+    /// Somebody paused that.
+    pub(super) paused: bool,
+    /// It waits for what it depends on: pods of the target are not made.
+    pub(super) waits: bool,
     /// The last revision whose rollout was completed.
     pub(super) last_good: Option<u64>,
     /// The bounds before, if the number of replicas has changed.
@@ -41,22 +32,21 @@ pub(super) struct Goal<'a> {
 
 /// Decides what is to be done. Says whether a change of the number of replicas has been seen to.
 pub(super) fn steps(crew: &mut Crew, goal: &Goal<'_>) -> bool {
-    match (goal.stance, goal.strategy) {
-        (Stance::Waiting | Stance::Paused, Strategy::Rolling | Strategy::Recreate) => {
-            scale::held(crew, goal)
-        }
-        (Stance::Moving, Strategy::Rolling) => {
+    if goal.paused || goal.waits {
+        return scale::held(crew, goal);
+    }
+    match goal.strategy {
+        Strategy::Rolling => {
             scale::moving(crew, goal);
             trim(crew, goal);
             rolling(crew, goal);
-            true
         }
-        (Stance::Moving, Strategy::Recreate) => {
+        Strategy::Recreate => {
             recreate(crew, goal);
             trim(crew, goal);
-            true
         }
     }
+    true
 }
 
 /// In this order pods of one revision go when there are too many: those that take no requests

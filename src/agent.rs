@@ -3,7 +3,8 @@
 //! A worker for each pod does what the planner in `sampan_core::plan::pod` says.
 
 pub(crate) mod board;
-pub(crate) mod census;
+#[cfg(test)]
+mod census;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod instance;

@@ -179,7 +179,7 @@ fn what_is_not_restarted_and_never_ran_ends_up() {
     for wanted in [
         "cannot start: no instance can be made",
         "its restart policy is `never`",
-        "not started, because bad did not",
+        "waits for service `bad` to be ready",
     ] {
         assert!(err(&output).contains(wanted), "{}", err(&output));
     }

@@ -58,7 +58,7 @@ fn service(service: &Service, condition: Condition) -> Gate {
     };
     match met {
         true => Gate::Open,
-        false => Gate::Waiting(format!("service `{name}` {what}")),
+        false => Gate::Waiting(format!("for service `{name}` {what}")),
     }
 }
 
@@ -71,7 +71,7 @@ fn job(job: &Job, condition: Condition) -> Gate {
         true => &job.status.phase,
         false => &JobPhase::Pending,
     };
-    let failed = |reason| Gate::Never(format!("job `{name}` has failed: {reason}"));
+    let failed = |reason| Gate::Never(format!("because job `{name}` has failed: {reason}"));
     match (phase, condition) {
         (JobPhase::Failed { reason }, Condition::Ready | Condition::Completed) => failed(reason),
         // It failed because it was never able to start.
@@ -84,12 +84,12 @@ fn job(job: &Job, condition: Condition) -> Gate {
             Condition::Started,
         ) => Gate::Open,
         (JobPhase::Pending, Condition::Started) => {
-            Gate::Waiting(format!("job `{name}` to be started"))
+            Gate::Waiting(format!("for job `{name}` to be started"))
         }
         (
             JobPhase::Pending | JobPhase::Running | JobPhase::BackOff { .. },
             Condition::Ready | Condition::Completed,
-        ) => Gate::Waiting(format!("job `{name}` to complete")),
+        ) => Gate::Waiting(format!("for job `{name}` to complete")),
     }
 }
 

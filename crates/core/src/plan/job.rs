@@ -99,7 +99,7 @@ fn advance(
             Some(("JobFailed", reason))
         }
         (JobPhase::Pending, Gate::Waiting(on)) => {
-            new.then(|| ("JobWaiting", format!("waits for {on}")))
+            new.then(|| ("JobWaiting", format!("waits {on}")))
         }
         (JobPhase::Running, Gate::Open | Gate::Waiting(_) | Gate::Never(_)) if !same_run => {
             // That the node went down is not the job's failure.

@@ -102,13 +102,13 @@ fn waiting(what: &str) -> Gate {
 }
 
 fn never() -> Gate {
-    Gate::Never("job `migrate` has failed: it trapped".to_owned())
+    Gate::Never("because job `migrate` has failed: it trapped".to_owned())
 }
 
 #[test]
 fn services() {
-    let started = waiting("service `db` to be started");
-    let ready = waiting("service `db` to be ready");
+    let started = waiting("for service `db` to be started");
+    let ready = waiting("for service `db` to be ready");
     for (replicas, alive, ready_pods, condition, expected) in [
         (1, 0, 0, Condition::Started, &started),
         (0, 0, 0, Condition::Started, &Gate::Open),
@@ -135,8 +135,8 @@ fn jobs() {
         until: Timestamp::ZERO,
         reason: String::new(),
     };
-    let started = waiting("job `migrate` to be started");
-    let complete = waiting("job `migrate` to complete");
+    let started = waiting("for job `migrate` to be started");
+    let complete = waiting("for job `migrate` to complete");
     for (phase, generation, attempts, on_start, on_completion) in [
         (JobPhase::Pending, 2, 0, &started, &complete),
         (JobPhase::Running, 2, 1, &Gate::Open, &complete),
@@ -179,7 +179,7 @@ fn several() {
     let absent = ("debug", Condition::Ready);
     assert_eq!(of(&[]), Gate::Open);
     assert_eq!(of(&[absent]), Gate::Open);
-    assert_eq!(of(&[absent, db]), waiting("service `db` to be ready"));
+    assert_eq!(of(&[absent, db]), waiting("for service `db` to be ready"));
     assert_eq!(of(&[db, migrate]), never());
     assert_eq!(of(&[absent, migrate]), never());
 }

@@ -85,7 +85,7 @@ fn trap() -> Result<(), String> {
 #[test]
 fn it_waits_runs_and_completes() {
     let mut job = a_job(3);
-    let gate = Gate::Waiting("service `db` to be ready".to_owned());
+    let gate = Gate::Waiting("for service `db` to be ready".to_owned());
     assert_eq!(words(&step(&mut job, &gate, moment(1, 0))), ["JobWaiting"]);
     assert_eq!(job.status.phase, JobPhase::Pending);
     let plan = step(&mut job, &Gate::Open, moment(1, 1));
@@ -177,7 +177,7 @@ fn another_generation() {
             unchanged, job.status,
             "an attempt of the old one says nothing"
         );
-        let gate = Gate::Waiting("service `db` to be ready".to_owned());
+        let gate = Gate::Waiting("for service `db` to be ready".to_owned());
         let _ = step(&mut job, &gate, moment(1, 0));
         let pending = JobStatus {
             observed_generation: 2,
@@ -197,14 +197,14 @@ fn another_generation() {
 #[test]
 fn what_it_depends_on_has_failed() {
     let mut job = a_job(3);
-    let why = "job `seed` has failed: it trapped";
+    let why = "because job `seed` has failed: it trapped";
     let plan = step(&mut job, &Gate::Never(why.to_owned()), moment(1, 0));
     assert_eq!(words(&plan), ["JobFailed"]);
     let reason = why.to_owned();
     assert_eq!(job.status.phase, JobPhase::Failed { reason });
     assert_eq!(job.status.attempts, 0);
     // It waits again once that has been changed.
-    let gate = Gate::Waiting("job `seed` to complete".to_owned());
+    let gate = Gate::Waiting("for job `seed` to complete".to_owned());
     assert_eq!(words(&step(&mut job, &gate, moment(1, 1))), ["JobWaiting"]);
     assert_eq!(job.status.phase, JobPhase::Pending);
     assert_eq!(

@@ -163,7 +163,7 @@ impl<'a> Rollout<'a> {
                 self.announce("RolloutPaused", format!("revision {target} is held"));
             }
             Phase::Waiting { on } if !was_waiting || self.changed => {
-                self.announce("RolloutWaiting", format!("revision {target} waits: {on}"));
+                self.announce("RolloutWaiting", format!("revision {target} waits {on}"));
             }
             Phase::Progressing | Phase::Complete if was_paused && !self.changed => {
                 self.announce("RolloutResumed", format!("revision {target} goes on"));

@@ -71,7 +71,7 @@ fn progressing(status: &ServiceStatus) -> Said {
             (true, "RolloutInProgress", message)
         }
         Phase::Waiting { on } => {
-            let message = format!("revision {target} waits: {on}");
+            let message = format!("revision {target} waits {on}");
             (false, "WaitingForDependencies", message)
         }
         Phase::Complete => {

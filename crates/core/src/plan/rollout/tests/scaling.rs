@@ -115,7 +115,7 @@ fn a_complete_service_is_scaled_while_paused() {
 #[test]
 fn the_old_revision_is_scaled_while_the_new_one_waits() {
     let mut world = World::running(3, 1, 0);
-    world.gate = Gate::Waiting("job `migrate` to complete".to_owned());
+    world.gate = Gate::Waiting("for job `migrate` to complete".to_owned());
     world.want(2);
     world.scale(5);
     world.settle(|_| Fate::Good);

@@ -320,19 +320,19 @@ fn another_run_of_the_node() {
 #[test]
 fn waiting_for_dependencies() {
     let mut world = World::new(2, 1, 0);
-    world.gate = Gate::Waiting("service `db` to be ready".to_owned());
+    world.gate = Gate::Waiting("for service `db` to be ready".to_owned());
     world.settle(|_| Fate::Good);
     let phase = Phase::Waiting {
-        on: "service `db` to be ready".to_owned(),
+        on: "for service `db` to be ready".to_owned(),
     };
     assert_eq!(world.service.status.phase, phase);
     assert_eq!(world.pods, []);
     world.pass(DEADLINE * 2);
     assert_eq!(world.step().actions, []);
-    world.gate = Gate::Never("job `migrate` has failed: it trapped".to_owned());
+    world.gate = Gate::Never("because job `migrate` has failed: it trapped".to_owned());
     let _ = world.step();
     let phase = Phase::Waiting {
-        on: "job `migrate` has failed: it trapped".to_owned(),
+        on: "because job `migrate` has failed: it trapped".to_owned(),
     };
     assert_eq!(world.service.status.phase, phase);
     world.gate = Gate::Open;
@@ -341,7 +341,7 @@ fn waiting_for_dependencies() {
     world.settle(|_| Fate::Good);
     world.assert_told(&["RolloutStarted", "RolloutWaiting", "RolloutComplete"]);
     // What has been complete waits for nothing.
-    world.gate = Gate::Waiting("service `db` to be ready".to_owned());
+    world.gate = Gate::Waiting("for service `db` to be ready".to_owned());
     world.pods.clear();
     let plan = world.step();
     assert_eq!(moves(&plan), BTreeMap::from([(1, (2, 0))]));

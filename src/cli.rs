@@ -1,22 +1,31 @@
 //! The command line: one file a verb.
 
 mod api;
+mod apply;
+mod bundle;
 mod compile;
 mod completions;
+mod delete;
 mod describe;
 mod events;
 mod get;
 mod init;
 mod inspect;
+mod logs;
 mod node;
 mod output;
+mod plan;
+mod restart;
+mod rollout;
 mod run;
+mod scale;
 mod schema;
 mod serve;
 mod spec;
 mod up;
 mod validate;
 mod version;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -51,9 +60,16 @@ enum Verb {
     Run(run::Arguments),
     Up(up::Arguments),
     Serve(serve::Arguments),
+    Apply(apply::Arguments),
+    Plan(plan::Arguments),
+    Delete(delete::Arguments),
     Get(get::Arguments),
     Describe(describe::Arguments),
     Events(events::Arguments),
+    Logs(logs::Arguments),
+    Scale(scale::Arguments),
+    Restart(restart::Arguments),
+    Rollout(rollout::Arguments),
     Validate(validate::Arguments),
     Inspect(inspect::Arguments),
     Init(init::Arguments),
@@ -91,14 +107,22 @@ pub(crate) fn main() -> ExitCode {
     if let Some(code) = compile::child() {
         return code;
     }
+    completions::answer();
     let output = Output::new();
     let end = match Arguments::parse().verb {
         Verb::Run(arguments) => run::run(arguments, &output),
         Verb::Up(arguments) => up::run(arguments, &output),
         Verb::Serve(arguments) => serve::run(&arguments, &output),
+        Verb::Apply(arguments) => apply::run(&arguments, &output),
+        Verb::Plan(arguments) => plan::run(&arguments, &output),
+        Verb::Delete(arguments) => delete::run(&arguments, &output),
         Verb::Get(arguments) => get::run(&arguments, &output),
         Verb::Describe(arguments) => describe::run(&arguments, &output),
         Verb::Events(arguments) => events::run(&arguments, &output),
+        Verb::Logs(arguments) => logs::run(&arguments, &output),
+        Verb::Scale(arguments) => scale::run(&arguments, &output),
+        Verb::Restart(arguments) => restart::run(&arguments, &output),
+        Verb::Rollout(arguments) => rollout::run(&arguments, &output),
         Verb::Validate(arguments) => validate::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
         Verb::Init(arguments) => init::run(&arguments, &output),

@@ -1,156 +1,246 @@
 //! The API as seen from another process.
 
-use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
-};
+mod place;
+
+use std::{ops::ControlFlow, path::Path};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::rt::TokioIo;
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use sampan_core::view;
-use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::file;
+use place::Place;
 
-/// Names a socket, like `--api`.
-const VARIABLE: &str = "SAMPAN_API";
+/// The longest line of an answer.
+const MAX_LINE_BYTES: usize = 4 << 20;
+/// The largest answer that is one document.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// Why the API has not done what was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     /// Nothing runs that could be asked.
     #[error(
-        "nothing runs here: no socket in `{0}` answers; start `sampan up`, or name a socket with \
-         `--api`"
+        "nothing runs here: no socket in `{0}` answers; start `sampan serve` or `sampan up`, or \
+         name a socket with `--api`"
     )]
-    Nobody(PathBuf),
+    Nobody(std::path::PathBuf),
     /// Others could answer in place of what runs.
     #[error("others may write to `{0}`, where sockets are looked for; name one with `--api`")]
-    Unsafe(PathBuf),
+    Unsafe(std::path::PathBuf),
     /// More than one could be asked.
     #[error("more than one app runs here; name one with `--api`: {}", list(.0))]
-    Several(Vec<PathBuf>),
-    /// Nobody answers at the socket.
-    #[error("cannot reach `{path}`")]
-    Unreachable {
-        /// The socket.
-        path: PathBuf,
+    Several(Vec<std::path::PathBuf>),
+    /// It is no address of this machine.
+    #[error(
+        "`{0}` is not an address of this machine, and the token would be sent in the open; use a \
+         tunnel, and `http://127.0.0.1:PORT`"
+    )]
+    Elsewhere(String),
+    /// There is no token to be had.
+    #[error("cannot read the token `{path}`")]
+    NoToken {
+        /// The file.
+        path: std::path::PathBuf,
         /// What the system says.
-        source: io::Error,
+        source: std::io::Error,
+    },
+    /// Nobody answers there.
+    #[error("cannot reach `{place}`")]
+    Unreachable {
+        /// The socket or address.
+        place: String,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// The answer broke off or is none.
-    #[error("`{path}` gives no proper answer: {reason}")]
+    #[error("`{place}` gives no proper answer: {reason}")]
     Broken {
-        /// The socket.
-        path: PathBuf,
+        /// The socket or address.
+        place: String,
         /// What is wrong.
         reason: String,
     },
     /// It was refused.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{}", refusal(.0))]
+    Refused(Box<view::Error>),
 }
 
-fn list(paths: &[PathBuf]) -> String {
+fn list(paths: &[std::path::PathBuf]) -> String {
     let quoted = paths.iter().map(|path| format!("`{}`", path.display()));
     quoted.collect::<Vec<_>>().join(", ")
 }
 
-/// A socket at which an API is.
+fn refusal(error: &view::Error) -> String {
+    match &error.hint {
+        Some(hint) => format!("{}; {hint}", error.message),
+        None => error.message.clone(),
+    }
+}
+
+/// Whatever answers as an API.
 pub(crate) struct Client {
-    path: PathBuf,
+    place: Place,
 }
 
 impl Client {
-    /// The API that `asked` or the environment names, else the only one in `directory`.
-    pub(crate) fn find(asked: Option<&Path>, directory: &Path) -> Result<Self, ClientError> {
-        let named = asked.map(Path::to_owned);
-        if let Some(path) = named.or_else(|| env::var_os(VARIABLE).map(PathBuf::from)) {
-            return Ok(Self { path });
-        }
-        if !file::is_safe(directory).unwrap_or(true) {
-            return Err(ClientError::Unsafe(directory.to_owned()));
-        }
-        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        let sockets = entries
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|it| it == "sock"));
-        // One that nobody answers at was left behind by a process that was killed.
-        let alive = |path: &PathBuf| std::os::unix::net::UnixStream::connect(path).is_ok();
-        let mut alive: Vec<_> = sockets.filter(alive).collect();
-        alive.sort();
-        match alive.len() {
-            0 => Err(ClientError::Nobody(directory.to_owned())),
-            1 => Ok(Self {
-                path: alive.remove(0),
-            }),
-            _ => Err(ClientError::Several(alive)),
-        }
+    /// The API that `asked` or the environment names; else the socket of `sampan serve` in
+    /// `directory`, else the only one there. Through a port the token is that of the environment or
+    /// in `token_file`.
+    pub(crate) fn find(
+        asked: Option<&str>,
+        token_file: Option<&Path>,
+        directory: &Path,
+    ) -> Result<Self, ClientError> {
+        Place::find(asked, token_file, directory).map(|place| Self { place })
     }
 
     /// One JSON document.
     pub(crate) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
-        let body = self.send(target).await?.into_body();
-        let body = body.collect().await.map_err(|error| self.broken(&error))?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|error| self.broken(&error))
+        let response = self.send(Method::GET, target, None).await?;
+        self.document(response).await
     }
 
-    /// A stream of lines, each given to `line` as it comes.
+    /// Asks for a change, and gets a JSON document.
+    pub(crate) async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let body = body.map(|body| {
+            let text = serde_json::to_vec(body).expect("what is asked is plain data");
+            ("application/json", Bytes::from(text))
+        });
+        let response = self.send(method, target, body).await?;
+        self.document(response).await
+    }
+
+    /// Whether there is something; its content is not asked for.
+    pub(crate) async fn has(&self, target: &str) -> Result<bool, ClientError> {
+        let response = self.exchange(Method::HEAD, target, None).await?;
+        match response.status() {
+            status if status.is_success() => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            // An answer to `HEAD` has no text that could say more.
+            status => Err(self.place.broken(&format!("status {status}"))),
+        }
+    }
+
+    /// Uploads bytes.
+    pub(crate) async fn upload(&self, target: &str, bytes: Bytes) -> Result<(), ClientError> {
+        let body = Some(("application/wasm", bytes));
+        self.send(Method::PUT, target, body).await.map(drop)
+    }
+
+    /// A stream of lines, each given to `line` as it comes, until that is enough.
     pub(crate) async fn lines(
         &self,
         target: &str,
-        mut line: impl FnMut(&str),
+        mut line: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
-        let mut body = self.send(target).await?.into_body();
+        let mut body = self.send(Method::GET, target, None).await?.into_body();
         let mut rest = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| self.broken(&error))?;
+            let frame = frame.map_err(|error| self.place.broken(&error))?;
             rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
             while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
-                line(&String::from_utf8_lossy(&rest[..end]));
+                if line(&String::from_utf8_lossy(&rest[..end])).is_break() {
+                    return Ok(());
+                }
                 rest.drain(..=end);
+            }
+            if rest.len() > MAX_LINE_BYTES {
+                return Err(self.place.broken(&"a line has no end"));
             }
         }
         Ok(())
     }
 
+    async fn document<T: DeserializeOwned>(
+        &self,
+        response: http::Response<Incoming>,
+    ) -> Result<T, ClientError> {
+        let bytes = self.bytes(response).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.place.broken(&error))
+    }
+
+    async fn bytes(&self, response: http::Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = http_body_util::Limited::new(response.into_body(), MAX_ANSWER_BYTES);
+        let body = body.collect().await;
+        let body = body.map_err(|error| self.place.broken(&error))?;
+        Ok(body.to_bytes())
+    }
+
+    /// Asks, and sees to it that it was not refused.
     async fn send(
         &self,
+        method: Method,
         target: &str,
-    ) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
-        let stream = UnixStream::connect(&self.path).await;
-        let stream = stream.map_err(|source| ClientError::Unreachable {
-            path: self.path.clone(),
-            source,
-        })?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| self.broken(&error))?;
-        // It ends with the answer, and what becomes of it shows there.
-        tokio::spawn(async move { drop(connection.await) });
-        let request = http::Request::get(target)
-            .header(http::header::HOST, "sampan")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| self.broken(&error))?;
-        let response = sender.send_request(request).await;
-        let response = response.map_err(|error| self.broken(&error))?;
+        body: Option<(&str, Bytes)>,
+    ) -> Result<http::Response<Incoming>, ClientError> {
+        let response = self.exchange(method, target, body).await?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
-        let body = response.into_body().collect().await;
-        let body = body.map_err(|error| self.broken(&error))?.to_bytes();
-        Err(match serde_json::from_slice::<view::Error>(&body) {
-            Ok(error) => ClientError::Refused(error.message),
-            Err(_) => self.broken(&format!("status {status}")),
+        let bytes = self.bytes(response).await?;
+        Err(match serde_json::from_slice::<view::Error>(&bytes) {
+            Ok(error) => ClientError::Refused(Box::new(error)),
+            Err(_) => self.place.broken(&format!("status {status}")),
         })
     }
 
-    fn broken(&self, reason: &dyn std::fmt::Display) -> ClientError {
-        ClientError::Broken {
-            path: self.path.clone(),
-            reason: reason.to_string(),
+    async fn exchange(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<(&str, Bytes)>,
+    ) -> Result<http::Response<Incoming>, ClientError> {
+        let mut sender = self.place.connect().await?;
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(target)
+            .header(header::HOST, self.place.host());
+        if let Some(token) = self.place.token() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
+        let body = match body {
+            Some((kind, bytes)) => {
+                request = request.header(header::CONTENT_TYPE, kind);
+                bytes
+            }
+            None => Bytes::new(),
+        };
+        let request = request.body(Full::new(body));
+        let request = request.map_err(|error| self.place.broken(&error))?;
+        let response = sender.send_request(request).await;
+        response.map_err(|error| self.place.broken(&error))
+    }
+}
+
+/// A text as part of a path or query.
+pub(crate) fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let mut quoted = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match plain(byte) {
+            true => quoted.push(char::from(byte)),
+            false => quoted.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_their_place_in_a_target() {
+        assert_eq!(quoted("web-1-0"), "web-1-0");
+        assert_eq!(quoted("../a?b=c&d#e f"), "..%2Fa%3Fb%3Dc%26d%23e%20f");
     }
 }

@@ -355,10 +355,19 @@ fn tell(api: &Api, name: &Name, cause: &str, applied: &Applied) {
             continue;
         };
         let key = ServiceKey::new(name, &of);
-        let subject = match change.kind.as_str() {
-            "service" => Subject::Service(key),
-            _ => Subject::Job(key),
+        let (written, subject) = match change.kind.as_str() {
+            "service" => (
+                applied.services.iter().any(|service| service.key == key),
+                Subject::Service(key),
+            ),
+            _ => (
+                applied.jobs.iter().any(|job| job.key == key),
+                Subject::Job(key),
+            ),
         };
+        if !written {
+            continue;
+        }
         match change.verb {
             view::Verb::Added => admission.tell(subject, "Added", change.pods.clone()),
             view::Verb::Changed => admission.tell(subject, "Changed", change.pods.clone()),

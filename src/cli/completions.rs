@@ -1,9 +1,25 @@
-//! `sampan completions`: a completion script for a shell.
+//! `sampan completions`: what a shell needs to complete command lines, and the names of what runs.
+//!
+//! The script asks this program again for each completion, so that it can say what runs just then.
 
+use std::{collections::BTreeSet, ffi::OsStr, time::Duration};
+
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _};
-use clap_complete::Shell;
+use clap_complete::{
+    CompleteEnv, Shell,
+    engine::{ArgValueCompleter, CompletionCandidate},
+    env::Shells,
+};
+use sampan_core::view;
 
 use super::{End, output::Output};
+use crate::{client::Client, config};
+
+/// Set by the script when it asks for completions.
+const VARIABLE: &str = "COMPLETE";
+/// How long the API may take to say what runs. Whoever types does not wait any longer.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Print a completion script for a shell
 ///
@@ -16,9 +32,58 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let mut command = super::Arguments::command();
+    let shells = Shells::builtins();
+    let name = arguments.shell.to_string();
+    let shell = shells
+        .completer(&name)
+        .with_context(|| format!("there are no completions for `{name}`"))?;
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut command, "sampan", &mut script);
+    shell.write_registration(VARIABLE, "sampan", "sampan", "sampan", &mut script)?;
     output.data(&String::from_utf8_lossy(&script));
     Ok(())
+}
+
+/// Answers a script that asks for completions, and ends the program then.
+pub(super) fn answer() {
+    CompleteEnv::with_factory(super::Arguments::command)
+        .var(VARIABLE)
+        .complete();
+}
+
+/// Completes names of services.
+pub(super) fn services() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| candidates(typed, false))
+}
+
+/// Completes names of services and pods.
+pub(super) fn services_and_pods() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| candidates(typed, true))
+}
+
+fn candidates(typed: &OsStr, pods: bool) -> Vec<CompletionCandidate> {
+    let typed = typed.to_string_lossy();
+    let names = names(pods).unwrap_or_default();
+    let fitting = names.into_iter().filter(|name| name.starts_with(&*typed));
+    fitting.map(CompletionCandidate::new).collect()
+}
+
+/// What runs, if that can be told at once. There is nobody to tell why not.
+fn names(pods: bool) -> Option<BTreeSet<String>> {
+    let client = Client::find(None, None, &config::socket_directory()).ok()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .ok()?;
+    let asked = async {
+        let mut names = BTreeSet::new();
+        let services: Vec<view::Service> = client.get("/v1/services").await.ok()?;
+        names.extend(services.into_iter().map(|service| service.name));
+        if pods {
+            let pods: Vec<view::Pod> = client.get("/v1/pods").await.ok()?;
+            names.extend(pods.into_iter().map(|pod| pod.name));
+        }
+        Some(names)
+    };
+    // The runtime drives the timer, so the wait begins inside of it.
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await.ok()? })
 }

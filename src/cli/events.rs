@@ -1,11 +1,13 @@
 //! `sampan events`: what has happened.
 
+use std::ops::ControlFlow;
+
 use clap::Args;
 use serde_json::Value;
 
 use super::{
     End,
-    api::{ApiArguments, stop},
+    api::{ApiArguments, AppArgument, stop},
     output::{Output, one_line},
     run::runtime,
 };
@@ -22,21 +24,26 @@ pub(super) struct Arguments {
     json: bool,
 
     #[command(flatten)]
+    app: AppArgument,
+
+    #[command(flatten)]
     api: ApiArguments,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let client = arguments.api.client()?;
-    let target = format!("/v1/events?follow={}", arguments.follow);
+    let follow = arguments.follow.to_string();
+    let query = arguments.app.query(&[("follow", &follow)]);
     let print = |line: &str| {
         let text = match arguments.json {
             true => line.to_owned(),
             false => text(line),
         };
         output.data(&format!("{text}\n"));
+        ControlFlow::Continue(())
     };
     runtime()?
-        .block_on(client.lines(&target, print))
+        .block_on(client.lines(&format!("/v1/events{query}"), print))
         .map_err(stop)
 }
 

@@ -1,88 +1,266 @@
-//! `sampan get`: lists of what runs.
+//! `sampan get`: lists of what there is.
 
+pub(super) mod table;
+
+use std::ops::ControlFlow;
+
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use comfy_table::{Table, presets};
-use sampan_core::view;
+use serde_json::Value;
+use tokio::sync::Notify;
 
 use super::{
-    End,
-    api::{ApiArguments, stop},
-    describe::cpu,
-    output::{Output, one_line, size, time},
+    End, Stop,
+    api::{ApiArguments, AppArgument, stop},
+    output::Output,
     run::runtime,
 };
+use crate::client::Client;
 
-/// List what runs
+/// List what there is
 #[derive(Args)]
 pub(super) struct Arguments {
     /// What to list
     #[arg(value_enum)]
     kind: Kind,
 
+    /// Only what has this name; of revisions, those of this service
+    name: Option<String>,
+
     /// How to print it
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
+
+    /// Go on with what changes from now on
+    #[arg(short, long)]
+    watch: bool,
+
+    #[command(flatten)]
+    app: AppArgument,
 
     #[command(flatten)]
     api: ApiArguments,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Kind {
+/// What can be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Kind {
+    #[value(alias = "app")]
+    Apps,
+    #[value(aliases = ["service", "svc"])]
+    Services,
+    #[value(aliases = ["pod", "po"])]
     Pods,
+    #[value(aliases = ["revision", "rev"])]
+    Revisions,
+    #[value(alias = "job")]
+    Jobs,
+    #[value(alias = "node")]
+    Nodes,
+    #[value(alias = "event")]
+    Events,
+}
+
+impl Kind {
+    fn target(self, app: &AppArgument) -> String {
+        match self {
+            Self::Apps => "/v1/apps".to_owned(),
+            Self::Nodes => "/v1/nodes".to_owned(),
+            Self::Services => format!("/v1/services{}", app.query(&[])),
+            Self::Pods => format!("/v1/pods{}", app.query(&[])),
+            Self::Revisions => format!("/v1/revisions{}", app.query(&[])),
+            Self::Jobs => format!("/v1/jobs{}", app.query(&[])),
+            Self::Events => format!("/v1/events{}", app.query(&[])),
+        }
+    }
+
+    /// What has a line whenever something of this kind may have changed.
+    fn changes(self, app: &AppArgument) -> String {
+        match self {
+            Self::Apps | Self::Services | Self::Revisions | Self::Jobs => {
+                format!("/v1/watch{}", app.query(&[]))
+            }
+            Self::Pods | Self::Nodes | Self::Events => {
+                format!("/v1/events{}", app.query(&[("follow", "true")]))
+            }
+        }
+    }
+
+    /// The field that a name is compared with.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Apps | Self::Services | Self::Pods | Self::Jobs | Self::Nodes => "name",
+            Self::Revisions => "service",
+            Self::Events => "object",
+        }
+    }
+
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Apps => ("app", "apps"),
+            Self::Services => ("service", "services"),
+            Self::Pods => ("pod", "pods"),
+            Self::Revisions => ("revision of service", "revisions"),
+            Self::Jobs => ("job", "jobs"),
+            Self::Nodes => ("node", "nodes"),
+            Self::Events => ("event of", "events"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
     Table,
     Json,
+    Toml,
 }
-
-const COLUMNS: [&str; 8] = [
-    "pod",
-    "service",
-    "phase",
-    "ready",
-    "restarts",
-    "guest CPU",
-    "memory",
-    "reason",
-];
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let client = arguments.api.client()?;
-    let target = match arguments.kind {
-        Kind::Pods => "/v1/pods",
+    runtime()?.block_on(async {
+        let all = fetch(&client, arguments).await?;
+        let named = named(all, arguments)?;
+        print(&named, arguments, false, output)?;
+        match arguments.watch {
+            true => watch(&client, arguments, named, output).await,
+            false => Ok(()),
+        }
+    })
+}
+
+async fn fetch(client: &Client, arguments: &Arguments) -> Result<Vec<Value>, Stop> {
+    let target = arguments.kind.target(&arguments.app);
+    if arguments.kind != Kind::Events {
+        return client.get(&target).await.map_err(stop);
+    }
+    let mut events = Vec::new();
+    let take = |line: &str| {
+        events.extend(serde_json::from_str::<Value>(line));
+        ControlFlow::Continue(())
     };
-    let pods: Vec<view::Pod> = runtime()?.block_on(client.get(target)).map_err(stop)?;
+    client.lines(&target, take).await.map_err(stop)?;
+    Ok(events)
+}
+
+/// Those that have the name that was asked for.
+fn named(mut objects: Vec<Value>, arguments: &Arguments) -> anyhow::Result<Vec<Value>> {
+    let Some(name) = &arguments.name else {
+        return Ok(objects);
+    };
+    let field = arguments.kind.name();
+    let known: Vec<_> = objects
+        .iter()
+        .filter_map(|object| object[field].as_str().map(|name| format!("`{name}`")))
+        .collect();
+    objects.retain(|object| object[field] == name.as_str());
+    if objects.is_empty() {
+        let kind = arguments.kind.words().0;
+        match known.is_empty() {
+            true => anyhow::bail!("there is no {kind} `{name}`; there are none"),
+            false => anyhow::bail!(
+                "there is no {kind} `{name}`; there are {}",
+                known.join(", ")
+            ),
+        }
+    }
+    Ok(objects)
+}
+
+/// Prints what is new or different whenever something may be, until the node goes.
+async fn watch(
+    client: &Client,
+    arguments: &Arguments,
+    mut last: Vec<Value>,
+    output: &Output,
+) -> End {
+    let changed = Notify::new();
+    let target = arguments.kind.changes(&arguments.app);
+    let follow = client.lines(&target, |_| {
+        // However many come while the last is looked at, they are one.
+        changed.notify_one();
+        ControlFlow::Continue(())
+    });
+    tokio::pin!(follow);
+    loop {
+        tokio::select! {
+            ended = &mut follow => return ended.map_err(stop),
+            () = changed.notified() => {}
+        }
+        let now = fetch(client, arguments).await?;
+        // What is gone is no error now.
+        let now = named(now, arguments).unwrap_or_default();
+        let different: Vec<_> = now
+            .iter()
+            .filter(|it| !last.contains(it))
+            .cloned()
+            .collect();
+        if !different.is_empty() {
+            print(&different, arguments, true, output)?;
+        }
+        last = now;
+    }
+}
+
+fn print(objects: &[Value], arguments: &Arguments, again: bool, output: &Output) -> End {
+    let one = arguments.name.is_some() && objects.len() == 1;
     match arguments.output {
-        Format::Json => output.json(&pods),
+        Format::Json if again => {
+            for object in objects {
+                output.data(&format!("{object}\n"));
+            }
+            Ok(())
+        }
+        Format::Json if one => output.json(&objects[0]),
+        Format::Json => output.json(&objects),
+        Format::Toml => {
+            let text = match one {
+                true => toml::to_string(&without_nulls(&objects[0])),
+                false => {
+                    let all = objects.iter().map(without_nulls).collect();
+                    let name = arguments.kind.words().1.to_owned();
+                    toml::to_string(&serde_json::Map::from_iter([(name, Value::Array(all))]))
+                }
+            };
+            output.data(&text.context("what was answered is no TOML")?);
+            Ok(())
+        }
         Format::Table => {
-            output.data(&format!("{}\n", table(&pods)));
+            let text = table::of(arguments.kind, objects, !again)?;
+            output.data(&format!("{text}\n"));
             Ok(())
         }
     }
 }
 
-fn table(pods: &[view::Pod]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(COLUMNS);
-    for pod in pods {
-        let next = pod.next_try_ms.map(|millis| {
-            let next = std::time::Duration::from_millis(millis);
-            format!("next try in {}; ", time(next))
-        });
-        let reason = pod.reason.as_deref().unwrap_or_default();
-        table.add_row([
-            pod.name.clone(),
-            pod.service.clone(),
-            pod.phase.clone(),
-            if pod.ready { "yes" } else { "no" }.to_owned(),
-            pod.restarts.to_string(),
-            time(cpu(&pod.usage)),
-            size(pod.usage.memory_bytes),
-            one_line(&format!("{}{reason}", next.unwrap_or_default())),
-        ]);
+/// The value without what is not there, which TOML has no word for.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let there = fields.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(
+                there
+                    .map(|(name, value)| (name.clone(), without_nulls(value)))
+                    .collect(),
+            )
+        }
+        Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
-    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn toml_has_all_that_is_there() {
+        let value = json!({ "name": "web", "reason": null, "counts": [1, 2], "usage": { "cpu": 1.5, "x": null } });
+        let text = toml::to_string(&without_nulls(&value)).expect("TOML");
+        assert_eq!(
+            text,
+            "counts = [1, 2]\nname = \"web\"\n\n[usage]\ncpu = 1.5\n"
+        );
+    }
 }

@@ -121,6 +121,11 @@ impl Output {
         self.write(channel, &line);
     }
 
+    /// Whether there is a terminal for lines that change.
+    pub(super) fn is_live(&self) -> bool {
+        self.terminals[1]
+    }
+
     /// A bar for something whose length is not known. It is shown on a terminal only.
     pub(super) fn spinner(&self, text: String) -> ProgressBar {
         let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})")

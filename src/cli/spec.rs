@@ -1,6 +1,8 @@
 //! Reading a spec from a file, as every verb with `-f` does.
 
 use std::{
+    cell::{RefCell, RefMut},
+    collections::BTreeMap,
     env, io,
     path::{Path, PathBuf},
 };
@@ -10,6 +12,16 @@ use sampan_core::{object::App, spec};
 
 use super::{EXIT_USAGE, Stop, output::Output};
 use crate::file;
+
+/// A spec that has been read, and what it took from its surroundings.
+pub(super) struct Read {
+    pub(super) app: App,
+    pub(super) text: String,
+    /// Variables that it refers to.
+    pub(super) environment: BTreeMap<String, String>,
+    /// Env files by the paths that it has for them.
+    pub(super) files: BTreeMap<String, String>,
+}
 
 /// Which spec.
 #[derive(Args)]
@@ -26,20 +38,44 @@ pub(super) struct SpecArguments {
 impl SpecArguments {
     /// Reads and checks the spec. All its problems are printed before this fails.
     pub(super) fn load(&self, output: &Output) -> Result<App, Stop> {
+        self.read(output).map(|read| read.app)
+    }
+
+    /// Like [`Self::load`], and keeps what the spec took from its surroundings.
+    pub(super) fn read(&self, output: &Output) -> Result<Read, Stop> {
         let text = file::text(&self.file)
             .map_err(|error| self.unreadable(error))
             .map_err(Stop::usage)?;
         let base = self.base();
+        let (environment, files) = (RefCell::default(), RefCell::default());
+        let variable = |name: &str| {
+            let value = env::var(name).ok()?;
+            let mut kept: RefMut<'_, BTreeMap<_, _>> = environment.borrow_mut();
+            kept.insert(name.to_owned(), value.clone());
+            Some(value)
+        };
+        let read_file = |path: &str| {
+            let text = file::text(&base.join(path)).map_err(|error| error.to_string())?;
+            let mut kept: RefMut<'_, BTreeMap<_, _>> = files.borrow_mut();
+            kept.insert(path.to_owned(), text.clone());
+            Ok(text)
+        };
         let input = spec::Input {
             path: &self.file.to_string_lossy(),
             text: &text,
-            environment: &|name| env::var(name).ok(),
-            read_file: &|path| file::text(&base.join(path)).map_err(|e| e.to_string()),
+            environment: &variable,
+            read_file: &read_file,
             profiles: &self.profile,
         };
-        spec::load(&input).map_err(|problems| {
+        let app = spec::load(&input).map_err(|problems| {
             output.problems(&problems);
             Stop::Quiet(EXIT_USAGE)
+        })?;
+        Ok(Read {
+            app,
+            text,
+            environment: environment.into_inner(),
+            files: files.into_inner(),
         })
     }
 

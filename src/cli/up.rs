@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use sampan_core::{name::Name, spec::node::Node as NodeLimits};
+use sampan_core::{name::Name, plan::apply::MAX_REPLICAS, spec::node::Node as NodeLimits};
 use tokio::sync::mpsc;
 
 use super::{
@@ -79,13 +79,10 @@ pub(super) struct Arguments {
 
 /// `web=5`.
 #[derive(Clone, Debug)]
-struct Scale {
-    service: Name,
-    replicas: u32,
+pub(super) struct Scale {
+    pub(super) service: Name,
+    pub(super) replicas: u32,
 }
-
-/// The most pods of one service, as in a spec.
-const MAX_REPLICAS: u32 = 1000;
 
 impl FromStr for Scale {
     type Err = anyhow::Error;

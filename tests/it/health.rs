@@ -243,9 +243,8 @@ async fn events_are_json_when_asked_for() {
 
 #[tokio::test]
 async fn a_component_that_cannot_start_takes_nothing_over() {
-    let (directory, path) = app(
-        "[service.c]\ncomponent = 'c.wasm'\nroute = ['/']\nrollout.progress_deadline = '1s'\n",
-    );
+    let (directory, path) =
+        app("[service.c]\ncomponent = 'c.wasm'\nroute = ['/']\nrollout.progress_deadline = '1s'\n");
     let place = directory.path().join("c.wasm");
     std::fs::copy(guest("counter"), &place).expect("copied");
     let mut running = up(&path, &["--watch"]);

@@ -172,10 +172,9 @@ pub fn delete(present: &Present, app: &App) -> Applied {
     };
     // An app that has nothing needs no digest.
     let mut applied = apply(present, &wanted).expect("there is no component");
-    let mut changes = applied.plan.changes.iter();
-    let changed = !app.deleting || changes.any(|it| it.verb != view::Verb::Unchanged);
-    applied.plan.changed = changed;
-    applied.app = changed.then(|| App {
+    let written = !applied.services.is_empty() || !applied.jobs.is_empty();
+    applied.plan.changed = !app.deleting || written;
+    applied.app = applied.plan.changed.then(|| App {
         generation: app.generation + u64::from(!app.deleting),
         deleting: true,
         ..app.clone()
@@ -192,6 +191,12 @@ struct Draft<'a> {
 impl Draft<'_> {
     fn key(&self, name: &Name) -> ServiceKey {
         ServiceKey::new(&self.wanted.app.name, name)
+    }
+
+    /// Notes what becomes of something that the spec has.
+    fn push(&mut self, change: view::Change) {
+        self.applied.plan.changed |= change.verb != view::Verb::Unchanged;
+        self.applied.plan.changes.push(change);
     }
 
     fn component(&self, name: &Name, source: &object::Source) -> Result<Component, ApplyError> {
@@ -242,7 +247,7 @@ impl Draft<'_> {
             spec,
         };
         let change = diff::service(old.zip(old_template), (&service, &template));
-        self.applied.plan.changes.push(change);
+        self.push(change);
         if old == Some(&service) {
             return Ok(());
         }
@@ -294,6 +299,7 @@ impl Draft<'_> {
             gone.spec.deleting = true;
             gone.generation += 1;
             self.applied.services.push(gone.clone());
+            self.applied.plan.changed = true;
         }
         self.applied
             .plan
@@ -329,7 +335,7 @@ impl Draft<'_> {
                 deleting: false,
             },
         };
-        self.applied.plan.changes.push(diff::job(old, &job));
+        self.push(diff::job(old, &job));
         if !same {
             self.applied.jobs.push(job);
         }
@@ -342,6 +348,7 @@ impl Draft<'_> {
             gone.deleting = true;
             gone.generation += 1;
             self.applied.jobs.push(gone.clone());
+            self.applied.plan.changed = true;
         }
         self.applied
             .plan
@@ -362,9 +369,7 @@ impl Draft<'_> {
                 && old.base == self.wanted.base
         });
         let applied = &mut self.applied;
-        let verbs = applied.plan.changes.iter().map(|change| change.verb);
-        let mut changes = verbs.filter(|verb| *verb != view::Verb::Unchanged);
-        applied.plan.changed = !same || changes.next().is_some();
+        applied.plan.changed |= !same;
         if same && applied.services.is_empty() && applied.jobs.is_empty() {
             return;
         }

@@ -63,7 +63,7 @@ pub(super) fn deleted_service(old: &Service, gone: &Service) -> Change {
     Change {
         kind: "service".to_owned(),
         name: gone.key.name.to_string(),
-        verb: deleted(old.spec.deleting),
+        verb: Verb::Deleted,
         generation: gone.generation,
         revision: None,
         fields: Vec::new(),
@@ -107,7 +107,7 @@ pub(super) fn deleted_job(old: &Job, gone: &Job) -> Change {
     Change {
         kind: "job".to_owned(),
         name: gone.key.name.to_string(),
-        verb: deleted(old.deleting),
+        verb: Verb::Deleted,
         generation: gone.generation,
         revision: None,
         fields: Vec::new(),
@@ -116,13 +116,6 @@ pub(super) fn deleted_job(old: &Job, gone: &Job) -> Change {
             false => "it is stopped if it runs",
         }
         .to_owned(),
-    }
-}
-
-fn deleted(already: bool) -> Verb {
-    match already {
-        true => Verb::Unchanged,
-        false => Verb::Deleted,
     }
 }
 

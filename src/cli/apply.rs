@@ -1,0 +1,174 @@
+//! `sampan apply`: make what runs what a spec says.
+
+use std::time::Duration;
+
+use clap::Args;
+use http::Method;
+use sampan_core::view;
+
+use super::{
+    End, Stop,
+    api::{ApiArguments, stop},
+    bundle::Bundle,
+    output::{Output, one_line},
+    run::runtime,
+    spec::SpecArguments,
+    wait::{self, Goal, Target, duration},
+};
+use crate::client::{Client, ClientError};
+
+/// Make what runs what a spec says
+///
+/// Components that the node lacks are uploaded. Nothing changes unless everything can run.
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    spec: SpecArguments,
+
+    /// Wait until all of it has come about, and fail if it does not
+    #[arg(long)]
+    wait: bool,
+
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    timeout: Duration,
+
+    /// Print what changes as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    api: ApiArguments,
+}
+
+pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
+    let bundle = Bundle::load(&arguments.spec, output)?;
+    let client = arguments.api.client()?;
+    runtime()?.block_on(apply(&bundle, &client, arguments, output))
+}
+
+async fn apply(bundle: &Bundle, client: &Client, arguments: &Arguments, output: &Output) -> End {
+    let target = bundle.target("");
+    let put = || client.change(Method::PUT, &target, Some(&bundle.body));
+    bundle.upload(client, output).await?;
+    let plan = match put().await {
+        // What is used by nothing may have been removed in between.
+        Err(ClientError::Refused(refused)) if refused.code == "MissingArtifacts" => {
+            bundle.upload(client, output).await?;
+            put().await
+        }
+        other => other,
+    };
+    let plan: view::Plan = plan.map_err(refused)?;
+    match arguments.json {
+        true => output.json(&plan)?,
+        false => output.data(&lines(&plan)),
+    }
+    if !arguments.wait {
+        return Ok(());
+    }
+    let app = bundle.app.name.as_str();
+    wait::until(client, app, goals(&plan), Some(arguments.timeout), output).await
+}
+
+/// What is refused for several reasons is shown with a line for each.
+fn refused(error: ClientError) -> Stop {
+    let error = match error {
+        ClientError::Refused(mut refused) if refused.code == "Refused" => {
+            refused.message = refused.details.join("\n");
+            refused.hint = None;
+            refused.message += "\nnothing was changed; what ran before goes on";
+            ClientError::Refused(refused)
+        }
+        other => other,
+    };
+    stop(error)
+}
+
+fn goals(plan: &view::Plan) -> Vec<Goal> {
+    let stays = plan
+        .changes
+        .iter()
+        .filter(|change| change.verb != view::Verb::Deleted && change.revision.is_some());
+    let services = stays.map(|change| Goal {
+        name: change.name.clone(),
+        target: Target::Service(change.revision),
+    });
+    let jobs = plan
+        .changes
+        .iter()
+        .filter(|change| change.kind == "job" && !matches!(change.verb, view::Verb::Deleted));
+    let jobs = jobs.map(|change| Goal {
+        name: change.name.clone(),
+        target: Target::Job,
+    });
+    services.chain(jobs).collect()
+}
+
+/// A line for each service and job, and for each field that is different.
+pub(super) fn lines(plan: &view::Plan) -> String {
+    let mut text = String::new();
+    for change in &plan.changes {
+        let verb = match change.verb {
+            view::Verb::Added => "added",
+            view::Verb::Changed => "changed",
+            view::Verb::Deleted => "deleted",
+            view::Verb::Unchanged => "unchanged",
+        };
+        let mut line = format!("{}/{} {verb}", change.kind, change.name);
+        if change.verb != view::Verb::Unchanged && change.pods != "nothing" {
+            line += &format!(": {}", change.pods);
+        }
+        text += &one_line(&line);
+        text.push('\n');
+    }
+    if plan.changes.is_empty() {
+        text += &format!("app/{} has no services and no jobs\n", plan.app);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(kind: &str, name: &str, verb: view::Verb, pods: &str) -> view::Change {
+        view::Change {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            verb,
+            generation: 2,
+            revision: (kind == "service" && verb != view::Verb::Deleted).then_some(2),
+            fields: Vec::new(),
+            pods: pods.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_line_for_each_and_a_goal_for_what_stays() {
+        let plan = view::Plan {
+            app: "shop".to_owned(),
+            changed: true,
+            changes: vec![
+                change("service", "web", view::Verb::Changed, "2 pods are added"),
+                change("service", "api", view::Verb::Unchanged, "nothing"),
+                change(
+                    "service",
+                    "old",
+                    view::Verb::Deleted,
+                    "1 pod is drained and stopped",
+                ),
+                change("job", "migrate", view::Verb::Added, "it runs once"),
+            ],
+        };
+        insta::assert_snapshot!(lines(&plan), @r"
+        service/web changed: 2 pods are added
+        service/api unchanged
+        service/old deleted: 1 pod is drained and stopped
+        job/migrate added: it runs once
+        ");
+        let goals = goals(&plan);
+        let names: Vec<_> = goals.iter().map(|goal| goal.name.as_str()).collect();
+        assert_eq!(names, ["web", "api", "migrate"]);
+    }
+}

@@ -1,0 +1,115 @@
+//! A spec with everything that goes along with it to a node.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use sampan_core::{object::App, view};
+use sha2::{Digest as _, Sha256};
+
+use super::{Stop, api::stop, output::Output, spec::SpecArguments};
+use crate::{
+    client::{Client, ClientError, quoted},
+    file,
+};
+
+/// A spec that is good here, with the components that it names.
+pub(super) struct Bundle {
+    pub(super) app: App,
+    pub(super) body: view::Apply,
+    /// Files of components by their digests.
+    components: BTreeMap<String, PathBuf>,
+}
+
+impl Bundle {
+    /// Reads and checks the spec and its components.
+    pub(super) fn load(arguments: &SpecArguments, output: &Output) -> Result<Self, Stop> {
+        let read = arguments.read(output)?;
+        let base = arguments.base();
+        let absolute = fs::canonicalize(&base)
+            .with_context(|| format!("cannot find the directory `{}`", base.display()))
+            .map_err(Stop::usage)?;
+        let mut components = BTreeMap::new();
+        let mut digests = BTreeMap::new();
+        let services = read.app.services.values();
+        let services = services.map(|it| (&it.name, &it.component));
+        let jobs = read.app.jobs.values().map(|it| (&it.name, &it.component));
+        for (name, source) in services.chain(jobs) {
+            let path = base.join(&source.path);
+            let digest = digest(&path)
+                .with_context(|| format!("cannot read the component `{}`", path.display()))
+                .map_err(Stop::usage)?;
+            if let Some(pinned) = source.digest.as_ref().filter(|it| **it != digest) {
+                return Err(Stop::usage(anyhow::anyhow!(
+                    "the component `{}` has the digest `sha256:{digest}`, and the spec demands \
+                     `sha256:{pinned}`: build it again, or change `digest` of `{name}`",
+                    path.display()
+                )));
+            }
+            digests.insert(name.to_string(), digest.clone());
+            components.insert(digest, path);
+        }
+        let body = view::Apply {
+            spec: read.text,
+            path: arguments.file.display().to_string(),
+            base: absolute.display().to_string(),
+            environment: read.environment,
+            files: read.files,
+            profiles: arguments.profile.clone(),
+            components: digests,
+            cause: format!("apply of {}", arguments.file.display()),
+        };
+        Ok(Self {
+            app: read.app,
+            body,
+            components,
+        })
+    }
+
+    /// The target of requests about its app.
+    pub(super) fn target(&self, rest: &str) -> String {
+        format!("/v1/apps/{}{rest}", quoted(self.app.name.as_str()))
+    }
+
+    /// Uploads the components that the node lacks.
+    pub(super) async fn upload(&self, client: &Client, output: &Output) -> Result<(), Stop> {
+        for (digest, path) in &self.components {
+            let target = format!("/v1/artifacts/{digest}");
+            if client.has(&target).await.map_err(stop)? {
+                continue;
+            }
+            let bar = output.spinner(format!("uploading {}", path.display()));
+            let read = file::plain_component(path)
+                .with_context(|| format!("cannot read the component `{}`", path.display()));
+            let uploaded = client.upload(&target, Bytes::from(read?)).await;
+            bar.finish_and_clear();
+            uploaded.map_err(|error| changed(error, path))?;
+        }
+        Ok(())
+    }
+}
+
+/// A component that has another digest by now was written to while this went on.
+fn changed(error: ClientError, path: &std::path::Path) -> Stop {
+    match &error {
+        ClientError::Refused(refused) if refused.code == "WrongDigest" => {
+            Stop::from(anyhow::anyhow!(
+                "the component `{}` changed while it was uploaded: try again",
+                path.display()
+            ))
+        }
+        ClientError::Refused(_)
+        | ClientError::Nobody(_)
+        | ClientError::Unsafe(_)
+        | ClientError::Several(_)
+        | ClientError::Elsewhere(_)
+        | ClientError::NoToken { .. }
+        | ClientError::Unreachable { .. }
+        | ClientError::Broken { .. } => stop(error),
+    }
+}
+
+fn digest(path: &std::path::Path) -> std::io::Result<String> {
+    let digest = Sha256::digest(file::plain_component(path)?);
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,54 @@
+//! `sampan scale`: another number of pods.
+
+use clap::Args;
+use http::Method;
+use sampan_core::view;
+
+use super::{
+    End,
+    api::{ApiArguments, AppArgument, service, stop, target},
+    completions::services,
+    output::Output,
+    run::runtime,
+    up::Scale,
+};
+
+/// Run another number of pods of services
+///
+/// The next `apply` sets the number that the spec says, but for services with an autoscaler.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Which service, and how many pods
+    #[arg(value_name = "SERVICE=N", required = true, add = services())]
+    scale: Vec<Scale>,
+
+    #[command(flatten)]
+    app: AppArgument,
+
+    #[command(flatten)]
+    api: ApiArguments,
+}
+
+pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
+    let client = arguments.api.client()?;
+    runtime()?.block_on(async {
+        for Scale {
+            service: name,
+            replicas,
+        } in &arguments.scale
+        {
+            let found = service(&client, &arguments.app, name.as_str()).await?;
+            let body = view::Scale {
+                replicas: *replicas,
+            };
+            let target = target(&found, "scale");
+            let asked = client.change(Method::PUT, &target, Some(&body));
+            let scaled: view::Service = asked.await.map_err(stop)?;
+            output.data(&format!(
+                "service/{} scaled to {}\n",
+                scaled.name, scaled.replicas
+            ));
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,221 @@
+//! Where an API answers: a socket of this user, or a port of this machine.
+
+use std::{
+    env, fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use http::uri::Authority;
+use http_body_util::Full;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
+
+use super::ClientError;
+use crate::file;
+
+/// Names a socket or a port, like `--api`.
+const VARIABLE: &str = "SAMPAN_API";
+/// Has the token for a port.
+const TOKEN: &str = "SAMPAN_TOKEN";
+/// The socket of `sampan serve`.
+const SERVE: &str = "sampan.sock";
+
+/// Where an API answers.
+pub(super) enum Place {
+    Socket(PathBuf),
+    Port {
+        authority: Authority,
+        token: Option<String>,
+    },
+}
+
+impl Place {
+    pub(super) fn find(
+        asked: Option<&str>,
+        token_file: Option<&Path>,
+        directory: &Path,
+    ) -> Result<Self, ClientError> {
+        let asked = asked.map(str::to_owned).or_else(|| env::var(VARIABLE).ok());
+        if let Some(asked) = asked.filter(|asked| !asked.is_empty()) {
+            return match asked.strip_prefix("http://") {
+                Some(authority) => Self::port(authority, token_file),
+                None => Ok(Self::Socket(asked.into())),
+            };
+        }
+        if !file::is_safe(directory).unwrap_or(true) {
+            return Err(ClientError::Unsafe(directory.to_owned()));
+        }
+        // One that nobody answers at was left behind by a process that was killed.
+        let alive = |path: &PathBuf| std::os::unix::net::UnixStream::connect(path).is_ok();
+        let serve = directory.join(SERVE);
+        if alive(&serve) {
+            return Ok(Self::Socket(serve));
+        }
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        let sockets = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|it| it == "sock"));
+        let mut alive: Vec<_> = sockets.filter(alive).collect();
+        alive.sort();
+        match alive.len() {
+            0 => Err(ClientError::Nobody(directory.to_owned())),
+            1 => Ok(Self::Socket(alive.remove(0))),
+            _ => Err(ClientError::Several(alive)),
+        }
+    }
+
+    fn port(text: &str, token_file: Option<&Path>) -> Result<Self, ClientError> {
+        let elsewhere = || ClientError::Elsewhere(format!("http://{text}"));
+        let authority = Authority::try_from(text.trim_end_matches('/'));
+        let authority = authority.map_err(|_| elsewhere())?;
+        let host = authority.host();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let ours = host.eq_ignore_ascii_case("localhost")
+            || bare.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
+        if !ours || authority.as_str().contains('@') {
+            return Err(elsewhere());
+        }
+        let token = match token_file {
+            Some(path) => {
+                let text = file::text(path).map_err(|source| ClientError::NoToken {
+                    path: path.to_owned(),
+                    source,
+                })?;
+                Some(text.trim().to_owned())
+            }
+            None => env::var(TOKEN).ok(),
+        };
+        Ok(Self::Port { authority, token })
+    }
+
+    pub(super) fn token(&self) -> Option<&str> {
+        match self {
+            Self::Socket(_) => None,
+            Self::Port { token, .. } => token.as_deref(),
+        }
+    }
+
+    /// What stands in `Host`.
+    pub(super) fn host(&self) -> &str {
+        match self {
+            Self::Socket(_) => "sampan",
+            Self::Port { authority, .. } => authority.as_str(),
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+        match self {
+            Self::Socket(path) => {
+                let stream = UnixStream::connect(path).await;
+                self.speak(stream.map_err(|source| self.unreachable(source))?)
+                    .await
+            }
+            Self::Port { authority, .. } => {
+                let bare = authority.host();
+                let bare = bare.trim_start_matches('[').trim_end_matches(']');
+                let stream = TcpStream::connect((bare, authority.port_u16().unwrap_or(80))).await;
+                self.speak(stream.map_err(|source| self.unreachable(source))?)
+                    .await
+            }
+        }
+    }
+
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+        let spoken = handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = spoken.map_err(|error| self.broken(&error))?;
+        // It ends with the answer, and what becomes of it shows there.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(sender)
+    }
+
+    fn unreachable(&self, source: io::Error) -> ClientError {
+        ClientError::Unreachable {
+            place: self.to_string(),
+            source,
+        }
+    }
+
+    pub(super) fn broken(&self, reason: &dyn std::fmt::Display) -> ClientError {
+        ClientError::Broken {
+            place: self.to_string(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(f),
+            Self::Port { authority, .. } => write!(f, "http://{authority}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn find(asked: Option<&str>, directory: &Path) -> Result<String, String> {
+        let found = Place::find(asked, None, directory);
+        found.map(|it| it.to_string()).map_err(|it| it.to_string())
+    }
+
+    #[test]
+    fn the_socket_of_serve_comes_first() {
+        let home = tempfile::tempdir().expect("a directory");
+        let nobody = find(None, home.path()).expect_err("nobody");
+        assert!(nobody.starts_with("nothing runs here"), "{nobody}");
+        let bind = |name: &str| UnixListener::bind(home.path().join(name)).expect("free");
+        let _shop = bind("shop.sock");
+        let path = |name: &str| Ok(home.path().join(name).display().to_string());
+        assert_eq!(find(None, home.path()), path("shop.sock"));
+        let _blog = bind("blog.sock");
+        let several = find(None, home.path()).expect_err("several");
+        assert!(
+            several.starts_with("more than one app runs here"),
+            "{several}"
+        );
+        let _serve = bind(SERVE);
+        assert_eq!(find(None, home.path()), path(SERVE));
+    }
+
+    #[test]
+    fn a_port_is_one_of_this_machine() {
+        let nowhere = Path::new("/nonexistent");
+        for good in [
+            "http://127.0.0.1:9000",
+            "http://[::1]:9000",
+            "http://localhost:1",
+        ] {
+            assert_eq!(find(Some(good), nowhere), Ok(good.to_owned()));
+        }
+        for bad in [
+            "http://10.0.0.1:1",
+            "http://example.com",
+            "http://a@localhost",
+            "http://",
+        ] {
+            let error = find(Some(bad), nowhere).expect_err(bad);
+            assert!(
+                error.contains("is not an address of this machine"),
+                "{error}"
+            );
+        }
+        assert_eq!(
+            find(Some("/run/x.sock"), nowhere),
+            Ok("/run/x.sock".to_owned())
+        );
+    }
+}

@@ -33,13 +33,10 @@ use sampan_core::{
 use sampan_store::Store;
 use tokio::sync::{Mutex, Semaphore};
 
-pub(crate) use socket::{BindError, Socket};
-#[allow(
-    unused_imports,
-    reason = "for a node that also answers on a port of loopback"
-)]
 pub(crate) use {
+    apply::Checked,
     guard::{Port, PortError},
+    socket::{BindError, Socket},
     token::{Token, TokenError},
 };
 
@@ -204,10 +201,6 @@ pub(crate) async fn serve(socket: Socket, api: Api) -> std::io::Result<()> {
 }
 
 /// Answers requests on the port from whoever has the token, until this is dropped.
-#[allow(
-    dead_code,
-    reason = "for a node that also answers on a port of loopback"
-)]
 pub(crate) async fn serve_port(port: Port, token: Token, api: Api) -> std::io::Result<()> {
     let (listener, gate) = port.open(token)?;
     axum::serve(listener, api.remote(gate)).await

@@ -122,14 +122,12 @@ impl Artifacts {
 
     /// Keeps a component in memory that was read from a file of the user's, and tells its digest.
     /// Components on disk are only taken over the API.
-    pub(crate) fn keep(&self, bytes: Bytes, path: PathBuf) -> String {
-        let digest = digest(&bytes);
+    pub(crate) fn keep(&self, digest: String, bytes: Bytes, path: PathBuf) {
         if let Self::Memory(kept) = self {
             let since = SystemTime::now();
             let component = Kept { bytes, path, since };
-            lock(kept).insert(digest.clone(), component);
+            lock(kept).insert(digest, component);
         }
-        digest
     }
 
     /// Begins to write a component. What is given to the writer is only kept when it has this
@@ -165,7 +163,7 @@ impl Artifacts {
             (Sink::Memory(_), Self::Memory(_)) if self.renew(&writer.digest) => Ok(()),
             (Sink::Memory(bytes), Self::Memory(_)) => {
                 let name = PathBuf::from(format!("sha256:{}", writer.digest));
-                self.keep(bytes.into(), name);
+                self.keep(writer.digest, bytes.into(), name);
                 Ok(())
             }
             (Sink::Memory(_), Self::Directory(_)) => Ok(()),
@@ -322,7 +320,9 @@ mod tests {
     fn an_upload_does_not_hide_where_a_component_came_from() {
         let artifacts = Artifacts::memory();
         let path = PathBuf::from("dist/web.wasm");
-        let digest = artifacts.keep(Bytes::from_static(b"component"), path.clone());
+        let digest = digest(b"component");
+        let bytes = Bytes::from_static(b"component");
+        artifacts.keep(digest.clone(), bytes, path.clone());
         put(&artifacts, &digest, b"component").expect("taken");
         assert_eq!(artifacts.read(&digest).expect("there").1, path);
     }

@@ -20,6 +20,7 @@ mod rollout;
 mod run;
 mod scale;
 mod schema;
+mod serve;
 mod spec;
 mod up;
 mod validate;
@@ -58,6 +59,7 @@ struct Arguments {
 enum Verb {
     Run(run::Arguments),
     Up(up::Arguments),
+    Serve(serve::Arguments),
     Apply(apply::Arguments),
     Plan(plan::Arguments),
     Delete(delete::Arguments),
@@ -110,6 +112,7 @@ pub(crate) fn main() -> ExitCode {
     let end = match Arguments::parse().verb {
         Verb::Run(arguments) => run::run(arguments, &output),
         Verb::Up(arguments) => up::run(arguments, &output),
+        Verb::Serve(arguments) => serve::run(&arguments, &output),
         Verb::Apply(arguments) => apply::run(&arguments, &output),
         Verb::Plan(arguments) => plan::run(&arguments, &output),
         Verb::Delete(arguments) => delete::run(&arguments, &output),

@@ -37,6 +37,17 @@ pub(crate) fn app_socket(app: &Name) -> PathBuf {
     socket_directory().join(format!("{app}.sock"))
 }
 
+/// The control socket of the daemon.
+pub(crate) fn daemon_socket() -> PathBuf {
+    socket_directory().join("sampan.sock")
+}
+
+/// Where the daemon keeps its state: `$XDG_STATE_HOME/sampan`.
+pub(crate) fn data_directory() -> Result<PathBuf, NoHome> {
+    let below = directory("state", "XDG_STATE_HOME", ".local/state", "data")?;
+    Ok(below.parent().map_or_else(|| below.clone(), PathBuf::from))
+}
+
 /// The compile cache, shared by everything this user runs: `$XDG_CACHE_HOME/sampan/code`.
 pub(crate) fn cache_directory() -> Result<PathBuf, NoHome> {
     directory("cache", "XDG_CACHE_HOME", ".cache", "code")

@@ -1,128 +1,134 @@
 //! The edge: tells the gateway which pods answer for which service.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::Service,
+    record::{self, Kind, Phase},
 };
-use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig};
+use sampan_gateway::{Endpoint, Gateway, ServiceConfig};
+use sampan_store::{Store, StoreError};
+use tokio::sync::Notify;
+
+use crate::mirror::{Follower, Mirror};
 
 /// The services of this node and their endpoints, published to the gateway whole.
 pub(crate) struct Edge {
     gateway: Gateway,
-    services: Mutex<BTreeMap<ServiceKey, Entry>>,
-    /// Services that will get other pods soon, and how often that was said.
-    coming: Mutex<BTreeMap<ServiceKey, u32>>,
+    known: Mutex<Known>,
+    /// Something is to be published.
+    changed: Notify,
 }
 
-/// As long as it is there, other pods of a service are on their way.
-pub(crate) struct Coming<'a> {
-    edge: &'a Edge,
-    service: ServiceKey,
-}
-
-impl Drop for Coming<'_> {
-    fn drop(&mut self) {
-        let mut coming = self.edge.coming();
-        if let Some(count) = coming.get_mut(&self.service) {
-            *count -= 1;
-        }
-        coming.retain(|_, count| *count > 0);
-    }
-}
-
-struct Entry {
-    config: ServiceConfig,
-    endpoints: Vec<Arc<Endpoint>>,
+#[derive(Default)]
+struct Known {
+    services: BTreeMap<ServiceKey, ServiceConfig>,
+    endpoints: BTreeMap<PodName, Arc<Endpoint>>,
+    /// Services of the store whose pods are not all there yet.
+    unsettled: BTreeSet<ServiceKey>,
 }
 
 impl Edge {
     pub(crate) fn new(gateway: Gateway) -> Self {
         Self {
             gateway,
-            services: Mutex::default(),
-            coming: Mutex::default(),
-        }
-    }
-
-    /// Notes that other pods of the service are being started, which are not published yet.
-    pub(crate) fn expect(&self, service: &ServiceKey) -> Coming<'_> {
-        *self.coming().entry(service.clone()).or_default() += 1;
-        Coming {
-            edge: self,
-            service: service.clone(),
+            known: Mutex::default(),
+            changed: Notify::new(),
         }
     }
 
     /// The pods for a slot of which a request to this service has to wait: see
     /// [`Gateway::occupied`]. `None` also if other pods are on their way.
     pub(crate) fn occupied(&self, service: &ServiceKey) -> Option<Vec<(PodName, u32)>> {
-        match self.coming().contains_key(service) {
+        match self.known().unsettled.contains(service) {
             true => None,
             false => self.gateway.occupied(service),
         }
-    }
-
-    fn coming(&self) -> MutexGuard<'_, BTreeMap<ServiceKey, u32>> {
-        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn gateway(&self) -> &Gateway {
         &self.gateway
     }
 
-    /// Makes a service known, with the endpoints it has. Its requests wait until one is ready.
+    /// Makes services known, with the endpoints they have. Their requests wait until one is ready.
     pub(crate) fn declare<'a>(&self, app: &Name, services: impl IntoIterator<Item = &'a Service>) {
-        self.change(|entries| {
-            for service in services {
-                let config = config(app, service);
-                match entries.get_mut(&config.name) {
-                    Some(entry) => entry.config = config,
-                    None => {
-                        let name = config.name.clone();
-                        let entry = Entry {
-                            config,
-                            endpoints: Vec::new(),
-                        };
-                        entries.insert(name, entry);
+        let configs = services.into_iter().map(|service| config(app, service));
+        let mut known = self.known();
+        known
+            .services
+            .extend(configs.map(|config| (config.name.clone(), config)));
+        self.publish(&known);
+    }
+
+    /// A pod has a place now. It is published soon, and gets no request before it is ready.
+    pub(crate) fn enter(&self, endpoint: Arc<Endpoint>) {
+        let pod = endpoint.pod().clone();
+        self.known().endpoints.insert(pod, endpoint);
+        self.changed.notify_one();
+    }
+
+    /// A pod has no place any more. It gets no requests long since.
+    pub(crate) fn exit(&self, pod: &PodName) {
+        self.known().endpoints.remove(pod);
+        self.changed.notify_one();
+    }
+
+    /// Keeps the services those of the store, and publishes what changes, until the store is closed.
+    /// Many changes at once are published together.
+    pub(crate) async fn follow(&self, store: &Arc<dyn Store>) -> Result<(), StoreError> {
+        let mut follower = Follower::open(store).await?;
+        self.take(follower.mirror());
+        loop {
+            tokio::select! {
+                keys = follower.next() => match keys {
+                    Some(keys) if keys.iter().any(|key| key.kind() == Kind::Service) => {
+                        self.take(follower.mirror());
                     }
-                }
+                    Some(_) => {}
+                    None => return Ok(()),
+                },
+                () = self.changed.notified() => {}
             }
-        });
-    }
-
-    /// Puts new endpoints in place of a service's old ones, in one step: no request finds neither.
-    /// The old ones come back, terminating.
-    pub(crate) fn replace(
-        &self,
-        service: &ServiceKey,
-        new: Vec<Arc<Endpoint>>,
-    ) -> Vec<Arc<Endpoint>> {
-        let mut old = Vec::new();
-        self.change(|entries| {
-            if let Some(entry) = entries.get_mut(service) {
-                old = std::mem::replace(&mut entry.endpoints, new);
-            }
-        });
-        for endpoint in &old {
-            endpoint.set_state(EndpointState::Terminating);
+            // Whoever else has something to say now says it first.
+            tokio::task::yield_now().await;
+            self.publish(&self.known());
         }
-        old
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<ServiceKey, Entry>)) {
-        let mut entries = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut entries);
-        let entries = entries.values();
-        self.gateway.publish(
-            entries
-                .map(|e| (e.config.clone(), e.endpoints.clone()))
-                .collect(),
-        );
+    fn take(&self, mirror: &Mirror) {
+        let services = || mirror.services.values().map(|stored| &stored.value);
+        let wanted = services().filter(|service| !service.spec.deleting);
+        let wanted: BTreeMap<_, _> = wanted
+            .map(|service| (service.key.clone(), stored_config(service)))
+            .collect();
+        let unsettled = services().filter(|service| !is_settled(service));
+        let unsettled = unsettled.map(|service| service.key.clone()).collect();
+        let mut known = self.known();
+        let same = known.services == wanted;
+        known.unsettled = unsettled;
+        if !same {
+            known.services = wanted;
+            self.publish(&known);
+        }
+    }
+
+    fn publish(&self, known: &Known) {
+        let services = known.services.values();
+        let published = services.map(|config| {
+            let first = PodName::new(&config.name, 0, 0);
+            let endpoints = known.endpoints.range(first..);
+            let own = endpoints.take_while(|(pod, _)| *pod.service() == config.name);
+            (config.clone(), own.map(|(_, it)| Arc::clone(it)).collect())
+        });
+        self.gateway.publish(published.collect());
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,4 +141,31 @@ fn config(app: &Name, service: &Service) -> ServiceConfig {
         body: service.limits.body.0,
         debug_headers: service.debug_headers,
     }
+}
+
+fn stored_config(service: &record::Service) -> ServiceConfig {
+    let spec = &service.spec;
+    ServiceConfig {
+        name: service.key.clone(),
+        routes: spec.routes.clone(),
+        queue: spec.queue,
+        queue_timeout: spec.queue_timeout,
+        body: spec.body_bytes,
+        debug_headers: spec.debug_headers,
+    }
+}
+
+/// Whether no pod of it is on its way.
+fn is_settled(service: &record::Service) -> bool {
+    let status = &service.status;
+    let all_there = status.counts.updated >= service.spec.replicas;
+    status.observed_generation == service.generation
+        && match status.phase {
+            Phase::Progressing | Phase::RollingBack { .. } => false,
+            Phase::Paused { .. } => true,
+            Phase::Waiting { .. }
+            | Phase::Complete
+            | Phase::RolledBack { .. }
+            | Phase::Failed { .. } => all_there,
+        }
 }

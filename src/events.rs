@@ -73,47 +73,45 @@ pub(crate) enum Change {
     Compiling,
     /// Its component can be instantiated, and was compiled for it in this time.
     Loaded { compiled: Option<Duration> },
-    /// It waits for another one.
-    Waiting { on: Name },
     /// One of its pods has changed.
     Pod { pod: PodName, notice: Notice },
-    /// Its pods cannot be made from what the spec says.
-    Unfit { reason: String },
     /// Instances waited for each other for ever, and one of them, of this pod, had to fail.
     Deadlock { pod: PodName, report: String },
-    /// A job has begun, for the n-th time.
-    Started { attempt: u32 },
     /// A job has ended well.
     Completed { took: Duration },
     /// A job has ended badly, and is tried again or not.
     JobFailed { reason: String, again: bool },
-    /// It cannot run, because something it depends on does not.
-    Blocked { on: Name },
     /// Pods of a new revision have taken the place of the old ones.
     Replaced { revision: u64 },
     /// The new component was refused, and the old one stays.
     Refused { reason: String },
+    /// Its rollout or job has come further, in one word and in a sentence.
+    Rollout { word: &'static str, message: String },
+    /// What an earlier run of the node recorded.
+    Past {
+        object: String,
+        reason: String,
+        message: String,
+    },
     /// Everything of the app has started, and the gateway answers at this address.
     Up { address: SocketAddr },
 }
 
 impl Change {
     /// The change in one word.
-    pub(crate) fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &str {
         match self {
             Self::Compiling => "Compiling",
             Self::Loaded { .. } => "Loaded",
-            Self::Waiting { .. } => "Waiting",
             Self::Pod { notice, .. } => notice.reason.as_str(),
-            Self::Unfit { .. } => "Unfit",
             Self::Deadlock { .. } => "Deadlocked",
-            Self::Started { .. } => "Started",
             Self::Completed { .. } => "Completed",
             Self::JobFailed { again: true, .. } => "BackOff",
             Self::JobFailed { again: false, .. } => "Failed",
-            Self::Blocked { .. } => "Blocked",
             Self::Replaced { .. } => "Replaced",
             Self::Refused { .. } => "Refused",
+            Self::Rollout { word, .. } => word,
+            Self::Past { reason, .. } => reason,
             Self::Up { .. } => "Up",
         }
     }
@@ -126,12 +124,8 @@ impl Change {
             Self::Loaded {
                 compiled: Some(took),
             } => format!("compiled in {:.2} s", took.as_secs_f64()),
-            Self::Waiting { on } => format!("waiting for {on}"),
             Self::Pod { notice, .. } => notice.text.clone(),
             Self::Deadlock { report, .. } => report.clone(),
-            Self::Unfit { reason } => format!("cannot start: {reason}"),
-            Self::Started { attempt: 1 } => "started".to_owned(),
-            Self::Started { attempt } => format!("started for the {attempt}. time"),
             Self::Completed { took } => format!("completed after {}", Took(*took)),
             Self::JobFailed {
                 reason,
@@ -141,11 +135,11 @@ impl Change {
                 reason,
                 again: false,
             } => format!("failed: {reason}"),
-            Self::Blocked { on } => format!("not started, because {on} did not"),
             Self::Replaced { revision } => format!("revision {revision} has taken over"),
             Self::Refused { reason } => {
                 format!("change refused, the old version stays: {reason}")
             }
+            Self::Rollout { message, .. } | Self::Past { message, .. } => message.clone(),
             Self::Up { address } => format!("up, answering at http://{address}"),
         }
     }
@@ -156,16 +150,14 @@ impl Event {
     pub(crate) fn object(&self) -> String {
         match &self.change {
             Change::Pod { pod, .. } | Change::Deadlock { pod, .. } => format!("pod/{pod}"),
+            Change::Past { object, .. } => object.clone(),
             Change::Compiling
             | Change::Loaded { .. }
-            | Change::Waiting { .. }
-            | Change::Unfit { .. }
-            | Change::Started { .. }
             | Change::Completed { .. }
             | Change::JobFailed { .. }
-            | Change::Blocked { .. }
             | Change::Replaced { .. }
             | Change::Refused { .. }
+            | Change::Rollout { .. }
             | Change::Up { .. } => self.subject.to_string(),
         }
     }
@@ -234,6 +226,14 @@ impl Journal {
         inner.ring.push_back(Arc::new(event));
         drop(inner);
         self.arrived.notify_waiters();
+    }
+
+    /// Takes events of earlier runs as its own past, the oldest first. There must be none yet.
+    pub(crate) fn restore(&self, past: Vec<Event>) {
+        let mut inner = self.lock();
+        let kept = past.len().saturating_sub(MAX_EVENTS);
+        inner.ring = past.into_iter().skip(kept).map(Arc::new).collect();
+        inner.last = inner.ring.back().map_or(0, |event| event.seq);
     }
 
     /// The number of the last event.

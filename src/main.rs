@@ -9,10 +9,13 @@ mod api;
 mod artifacts;
 mod cli;
 mod client;
+mod clock;
 mod config;
+mod controllers;
 mod edge;
 mod events;
 mod file;
+mod mirror;
 mod serve;
 mod telemetry;
 

@@ -1,35 +1,30 @@
 //! The composition root: joins the runtime, the gateway and the agent, and runs an app on them.
 
 pub(crate) mod app;
+mod chronicle;
+pub(crate) mod control;
+pub(crate) mod daemon;
+pub(crate) mod data;
 mod neighbours;
+mod places;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod single;
-mod start;
+mod sweep;
 mod views;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use sampan_core::{
     object::{App, Isolation, Service},
     spec::node::Node as NodeLimits,
 };
 use sampan_gateway::Gateway;
-use tokio::task::JoinHandle;
-
 use sampan_runtime::{PoolSize, Runtime, RuntimeConfig, pod::template::DEFAULT_CONCURRENCY};
 
-use crate::{
-    agent::board::Board,
-    api::{self, Api, Parts, Socket},
-    artifacts::Artifacts,
-    edge::Edge,
-    telemetry,
-};
+use crate::{agent::board::Board, edge::Edge, telemetry};
 
-pub(crate) use crate::{api::BindError, events};
+pub(crate) use crate::events;
 pub(crate) use sampan_runtime::{artifact::cache::CacheError, logs};
 
 /// Instances that are only made to see whether they can be, at once.
@@ -72,45 +67,6 @@ impl Node {
     }
 }
 
-/// The API of a node at a socket, until this is dropped.
-pub(crate) struct Control(JoinHandle<()>);
-
-impl Control {
-    /// Answers at the socket from now on.
-    pub(crate) fn start(
-        node: &Node,
-        journal: &Arc<events::Journal>,
-        path: &Path,
-    ) -> Result<Self, BindError> {
-        let socket = Socket::bind(path)?;
-        let views = Arc::new(views::NodeViews {
-            board: Arc::clone(&node.board),
-            journal: Arc::clone(journal),
-            symbols: Arc::default(),
-            logs: Arc::clone(node.runtime.logs()),
-            started: SystemTime::now(),
-        });
-        let api = Api::new(Parts {
-            store: Arc::new(sampan_store::Memory::new()),
-            artifacts: Arc::new(Artifacts::memory()),
-            views: views.clone(),
-            admission: views,
-            volumes: Vec::new(),
-        });
-        Ok(Self(tokio::spawn(async move {
-            if let Err(error) = api::serve(socket, api).await {
-                tracing::error!(%error, "the control socket is closed");
-            }
-        })))
-    }
-}
-
-impl Drop for Control {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// An app to run, and where its paths start from.
 #[derive(Clone)]
 pub(crate) struct AppSource {
@@ -134,8 +90,8 @@ impl AppSource {
         let more = services().fold(0, |sum: u32, it| {
             sum.saturating_add(it.replicas.saturating_mul(more(it)))
         });
-        // New pods stand beside old ones that drain.
-        let older = |count: u32| count.saturating_mul(app::MAX_OLD_VERSIONS);
+        // New pods stand beside old ones: with a surge of 100 % there are as many of each.
+        let older = |count: u32| count;
         let spare = older(pods).saturating_add(more).saturating_add(older(more));
         let jobs = u32::try_from(self.app.jobs.len()).unwrap_or(u32::MAX);
         pods.saturating_add(spare.min(PoolSize::DEFAULT.instances))

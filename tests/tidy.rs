@@ -51,9 +51,25 @@ const MODULES: &[Module] = &[
         crates: &["sampan_core"],
     },
     Module {
+        name: "clock",
+        modules: &[],
+        crates: &["sampan_core"],
+    },
+    Module {
+        name: "events",
+        modules: &[],
+        crates: &["sampan_core"],
+    },
+    Module {
+        name: "mirror",
+        modules: &[],
+        crates: &["sampan_core", "sampan_store"],
+    },
+    Module {
         name: "serve",
         modules: &[
             "api",
+            "clock",
             "controllers",
             "agent",
             "artifacts",
@@ -83,23 +99,13 @@ const MODULES: &[Module] = &[
         crates: &["sampan_core"],
     },
     Module {
-        name: "events",
-        modules: &[],
-        crates: &["sampan_core"],
-    },
-    Module {
-        name: "mirror",
-        modules: &[],
-        crates: &["sampan_core", "sampan_store"],
-    },
-    Module {
         name: "controllers",
-        modules: &["events", "mirror"],
+        modules: &["clock", "events", "mirror"],
         crates: &["sampan_core", "sampan_store"],
     },
     Module {
         name: "agent",
-        modules: &["artifacts", "events", "mirror"],
+        modules: &["artifacts", "clock", "events", "mirror"],
         crates: &[
             "sampan_core",
             "sampan_store",
@@ -115,7 +121,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "edge",
-        modules: &[],
+        modules: &["mirror"],
         crates: &["sampan_core", "sampan_store", "sampan_gateway"],
     },
     Module {
@@ -221,6 +227,16 @@ const FENCES: &[Fence] = &[
         package: "wasmtime*",
         feature: None,
         homes: &["crates/runtime"],
+    },
+    Fence {
+        package: "rusqlite",
+        feature: None,
+        homes: &["crates/store"],
+    },
+    Fence {
+        package: "libsqlite3-sys",
+        feature: None,
+        homes: &["crates/store"],
     },
     Fence {
         package: "hyper",

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sampan_core::{
-    name::PodName,
+    name::{PodName, ServiceKey},
     plan::{
         pod::{PodState, Record},
         probe::Watch,
@@ -17,6 +17,8 @@ use sampan_core::{
 use sampan_runtime::{Usage, pod::Termination};
 use tokio::time::Instant;
 
+use super::instance::sum;
+
 /// Ends of instances that are kept of each pod.
 pub(crate) const MAX_ENDS: usize = 10;
 
@@ -25,7 +27,14 @@ pub(crate) type UsageOf = Arc<dyn Fn() -> Usage + Send + Sync>;
 
 /// The pods of the node.
 #[derive(Default)]
-pub(crate) struct Board(Mutex<BTreeMap<PodName, Entry>>);
+pub(crate) struct Board(Mutex<Pods>);
+
+#[derive(Default)]
+struct Pods {
+    pods: BTreeMap<PodName, Entry>,
+    /// What pods that are gone have used, by service.
+    past: BTreeMap<ServiceKey, Usage>,
+}
 
 struct Entry {
     state: PodState,
@@ -33,6 +42,8 @@ struct Entry {
     epoch: Instant,
     usage: UsageOf,
     ends: VecDeque<Arc<Termination>>,
+    /// Restarts in earlier runs of the node.
+    earlier: u32,
 }
 
 /// One pod.
@@ -56,19 +67,20 @@ pub(crate) struct PodStatus {
 
 impl Board {
     /// A pod is about to start.
-    pub(crate) fn open(&self, pod: &PodName, usage: &UsageOf) {
+    pub(crate) fn open(&self, pod: &PodName, usage: &UsageOf, earlier: u32) {
         let entry = Entry {
             state: PodState::Pending,
             epoch: Instant::now(),
             usage: Arc::clone(usage),
+            earlier,
             ends: VecDeque::new(),
         };
-        self.lock().insert(pod.clone(), entry);
+        self.lock().pods.insert(pod.clone(), entry);
     }
 
     /// A pod has changed. Its times count from `epoch`.
     pub(crate) fn update(&self, pod: &PodName, state: &PodState, epoch: Instant) {
-        if let Some(entry) = self.lock().get_mut(pod) {
+        if let Some(entry) = self.lock().pods.get_mut(pod) {
             entry.state = state.clone();
             entry.epoch = epoch;
         }
@@ -76,7 +88,7 @@ impl Board {
 
     /// An instance has ended.
     pub(crate) fn record(&self, end: &Arc<Termination>) {
-        if let Some(entry) = self.lock().get_mut(&end.pod) {
+        if let Some(entry) = self.lock().pods.get_mut(&end.pod) {
             if entry.ends.len() == MAX_ENDS {
                 entry.ends.pop_front();
             }
@@ -86,16 +98,38 @@ impl Board {
 
     /// A pod is gone.
     pub(crate) fn close(&self, pod: &PodName) {
-        self.lock().remove(pod);
+        let mut board = self.lock();
+        if let Some(entry) = board.pods.remove(pod) {
+            let mut used = (entry.usage)();
+            // It holds nothing any more.
+            used.memory_bytes = 0;
+            let past = board.past.entry(pod.service().clone()).or_default();
+            *past = sum([*past, used]);
+        }
+    }
+
+    /// What all pods of a service have used, those that are gone too.
+    pub(crate) fn usage(&self, service: &ServiceKey) -> Usage {
+        let board = self.lock();
+        let own = board
+            .pods
+            .iter()
+            .filter(|(pod, _)| pod.service() == service);
+        let past = board.past.get(service).copied();
+        sum(own.map(|(_, entry)| (entry.usage)()).chain(past))
     }
 
     /// All pods, in the order of their names.
     pub(crate) fn all(&self) -> Vec<PodStatus> {
-        let pods = self.lock();
-        pods.iter().map(|(pod, entry)| entry.status(pod)).collect()
+        let board = self.lock();
+        board
+            .pods
+            .iter()
+            .map(|(pod, entry)| entry.status(pod))
+            .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PodName, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Pods> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -157,7 +191,7 @@ impl Entry {
                 status.reason = end.as_ref().map(why);
             }
         }
-        status.restarts = record.restarts;
+        status.restarts = self.earlier.saturating_add(record.restarts);
         status
     }
 }

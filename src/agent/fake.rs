@@ -30,9 +30,10 @@ use tokio::{
 };
 
 use super::{
+    census::{Census, Counter},
     instance::{Instance, Maker},
     upstream::PodUpstream,
-    worker::{Assignment, Census, Rotation, Worker},
+    worker::{Assignment, Rotation, Worker},
 };
 use crate::events::{Change, Journal};
 
@@ -252,6 +253,7 @@ impl Rig {
     ) -> Self {
         let (stage, journal) = (Arc::new(stage), Arc::<Journal>::default());
         let (census, counted) = watch::channel(Census::default());
+        let counter = Mutex::new(Counter::new(census));
         let worker = Worker::start(Assignment {
             pod: PodName::new(&service(), 1, 0),
             spec: Arc::new(spec),
@@ -260,7 +262,8 @@ impl Rig {
             rotation,
             journal: Arc::clone(&journal),
             board: Arc::default(),
-            census,
+            restarts: 0,
+            report: Arc::new(move |state| lock(&counter).see(state)),
         });
         Self {
             stage,

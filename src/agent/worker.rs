@@ -19,7 +19,7 @@ use sampan_core::{
 };
 use sampan_runtime::Usage;
 use tokio::{
-    sync::{Notify, watch},
+    sync::Notify,
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
@@ -51,20 +51,8 @@ pub(crate) trait Rotation: Send + Sync + 'static {
     fn idle(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// How the pods of one revision are doing, counted by their workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Census {
-    /// Pods that are ready now.
-    pub(crate) ready: u32,
-    /// Pods that were ready at some time.
-    pub(crate) been_ready: u32,
-    /// Pods that have come up or failed at some time: the first of them says how it went.
-    pub(crate) settled: u32,
-    /// Pods that have failed at some time.
-    pub(crate) failed: u32,
-    /// Pods that have ended, and that nobody stopped.
-    pub(crate) lost: u32,
-}
+/// Is told of every state of a pod.
+pub(crate) type Report = Arc<dyn Fn(&PodState) + Send + Sync>;
 
 /// What a worker must know of its pod.
 pub(crate) struct Assignment<M: Maker> {
@@ -75,7 +63,9 @@ pub(crate) struct Assignment<M: Maker> {
     pub(crate) rotation: Arc<dyn Rotation>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) board: Arc<Board>,
-    pub(crate) census: watch::Sender<Census>,
+    /// How often it was started again in earlier runs of the node.
+    pub(crate) restarts: u32,
+    pub(crate) report: Report,
 }
 
 /// A worker at work. Dropping it ends the pod at once; stop it first.
@@ -91,13 +81,14 @@ impl Worker {
         let stop = Arc::new(Notify::new());
         let used = Arc::clone(&assignment.upstream);
         let usage: super::board::UsageOf = Arc::new(move || used.usage());
-        assignment.board.open(&assignment.pod, &usage);
+        assignment
+            .board
+            .open(&assignment.pod, &usage, assignment.restarts);
         let task = Task {
             epoch: Instant::now(),
             stop: Arc::clone(&stop),
             incarnation: None,
             work: JoinSet::new(),
-            counted: Counted::default(),
             assignment,
         };
         Self {
@@ -133,16 +124,6 @@ enum Done<I> {
     Is(Event),
 }
 
-/// What this pod has been counted as.
-#[derive(Default)]
-struct Counted {
-    ready: bool,
-    been_ready: bool,
-    settled: bool,
-    failed: bool,
-    lost: bool,
-}
-
 struct Task<M: Maker> {
     assignment: Assignment<M>,
     /// What the planner's time counts from.
@@ -151,7 +132,6 @@ struct Task<M: Maker> {
     incarnation: Option<Arc<Incarnation<M::Instance>>>,
     /// Dropped together with the instance, so that nothing of one is taken for the next.
     work: JoinSet<Done<M::Instance>>,
-    counted: Counted,
 }
 
 impl<M: Maker> Task<M> {
@@ -164,7 +144,7 @@ impl<M: Maker> Task<M> {
             for action in step.actions {
                 self.act(action);
             }
-            self.count(&state);
+            (self.assignment.report)(&state);
             let (pod, epoch) = (&self.assignment.pod, self.epoch);
             self.assignment.board.update(pod, &state, epoch);
             if let PodState::Stopped { .. } = state {
@@ -308,35 +288,6 @@ impl<M: Maker> Task<M> {
                 None => Event::Tick,
             },
         }
-    }
-
-    /// Counts the pod among those of its revision.
-    fn count(&mut self, state: &PodState) {
-        let ready = matches!(state, PodState::Running { ready: true, .. });
-        let (up, failed, lost) = match state {
-            PodState::Pending | PodState::Starting { .. } | PodState::Draining { .. } => {
-                (false, false, false)
-            }
-            PodState::Running { .. } => (true, false, false),
-            PodState::BackOff { .. } => (false, true, false),
-            PodState::Stopped { end, .. } => (false, end.is_some(), end.is_some()),
-        };
-        let was = &mut self.counted;
-        let first = |was: &mut bool, is: bool| u32::from(is && !std::mem::replace(was, *was || is));
-        let been_ready = first(&mut was.been_ready, ready);
-        let settled = first(&mut was.settled, up || failed);
-        let failed = first(&mut was.failed, failed);
-        let lost = first(&mut was.lost, lost);
-        let was_ready = std::mem::replace(&mut was.ready, ready);
-        let changed = was_ready != ready || been_ready + settled + failed + lost > 0;
-        self.assignment.census.send_if_modified(|census| {
-            census.ready = census.ready + u32::from(ready) - u32::from(was_ready);
-            census.been_ready += been_ready;
-            census.settled += settled;
-            census.failed += failed;
-            census.lost += lost;
-            changed
-        });
     }
 }
 

@@ -38,29 +38,7 @@ pub(super) async fn put(
 ) -> Result<Json<view::Plan>, ApiError> {
     let _place = api.place()?;
     let checked = Checked::check(&api, &name, body).await?;
-    let _turn = api.0.turn.lock().await;
-    checked.plan(&api).await?;
-    present(&api, checked.digests.values().cloned().collect()).await?;
-    let mut admitted = Admitted::default();
-    for _ in 0..MAX_TRIES {
-        let (objects, applied) = checked.plan(&api).await?;
-        if !admitted.covers(&applied) {
-            let refused = admitted.admit(&api, &applied).await;
-            if !refused.is_empty() {
-                return Err(refuse(&api, refused).await);
-            }
-            // That took a while, so that what was read before may be old.
-            continue;
-        }
-        if applied.app.is_none() {
-            return Ok(Json(applied.plan));
-        }
-        if write(&objects, &applied).commit(&*api.0.store).await? {
-            tell(&api, &name, &checked.cause, &applied);
-            return Ok(Json(applied.plan));
-        }
-    }
-    Err(objects::conflict(&format!("the app `{name}`")))
+    checked.apply(&api).await.map(Json)
 }
 
 /// `POST /v1/apps/{app}/plan`
@@ -99,6 +77,15 @@ pub(super) async fn delete(
 }
 
 impl Api {
+    /// Applies a spec of this process's own, as if it had been sent. The error is why nothing was
+    /// changed, for people.
+    pub(crate) async fn apply(&self, checked: &Checked) -> Result<(), String> {
+        match checked.apply(self).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.message),
+        }
+    }
+
     /// A place among those who change something.
     pub(super) fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ApiError> {
         let place = self.0.changes.try_acquire();
@@ -106,15 +93,46 @@ impl Api {
     }
 }
 
-/// A spec that was sent, found good.
-struct Checked {
-    app: App,
-    base: std::path::PathBuf,
-    digests: BTreeMap<Name, String>,
-    cause: String,
+/// A spec that was found good.
+pub(crate) struct Checked {
+    pub(crate) app: App,
+    /// The absolute directory that its relative paths start from.
+    pub(crate) base: std::path::PathBuf,
+    /// Of the component of each service and job.
+    pub(crate) digests: BTreeMap<Name, String>,
+    /// What brings the change about, in a few words.
+    pub(crate) cause: String,
 }
 
 impl Checked {
+    /// Admits all that is new, then writes. The error is why nothing was changed.
+    async fn apply(&self, api: &Api) -> Result<view::Plan, ApiError> {
+        let name = &self.app.name;
+        let _turn = api.0.turn.lock().await;
+        self.plan(api).await?;
+        present(api, self.digests.values().cloned().collect()).await?;
+        let mut admitted = Admitted::default();
+        for _ in 0..MAX_TRIES {
+            let (objects, applied) = self.plan(api).await?;
+            if !admitted.covers(&applied) {
+                let refused = admitted.admit(api, &applied).await;
+                if !refused.is_empty() {
+                    return Err(refuse(api, refused).await);
+                }
+                // That took a while, so that what was read before may be old.
+                continue;
+            }
+            if applied.app.is_none() {
+                return Ok(applied.plan);
+            }
+            if write(&objects, &applied).commit(&*api.0.store).await? {
+                tell(api, name, &self.cause, &applied);
+                return Ok(applied.plan);
+            }
+        }
+        Err(objects::conflict(&format!("the app `{name}`")))
+    }
+
     async fn check(api: &Api, name: &Name, body: view::Apply) -> Result<Self, ApiError> {
         let mut app = load(&body)?;
         if app.name != *name {
@@ -321,9 +339,6 @@ pub(super) async fn note_refusal(api: &Api, service: &ServiceKey, reason: &str) 
 
 fn write(objects: &AppObjects, applied: &Applied) -> Writes {
     let mut writes = Writes::new(objects.modified.clone());
-    if let Some(app) = &applied.app {
-        writes = writes.put(Key::App(app.name.clone()), app);
-    }
     for (service, revision) in &applied.revisions {
         writes = writes.put(Key::Revision(service.clone(), revision.number), revision);
     }
@@ -332,6 +347,10 @@ fn write(objects: &AppObjects, applied: &Applied) -> Writes {
     }
     for job in &applied.jobs {
         writes = writes.put(Key::Job(job.key.clone()), job);
+    }
+    // The last: that it is as it was seen holds for all that is written before.
+    if let Some(app) = &applied.app {
+        writes = writes.put(Key::App(app.name.clone()), app);
     }
     writes
 }

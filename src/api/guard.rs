@@ -122,10 +122,6 @@ pub(crate) struct Port {
     address: SocketAddr,
 }
 
-#[allow(
-    dead_code,
-    reason = "for a node that also answers on a port of loopback"
-)]
 impl Port {
     /// Listens on an address, which must be one of loopback. Port 0 picks a free one.
     pub(crate) fn bind(address: SocketAddr) -> Result<Self, PortError> {

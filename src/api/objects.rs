@@ -1,7 +1,7 @@
 //! Objects in the store: read, and written when nobody else has written them meanwhile.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry as Slot},
+    collections::BTreeMap,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -143,38 +143,54 @@ impl AppObjects {
 
 /// Writes that happen if what they replace is as it was seen.
 pub(super) struct Writes {
-    transaction: Transaction,
+    puts: Vec<(Key, Vec<u8>)>,
     seen: BTreeMap<Key, Revision>,
 }
+
+/// Objects written in one transaction. With what goes along it stays below what a store can take.
+const OBJECTS_AT_ONCE: usize = 100;
 
 impl Writes {
     pub(super) fn new(seen: BTreeMap<Key, Revision>) -> Self {
         Self {
-            transaction: Transaction::new(),
+            puts: Vec::new(),
             seen,
         }
     }
 
     /// Puts an object in the place of the one that was seen, or where none was.
     pub(super) fn put<T: Serialize>(mut self, key: Key, object: &T) -> Self {
-        let text = key.to_string();
-        let seen = match self.seen.entry(key) {
-            Slot::Occupied(seen) => *seen.get(),
-            Slot::Vacant(_) => Revision(0),
-        };
-        self.transaction = self
-            .transaction
-            .compare(text.as_str(), seen)
-            .put(text, encode(object));
+        self.puts.push((key, encode(object)));
         self
     }
 
     /// Whether it was written; if not, somebody else was first.
+    ///
+    /// Up to [`OBJECTS_AT_ONCE`] objects are written together. Of more, some may be written and
+    /// others not, if somebody else is first in the middle: whoever tries again writes the rest.
+    /// The last object that was put is written last, and that it is as it was seen is compared
+    /// each time.
     pub(super) async fn commit(self, store: &dyn Store) -> Result<bool, ApiError> {
-        match store.commit(self.transaction).await? {
-            Outcome::Committed(_) => Ok(true),
-            Outcome::Conflict(_) => Ok(false),
+        let before = |key: &Key| self.seen.get(key).copied().unwrap_or_default();
+        let last = self.puts.last().map(|(key, _)| key);
+        for lot in self.puts.chunks(OBJECTS_AT_ONCE) {
+            let mut transaction = Transaction::new();
+            if let Some(last) = last {
+                transaction = transaction.compare(last.to_string(), before(last));
+            }
+            for (key, value) in lot {
+                let text = key.to_string();
+                if Some(key) != last {
+                    transaction = transaction.compare(text.as_str(), before(key));
+                }
+                transaction = transaction.put(text, value.clone());
+            }
+            match store.commit(transaction).await? {
+                Outcome::Committed(_) => {}
+                Outcome::Conflict(_) => return Ok(false),
+            }
         }
+        Ok(true)
     }
 }
 

@@ -18,10 +18,6 @@ pub(crate) struct Token(Arc<str>);
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
-#[allow(
-    dead_code,
-    reason = "for a node that also answers on a port of loopback"
-)]
 pub(crate) enum TokenError {
     /// Others could have read it.
     #[error("others may read the token `{0}`: remove it, and another one is made")]
@@ -39,10 +35,6 @@ pub(crate) enum TokenError {
     },
 }
 
-#[allow(
-    dead_code,
-    reason = "for a node that also answers on a port of loopback"
-)]
 impl Token {
     /// The token in the file, which is made if there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, TokenError> {
@@ -90,10 +82,6 @@ impl Token {
     }
 }
 
-#[allow(
-    dead_code,
-    reason = "for a node that also answers on a port of loopback"
-)]
 fn make(path: &Path) -> io::Result<Token> {
     let mut random = [0; TOKEN_BYTES];
     File::open("/dev/urandom")?.read_exact(&mut random)?;

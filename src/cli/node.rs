@@ -1,6 +1,9 @@
 //! The configuration of a node, for every verb that runs guests.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -23,19 +26,34 @@ pub(super) struct NodeArguments {
 impl NodeArguments {
     /// Reads and checks the file. All its problems are printed before this fails.
     pub(super) fn load(&self, output: &Output) -> Result<NodeLimits, Stop> {
-        let Some(path) = &self.node else {
-            return Ok(NodeLimits::default());
-        };
-        let text = file::text(path)
-            .with_context(|| format!("cannot read the node's limits `{}`", path.display()))
-            .map_err(Stop::usage)?;
-        let variable = |name: &str| env::var(name).ok();
-        node::load(&path.to_string_lossy(), &text, &variable).map_err(|problems| {
-            output.problems(&problems);
-            Stop::Quiet(EXIT_USAGE)
-        })
+        limits(self.node.as_deref(), output)
     }
 }
+
+/// Reads and checks a file with limits, if one is named. All its problems are printed before this
+/// fails.
+pub(super) fn limits(path: Option<&Path>, output: &Output) -> Result<NodeLimits, Stop> {
+    let Some(path) = path else {
+        return Ok(NodeLimits::default());
+    };
+    let text = file::text(path)
+        .with_context(|| format!("cannot read the node's limits `{}`", path.display()))
+        .map_err(Stop::usage)?;
+    let variable = |name: &str| env::var(name).ok();
+    node::load(&path.to_string_lossy(), &text, &variable).map_err(|problems| {
+        output.problems(&problems);
+        Stop::Quiet(EXIT_USAGE)
+    })
+}
+
+/// Opens a node for whatever may be applied to it.
+pub(super) fn open_daemon(limits: NodeLimits) -> anyhow::Result<Node> {
+    let coredumps = config::coredump_directory().ok();
+    node(coredumps, DAEMON_INSTANCES, limits)
+}
+
+/// Instances that may be alive at once in each engine of a daemon, if so many fit.
+const DAEMON_INSTANCES: u32 = 4000;
 
 /// Opens a node for an app, with the compile cache of this user.
 pub(super) fn open(source: &AppSource, limits: NodeLimits) -> anyhow::Result<Node> {
@@ -44,8 +62,12 @@ pub(super) fn open(source: &AppSource, limits: NodeLimits) -> anyhow::Result<Nod
         true => Some(config::coredump_directory()?),
         false => None,
     };
+    node(coredumps, source.instances(), limits)
+}
+
+fn node(coredumps: Option<PathBuf>, instances: u32, limits: NodeLimits) -> anyhow::Result<Node> {
     let cache = config::cache_directory()?;
-    let opened = Node::open(cache, coredumps, source.instances(), limits);
+    let opened = Node::open(cache, coredumps, instances, limits);
     opened.map_err(|error| {
         let remedy = match &error {
             CacheError::Io { .. } | CacheError::Foreign(_) => {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use sampan_core::{
     name::Name,
@@ -28,8 +29,9 @@ use crate::{
     config, file,
     serve::{
         AppSource, Node,
-        app::{Listening, RunningApp},
-        events::Journal,
+        app::{FirstStart, Listening, NotRunning, RunningApp},
+        control,
+        daemon::Site,
         single,
     },
 };
@@ -131,6 +133,7 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
     let path = arguments.component.display();
     let bytes = file::component(&arguments.component)
         .with_context(|| format!("cannot read the component `{path}`"))?;
+    let bytes = Bytes::from(bytes);
     let grants = grants(&arguments)?;
     let limits = arguments.node.load(output)?;
     let name = name_of(&arguments.component);
@@ -150,9 +153,13 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
         let mut interrupts = Interrupts::listen()?;
         let node = node::open(&source, limits)?;
         let mut bar = None;
+        let demands = Demands {
+            path: Some(arguments.component.clone()),
+            ..Demands::default()
+        };
         let compiling = || bar = Some(output.spinner(format!("compiling {path}")));
         let loaded = tokio::select! {
-            loaded = node.runtime.load(bytes.into(), Demands::default(), compiling) => Some(loaded),
+            loaded = node.runtime.load(bytes.clone(), demands, compiling) => Some(loaded),
             () = interrupts.next() => None,
         };
         if let Some(bar) = bar {
@@ -165,6 +172,7 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
                 node,
                 source,
                 loaded,
+                bytes,
             };
             return serve(single, arguments.addr, &mut interrupts, output).await;
         }
@@ -202,6 +210,7 @@ struct Single {
     node: Node,
     source: AppSource,
     loaded: Arc<Loaded>,
+    bytes: Bytes,
 }
 
 async fn serve(
@@ -214,29 +223,47 @@ async fn serve(
         node,
         source,
         loaded,
+        bytes,
     } = single;
-    let listening = Listening::start(&node, &source, address)
+    let listening = Listening::start(&node, Some(&source), address)
         .await
         .with_context(|| {
             format!("cannot listen on `{address}`; `--addr 127.0.0.1:0` picks a free port")
         })?;
-    let journal = Arc::new(Journal::default());
-    let printer = Printer::plain(output, &journal);
+    let site = Site::foreground(node).await?;
+    let (node, journal) = (&site.node, &site.journal);
+    let api = control::api(&site, Some(listening.address));
+    let digest = loaded.inspection.digest.to_hex();
+    let mut digests = BTreeMap::new();
+    for (name, service) in &source.app.services {
+        let path = service.component.path.clone();
+        site.workshop
+            .adopt(&loaded, bytes.clone(), path, &service.limits);
+        digests.insert(name.clone(), digest.clone());
+    }
+    let first = FirstStart::Must;
+    let printer = Printer::plain(output, journal);
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
     let started = tokio::select! {
-        started = RunningApp::start_single(&node, source, &loaded, &journal) => started,
+        started = RunningApp::start_loaded(&site, &api, source, digests, first) => started,
         () = interrupts.next() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
     };
-    let Ok(mut running) = started else {
-        printer.end_of_logs(logging, node.runtime.logs()).await;
-        for event in journal.after(0).events {
-            output.talk(&event.to_string());
+    let running = match started {
+        Ok(running) => running,
+        Err(reason) => {
+            printer.end_of_logs(logging, node.runtime.logs()).await;
+            for event in journal.after(0).events {
+                output.talk(&event.to_string());
+            }
+            if let NotRunning::Refused(reason) = reason {
+                output.talk(&reason);
+            }
+            return Err(Stop::Quiet(EXIT_FAILED));
         }
-        return Err(Stop::Quiet(EXIT_FAILED));
     };
     output.data(&format!("listening on http://{}\n", listening.address));
     // That it has started, and later that it drains, is no news.
-    let printing = tokio::spawn(Printer::plain(output, &journal).events(Arc::clone(&journal)));
+    let printing = tokio::spawn(Printer::plain(output, journal).events(Arc::clone(journal)));
     interrupts.next().await;
     printing.abort();
     tokio::select! {

@@ -25,9 +25,10 @@ use super::{
 use crate::{
     config,
     serve::{
-        AppSource, Control, Node,
-        app::{Listening, NotRunning, RunningApp},
-        events::Journal,
+        AppSource,
+        app::{self, Listening, NotRunning, RunningApp},
+        control::{self, Api, Control},
+        daemon::Site,
     },
 };
 use printer::Printer;
@@ -141,27 +142,23 @@ async fn up(
     let http = arguments.http;
     let mut interrupts = Interrupts::listen()?;
     let node = node::open(&source, limits)?;
-    let listening = Listening::start(&node, &source, http)
+    let listening = Listening::start(&node, Some(&source), http)
         .await
         .with_context(|| {
             format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
         })?;
-    let journal = Arc::new(Journal::default());
-    let _control = control(
-        &node,
-        &journal,
-        &source.app.name,
-        arguments.api.as_deref(),
-        printer,
-    )?;
-    let printing = tokio::spawn(printer.clone().events(Arc::clone(&journal)));
+    let site = Site::foreground(node).await?;
+    let (node, journal) = (&site.node, &site.journal);
+    let api = control::api(&site, Some(listening.address));
+    let _control = open_control(&api, &source.app.name, arguments.api.as_deref(), printer)?;
+    let printing = tokio::spawn(printer.clone().events(Arc::clone(journal)));
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
-    let starting = RunningApp::start(&node, source, &journal);
+    let starting = RunningApp::start(&site, &api, source.clone());
     let mut running = tokio::select! {
         started = starting => match started {
             Ok(running) => running,
             Err(reason) => {
-                printer.end_of_events(printing, &journal).await;
+                printer.end_of_events(printing, journal).await;
                 printer.end_of_logs(logging, node.runtime.logs()).await;
                 return Err(not_running(reason, output));
             }
@@ -177,15 +174,14 @@ async fn up(
         None
     };
     running.tell_up(&listening);
-    until_interrupted(&mut running, changes, &mut interrupts).await;
+    until_interrupted(&mut running, changes, &mut interrupts).await?;
     printer.talk("draining; Ctrl-C again stops at once");
     let drained = tokio::select! {
         () = running.drain(listening) => true,
         () = interrupts.next() => false,
     };
-    let summary = running.summary();
-    drop(running);
-    printer.end_of_events(printing, &journal).await;
+    let summary = app::summary(&site, &source);
+    printer.end_of_events(printing, journal).await;
     printer.end_of_logs(logging, node.runtime.logs()).await;
     printer.talk(&summary::table(&summary));
     if drained {
@@ -196,18 +192,14 @@ async fn up(
 }
 
 /// Opens the control socket. Without one the app runs all the same, unless one was asked for.
-fn control(
-    node: &Node,
-    journal: &Arc<Journal>,
+fn open_control(
+    api: &Api,
     app: &Name,
     asked: Option<&Path>,
     printer: &Printer,
 ) -> Result<Option<Control>, Stop> {
     let usual = config::app_socket(app);
-    match (
-        Control::start(node, journal, asked.unwrap_or(&usual)),
-        asked,
-    ) {
+    match (Control::at_socket(api, asked.unwrap_or(&usual)), asked) {
         (Ok(control), _) => Ok(Some(control)),
         (Err(error), Some(_)) => Err(error.into()),
         (Err(error), None) => {
@@ -225,33 +217,38 @@ async fn until_interrupted(
     running: &mut RunningApp,
     changes: Option<mpsc::Receiver<Name>>,
     interrupts: &mut Interrupts,
-) {
-    let Some(mut changes) = changes else {
-        return interrupts.next().await;
-    };
+) -> anyhow::Result<()> {
+    let mut changes = changes;
     loop {
-        let service = tokio::select! {
-            () = interrupts.next() => return,
-            service = changes.recv() => service,
+        let change = async {
+            match &mut changes {
+                Some(changes) => changes.recv().await,
+                None => None,
+            }
         };
-        match service {
-            // A change that is not whole yet is given up: the old pods are still there.
-            Some(service) => tokio::select! {
-                () = interrupts.next() => return,
-                () = running.reload(&service) => {}
-            },
-            None => return interrupts.next().await,
+        let service = tokio::select! {
+            () = interrupts.next() => return Ok(()),
+            Some(service) = change => service,
+            reason = running.failed() => anyhow::bail!(reason),
+        };
+        tokio::select! {
+            () = interrupts.next() => return Ok(()),
+            () = running.reload(&service) => {}
         }
     }
 }
 
 fn not_running(reason: NotRunning, output: &Output) -> Stop {
-    if let NotRunning::Components(refused) = reason {
-        for (name, error) in refused {
-            output.error(&anyhow::Error::new(error).context(name.to_string()));
+    match reason {
+        NotRunning::Components(refused) => {
+            for (name, error) in refused {
+                output.error(&anyhow::Error::new(error).context(name.to_string()));
+            }
         }
-    } else {
-        output.error(&anyhow::anyhow!("the app does not run: see above"));
+        NotRunning::Refused(reason) => output.error(&anyhow::anyhow!(reason)),
+        NotRunning::Failed => {
+            output.error(&anyhow::anyhow!("the app does not run: see above"));
+        }
     }
     Stop::Quiet(EXIT_FAILED)
 }

@@ -1,13 +1,19 @@
-//! An app that runs: started, changed while it runs, drained.
+//! An app that runs in the foreground: the daemon with its state in memory, and one app in it.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sampan_core::{
-    name::{Name, ServiceKey},
-    object::{Job, Service},
+    name::{Name, PodName, ServiceKey},
+    object::{Limits, Source},
+    record::{JobPhase, Phase, PodPhase},
 };
 use sampan_gateway::{Drained, Server, ServiceStats};
-use sampan_runtime::{Loaded, Usage, admission::Digest};
+use sampan_runtime::{LoadError, Loaded, Usage};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet},
@@ -15,16 +21,15 @@ use tokio::{
 
 use super::{
     AppSource, Node,
-    start::{ComponentError, FirstStart, Pods, Starter},
+    daemon::{Daemon, Site},
 };
-use crate::agent::{
-    instance::{one_line, sum},
-    worker::Worker,
+use crate::{
+    agent::instance::one_line,
+    api::{Api, Checked},
+    events::{Change, Subject},
+    file,
+    mirror::{Follower, Mirror},
 };
-use crate::events::{Change, Journal, Subject};
-
-/// Old versions that drain at once.
-pub(super) const MAX_OLD_VERSIONS: u32 = 2;
 
 /// A gateway that accepts connections.
 pub(crate) struct Listening {
@@ -35,15 +40,16 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Binds the address; connections are accepted from now on. Requests for the services of this
-    /// app wait until a pod is ready.
+    /// Binds the address; connections are accepted from now on.
+    /// Requests for the services of this app wait until a pod is ready.
     pub(crate) async fn start(
         node: &Node,
-        source: &AppSource,
+        source: Option<&AppSource>,
         address: SocketAddr,
     ) -> std::io::Result<Self> {
-        node.edge
-            .declare(&source.app.name, source.app.services.values());
+        if let Some(AppSource { app, .. }) = source {
+            node.edge.declare(&app.name, app.services.values());
+        }
         let server = Server::bind(node.edge.gateway().clone(), address).await?;
         let address = server.local_addr();
         sampan_runtime::protect(address);
@@ -60,31 +66,30 @@ impl Listening {
     }
 
     /// Stops accepting, lets what is in flight end for a while, cuts the rest.
-    async fn drain(self) {
+    pub(crate) async fn drain(self) {
         // A server that has ended by itself has nothing left to drain.
         let _ = self.stop.send(());
         let _ = self.server.await;
     }
 }
 
-/// An app that runs.
-pub(crate) struct RunningApp {
-    node: Node,
-    source: AppSource,
-    starter: Starter,
-    services: BTreeMap<Name, Running>,
-    /// Pods of old versions, which end the requests they have; what each has used.
-    draining: JoinSet<(Name, Usage)>,
+/// Whether the first start of a pod must succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FirstStart {
+    /// A single component: if it does not start there is nothing to run.
+    Must,
+    /// An app: its restart policy says what becomes of a pod that does not start.
+    May,
 }
 
-struct Running {
-    revision: u64,
-    /// Of its component.
-    digest: Option<Digest>,
-    /// None when it could not start.
-    workers: Vec<Worker>,
-    /// What pods that are gone have used.
-    past: Usage,
+/// An app that runs.
+pub(crate) struct RunningApp {
+    site: Site,
+    api: Api,
+    source: AppSource,
+    /// Of the component of each service and job.
+    digests: BTreeMap<Name, String>,
+    daemon: Daemon,
 }
 
 /// Why an app does not run. Each has been told as an event, where it is not in here.
@@ -92,8 +97,31 @@ struct Running {
 pub(crate) enum NotRunning {
     /// Components could not be loaded.
     Components(Vec<(Name, ComponentError)>),
+    /// It cannot be what the spec says; why.
+    Refused(String),
     /// Pods could not start, or jobs failed.
     Failed,
+}
+
+/// Why a component of the app could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ComponentError {
+    /// The file cannot be read.
+    #[error("cannot read the component `{path}`")]
+    Read {
+        /// Its path.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The component was refused.
+    #[error("the component `{path}` is refused")]
+    Load {
+        /// Its path.
+        path: String,
+        /// Why.
+        source: LoadError,
+    },
 }
 
 /// What a service has done, for the summary.
@@ -107,229 +135,238 @@ impl RunningApp {
     /// Loads every component, then starts everything in the order of its dependencies.
     ///
     /// Nothing is started before every component has been admitted. Jobs have ended when this
-    /// returns.
+    /// returns, and each pod has come up or failed once.
     pub(crate) async fn start(
-        node: &Node,
+        site: &Site,
+        api: &Api,
         source: AppSource,
-        journal: &Arc<Journal>,
     ) -> Result<Self, NotRunning> {
-        let starter = Starter::new(node, &source, journal, FirstStart::May);
-        let loaded = load_all(&starter, &source)
-            .await
-            .map_err(NotRunning::Components)?;
-        Self::start_loaded(starter, source, loaded).await
+        let loaded = load_all(site, &source).await;
+        let digests = loaded.map_err(NotRunning::Components)?;
+        Self::start_loaded(site, api, source, digests, FirstStart::May).await
     }
 
-    /// Starts an app of one service, whose component has been loaded already. If its pods do not
-    /// start at the first try, it does not run.
-    pub(crate) async fn start_single(
-        node: &Node,
+    /// Starts an app whose components are there already, with these digests.
+    pub(crate) async fn start_loaded(
+        site: &Site,
+        api: &Api,
         source: AppSource,
-        loaded: &Arc<Loaded>,
-        journal: &Arc<Journal>,
+        digests: BTreeMap<Name, String>,
+        first: FirstStart,
     ) -> Result<Self, NotRunning> {
-        let starter = Starter::new(node, &source, journal, FirstStart::Must);
-        let names = source.app.services.keys();
-        let loaded = names
-            .map(|name| (name.clone(), Arc::clone(loaded)))
-            .collect();
-        Self::start_loaded(starter, source, loaded).await
-    }
-
-    async fn start_loaded(
-        starter: Starter,
-        source: AppSource,
-        mut loaded: BTreeMap<Name, Arc<Loaded>>,
-    ) -> Result<Self, NotRunning> {
-        let digests: BTreeMap<_, _> = loaded
-            .iter()
-            .map(|(name, loaded)| (name.clone(), loaded.inspection.digest))
-            .collect();
-        starter.hear_deadlocks();
-        let mut services = JoinSet::new();
-        for service in source.app.services.values() {
-            if let Some(loaded) = loaded.remove(&service.name) {
-                services.spawn(start_service(starter.clone(), service.clone(), loaded));
-            }
-        }
-        let mut jobs = JoinSet::new();
-        for job in source.app.jobs.values() {
-            if let Some(loaded) = loaded.remove(&job.name) {
-                jobs.spawn(run_job(starter.clone(), job.clone(), loaded));
-            }
-        }
-        let mut app = Self {
-            node: starter.node.clone(),
+        let applied = api.apply(&checked(&source, &digests)).await;
+        applied.map_err(NotRunning::Refused)?;
+        let app = Self {
+            api: api.clone(),
+            site: site.clone(),
+            daemon: Daemon::start(site),
             source,
-            starter,
-            services: BTreeMap::new(),
-            draining: JoinSet::new(),
+            digests,
         };
-        let mut good = true;
-        for (name, pods) in services.join_all().await {
-            good &= pods.is_some();
-            let workers = pods.map(|pods| pods.workers).unwrap_or_default();
-            let digest = digests.get(&name).copied();
-            app.services.insert(
-                name,
-                Running {
-                    revision: 1,
-                    digest,
-                    workers,
-                    past: Usage::default(),
-                },
-            );
+        match app.settle(first).await {
+            true => Ok(app),
+            false => {
+                app.daemon.rest().await;
+                Err(NotRunning::Failed)
+            }
         }
-        good &= jobs.join_all().await.into_iter().all(|done| done);
-        if good {
-            return Ok(app);
+    }
+
+    /// Waits until it is clear how the start of everything goes. Says whether it goes well.
+    async fn settle(&self, first: FirstStart) -> bool {
+        let Ok(mut follower) = Follower::open(&self.site.store).await else {
+            return false;
+        };
+        let mut settled = BTreeSet::new();
+        loop {
+            match self.look(first, follower.mirror(), &mut settled) {
+                Some(good) => return good,
+                None => drop(follower.next().await),
+            }
         }
-        app.stop_pods().await;
-        Err(NotRunning::Failed)
+    }
+
+    /// Whether everything goes well, once that is clear.
+    fn look(
+        &self,
+        first: FirstStart,
+        mirror: &Mirror,
+        settled: &mut BTreeSet<PodName>,
+    ) -> Option<bool> {
+        let mut clear = true;
+        for job in mirror.jobs.values() {
+            match job.value.status.phase {
+                JobPhase::Completed => {}
+                JobPhase::Failed { .. } => return Some(false),
+                JobPhase::Pending | JobPhase::Running | JobPhase::BackOff { .. } => clear = false,
+            }
+        }
+        for (name, pod) in &mirror.pods {
+            match pod.value.status.phase {
+                PodPhase::Ended => return Some(false),
+                PodPhase::BackOff if first == FirstStart::Must => return Some(false),
+                PodPhase::Ready { .. } | PodPhase::Unready | PodPhase::BackOff => {
+                    settled.insert(name.clone());
+                }
+                PodPhase::Pending | PodPhase::Starting | PodPhase::Draining => {}
+            }
+        }
+        for service in self.source.app.services.values() {
+            let key = self.key(&service.name);
+            let own = settled.iter().filter(|pod| *pod.service() == key).count();
+            clear &= own >= service.replicas as usize;
+        }
+        clear.then_some(true)
+    }
+
+    fn key(&self, name: &Name) -> ServiceKey {
+        ServiceKey::new(&self.source.app.name, name)
     }
 
     /// Says that everything has started, after whatever was said before.
     pub(crate) fn tell_up(&self, listening: &Listening) {
         let address = listening.address;
         let app = Subject::App(self.source.app.name.clone());
-        self.starter.journal.record(app, Change::Up { address });
+        self.site.journal.record(app, Change::Up { address });
     }
 
-    /// Puts a new version of a service's component in the place of the old one, without a gap. The
-    /// old pods end their requests in the background.
+    /// Puts a new version of a service's component in the place of the old one, as a rollout.
     ///
-    /// A component that is the same, or is refused, or whose pods do not start, changes nothing.
-    /// When this is dropped half-way nothing has changed either.
+    /// A component that is the same, or is refused, changes nothing; one whose pods do not become
+    /// available is taken back.
     pub(crate) async fn reload(&mut self, name: &Name) {
         let Some(service) = self.source.app.services.get(name).cloned() else {
             return;
         };
-        let Service {
-            component,
-            limits,
-            coredump,
-            ..
-        } = &service;
-        let load = self.starter.load(name, component, limits, *coredump);
-        let loaded = match load.await {
-            Ok(loaded) => loaded,
+        let key = self.key(name);
+        let tell = |change| {
+            self.site
+                .journal
+                .record(Subject::Service(key.clone()), change)
+        };
+        let wants = (&service.component, &service.limits, service.coredump);
+        let subject = Subject::Service(key.clone());
+        let loaded = load(&self.site, &subject, &self.source.base, wants);
+        let digest = match loaded.await {
+            Ok(digest) => digest,
             Err(error) => {
                 let reason = one_line(&error);
-                return self.starter.tell(name, Change::Refused { reason });
+                return tell(Change::Refused { reason });
             }
         };
-        let digest = Some(loaded.inspection.digest);
-        if self
-            .services
-            .get(name)
-            .is_some_and(|it| it.digest == digest)
-        {
+        let before = self.digests.insert(name.clone(), digest.clone());
+        if before.as_ref() == Some(&digest) {
             return;
         }
-        self.gather(MAX_OLD_VERSIONS - 1).await;
-        let Some(running) = self.services.get_mut(name) else {
-            return;
+        let applied = self.api.apply(&checked(&self.source, &self.digests)).await;
+        let change = match applied {
+            Ok(()) => self.rolled_out(&key).await,
+            Err(reason) => Some(Change::Refused { reason }),
         };
-        let revision = running.revision + 1;
-        let key = ServiceKey::new(&self.source.app.name, name);
-        let _coming = self.node.edge.expect(&key);
-        let Some(pods) = self.starter.ready_pods(&service, loaded, revision).await else {
-            let reason = "its pods do not start".to_owned();
-            return self.starter.tell(name, Change::Refused { reason });
-        };
-        self.node.edge.replace(&key, pods.endpoints);
-        let old = std::mem::replace(&mut running.workers, pods.workers);
-        running.revision = revision;
-        running.digest = digest;
-        self.starter.tell(name, Change::Replaced { revision });
-        self.draining
-            .spawn(async move { (service.name, stop(old).await) });
+        if let Some(change) = change {
+            tell(change);
+        }
     }
 
-    /// Waits until at most this many old versions are still draining.
-    async fn gather(&mut self, left: u32) {
-        while let Some(drained) = match self.draining.len() > left as usize {
-            true => self.draining.join_next().await,
-            false => self.draining.try_join_next(),
-        } {
-            if let Ok((name, used)) = drained
-                && let Some(running) = self.services.get_mut(&name)
-            {
-                running.past = sum([running.past, used]);
+    /// Waits for the end of the rollout that has begun.
+    async fn rolled_out(&self, key: &ServiceKey) -> Option<Change> {
+        let mut follower = Follower::open(&self.site.store).await.ok()?;
+        loop {
+            let service = &follower.mirror().services.get(key)?.value;
+            let seen = service.status.observed_generation == service.generation;
+            match &service.status.phase {
+                Phase::Complete if seen => {
+                    let revision = service.status.target;
+                    return Some(Change::Replaced { revision });
+                }
+                Phase::RolledBack { reason, .. } | Phase::Failed { reason } if seen => {
+                    let reason = reason.clone();
+                    return Some(Change::Refused { reason });
+                }
+                Phase::Paused { .. } if seen => return None,
+                Phase::Progressing
+                | Phase::Waiting { .. }
+                | Phase::Complete
+                | Phase::Paused { .. }
+                | Phase::RollingBack { .. }
+                | Phase::RolledBack { .. }
+                | Phase::Failed { .. } => drop(follower.next().await?),
             }
         }
     }
 
     /// The services, and the component files they run.
-    pub(crate) fn components(&self) -> impl Iterator<Item = (&Name, std::path::PathBuf)> {
+    pub(crate) fn components(&self) -> impl Iterator<Item = (&Name, PathBuf)> {
         let services = self.source.app.services.iter();
         services.map(|(name, service)| (name, self.source.base.join(&service.component.path)))
     }
 
+    /// Resolves when something has ended that must not, with what it was and why.
+    pub(crate) async fn failed(&mut self) -> String {
+        self.daemon.failed().await
+    }
+
     /// Stops accepting, lets requests end, stops the pods.
-    pub(crate) async fn drain(&mut self, listening: Listening) {
+    pub(crate) async fn drain(self, listening: Listening) {
         listening.drain().await;
-        self.stop_pods().await;
-    }
-
-    async fn stop_pods(&mut self) {
-        for (name, running) in &mut self.services {
-            self.node.edge.replace(&self.starter.key(name), Vec::new());
-            let workers = std::mem::take(&mut running.workers);
-            let name = name.clone();
-            self.draining
-                .spawn(async move { (name, stop(workers).await) });
-        }
-        self.gather(0).await;
-    }
-
-    /// What each service has done so far.
-    pub(crate) fn summary(&self) -> Vec<ServiceSummary> {
-        let summary = |(name, running): (&Name, &Running)| ServiceSummary {
-            name: name.clone(),
-            stats: self
-                .node
-                .edge
-                .gateway()
-                .stats(&self.starter.key(name))
-                .unwrap_or_default(),
-            usage: sum(running
-                .workers
-                .iter()
-                .map(Worker::usage)
-                .chain([running.past])),
-        };
-        self.services.iter().map(summary).collect()
+        self.daemon.rest().await;
     }
 }
 
+/// What each service has done so far.
+pub(crate) fn summary(site: &Site, source: &AppSource) -> Vec<ServiceSummary> {
+    let names = source.app.services.keys();
+    let summary = |name: &Name| {
+        let key = ServiceKey::new(&source.app.name, name);
+        ServiceSummary {
+            name: name.clone(),
+            stats: site.node.edge.gateway().stats(&key).unwrap_or_default(),
+            usage: site.node.board.usage(&key),
+        }
+    };
+    names.map(summary).collect()
+}
+
+/// A component, and what is asked of its code.
+type Wants<'a> = (&'a Source, &'a Limits, bool);
+
 async fn load_all(
-    starter: &Starter,
+    site: &Site,
     source: &AppSource,
-) -> Result<BTreeMap<Name, Arc<Loaded>>, Vec<(Name, ComponentError)>> {
-    let services = source
-        .app
-        .services
-        .values()
-        .map(|s| (&s.name, &s.component, &s.limits, s.coredump));
-    let jobs = source
-        .app
-        .jobs
-        .values()
-        .map(|j| (&j.name, &j.component, &j.limits, false));
+) -> Result<BTreeMap<Name, String>, Vec<(Name, ComponentError)>> {
+    let app = &source.app.name;
+    let services = source.app.services.values().map(|it| {
+        let subject = Subject::Service(ServiceKey::new(app, &it.name));
+        (
+            subject,
+            it.name.clone(),
+            it.component.clone(),
+            it.limits.clone(),
+            it.coredump,
+        )
+    });
+    let jobs = source.app.jobs.values().map(|it| {
+        let subject = Subject::Job(ServiceKey::new(app, &it.name));
+        (
+            subject,
+            it.name.clone(),
+            it.component.clone(),
+            it.limits.clone(),
+            false,
+        )
+    });
     let mut loads = JoinSet::new();
-    for (name, component, limits, coredump) in services.chain(jobs) {
-        let (starter, name, component) = (starter.clone(), name.clone(), component.clone());
-        let limits = limits.clone();
+    for (subject, name, component, limits, coredump) in services.chain(jobs) {
+        let (site, base) = (site.clone(), source.base.clone());
         loads.spawn(async move {
-            let loaded = starter.load(&name, &component, &limits, coredump).await;
-            (name, loaded)
+            let wants = (&component, &limits, coredump);
+            (name, load(&site, &subject, &base, wants).await)
         });
     }
     let (mut good, mut bad) = (BTreeMap::new(), Vec::new());
     for (name, loaded) in loads.join_all().await {
         match loaded {
-            Ok(loaded) => drop(good.insert(name, loaded)),
+            Ok(digest) => drop(good.insert(name, digest)),
             Err(error) => bad.push((name, error)),
         }
     }
@@ -337,24 +374,37 @@ async fn load_all(
     if bad.is_empty() { Ok(good) } else { Err(bad) }
 }
 
-async fn start_service(
-    starter: Starter,
-    service: Service,
-    loaded: Arc<Loaded>,
-) -> (Name, Option<Pods>) {
-    let pods = starter.service(&service, loaded).await;
-    (service.name, pods)
+/// Reads, checks and compiles a component, and keeps it. Tells its digest.
+async fn load(
+    site: &Site,
+    subject: &Subject,
+    base: &Path,
+    (component, limits, coredump): Wants<'_>,
+) -> Result<String, ComponentError> {
+    let file = base.join(&component.path);
+    let path = component.path.display().to_string();
+    // A blocking read: the file is local, and a task for it would cost more than it does.
+    let bytes = file::plain_component(&file).map_err(|source| ComponentError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    let pinned = component.digest.clone();
+    let demands = (limits, coredump);
+    let loading = site
+        .workshop
+        .take(subject, bytes.into(), file, pinned, demands);
+    let loaded: Arc<Loaded> = loading
+        .await
+        .map_err(|source| ComponentError::Load { path, source })?;
+    Ok(loaded.inspection.digest.to_hex())
 }
 
-async fn run_job(starter: Starter, job: Job, loaded: Arc<Loaded>) -> bool {
-    starter.job(&job, &loaded).await
-}
-
-/// Drains pods that have left the gateway and stops them. Returns what they have used.
-async fn stop(workers: Vec<Worker>) -> Usage {
-    let mut stopping = JoinSet::new();
-    for worker in workers {
-        stopping.spawn(worker.stop());
+fn checked(source: &AppSource, digests: &BTreeMap<Name, String>) -> Checked {
+    let base = std::path::absolute(&source.base);
+    Checked {
+        app: source.app.clone(),
+        base: base.unwrap_or_else(|_| source.base.clone()),
+        digests: digests.clone(),
+        cause: "up".to_owned(),
     }
-    sum(stopping.join_all().await)
 }

@@ -1,6 +1,6 @@
 //! What the API shows, from what the agent knows.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use sampan_core::{
@@ -9,35 +9,34 @@ use sampan_core::{
     time::Utc,
     view,
 };
-use sampan_runtime::{
-    Symbols,
-    logs::{self, Ring},
-    pod::Termination,
-};
+use sampan_runtime::{StartError, Symbols, logs, pod::Termination};
 
-use crate::events::{Events, Journal, Subject};
+use super::Node;
+use crate::events::{Change, Events, Journal, Subject};
 use crate::{
-    agent::board::{Board, PodStatus},
+    agent::{board::PodStatus, instance::one_line, workshop::RuntimeWorkshop},
     api::{Admission, Batch, LogBatch, NextBatch, NextLogs, OnePod, Views},
 };
 
 /// The pods and events of this node.
 pub(super) struct NodeViews {
-    pub(super) board: Arc<Board>,
+    pub(super) node: Node,
     pub(super) journal: Arc<Journal>,
+    pub(super) workshop: Arc<RuntimeWorkshop>,
     pub(super) symbols: Arc<Symbols>,
-    pub(super) logs: Arc<Ring>,
     pub(super) started: SystemTime,
+    /// Where the gateway listens.
+    pub(super) http: Option<SocketAddr>,
 }
 
 impl Views for NodeViews {
     fn pods(&self) -> Vec<view::Pod> {
         let plain = |status| pod(status, &Termination::explain);
-        self.board.all().into_iter().map(plain).collect()
+        self.node.board.all().into_iter().map(plain).collect()
     }
 
     fn pod(&self, app: &str, name: &str) -> OnePod {
-        let mut pods = self.board.all().into_iter();
+        let mut pods = self.node.board.all().into_iter();
         let named = |pod: &PodName| pod.as_str() == name && pod.service().app.as_str() == app;
         let Some(status) = pods.find(|status| named(&status.pod)) else {
             return Box::pin(std::future::ready(None));
@@ -66,11 +65,11 @@ impl Views for NodeViews {
     }
 
     fn logs(&self, from: u64, limit: usize) -> LogBatch {
-        log_batch(self.logs.read(from, limit))
+        log_batch(self.node.runtime.logs().read(from, limit))
     }
 
     fn next_logs(&self, from: u64, limit: usize) -> NextLogs {
-        let logs = Arc::clone(&self.logs);
+        let logs = Arc::clone(self.node.runtime.logs());
         Box::pin(async move { log_batch(logs.follow(from, limit).await) })
     }
 
@@ -80,8 +79,8 @@ impl Views for NodeViews {
             name: "local".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Utc(since.unwrap_or_default()).to_string(),
-            http: None,
-            pods: self.board.all().len() as u64,
+            http: self.http.map(|it| it.to_string()),
+            pods: self.node.board.all().len() as u64,
         }
     }
 
@@ -90,23 +89,29 @@ impl Views for NodeViews {
     }
 }
 
-/// An app in the foreground is what its spec says, and is changed by nobody else.
 #[async_trait]
 impl Admission for NodeViews {
-    async fn admit(&self, _: &ServiceKey, _: &Template) -> Result<(), String> {
-        Err(FOREGROUND.to_owned())
+    async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<(), String> {
+        self.workshop.template(service, template).await.map(drop)
     }
 
-    async fn admit_job(&self, _: &ServiceKey, _: &JobSpec) -> Result<(), String> {
-        Err(FOREGROUND.to_owned())
+    async fn admit_job(&self, job: &ServiceKey, spec: &JobSpec) -> Result<(), String> {
+        let subject = Subject::Job(job.clone());
+        let loading = self
+            .workshop
+            .load(&subject, &spec.component, &spec.limits, false);
+        let loaded = loading.await?;
+        match loaded.inspection.command {
+            Some(_) => Ok(()),
+            None => Err(one_line(&StartError::NoCommand)),
+        }
     }
 
     fn tell(&self, subject: Subject, word: &'static str, message: String) {
-        tracing::info!(%subject, word, message);
+        self.journal
+            .record(subject, Change::Rollout { word, message });
     }
 }
-
-const FOREGROUND: &str = "what runs here is an app in the foreground; start `sampan serve`";
 
 fn log_batch(batch: logs::Batch) -> LogBatch {
     LogBatch {

@@ -143,7 +143,7 @@ async fn an_unready_pod_gets_no_request() {
             .unwrap_or_else(|| panic!("no `{text}`: {talk}"))
     };
     assert!(
-        place("waiting for late") < place("late-1-0 ready"),
+        place("waits for service `late` to be ready") < place("late-1-0 ready"),
         "{talk}"
     );
     assert!(place("late-1-0 ready") < place("h-1-0 ready"), "{talk}");
@@ -179,7 +179,7 @@ fn what_is_not_restarted_and_never_ran_ends_up() {
     for wanted in [
         "cannot start: no instance can be made",
         "its restart policy is `never`",
-        "not started, because bad did not",
+        "waits for service `bad` to be ready",
     ] {
         assert!(err(&output).contains(wanted), "{}", err(&output));
     }
@@ -243,13 +243,14 @@ async fn events_are_json_when_asked_for() {
 
 #[tokio::test]
 async fn a_component_that_cannot_start_takes_nothing_over() {
-    let (directory, path) = app("[service.c]\ncomponent = 'c.wasm'\nroute = ['/']\n");
+    let (directory, path) =
+        app("[service.c]\ncomponent = 'c.wasm'\nroute = ['/']\nrollout.progress_deadline = '1s'\n");
     let place = directory.path().join("c.wasm");
     std::fs::copy(guest("counter"), &place).expect("copied");
     let mut running = up(&path, &["--watch"]);
     let at = running.address();
     std::fs::write(&place, wat::parse_str(STILLBORN).expect("good")).expect("written");
-    running.line_with("change refused, the old version stays: its pods do not start");
+    running.line_with("change refused, the old version stays: no progress for 1s");
     assert_eq!(get(at, "x", "/").await.body.trim(), "1");
     let (status, talk) = running.interrupt();
     assert_eq!(status.code(), Some(0), "{talk}");

@@ -68,7 +68,8 @@ const ROUND: Duration = Duration::from_secs(3);
 fn spec(volume: &str) -> String {
     let mut text = format!(
         "app = 'hostile'\n[service.hello]\ncomponent = '{}'\nreplicas = 2\nroute = ['hello.test/']\n\
-         [service.victim]\ncomponent = 'victim.wasm'\nroute = ['victim.test/']\n",
+         [service.victim]\ncomponent = 'victim.wasm'\nroute = ['victim.test/']\n\
+         rollout.progress_deadline = '5s'\n",
         guest("hello")
     );
     for (service, isolation) in [("fresh", "request"), ("kept", "pod")] {

@@ -230,7 +230,7 @@ fn a_failed_job_fails_the_app_and_what_depends_on_it() {
     for wanted in [
         "exit code 1",
         "trying again",
-        "not started, because j did not",
+        "waits for job `j` to complete",
     ] {
         assert!(talk.contains(wanted), "`{wanted}` is missing in {talk}");
     }

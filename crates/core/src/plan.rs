@@ -4,6 +4,10 @@
 //! nothing; an executor does what it says and decides nothing.
 
 pub mod apply;
+pub mod gate;
+pub mod job;
 pub mod pod;
 pub mod probe;
+pub mod prune;
 pub mod restart;
+pub mod rollout;

@@ -125,7 +125,7 @@ mod tests {
         let pod = |(slot, count): (u32, &u32)| {
             let name = PodName::new(&service, 1, slot);
             let endpoint = Endpoint::new(name, 1, 100, Arc::new(Silent));
-            endpoint.attach(&queue);
+            endpoint.attach(&queue, &crate::stats::Counters::default());
             endpoint.set_state(EndpointState::Ready);
             (0..*count).for_each(|_| assert!(endpoint.try_acquire()));
             endpoint

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{
             AtomicU32, AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -18,6 +18,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     ejection::{self, History},
     queue::Queue,
+    stats::{Answers, Counters},
     upstream::Upstream,
 };
 
@@ -48,6 +49,8 @@ pub struct Endpoint {
     idle: Notify,
     /// Where to tell of a slot that became free. Only the control side locks it.
     owner: Mutex<Weak<Queue>>,
+    /// Where its answers are counted, once it has been published.
+    answers: OnceLock<Arc<Answers>>,
     /// Failures since the last success.
     failures: AtomicU32,
     ejections: Mutex<History>,
@@ -80,6 +83,7 @@ impl Endpoint {
             word: AtomicU64::new(0),
             idle: Notify::new(),
             owner: Mutex::default(),
+            answers: OnceLock::new(),
             failures: AtomicU32::new(0),
             ejections: Mutex::default(),
             pod_header,
@@ -219,9 +223,16 @@ impl Endpoint {
     }
 
     /// Lets requests of `owner` in.
-    pub(crate) fn attach(&self, owner: &Arc<Queue>) {
+    pub(crate) fn attach(&self, owner: &Arc<Queue>, counters: &Counters) {
+        self.answers
+            .get_or_init(|| counters.of_revision(self.revision));
         *self.owner() = Arc::downgrade(owner);
         self.update(|word| word | PUBLISHED);
+    }
+
+    /// Where its answers are counted.
+    pub(crate) fn answers(&self) -> Option<Arc<Answers>> {
+        self.answers.get().cloned()
     }
 
     /// Lets no more requests in.

@@ -23,7 +23,7 @@ use crate::{
     problem::DispatchError,
     proxy,
     snapshot::{Backend, ServiceConfig, Snapshot},
-    stats::ServiceStats,
+    stats::{RevisionStats, ServiceStats},
     upstream::RequestContext,
 };
 
@@ -84,6 +84,12 @@ impl Gateway {
                 .counters
                 .snapshot(backend.service.queue.waiting()),
         )
+    }
+
+    /// The same by revision, and first what no pod got. Nothing if the service is not published.
+    pub fn revision_stats(&self, service: &ServiceKey) -> Vec<RevisionStats> {
+        let backend = self.service(service);
+        backend.map_or_else(Vec::new, |it| it.service.counters.by_revision())
     }
 
     /// The pods for a slot of which a request to this service has to wait, each with how many it

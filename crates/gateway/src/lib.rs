@@ -37,6 +37,6 @@ pub use problem::DispatchError;
 pub use sampan_core::spec::node::GatewayLimits as Limits;
 pub use server::{Accept, Drained, Server, TcpAccept, Transport};
 pub use snapshot::ServiceConfig;
-pub use stats::ServiceStats;
+pub use stats::{LATENCY_BOUNDS, RevisionStats, ServiceStats};
 pub use trace::{MAX_REQUEST_ID_BYTES, RequestId, TraceParent};
 pub use upstream::{RequestContext, Upstream, UpstreamError, UpstreamErrorKind, UpstreamFuture};

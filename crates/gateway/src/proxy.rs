@@ -196,6 +196,7 @@ where
     };
     match answer(gateway, backend, request, context, pace).await {
         Ok((response, slot)) => {
+            exchange.placed(&slot);
             exchange.answered(response.status());
             let (mut head, body) = response.into_parts();
             headers::strip_response(&mut head.headers);
@@ -213,6 +214,9 @@ where
             Ok(Response::from_parts(head, body))
         }
         Err((error, slot)) => {
+            if let Some(slot) = &slot {
+                exchange.placed(slot);
+            }
             if error == DispatchError::Upstream(UpstreamErrorKind::ClientGone) {
                 exchange.end(End::Canceled);
             } else {

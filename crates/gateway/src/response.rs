@@ -18,7 +18,7 @@ use crate::{
     peer::{Activity, Peer},
     queue::Slot,
     snapshot::Service,
-    stats::End,
+    stats::{Answers, End},
 };
 
 /// A request to a service, from its arrival to the last byte of its answer. Whatever happens to
@@ -26,6 +26,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Exchange {
     service: Arc<Service>,
+    /// Where it is counted.
+    answers: Arc<Answers>,
     /// The connection it came on; none if it came from another service.
     peer: Option<Arc<Peer>>,
     started: Instant,
@@ -36,7 +38,8 @@ impl Exchange {
     pub(crate) fn begin(service: &Arc<Service>, peer: Option<&Arc<Peer>>) -> Self {
         service.counters.started();
         Self {
-            service: service.clone(),
+            service: Arc::clone(service),
+            answers: Arc::clone(&service.counters.unplaced),
             peer: peer.cloned(),
             started: Instant::now(),
             ended: false,
@@ -45,14 +48,21 @@ impl Exchange {
 
     /// Counts the head of the answer.
     pub(crate) fn answered(&self, status: StatusCode) {
-        self.service.counters.answered(status);
+        self.answers.answered(status);
+    }
+
+    /// A pod of this endpoint answers: what follows is counted among the answers of its revision.
+    pub(crate) fn placed(&mut self, slot: &Slot) {
+        if let Some(answers) = slot.endpoint().answers() {
+            self.answers = answers;
+        }
     }
 
     /// Counts the end of the answer. Only the first call counts.
     pub(crate) fn end(&mut self, end: End) {
         if !self.ended {
             self.ended = true;
-            self.service.counters.ended(end, self.started.elapsed());
+            self.answers.ended(end, self.started.elapsed());
         }
     }
 }

@@ -89,7 +89,7 @@ impl Snapshot {
             }
             let service = self.identity(&config.name).unwrap_or_default();
             for endpoint in &endpoints {
-                endpoint.attach(&service.queue);
+                endpoint.attach(&service.queue, &service.counters);
             }
             let backend = Arc::new(Backend {
                 config,

@@ -1,7 +1,11 @@
 //! What the gateway counts per service: requests, outcomes and latencies, in atomics only.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -41,6 +45,33 @@ pub struct ServiceStats {
     pub max: Duration,
 }
 
+/// What the pods of one revision have answered, and how long that took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RevisionStats {
+    /// The revision; `None` for requests that no pod got.
+    pub revision: Option<u64>,
+    /// Answers by the class of their status: `[0]` is 1xx, `[4]` is 5xx.
+    pub classes: [u64; 5],
+    /// Answers that failed after their head.
+    pub broken: u64,
+    /// Requests whose client went away before the answer was complete.
+    pub canceled: u64,
+    /// Requests the server cut off when it stopped.
+    pub dropped: u64,
+    /// Answers that took at most as long as each of [`LATENCY_BOUNDS`], and last all of them.
+    pub latency: [u64; LATENCY_BOUNDS.len() + 1],
+    /// The time of all answers together.
+    pub latency_sum: Duration,
+}
+
+/// Upper bounds of the buckets of [`RevisionStats::latency`], in seconds: those that Prometheus'
+/// client libraries have by default, and finer ones below them, where answers in one process are.
+pub const LATENCY_BOUNDS: [f64; 15] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0,
+];
+
 /// How an answered request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -54,25 +85,35 @@ pub(crate) enum End {
     Dropped,
 }
 
+/// What is counted of a service as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     started: AtomicU64,
+    retries: AtomicU64,
+    retries_denied: AtomicU64,
+    ejections: AtomicU64,
+    /// Requests that no pod got.
+    pub(crate) unplaced: Arc<Answers>,
+    /// By revision.
+    revisions: Mutex<BTreeMap<u64, Arc<Answers>>>,
+}
+
+/// What is counted of each answer.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
     classes: [AtomicU64; 5],
     complete: AtomicU64,
     broken: AtomicU64,
     canceled: AtomicU64,
     dropped: AtomicU64,
-    retries: AtomicU64,
-    retries_denied: AtomicU64,
-    ejections: AtomicU64,
     latency: Histogram,
 }
 
-impl Counters {
-    pub(crate) fn started(&self) {
-        self.started.fetch_add(1, Relaxed);
-    }
+/// Revisions that are told apart. The counts of the oldest go to those of requests that no pod
+/// got, so that no sum goes back.
+const MAX_REVISIONS: usize = 16;
 
+impl Answers {
     pub(crate) fn answered(&self, status: StatusCode) {
         let class = usize::from(status.as_u16() / 100);
         if let Some(count) = class
@@ -81,6 +122,64 @@ impl Counters {
         {
             count.fetch_add(1, Relaxed);
         }
+    }
+
+    pub(crate) fn ended(&self, end: End, latency: Duration) {
+        let count = match end {
+            End::Complete => &self.complete,
+            End::Broken => &self.broken,
+            End::Canceled => &self.canceled,
+            End::Dropped => &self.dropped,
+        };
+        count.fetch_add(1, Relaxed);
+        if matches!(end, End::Complete | End::Broken) {
+            self.latency.record(latency);
+        }
+    }
+
+    fn ends(&self) -> [u64; 4] {
+        [&self.complete, &self.broken, &self.canceled, &self.dropped].map(|c| c.load(Relaxed))
+    }
+
+    fn classes(&self) -> [u64; 5] {
+        self.classes.each_ref().map(|count| count.load(Relaxed))
+    }
+
+    fn stats(&self, revision: Option<u64>) -> RevisionStats {
+        let [_, broken, canceled, dropped] = self.ends();
+        RevisionStats {
+            revision,
+            classes: self.classes(),
+            broken,
+            canceled,
+            dropped,
+            latency: self.latency.cumulative(),
+            latency_sum: Duration::from_micros(self.latency.sum.load(Relaxed)),
+        }
+    }
+
+    /// Adds all that another has counted, which counts no more.
+    fn absorb(&self, other: &Self) {
+        let pairs = self.classes.iter().zip(&other.classes);
+        let ends = [
+            (&self.complete, &other.complete),
+            (&self.broken, &other.broken),
+            (&self.canceled, &other.canceled),
+            (&self.dropped, &other.dropped),
+            (&self.latency.sum, &other.latency.sum),
+        ];
+        let buckets = self.latency.buckets.iter().zip(&other.latency.buckets);
+        for (own, its) in pairs.chain(ends).chain(buckets) {
+            own.fetch_add(its.load(Relaxed), Relaxed);
+        }
+        let max = other.latency.max.load(Relaxed);
+        self.latency.max.fetch_max(max, Relaxed);
+    }
+}
+
+impl Counters {
+    pub(crate) fn started(&self) {
+        self.started.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn retried(&self) {
@@ -99,26 +198,56 @@ impl Counters {
         self.started.load(Relaxed)
     }
 
-    pub(crate) fn ended(&self, end: End, latency: Duration) {
-        let count = match end {
-            End::Complete => &self.complete,
-            End::Broken => &self.broken,
-            End::Canceled => &self.canceled,
-            End::Dropped => &self.dropped,
-        };
-        count.fetch_add(1, Relaxed);
-        if matches!(end, End::Complete | End::Broken) {
-            self.latency.record(latency);
+    /// Where answers of this revision are counted.
+    pub(crate) fn of_revision(&self, revision: u64) -> Arc<Answers> {
+        let mut revisions = self.revisions();
+        if let Some(answers) = revisions.get(&revision) {
+            return Arc::clone(answers);
         }
+        while revisions.len() >= MAX_REVISIONS {
+            // Only what nobody adds to any more can be moved.
+            let mut idle = revisions
+                .iter()
+                .filter(|(_, it)| Arc::strong_count(it) == 1);
+            let Some(oldest) = idle.next().map(|(revision, _)| *revision) else {
+                break;
+            };
+            if let Some(answers) = revisions.remove(&oldest) {
+                self.unplaced.absorb(&answers);
+            }
+        }
+        Arc::clone(revisions.entry(revision).or_default())
+    }
+
+    /// By revision, and first what no pod got.
+    pub(crate) fn by_revision(&self) -> Vec<RevisionStats> {
+        let unplaced = self.unplaced.stats(None);
+        let revisions = self.revisions();
+        let own = revisions
+            .iter()
+            .map(|(revision, it)| it.stats(Some(*revision)));
+        [unplaced].into_iter().chain(own).collect()
+    }
+
+    fn revisions(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Answers>>> {
+        self.revisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn snapshot(&self, queued: u32) -> ServiceStats {
+        let revisions = self.revisions();
+        let all: Vec<_> = [&self.unplaced]
+            .into_iter()
+            .chain(revisions.values())
+            .collect();
         // Ends first: read the other way round, more could have ended than had started.
-        let [complete, broken, canceled, dropped] =
-            [&self.complete, &self.broken, &self.canceled, &self.dropped].map(|c| c.load(Relaxed));
-        let classes = self.classes.each_ref().map(|count| count.load(Relaxed));
+        let ends = all.iter().map(|it| it.ends());
+        let [complete, broken, canceled, dropped] = sum(ends);
+        let classes = sum(all.iter().map(|it| it.classes()));
         let requests = self.started.load(Relaxed);
-        let [p50, p99] = self.latency.quantiles([0.5, 0.99]);
+        let histograms: Vec<_> = all.iter().map(|it| &it.latency).collect();
+        let [p50, p99] = quantiles(&histograms, [0.5, 0.99]);
         ServiceStats {
             requests,
             errors: classes[4] + broken,
@@ -132,9 +261,13 @@ impl Counters {
             queued,
             p50,
             p99,
-            max: self.latency.max(),
+            max: max(&histograms),
         }
     }
+}
+
+fn sum<const N: usize>(all: impl Iterator<Item = [u64; N]>) -> [u64; N] {
+    all.fold([0; N], |sum, one| std::array::from_fn(|n| sum[n] + one[n]))
 }
 
 /// Sub-buckets per power of two: 32 make a bucket 1/32 wide, so its middle is within 1/64.
@@ -147,6 +280,8 @@ const BUCKETS: usize = (STEPS * (36 - 5 + 1)) as usize;
 struct Histogram {
     buckets: Box<[AtomicU64]>,
     max: AtomicU64,
+    /// Of all values, in microseconds.
+    sum: AtomicU64,
 }
 
 impl Default for Histogram {
@@ -154,6 +289,7 @@ impl Default for Histogram {
         Self {
             buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
             max: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
         }
     }
 }
@@ -162,35 +298,55 @@ impl Histogram {
     fn record(&self, value: Duration) {
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
         self.buckets[bucket(micros)].fetch_add(1, Relaxed);
+        self.sum.fetch_add(micros, Relaxed);
         if micros > self.max.load(Relaxed) {
             self.max.fetch_max(micros, Relaxed);
         }
     }
 
-    fn max(&self) -> Duration {
-        Duration::from_micros(self.max.load(Relaxed))
+    /// How many values are at most each of the bounds, and how many there are.
+    fn cumulative(&self) -> [u64; LATENCY_BOUNDS.len() + 1] {
+        let bound = |n: usize| LATENCY_BOUNDS.get(n).map_or(f64::INFINITY, |it| it * 1e6);
+        let mut counts = [0; LATENCY_BOUNDS.len() + 1];
+        let mut place = 0;
+        for (index, count) in self.buckets.iter().enumerate() {
+            while middle(index) as f64 > bound(place) {
+                place += 1;
+                counts[place] = counts[place - 1];
+            }
+            counts[place] += count.load(Relaxed);
+        }
+        for later in place + 1..counts.len() {
+            counts[later] = counts[place];
+        }
+        counts
     }
+}
 
-    /// The values below which these parts of all values lie; zero while there are none.
-    fn quantiles<const N: usize>(&self, parts: [f64; N]) -> [Duration; N] {
-        let counts: Vec<u64> = self
-            .buckets
-            .iter()
-            .map(|count| count.load(Relaxed))
-            .collect();
-        let total: u64 = counts.iter().sum();
-        parts.map(|part| {
-            let rank = (total as f64 * part).ceil().max(1.0) as u64;
-            let mut seen = 0;
-            let found = counts.iter().position(|count| {
-                seen += count;
-                seen >= rank
-            });
-            found.map_or(Duration::ZERO, |index| {
-                Duration::from_micros(middle(index)).min(self.max())
-            })
+fn max(histograms: &[&Histogram]) -> Duration {
+    let longest = histograms.iter().map(|it| it.max.load(Relaxed)).max();
+    Duration::from_micros(longest.unwrap_or_default())
+}
+
+/// The values below which these parts of all values lie; zero while there are none.
+fn quantiles<const N: usize>(histograms: &[&Histogram], parts: [f64; N]) -> [Duration; N] {
+    let of_bucket = |index: usize| -> u64 {
+        let counts = histograms.iter().map(|it| it.buckets[index].load(Relaxed));
+        counts.sum()
+    };
+    let counts: Vec<u64> = (0..BUCKETS).map(of_bucket).collect();
+    let total: u64 = counts.iter().sum();
+    parts.map(|part| {
+        let rank = (total as f64 * part).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let found = counts.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        });
+        found.map_or(Duration::ZERO, |index| {
+            Duration::from_micros(middle(index)).min(max(histograms))
         })
-    }
+    })
 }
 
 /// The bucket of a value: below `STEPS` one each, above that `STEPS` per power of two.
@@ -238,33 +394,73 @@ mod tests {
     #[test]
     fn quantiles_of_a_known_distribution() {
         let histogram = Histogram::default();
-        assert_eq!(histogram.quantiles([0.5, 0.99]), [Duration::ZERO; 2]);
+        assert_eq!(quantiles(&[&histogram], [0.5, 0.99]), [Duration::ZERO; 2]);
         for millis in 1..=1000 {
             histogram.record(Duration::from_millis(millis));
         }
-        let [p50, p99, all] = histogram
-            .quantiles([0.5, 0.99, 1.0])
-            .map(|d| d.as_secs_f64());
+        let [p50, p99, all] = quantiles(&[&histogram], [0.5, 0.99, 1.0]).map(|d| d.as_secs_f64());
         assert!((p50 / 0.5 - 1.0).abs() < 0.02, "{p50}");
         assert!((p99 / 0.99 - 1.0).abs() < 0.02, "{p99}");
         assert!((all / 1.0 - 1.0).abs() < 0.02, "{all}");
-        assert_eq!(histogram.max(), Duration::from_secs(1));
+        assert_eq!(max(&[&histogram]), Duration::from_secs(1));
+        let cumulative = histogram.cumulative();
+        for (bound, count) in LATENCY_BOUNDS.iter().zip(cumulative) {
+            let wanted = (bound * 1e3).floor().min(1000.0);
+            assert!(
+                (count as f64 - wanted).abs() <= 1.0 + wanted / 32.0,
+                "{bound}: {count}"
+            );
+        }
+        assert_eq!(cumulative[LATENCY_BOUNDS.len()], 1000);
     }
 
     #[test]
     fn what_started_has_ended_or_is_in_flight() {
         let counters = Counters::default();
-        for end in [End::Complete, End::Broken, End::Canceled, End::Dropped] {
+        let ends = [End::Complete, End::Broken, End::Canceled, End::Dropped];
+        for (revision, end) in (1..).zip(ends) {
             counters.started();
-            counters.answered(StatusCode::OK);
-            counters.ended(end, Duration::from_millis(3));
+            let answers = counters.of_revision(revision % 2);
+            answers.answered(StatusCode::OK);
+            answers.ended(end, Duration::from_millis(3));
         }
         counters.started();
-        counters.answered(StatusCode::BAD_GATEWAY);
+        counters.unplaced.answered(StatusCode::BAD_GATEWAY);
         let stats = counters.snapshot(2);
         assert_eq!((stats.requests, stats.in_flight, stats.queued), (5, 1, 2));
         assert_eq!((stats.classes, stats.errors), ([0, 4, 0, 0, 1], 2));
         assert_eq!((stats.canceled, stats.dropped), (1, 1));
         assert_eq!(stats.max, Duration::from_millis(3));
+        let by = counters.by_revision();
+        let of = |n: usize| {
+            (
+                by[n].revision,
+                by[n].classes[1],
+                by[n].broken,
+                by[n].dropped,
+            )
+        };
+        assert_eq!(
+            (of(0), of(1), of(2)),
+            ((None, 0, 0, 0), (Some(0), 2, 1, 1), (Some(1), 2, 0, 0))
+        );
+    }
+
+    #[test]
+    fn only_so_many_revisions_are_told_apart_and_no_count_is_lost() {
+        let counters = Counters::default();
+        for revision in 1..=100 {
+            let answers = counters.of_revision(revision);
+            answers.answered(StatusCode::OK);
+            answers.ended(End::Complete, Duration::from_millis(revision));
+        }
+        let by = counters.by_revision();
+        assert_eq!(by.len(), MAX_REVISIONS + 1);
+        let answered: u64 = by.iter().map(|it| it.classes[1]).sum();
+        assert_eq!(
+            (answered, by[0].classes[1]),
+            (100, 100 - MAX_REVISIONS as u64)
+        );
+        assert_eq!(counters.snapshot(0).max, Duration::from_millis(100));
     }
 }

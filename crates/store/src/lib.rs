@@ -2,15 +2,18 @@
 //!
 //! The model is that of etcd v3. The store is one ordered map. It changes only by transactions,
 //! each of which is all or nothing and gets a [`Revision`], and it can be followed: a [`Watch`]
-//! delivers every transaction once and in order. [`Memory`] lives as long as the process.
+//! delivers every transaction once and in order. [`Memory`] lives as long as the process,
+//! [`Sqlite`] in a file.
 
 mod memory;
+mod sqlite;
 mod state;
 mod store;
 mod transaction;
 mod watch;
 
 pub use memory::Memory;
+pub use sqlite::{OpenError, Sqlite};
 pub use state::{HISTORY_BYTES, HISTORY_TRANSACTIONS};
 pub use store::{Batch, Change, Entry, Key, Listing, Revision, Store, StoreError};
 pub use transaction::{

@@ -32,6 +32,21 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// One that has been read back. `history` ends at `revision` and has no gap.
+    pub(crate) fn restore(
+        entries: BTreeMap<Key, Entry>,
+        revision: Revision,
+        history: VecDeque<Arc<Batch>>,
+    ) -> Self {
+        Self {
+            entries,
+            revision,
+            compacted: Revision(revision.0 - history.len() as u64),
+            history_bytes: history.iter().map(|batch| bytes(batch)).sum(),
+            history,
+        }
+    }
+
     pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
         self.entries.get(key)
     }
@@ -137,6 +152,21 @@ impl Draft {
             changed: HashMap::new(),
             batches: Vec::new(),
         }
+    }
+
+    /// The revision after it.
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// What becomes of each key that is written.
+    pub(crate) fn changed(&self) -> &HashMap<Key, Option<Entry>> {
+        &self.changed
+    }
+
+    /// The transactions that change something.
+    pub(crate) fn batches(&self) -> &[Arc<Batch>] {
+        &self.batches
     }
 
     /// Adds a transaction that has been checked. `state` is the one that the draft began with.

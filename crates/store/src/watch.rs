@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::state::State;
+use crate::state::{Draft, State};
 use crate::store::{Batch, Key, Revision};
 
 /// Transactions that a watch looks at before it lets go of the state for a moment.
@@ -89,6 +89,11 @@ impl Published {
         drop(state);
         self.revision.send_replace(revision);
         result
+    }
+
+    /// Does what `draft` has worked out.
+    pub(crate) fn apply(&self, draft: Draft) {
+        self.change(|state| state.apply(draft));
     }
 
     pub(crate) fn watch(&self, prefix: &str, after: Revision) -> Watch {

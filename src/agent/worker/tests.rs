@@ -17,7 +17,7 @@ use sampan_gateway::{Body, RequestContext, Upstream as _, UpstreamError, Upstrea
 use sampan_runtime::Usage;
 use tokio::time::Instant;
 
-use super::Census;
+use crate::agent::census::Census;
 use crate::agent::fake::{FakeRotation, Rig, Stage, lock, probe, spec, termination};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -36,6 +36,8 @@ struct Inner {
     plain: Prefix,
     /// Whether events and what the host says of pods are printed as JSON.
     json: bool,
+    /// Whether each line says of which app it is.
+    labels: bool,
     /// Where in the ring of lines printing has come to.
     position: AtomicU64,
     /// The number of the last event that was printed.
@@ -59,6 +61,7 @@ impl Printer {
             prefixes: names.iter().enumerate().map(prefix).collect(),
             plain: Prefix::none(),
             json,
+            labels: false,
             position: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             bars: Mutex::default(),
@@ -72,6 +75,21 @@ impl Printer {
             prefixes: BTreeMap::new(),
             plain: Prefix::none(),
             json: false,
+            labels: false,
+            position: AtomicU64::new(0),
+            heard: AtomicU64::new(journal.last()),
+            bars: Mutex::default(),
+        }))
+    }
+
+    /// For apps that come and go: each line says whose it is. Events so far are left out.
+    pub(in crate::cli) fn all(output: &Output, journal: &Journal, json: bool) -> Self {
+        Self(Arc::new(Inner {
+            output: output.clone(),
+            prefixes: BTreeMap::new(),
+            plain: Prefix::none(),
+            json,
+            labels: true,
             position: AtomicU64::new(0),
             heard: AtomicU64::new(journal.last()),
             bars: Mutex::default(),
@@ -131,6 +149,20 @@ impl Printer {
         match event.change {
             Change::Up { .. } => {
                 output.talk(&format!("{subject} is up; Ctrl-C drains and stops it"));
+            }
+            // What becomes of the pods says the same.
+            Change::Rollout {
+                word: "PodCreated" | "PodStopped",
+                ..
+            } => {}
+            // That all begins at once is no news in the foreground.
+            Change::Rollout {
+                word: "Applied" | "Added" | "Changed" | "RolloutStarted" | "RolloutComplete",
+                ..
+            } if !self.0.labels => {}
+            _ if self.0.labels => {
+                let text = format!("{}/{subject} {event}", event.subject.app());
+                self.pod_line(subject, Channel::Err, &text);
             }
             _ => self.pod_line(subject, Channel::Err, &event.to_string()),
         }

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     object::{Isolation, Probe, Restart, Service},
+    record::Template,
     time::Timestamp,
 };
 
@@ -59,6 +60,21 @@ impl PodSpec {
             restart: service.restart.clone(),
             isolation,
             drain: service.rollout.drain,
+        }
+    }
+}
+
+impl PodSpec {
+    /// What the template of a revision says.
+    pub fn of(template: &Template, isolation: Isolation) -> Self {
+        let probe = |probe: &Option<Probe>| probe.clone().map(Arc::new);
+        Self {
+            startup: probe(&template.startup),
+            readiness: probe(&template.readiness),
+            liveness: probe(&template.liveness),
+            restart: template.restart.clone(),
+            isolation,
+            drain: template.drain,
         }
     }
 }

@@ -90,7 +90,7 @@ pub enum Phase {
     Progressing,
     /// Pods of the wanted revision are made once this has happened.
     Waiting {
-        /// For what, in a few words.
+        /// For what, or because of what, in a few words that begin so.
         on: String,
     },
     /// All pods are of the wanted revision, and were available.

@@ -3,7 +3,7 @@
 //! It is a TOML file like a spec, read with the same strictness. What it does not say has the
 //! defaults of `raw::node`, which are in force without a file too.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::Value as Json;
 
@@ -23,6 +23,8 @@ pub struct Node {
     pub guest: GuestLimits,
     /// Limits on compiling one component.
     pub compile: CompileLimits,
+    /// Directories in and below which guests may be lent directories.
+    pub volumes: Vec<PathBuf>,
 }
 
 /// Limits of the gateway that hold for every service and every connection.
@@ -151,6 +153,12 @@ pub fn load(
             gateway: gateway(&raw.gateway),
             guest: guest(&raw.guest),
             compile: compile(&raw.compile),
+            volumes: raw
+                .node
+                .volumes
+                .iter()
+                .map(|it| PathBuf::from(&it.value.0))
+                .collect(),
         }
     });
     decoder.report.finish(node)

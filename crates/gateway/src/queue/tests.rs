@@ -25,7 +25,7 @@ fn queue_of_one() -> (Arc<Queue>, Arc<Endpoint>) {
     let endpoint = Endpoint::new(name, 1, 1, Arc::new(Never));
     endpoint.set_state(EndpointState::Ready);
     let queue = Arc::new(Queue::default());
-    endpoint.attach(&queue);
+    endpoint.attach(&queue, &crate::stats::Counters::default());
     queue.install([endpoint.clone()].into(), 10);
     (queue, endpoint)
 }

@@ -407,7 +407,7 @@ macro_rules! contract {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $law() {
-                let crate::fixture::Fixture { store, .. } = super::fixture::$fixture();
+                let crate::fixture::Fixture { store, folder: _folder } = super::fixture::$fixture();
                 super::$law(store).await;
             }
         )*
@@ -442,4 +442,4 @@ macro_rules! on_each {
     };
 }
 
-on_each! { memory }
+on_each! { memory sqlite }

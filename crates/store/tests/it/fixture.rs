@@ -1,11 +1,16 @@
 //! What the tests share.
 
 use std::fmt::Debug;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use sampan_store::{Batch, Entry, Memory, Outcome, Revision, Store, Transaction, Watch};
+use sampan_store::{
+    Batch, Entry, Listing, Memory, Outcome, Revision, Sqlite, Store, Transaction, Watch, WatchError,
+};
+use tempfile::TempDir;
 
 /// A test that waits for longer has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -13,11 +18,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A store, and what must stay while it is used.
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) folder: Option<TempDir>,
 }
 
 pub(crate) fn memory() -> Fixture {
     Fixture {
         store: Arc::new(Memory::new()),
+        folder: None,
+    }
+}
+
+pub(crate) fn sqlite() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    Fixture {
+        store: Arc::new(Sqlite::open(&folder.path().join("store")).unwrap()),
+        folder: Some(folder),
     }
 }
 
@@ -53,4 +68,51 @@ pub(crate) fn assert_quiet(watch: &mut Watch) {
 pub(crate) async fn within<T: Debug>(future: impl Future<Output = T>) -> T {
     let result = tokio::time::timeout(PATIENCE, future).await;
     result.expect("a deadline of a minute")
+}
+
+/// Everything that a store says: its entries, and its history.
+pub(crate) async fn contents(store: &dyn Store) -> (Listing, Vec<Batch>) {
+    let listing = store.list("").await.unwrap();
+    let mut after = Revision(0);
+    let mut watch = store.watch("", after).await.unwrap();
+    let mut history = Vec::new();
+    while after < listing.revision {
+        match within(watch.next()).await {
+            Ok(batch) => {
+                after = batch.revision;
+                history.push(batch);
+            }
+            Err(WatchError::Compacted { oldest }) => {
+                after = oldest;
+                watch = store.watch("", after).await.unwrap();
+            }
+            Err(WatchError::Closed) => panic!("the store is closed"),
+        }
+    }
+    (listing, history)
+}
+
+/// This binary again, in another process, to run one test that does something only if it finds
+/// `variable` in its environment.
+pub(crate) fn child(test: &str, variable: &str, value: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(variable, value);
+    command
+}
+
+/// A number from the environment, for longer runs.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => default,
+    }
+}
+
+/// Random numbers, the same again with `SAMPAN_SEED`.
+pub(crate) fn random(test: &str) -> fastrand::Rng {
+    let seed = number("SAMPAN_SEED", fastrand::u64(..));
+    println!("{test}: SAMPAN_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
 }

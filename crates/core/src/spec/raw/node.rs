@@ -1,6 +1,6 @@
 //! The configuration of a node as it is written.
 
-use super::{At, Count, GIB, KIB, Size, Time, table::table};
+use super::{At, Count, GIB, HostPath, KIB, Size, Time, table::table};
 
 table! {
     /// What a node decides for everything that runs on it.
@@ -11,6 +11,17 @@ table! {
         nested guest: Guest;
         /// Limits on compiling one component.
         nested compile: Compile;
+        /// What of this machine guests may be lent.
+        nested node: Machine;
+    }
+}
+
+table! {
+    /// What of this machine guests may be lent. `serve` heeds it; `run` and `up` lend what their
+    /// user names.
+    struct Machine {
+        /// Directories in and below which the directories in `files` of a spec must lie, absolute.
+        nested volumes: Vec<At<HostPath>>;
     }
 }
 

@@ -20,8 +20,11 @@ use sampan_gateway::{
     Body, DispatchError, Endpoint, EndpointState, Gateway, RequestContext, ServiceConfig,
 };
 
-use super::{InRotation, PodName, PodUpstream};
+use sampan_core::name::PodName;
+
+use super::InRotation;
 use crate::agent::fake::{Rig, Stage, lock, probe, service, spec, termination};
+use crate::agent::upstream::PodUpstream;
 use crate::events::{Change, Journal};
 
 const PERIOD: Duration = Duration::from_millis(10);

@@ -1,0 +1,185 @@
+//! What meets a dependency.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::*;
+use crate::{
+    name::ServiceKey,
+    object::{Grants, Limits, OnFailure, Rollout, Strategy},
+    quantity::{Amount, ByteSize},
+    record::{Component, Counts, JobSpec, JobStatus, ServiceSpec, ServiceStatus},
+    time::Timestamp,
+};
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
+}
+
+/// A service with so many pods alive and ready.
+fn a_service(replicas: u32, alive: u32, ready: u32) -> Service {
+    Service {
+        key: ServiceKey::new(&name("shop"), &name("db")),
+        generation: 1,
+        spec: ServiceSpec {
+            revision: 1,
+            previous: None,
+            latest: 1,
+            replicas,
+            paused: false,
+            deleting: false,
+            rollout: Rollout {
+                strategy: Strategy::Rolling,
+                max_surge: Amount::Count(1),
+                max_unavailable: Amount::Count(0),
+                min_ready: Duration::ZERO,
+                progress_deadline: Duration::from_secs(60),
+                on_failure: OnFailure::Rollback,
+                history: 10,
+                drain: Duration::ZERO,
+            },
+            routes: Vec::new(),
+            depends_on: BTreeMap::new(),
+            queue: 0,
+            queue_timeout: Duration::ZERO,
+            body_bytes: 0,
+            debug_headers: false,
+            autoscale: None,
+        },
+        status: ServiceStatus {
+            counts: Counts {
+                alive,
+                ready,
+                ..Counts::default()
+            },
+            ..ServiceStatus::default()
+        },
+    }
+}
+
+/// A job of generation 2 in this phase of some generation, after one attempt.
+fn a_job(phase: JobPhase, generation: u64, attempts: u32) -> Job {
+    Job {
+        key: ServiceKey::new(&name("shop"), &name("migrate")),
+        generation: 2,
+        spec: JobSpec {
+            component: Component {
+                digest: String::new(),
+                path: PathBuf::new().display().to_string(),
+            },
+            args: Vec::new(),
+            retries: 0,
+            depends_on: BTreeMap::new(),
+            grants: Grants::default(),
+            limits: Limits {
+                memory: ByteSize(1),
+                cpu: None,
+                request_timeout: Duration::ZERO,
+                request_cpu: Duration::ZERO,
+                fuel: None,
+                queue: 0,
+                queue_timeout: Duration::ZERO,
+                body: ByteSize(1),
+            },
+        },
+        status: JobStatus {
+            observed_generation: generation,
+            phase,
+            attempts,
+            ..JobStatus::default()
+        },
+        deleting: false,
+    }
+}
+
+fn failed() -> JobPhase {
+    JobPhase::Failed {
+        reason: "it trapped".to_owned(),
+    }
+}
+
+fn waiting(what: &str) -> Gate {
+    Gate::Waiting(what.to_owned())
+}
+
+fn never() -> Gate {
+    Gate::Never("because job `migrate` has failed: it trapped".to_owned())
+}
+
+#[test]
+fn services() {
+    let started = waiting("for service `db` to be started");
+    let ready = waiting("for service `db` to be ready");
+    for (replicas, alive, ready_pods, condition, expected) in [
+        (1, 0, 0, Condition::Started, &started),
+        (0, 0, 0, Condition::Started, &Gate::Open),
+        (1, 1, 0, Condition::Started, &Gate::Open),
+        (1, 1, 0, Condition::Ready, &ready),
+        (0, 0, 0, Condition::Ready, &ready),
+        (3, 3, 1, Condition::Ready, &Gate::Open),
+        (3, 3, 0, Condition::Completed, &ready),
+        (3, 3, 1, Condition::Completed, &Gate::Open),
+    ] {
+        let service = a_service(replicas, alive, ready_pods);
+        let depends_on = BTreeMap::from([(name("db"), condition)]);
+        let found = gate(&depends_on, &|_| Some(&service), &|_| None);
+        assert_eq!(
+            found, *expected,
+            "{condition:?} {replicas} {alive} {ready_pods}"
+        );
+    }
+}
+
+#[test]
+fn jobs() {
+    let back_off = JobPhase::BackOff {
+        until: Timestamp::ZERO,
+        reason: String::new(),
+    };
+    let started = waiting("for job `migrate` to be started");
+    let complete = waiting("for job `migrate` to complete");
+    for (phase, generation, attempts, on_start, on_completion) in [
+        (JobPhase::Pending, 2, 0, &started, &complete),
+        (JobPhase::Running, 2, 1, &Gate::Open, &complete),
+        (back_off, 2, 1, &Gate::Open, &complete),
+        (JobPhase::Completed, 2, 1, &Gate::Open, &Gate::Open),
+        (failed(), 2, 1, &Gate::Open, &never()),
+        // What it depends on has failed.
+        (failed(), 2, 0, &never(), &never()),
+        // What an earlier generation did says nothing.
+        (JobPhase::Completed, 1, 1, &started, &complete),
+        (failed(), 1, 1, &started, &complete),
+        (JobPhase::Running, 1, 1, &started, &complete),
+    ] {
+        let job = a_job(phase, generation, attempts);
+        for (condition, expected) in [
+            (Condition::Started, on_start),
+            (Condition::Completed, on_completion),
+            (Condition::Ready, on_completion),
+        ] {
+            let depends_on = BTreeMap::from([(name("migrate"), condition)]);
+            let found = gate(&depends_on, &|_| None, &|_| Some(&job));
+            assert_eq!(found, *expected, "{condition:?} {:?}", job.status);
+        }
+    }
+}
+
+/// What has failed outweighs what is waited for; what does not exist is met.
+#[test]
+fn several() {
+    let (service, job) = (a_service(1, 0, 0), a_job(failed(), 2, 1));
+    let services = |wanted: &Name| (*wanted == name("db")).then_some(&service);
+    let jobs = |wanted: &Name| (*wanted == name("migrate")).then_some(&job);
+    let of = |names: &[(&str, Condition)]| {
+        let depends_on = names
+            .iter()
+            .map(|&(text, condition)| (name(text), condition));
+        gate(&depends_on.collect(), &services, &jobs)
+    };
+    let (db, migrate) = (("db", Condition::Ready), ("migrate", Condition::Completed));
+    let absent = ("debug", Condition::Ready);
+    assert_eq!(of(&[]), Gate::Open);
+    assert_eq!(of(&[absent]), Gate::Open);
+    assert_eq!(of(&[absent, db]), waiting("for service `db` to be ready"));
+    assert_eq!(of(&[db, migrate]), never());
+    assert_eq!(of(&[absent, migrate]), never());
+}

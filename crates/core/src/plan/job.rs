@@ -1,0 +1,177 @@
+//! Jobs: when to run one, and when to stop trying.
+//!
+//! ```text
+//! Pending ──gate open──▶ Running ──ended well──▶ Completed
+//!    │                    │   ▲
+//!    │ never opens  failed│   │ time is up
+//!    ▼                    ▼   │
+//! Failed ◀─no retry left─ BackOff
+//! ```
+//!
+//! A change of the spec leads to `Pending` from everywhere: an attempt of the old one is abandoned.
+//! So does a change of what has failed before the job could start.
+
+use std::time::Duration;
+
+use super::gate::Gate;
+use crate::{
+    record::{Job, JobPhase, JobStatus, Moment},
+    time::Timestamp,
+};
+
+/// The wait after the first attempt that failed. It doubles with each further one.
+pub const FIRST_DELAY: Duration = Duration::from_millis(200);
+/// The longest wait between two attempts.
+pub const MAX_DELAY: Duration = Duration::from_secs(10);
+
+/// What a job is now, and when to look again.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct JobPlan {
+    /// What it is. In `Running` an attempt is to be under way, and only there.
+    pub status: JobStatus,
+    /// What has happened.
+    pub announce: Vec<Announcement>,
+    /// When to plan again at the latest. Always after `now`.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// Something that has happened to a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// In one word: `JobWaiting`, `JobStarted`, `JobRetried`, `JobResumed` or `JobFailed`.
+    pub word: &'static str,
+    /// In a sentence.
+    pub message: String,
+}
+
+/// Plans for `job`. One that is being deleted stays as it is.
+pub fn plan(job: &Job, gate: &Gate, moment: Moment) -> JobPlan {
+    let mut status = job.status.clone();
+    let mut announce = Vec::new();
+    if !job.deleting {
+        let said = advance(job, &mut status, gate, moment);
+        announce.extend(said.map(|(word, message)| Announcement { word, message }));
+    }
+    let wake_at = match status.phase {
+        JobPhase::BackOff { until, .. } if !job.deleting => Some(until),
+        JobPhase::BackOff { .. }
+        | JobPhase::Pending
+        | JobPhase::Running
+        | JobPhase::Completed
+        | JobPhase::Failed { .. } => None,
+    };
+    JobPlan {
+        status,
+        announce,
+        wake_at: wake_at.filter(|&at| at > moment.now),
+    }
+}
+
+/// Brings `status` up to date, and says what has happened, if anything has.
+fn advance(
+    job: &Job,
+    status: &mut JobStatus,
+    gate: &Gate,
+    moment: Moment,
+) -> Option<(&'static str, String)> {
+    let changed = status.observed_generation != job.generation;
+    let new = changed || has_hope(status, gate);
+    if new {
+        *status = JobStatus {
+            observed_generation: job.generation,
+            boot: moment.boot,
+            ..JobStatus::default()
+        };
+    }
+    let same_run = status.boot == moment.boot;
+    match (&status.phase, gate) {
+        (JobPhase::Pending, Gate::Open) => {
+            *status = running(status, 1, moment);
+            Some(("JobStarted", "attempt 1".to_owned()))
+        }
+        (JobPhase::Pending, Gate::Never(why)) => {
+            let reason = why.clone();
+            status.phase = JobPhase::Failed {
+                reason: reason.clone(),
+            };
+            status.boot = moment.boot;
+            Some(("JobFailed", reason))
+        }
+        (JobPhase::Pending, Gate::Waiting(on)) => {
+            new.then(|| ("JobWaiting", format!("waits {on}")))
+        }
+        (JobPhase::Running, Gate::Open | Gate::Waiting(_) | Gate::Never(_)) if !same_run => {
+            // That the node went down is not the job's failure.
+            let attempt = status.attempts;
+            *status = running(status, attempt, moment);
+            let message = format!("attempt {attempt} again, which the node's end cut short");
+            Some(("JobResumed", message))
+        }
+        (JobPhase::BackOff { until, reason }, Gate::Open | Gate::Waiting(_) | Gate::Never(_))
+            if !same_run || *until <= moment.now =>
+        {
+            let attempt = status.attempts.saturating_add(1);
+            let message = format!("attempt {attempt} after: {reason}");
+            *status = running(status, attempt, moment);
+            Some(("JobRetried", message))
+        }
+        (
+            JobPhase::Running
+            | JobPhase::BackOff { .. }
+            | JobPhase::Completed
+            | JobPhase::Failed { .. },
+            Gate::Open | Gate::Waiting(_) | Gate::Never(_),
+        ) => None,
+    }
+}
+
+/// Whether it failed without an attempt, since what it depends on had failed, and that has changed.
+fn has_hope(status: &JobStatus, gate: &Gate) -> bool {
+    let changed = match gate {
+        Gate::Open | Gate::Waiting(_) => true,
+        Gate::Never(_) => false,
+    };
+    changed && status.attempts == 0 && matches!(status.phase, JobPhase::Failed { .. })
+}
+
+/// A job that runs its attempt of this number.
+fn running(status: &JobStatus, attempts: u32, moment: Moment) -> JobStatus {
+    JobStatus {
+        observed_generation: status.observed_generation,
+        boot: moment.boot,
+        phase: JobPhase::Running,
+        attempts,
+    }
+}
+
+/// What `job` is after its present attempt has ended so. Only a job that runs, in this generation
+/// and this run of the node, can have an attempt that counts; any other stays as it is.
+pub fn after(job: &Job, result: Result<(), String>, moment: Moment) -> JobStatus {
+    let mut status = job.status.clone();
+    let counts = status.phase == JobPhase::Running
+        && status.boot == moment.boot
+        && status.observed_generation == job.generation;
+    if !counts {
+        return status;
+    }
+    status.phase = match result {
+        Ok(()) => JobPhase::Completed,
+        Err(reason) if status.attempts <= job.spec.retries => JobPhase::BackOff {
+            until: moment.now + delay(status.attempts),
+            reason,
+        },
+        Err(reason) => JobPhase::Failed { reason },
+    };
+    status
+}
+
+/// How long to wait after so many attempts.
+fn delay(attempts: u32) -> Duration {
+    let factor = 2_u32.checked_pow(attempts.saturating_sub(1));
+    let delay = factor.and_then(|factor| FIRST_DELAY.checked_mul(factor));
+    delay.map_or(MAX_DELAY, |delay| delay.min(MAX_DELAY))
+}
+
+#[cfg(test)]
+mod tests;

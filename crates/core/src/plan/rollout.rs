@@ -1,0 +1,136 @@
+//! Rollouts: which pods a service should have, and how one revision takes the place of another.
+//!
+//! As for a Deployment of Kubernetes where nothing else is said: `max_surge` and
+//! `max_unavailable` bound what exists and what is available, a deadline says when a rollout has
+//! failed, and scaling in the middle of one is spread over its revisions.
+//!
+//! ```text
+//!                gate closed               all available, no others
+//!     Waiting ◀──────────────▶ Progressing ────────────────────────▶ Complete ◀─┐
+//!                              │  │     │                                       │
+//!                    deadline, │  │     │ deadline,                             │
+//!       on_failure = rollback  │  │     │ nothing to go back to                 │
+//!                              ▼  │     ▼                                       │
+//!                    RollingBack  │     Failed ── all available, no others ─────┘
+//!                     │       │   │     ▲
+//!      all available, │       └───┼─────┘ deadline
+//!           no others ▼           │
+//!            RolledBack           │ deadline, on_failure = pause
+//!                                 ▼
+//!                               Paused
+//! ```
+//!
+//! Another revision in the spec leads to `Progressing` or `Waiting` from everywhere, `paused` in it
+//! to `Paused`. From there `Progressing` or `Waiting` follows, or `Complete` at once when the target
+//! has been complete before and has all its pods.
+
+mod bounds;
+mod crew;
+mod phase;
+mod report;
+mod scale;
+mod steps;
+
+pub use super::gate::Gate;
+use crate::{
+    name::PodName,
+    record::{Moment, Pod, Service, ServiceStatus},
+    time::Timestamp,
+};
+use bounds::Bounds;
+use crew::Crew;
+use phase::Rollout;
+
+/// What to do with a service now, what to say of it, and when to look again.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct Plan {
+    /// What to do, in this order.
+    pub actions: Vec<Action>,
+    /// What the service is once all of that has been done. It is the old one when nothing has
+    /// changed.
+    pub status: ServiceStatus,
+    /// When to plan again at the latest. Always after `now`.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// What to do.
+///
+/// `RollBack` and `Pause` are written together with the status that was planned with them: alone,
+/// either would be read as a user's change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make the pod that [`Pod::new`] describes.
+    Create {
+        /// Which.
+        pod: PodName,
+        /// Why.
+        reason: String,
+    },
+    /// Set the pod's `stop`.
+    Stop {
+        /// Which.
+        pod: PodName,
+        /// Why.
+        reason: String,
+    },
+    /// Set the spec's `revision` to `to` and its `previous` to `from`.
+    RollBack {
+        /// The revision that failed.
+        from: u64,
+        /// The last good one.
+        to: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Set the spec's `paused`.
+    Pause {
+        /// Why.
+        reason: String,
+    },
+    /// Tell what has happened.
+    Announce {
+        /// In one word: `RolloutStarted`, `RolloutWaiting`, `RolloutPaused`, `RolloutResumed`,
+        /// `RolloutComplete`, `ProgressDeadlineExceeded`, `RolledBack` or `Scaled`.
+        word: &'static str,
+        /// In a sentence.
+        message: String,
+    },
+}
+
+/// Plans for `service`, which has these `pods`; others are not looked at, and their order does
+/// not matter. `gate` says whether what it depends on has happened.
+///
+/// - Alive is every pod that there is, one that drains too: it still takes memory and CPU, so that
+///   `replicas` + surge would bound nothing without it. Kubernetes calls this the
+///   `podReplacementPolicy` `TerminationComplete`.
+/// - Available is a pod that has been ready for `min_ready` without a break and is not to stop.
+///   None of them is stopped when fewer than `replicas` − unavailable would be left.
+/// - A pod that has ended for good keeps its place and is not available.
+/// - A closed gate holds a revision that has never been complete: none of its pods is made, and
+///   none of another revision is stopped for it. The deadline does not run.
+pub fn plan(service: &Service, pods: &[Pod], gate: &Gate, moment: Moment) -> Plan {
+    let crew = Crew::new(service, pods, moment);
+    match service.spec.deleting {
+        true => delete(service, crew, moment),
+        false => Rollout::new(service, crew, gate, moment).plan(),
+    }
+}
+
+/// All pods go, whatever else is wanted.
+fn delete(service: &Service, mut crew: Crew, moment: Moment) -> Plan {
+    for at in crew.ranked(|_| true, |member| member.slot) {
+        crew.stop(at, "the service is being deleted");
+    }
+    let mut status = service.status.clone();
+    let bounds = Bounds::new(&service.spec);
+    report::fill(&mut status, service, &crew, bounds, moment);
+    Plan {
+        actions: crew.into_actions(),
+        status,
+        wake_at: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

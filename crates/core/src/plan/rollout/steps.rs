@@ -1,0 +1,120 @@
+//! Which pods are made and stopped, given the revision that they should run.
+
+use std::cmp::Reverse;
+
+use super::{
+    bounds::Bounds,
+    crew::{Crew, Grade, Member, count},
+    scale,
+};
+use crate::object::Strategy;
+
+/// What pods are wanted.
+#[derive(Clone, Debug)]
+pub(super) struct Goal<'a> {
+    /// The revision.
+    pub(super) target: u64,
+    /// How many, and how far from that it may be.
+    pub(super) bounds: Bounds,
+    /// How one revision takes the place of another.
+    pub(super) strategy: Strategy,
+    /// Somebody paused that.
+    pub(super) paused: bool,
+    /// It waits for what it depends on: pods of the target are not made.
+    pub(super) waits: bool,
+    /// The last revision whose rollout was completed.
+    pub(super) last_good: Option<u64>,
+    /// The bounds before, if the number of replicas has changed.
+    pub(super) scaled_from: Option<Bounds>,
+    /// Why pods of the target are made.
+    pub(super) cause: &'a str,
+}
+
+/// Decides what is to be done. Says whether a change of the number of replicas has been seen to.
+pub(super) fn steps(crew: &mut Crew, goal: &Goal<'_>) -> bool {
+    if goal.paused || goal.waits {
+        return scale::held(crew, goal);
+    }
+    match goal.strategy {
+        Strategy::Rolling => {
+            scale::moving(crew, goal);
+            trim(crew, goal);
+            rolling(crew, goal);
+        }
+        Strategy::Recreate => {
+            recreate(crew, goal);
+            trim(crew, goal);
+        }
+    }
+    true
+}
+
+/// In this order pods of one revision go when there are too many: those that take no requests
+/// first, then those in the highest slots.
+pub(super) fn worst_first(member: &Member) -> (Grade, Reverse<u32>) {
+    (member.grade, Reverse(member.slot))
+}
+
+/// Stops pods of the target beyond `replicas`. When one of them is available, so are all that are
+/// left: enough are.
+fn trim(crew: &mut Crew, goal: &Goal<'_>) {
+    let replicas = goal.bounds.replicas;
+    let surplus = count(crew.active_of(goal.target)).saturating_sub(replicas);
+    let reason = format!("scaled down to {replicas} replicas");
+    let worst = crew.ranked(|it| it.revision == goal.target, worst_first);
+    for at in worst.into_iter().take(surplus as usize) {
+        crew.stop(at, &reason);
+    }
+}
+
+/// Makes what there is room for and stops what can be spared, with the formulae of Kubernetes: of
+/// all pods that are to stay, as many can go as are more than must be available, less the new ones
+/// that are not yet. Old pods that are not available go first.
+fn rolling(crew: &mut Crew, goal: &Goal<'_>) {
+    let Bounds { replicas, .. } = goal.bounds;
+    let room = goal.bounds.most().saturating_sub(crew.alive());
+    let missing = replicas.saturating_sub(count(crew.active_of(goal.target)));
+    crew.create(goal.target, room.min(missing), goal.cause);
+
+    let new = count(crew.active_of(goal.target));
+    let coming = new - crew.available_of(goal.target);
+    let least = goal.bounds.least();
+    let mut removable = count(crew.active()).saturating_sub(least.saturating_add(coming));
+    let mut spare = crew.available().saturating_sub(least);
+    let reason = format!("revision {} replaces it", goal.target);
+    let old = crew.ranked(
+        |member| member.revision != goal.target,
+        |member| {
+            let available = member.grade == Grade::Available;
+            (available, member.revision, worst_first(member))
+        },
+    );
+    for at in old {
+        let left = match crew.member(at).grade {
+            Grade::NotReady | Grade::Ready => &mut removable,
+            Grade::Available => &mut spare,
+        };
+        if *left > 0 {
+            *left -= 1;
+            crew.stop(at, &reason);
+        }
+    }
+}
+
+/// Stops all pods of other revisions, and makes new ones once the last of them is gone.
+fn recreate(crew: &mut Crew, goal: &Goal<'_>) {
+    let reason = format!("revision {} replaces it", goal.target);
+    let old = crew.ranked(
+        |member| member.revision != goal.target,
+        |member| (member.revision, member.slot),
+    );
+    for at in old {
+        crew.stop(at, &reason);
+    }
+    if crew.alive_beside(goal.target) == 0 {
+        let room = goal.bounds.most().saturating_sub(crew.alive());
+        let missing = goal.bounds.replicas;
+        let missing = missing.saturating_sub(count(crew.active_of(goal.target)));
+        crew.create(goal.target, room.min(missing), goal.cause);
+    }
+}

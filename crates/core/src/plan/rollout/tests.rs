@@ -1,0 +1,301 @@
+//! The planner of rollouts: a small world to try it in, its laws, and Kubernetes' examples.
+
+mod laws;
+mod random;
+mod scaling;
+mod scenarios;
+mod stories;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::*;
+use crate::{
+    name::ServiceKey,
+    object::{OnFailure, Rollout, Strategy},
+    quantity::Amount,
+    record::{Boot, Phase, PodPhase, PodStatus, ServiceSpec},
+};
+
+const MIN_READY: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(60);
+const BOOT: Boot = Boot(7);
+
+/// A service, its pods and a clock.
+#[derive(Clone, Debug)]
+struct World {
+    service: Service,
+    pods: Vec<Pod>,
+    gate: Gate,
+    moment: Moment,
+    /// The words of all announcements, and of what was done to the service itself.
+    told: Vec<String>,
+}
+
+impl World {
+    /// A service whose first revision has not been rolled out yet. An hour has passed.
+    fn new(replicas: u32, surge: u32, unavailable: u32) -> Self {
+        let rollout = Rollout {
+            strategy: Strategy::Rolling,
+            max_surge: Amount::Count(surge),
+            max_unavailable: Amount::Count(unavailable),
+            min_ready: MIN_READY,
+            progress_deadline: DEADLINE,
+            on_failure: OnFailure::Rollback,
+            history: 10,
+            drain: Duration::from_secs(30),
+        };
+        let spec = ServiceSpec {
+            revision: 1,
+            previous: None,
+            latest: 1,
+            replicas,
+            paused: false,
+            deleting: false,
+            rollout,
+            routes: Vec::new(),
+            depends_on: BTreeMap::new(),
+            queue: 16,
+            queue_timeout: Duration::from_secs(1),
+            body_bytes: 1024,
+            debug_headers: false,
+            autoscale: None,
+        };
+        Self {
+            service: Service {
+                key: ServiceKey::parse("shop/web").expect("a key"),
+                generation: 1,
+                spec,
+                status: ServiceStatus::default(),
+            },
+            pods: Vec::new(),
+            gate: Gate::Open,
+            moment: Moment {
+                boot: BOOT,
+                now: Timestamp::after(Duration::from_secs(3600)),
+                wall_ms: 1_000_000,
+            },
+            told: Vec::new(),
+        }
+    }
+
+    /// One whose first revision is complete.
+    fn running(replicas: u32, surge: u32, unavailable: u32) -> Self {
+        let mut world = Self::new(replicas, surge, unavailable);
+        world.settle(|_| Fate::Good);
+        assert_eq!(world.service.status.phase, Phase::Complete);
+        world.told.clear();
+        world
+    }
+
+    fn plan(&self) -> Plan {
+        plan(&self.service, &self.pods, &self.gate, self.moment)
+    }
+
+    /// Plans, and does what was planned.
+    fn step(&mut self) -> Plan {
+        let plan = self.plan();
+        self.apply(&plan);
+        plan
+    }
+
+    fn apply(&mut self, plan: &Plan) {
+        for action in &plan.actions {
+            match action {
+                Action::Create { pod, reason } => {
+                    assert!(!reason.is_empty());
+                    let taken = self.pods.iter().any(|it| it.name() == *pod);
+                    assert!(!taken, "{pod} is there already");
+                    self.pods
+                        .push(Pod::new(pod.service(), pod.revision(), pod.slot()));
+                }
+                Action::Stop { pod, reason } => {
+                    let found = self.pods.iter_mut().find(|it| it.name() == *pod);
+                    let found = found.unwrap_or_else(|| panic!("{pod} is not there"));
+                    assert_eq!(found.stop, None, "{pod} is stopped twice");
+                    found.stop = Some(reason.clone());
+                }
+                Action::RollBack { from, to, .. } => {
+                    assert_eq!(self.service.spec.revision, *from);
+                    self.service.spec.revision = *to;
+                    self.service.spec.previous = Some(*from);
+                    self.told.push("RollBack".to_owned());
+                }
+                Action::Pause { .. } => {
+                    self.service.spec.paused = true;
+                    self.told.push("Pause".to_owned());
+                }
+                Action::Announce { word, message } => {
+                    assert!(!message.is_empty());
+                    self.told.push((*word).to_owned());
+                }
+            }
+        }
+        self.service.status = plan.status.clone();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.moment.now = self.moment.now + time;
+        self.moment.wall_ms += u64::try_from(time.as_millis()).expect("a short time");
+    }
+
+    /// Lets pods live for a while: what should stop is gone, the others meet their fate.
+    fn live(&mut self, fate: impl Fn(&Pod) -> Fate) {
+        let now = self.moment.now;
+        self.pods.retain(|pod| pod.stop.is_none());
+        for pod in &mut self.pods {
+            let fated = fate(pod);
+            let phase = match (fated, pod.phase(BOOT)) {
+                (Fate::Good, PodPhase::Ready { since }) => PodPhase::Ready { since },
+                (Fate::Good, _) => PodPhase::Ready { since: now },
+                (Fate::Bad, _) => PodPhase::BackOff,
+                (Fate::Stuck, _) => PodPhase::Unready,
+            };
+            set(pod, phase);
+            if fated == Fate::Bad {
+                pod.status.reason = Some("it trapped".to_owned());
+            }
+        }
+    }
+
+    /// Plans and lives until nothing is left to do, and says how many rounds that took.
+    fn settle(&mut self, fate: impl Fn(&Pod) -> Fate) -> usize {
+        const ROUNDS: usize = 500;
+        for round in 0..ROUNDS {
+            let before = self.clone();
+            let plan = self.step();
+            let again = self.plan();
+            assert_eq!(again.actions, [], "after {plan:#?} in {before:#?}");
+            assert_eq!(again.status, plan.status, "after {plan:#?} in {before:#?}");
+            self.live(&fate);
+            let next = self.plan();
+            if next.actions.is_empty() {
+                match next.wake_at {
+                    None if next.status == self.service.status => return round,
+                    None => {}
+                    Some(at) => {
+                        let wait = at - self.moment.now;
+                        self.pass(wait);
+                    }
+                }
+            }
+        }
+        panic!("no end: {self:#?}");
+    }
+
+    /// The user wants this revision.
+    fn want(&mut self, revision: u64) {
+        let spec = &mut self.service.spec;
+        spec.previous = Some(spec.revision);
+        spec.revision = revision;
+        spec.latest = spec.latest.max(revision);
+        self.service.generation += 1;
+    }
+
+    fn scale(&mut self, replicas: u32) {
+        self.service.spec.replicas = replicas;
+        self.service.generation += 1;
+    }
+
+    fn pause(&mut self, paused: bool) {
+        self.service.spec.paused = paused;
+        self.service.generation += 1;
+    }
+
+    /// How many pods of `revision` are to stay.
+    fn active(&self, revision: u64) -> u32 {
+        let active = self.pods.iter().filter(|pod| pod.stop.is_none());
+        let of = active.filter(|pod| pod.revision == revision);
+        u32::try_from(of.count()).expect("few pods")
+    }
+
+    /// Adds so many pods of `revision` that are like this.
+    fn add(&mut self, revision: u64, number: u32, kind: Kind) {
+        let slot = |pods: &[Pod]| {
+            let taken = |slot| {
+                pods.iter()
+                    .any(|pod| pod.revision == revision && pod.slot == slot)
+            };
+            (0..).find(|&slot| !taken(slot)).expect("a free slot")
+        };
+        for _ in 0..number {
+            let mut pod = Pod::new(&self.service.key, revision, slot(&self.pods));
+            let now = self.moment.now;
+            match kind {
+                Kind::Available => set(&mut pod, since(Timestamp::ZERO)),
+                Kind::Ready => set(&mut pod, since(now)),
+                Kind::NotReady => set(&mut pod, PodPhase::Starting),
+                Kind::Ended => set(&mut pod, PodPhase::Ended),
+                Kind::Stopping => {
+                    set(&mut pod, PodPhase::Draining);
+                    pod.stop = Some("it should".to_owned());
+                }
+            }
+            self.pods.push(pod);
+        }
+    }
+
+    /// Whether the last announcements were these.
+    #[track_caller]
+    fn assert_told(&mut self, words: &[&str]) {
+        assert_eq!(self.told, words);
+        self.told.clear();
+    }
+}
+
+fn since(since: Timestamp) -> PodPhase {
+    PodPhase::Ready { since }
+}
+
+fn set(pod: &mut Pod, phase: PodPhase) {
+    pod.status = PodStatus {
+        boot: BOOT,
+        phase,
+        ..PodStatus::default()
+    };
+}
+
+/// What becomes of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It becomes ready and stays so.
+    Good,
+    /// It fails over and over.
+    Bad,
+    /// It is never ready.
+    Stuck,
+}
+
+/// How a pod is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Available,
+    Ready,
+    NotReady,
+    Ended,
+    Stopping,
+}
+
+/// What a plan does: creations and stops by revision.
+fn moves(plan: &Plan) -> BTreeMap<u64, (u32, u32)> {
+    let mut moves: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+    for action in &plan.actions {
+        match action {
+            Action::Create { pod, .. } => moves.entry(pod.revision()).or_default().0 += 1,
+            Action::Stop { pod, .. } => moves.entry(pod.revision()).or_default().1 += 1,
+            Action::RollBack { .. } | Action::Pause { .. } | Action::Announce { .. } => {}
+        }
+    }
+    moves
+}
+
+/// The names of the pods that a plan stops.
+fn stopped(plan: &Plan) -> Vec<&str> {
+    let stopped = plan.actions.iter().filter_map(|action| match action {
+        Action::Stop { pod, .. } => Some(pod.as_str()),
+        Action::Create { .. }
+        | Action::RollBack { .. }
+        | Action::Pause { .. }
+        | Action::Announce { .. } => None,
+    });
+    stopped.collect()
+}

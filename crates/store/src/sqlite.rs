@@ -1,0 +1,137 @@
+//! A store in a file: the state machine in memory, with SQLite as what makes it last.
+//!
+//! Reads and watches never touch the file. Transactions go to one thread ([`writer`]), which makes
+//! all that wait at the moment durable together and only then shows and acknowledges them.
+
+mod database;
+mod open;
+mod record;
+mod witness;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+pub use self::open::OpenError;
+use self::writer::{Request, Writer};
+use crate::store::{Entry, Listing, Revision, Store, StoreError};
+use crate::transaction::{Outcome, Transaction};
+use crate::watch::{Published, Watch};
+
+/// Requests that wait for the thread that writes. Who comes later waits before the queue.
+const QUEUE_REQUESTS: usize = 256;
+
+/// Bytes of transactions that wait for the thread that writes.
+const QUEUE_BYTES: usize = 16 << 20;
+
+/// What a transaction in the queue costs beside its bytes.
+const REQUEST_BYTES: usize = 1 << 10;
+
+/// A store that lives in a file, by one process at a time.
+///
+/// What has been acknowledged survives the end of the process and of the machine. Beside the file
+/// `x` are `x-wal`, which is a part of it, and `x.lock`, which says who uses it and what has been
+/// acknowledged.
+#[derive(Debug)]
+pub struct Sqlite {
+    published: Arc<Published>,
+    /// `None` while it is dropped.
+    requests: Option<mpsc::Sender<Request>>,
+    room: Arc<Semaphore>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Sqlite {
+    /// Opens the store in the file `path`, or begins one if there is no such file.
+    ///
+    /// Everything is read and checked, which takes milliseconds and blocks. A file that is not
+    /// found good is left as it is, to the byte.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let opened = open::open(path)?;
+        let published = Arc::new(Published::new(opened.state));
+        let (requests, queue) = mpsc::channel(QUEUE_REQUESTS);
+        let writer = Writer::new(opened.database, opened.witness, published.clone());
+        let thread = std::thread::Builder::new().name("sampan-store".to_owned());
+        let writer =
+            thread
+                .spawn(move || writer.run(queue))
+                .map_err(|source| OpenError::Access {
+                    path: path.to_owned(),
+                    source,
+                })?;
+        Ok(Self {
+            published,
+            requests: Some(requests),
+            room: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            writer: Some(writer),
+        })
+    }
+
+    /// How many watches there are.
+    pub fn watches(&self) -> usize {
+        self.published.watches()
+    }
+
+    async fn send(&self, request: Request) -> Result<(), StoreError> {
+        let requests = self.requests.as_ref().ok_or(StoreError::Closed)?;
+        requests.send(request).await.map_err(|_| StoreError::Closed)
+    }
+}
+
+impl Drop for Sqlite {
+    /// Waits for the thread that writes: afterwards the file can be opened again.
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the thread that writes the store has panicked");
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        Ok(self.published.read().get(key).cloned())
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        Ok(self.published.read().list(prefix))
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
+        transaction.check()?;
+        let bytes = u32::try_from(transaction.bytes() + REQUEST_BYTES).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(bytes).await;
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Commit {
+            transaction,
+            answer,
+            _room: room.map_err(|_| StoreError::Closed)?,
+        })
+        .await?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
+        Ok(self.published.watch(prefix, after))
+    }
+
+    async fn compact(&self, through: Revision) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Compact { through, answer }).await?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    async fn revision(&self) -> Result<Revision, StoreError> {
+        Ok(self.published.read().revision())
+    }
+}

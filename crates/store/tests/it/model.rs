@@ -1,0 +1,275 @@
+//! Random transactions, reads, watches, compactions and ends, compared with a model that is too
+//! simple to be wrong.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use futures::FutureExt;
+use sampan_store::{
+    Batch, Change, Entry, Listing, Memory, Outcome, Revision, Sqlite, Store, StoreError,
+    Transaction, Watch, WatchError, Write,
+};
+
+use crate::fixture::{number, random};
+
+const PREFIXES: [&str; 5] = ["", "/", "/a", "/a/", "/b/1"];
+
+/// The whole past, as it is.
+#[derive(Default)]
+struct Model {
+    entries: BTreeMap<String, Entry>,
+    /// The transaction with revision `n + 1` is at `n`.
+    history: Vec<Batch>,
+    compacted: Revision,
+}
+
+impl Model {
+    fn revision(&self) -> Revision {
+        Revision(self.history.len() as u64)
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Outcome {
+        for compare in &transaction.compares {
+            let entry = self.entries.get(&*compare.key);
+            if entry.map_or(Revision(0), |entry| entry.modified) != compare.modified {
+                return Outcome::Conflict(compare.key.clone());
+            }
+        }
+        let revision = Revision(self.revision().0 + 1);
+        let mut changes = Vec::new();
+        for write in &transaction.writes {
+            let before = self.entries.remove(&**write.key());
+            let entry = match write {
+                Write::Put { key, value } => Some(Entry {
+                    key: key.clone(),
+                    value: value.clone(),
+                    created: before.as_ref().map_or(revision, |entry| entry.created),
+                    modified: revision,
+                }),
+                Write::Delete { .. } => None,
+            };
+            if let Some(entry) = &entry {
+                self.entries.insert(entry.key.to_string(), entry.clone());
+            }
+            if entry.is_some() || before.is_some() {
+                let key = write.key().clone();
+                changes.push(Change { key, entry });
+            }
+        }
+        if !changes.is_empty() {
+            self.history.push(Batch { revision, changes });
+        }
+        Outcome::Committed(self.revision())
+    }
+
+    fn list(&self, prefix: &str) -> Listing {
+        let below =
+            |(key, entry): (&String, &Entry)| key.starts_with(prefix).then(|| entry.clone());
+        Listing {
+            entries: self.entries.iter().filter_map(below).collect(),
+            revision: self.revision(),
+        }
+    }
+
+    /// What a watch says now, and where it is then.
+    fn look(&self, prefix: &str, after: &mut Revision) -> Option<Result<Batch, WatchError>> {
+        if *after < self.compacted {
+            let oldest = self.compacted;
+            return Some(Err(WatchError::Compacted { oldest }));
+        }
+        for batch in &self.history {
+            if batch.revision <= *after {
+                continue;
+            }
+            let mut batch = batch.clone();
+            batch
+                .changes
+                .retain(|change| change.key.starts_with(prefix));
+            *after = batch.revision;
+            if !batch.changes.is_empty() {
+                return Some(Ok(batch));
+            }
+        }
+        None
+    }
+}
+
+struct Follower {
+    prefix: &'static str,
+    after: Revision,
+    watch: Watch,
+}
+
+/// A store beside the model.
+struct Run<S> {
+    random: fastrand::Rng,
+    model: Model,
+    store: S,
+    followers: Vec<Follower>,
+}
+
+impl<S: Store> Run<S> {
+    fn key(&mut self) -> String {
+        format!(
+            "/{}/{}",
+            ["a", "b", "a/c"][self.random.usize(..3)],
+            self.random.u8(..6)
+        )
+    }
+
+    fn transaction(&mut self) -> Transaction {
+        let mut transaction = Transaction::new();
+        for _ in 0..self.random.u8(..3) {
+            let key = self.key();
+            let known = self.model.entries.get(&key).map(|entry| entry.modified);
+            let revision = match self.random.u8(..10) {
+                0 => Revision(self.random.u64(..=self.model.revision().0)),
+                _ => known.unwrap_or_default(),
+            };
+            transaction = transaction.compare(key, revision);
+        }
+        for _ in 0..self.random.u8(..5) {
+            let key = self.key();
+            if transaction.writes.iter().any(|write| **write.key() == *key) {
+                continue;
+            }
+            transaction = match self.random.u8(..3) {
+                0 => transaction.delete(key),
+                _ => transaction.put(key, vec![self.random.u8(..); self.random.usize(..300)]),
+            };
+        }
+        transaction
+    }
+
+    async fn step(&mut self) {
+        match self.random.u8(..20) {
+            0..=9 => {
+                let transaction = self.transaction();
+                let wanted = self.model.commit(&transaction);
+                assert_eq!(self.store.commit(transaction).await, Ok(wanted));
+            }
+            10..=11 => {
+                let key = self.key();
+                let wanted = self.model.entries.get(&key).cloned();
+                assert_eq!(self.store.get(&key).await, Ok(wanted));
+            }
+            12..=13 => {
+                let prefix = PREFIXES[self.random.usize(..PREFIXES.len())];
+                let wanted = self.model.list(prefix);
+                assert_eq!(self.store.list(prefix).await, Ok(wanted));
+            }
+            14 => self.compact().await,
+            15 => self.follow().await,
+            _ => self.look(),
+        }
+        assert_eq!(self.store.revision().await, Ok(self.model.revision()));
+    }
+
+    async fn compact(&mut self) {
+        let revision = self.model.revision();
+        // Mostly a little, so that something is left.
+        let through = match self.random.u8(..4) {
+            0 => Revision(self.random.u64(..=revision.0 + 2)),
+            _ => Revision(self.model.compacted.0 + self.random.u64(..4)),
+        };
+        let wanted = match through > revision {
+            true => Err(StoreError::Future {
+                asked: through,
+                revision,
+            }),
+            false => {
+                self.model.compacted = self.model.compacted.max(through);
+                Ok(())
+            }
+        };
+        assert_eq!(self.store.compact(through).await, wanted);
+    }
+
+    async fn follow(&mut self) {
+        if self.followers.len() > 6 {
+            self.followers.swap_remove(0);
+        }
+        let prefix = PREFIXES[self.random.usize(..PREFIXES.len())];
+        let after = Revision(self.random.u64(..=self.model.revision().0 + 3));
+        let watch = self.store.watch(prefix, after).await.unwrap();
+        self.followers.push(Follower {
+            prefix,
+            after,
+            watch,
+        });
+    }
+
+    fn look(&mut self) {
+        if self.followers.is_empty() {
+            return;
+        }
+        let follower = self.random.usize(..self.followers.len());
+        let follower = &mut self.followers[follower];
+        for _ in 0..self.random.u8(1..6) {
+            let wanted = self.model.look(follower.prefix, &mut follower.after);
+            assert_eq!(follower.watch.next().now_or_never(), wanted);
+        }
+    }
+}
+
+fn new<S: Store>(random: &mut fastrand::Rng, store: S) -> Run<S> {
+    Run {
+        random: random.fork(),
+        model: Model::default(),
+        store,
+        followers: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn memory_does_what_the_model_does() {
+    let mut random = random("model, memory");
+    for _ in 0..number("SAMPAN_RUNS", 20) {
+        let mut run = new(&mut random, Memory::new());
+        for _ in 0..300 {
+            run.step().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn sqlite_does_what_the_model_does_over_its_ends() {
+    let mut random = random("model, sqlite");
+    for _ in 0..number("SAMPAN_RUNS", 20) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let mut run = new(&mut random, Sqlite::open(&path).unwrap());
+        for _ in 0..300 {
+            if run.random.u8(..30) == 0 {
+                run = reopened(run, &path).await;
+            }
+            run.step().await;
+        }
+    }
+}
+
+/// Ends the store, and has the watches begin again where they were.
+async fn reopened(run: Run<Sqlite>, path: &Path) -> Run<Sqlite> {
+    let Run {
+        random,
+        model,
+        store,
+        mut followers,
+    } = run;
+    drop(store);
+    let store = Sqlite::open(path).unwrap();
+    for Follower {
+        prefix,
+        after,
+        watch,
+    } in &mut followers
+    {
+        *watch = store.watch(prefix, *after).await.unwrap();
+    }
+    Run {
+        random,
+        model,
+        store,
+        followers,
+    }
+}

@@ -1,0 +1,204 @@
+//! Runs the attempts of jobs that the store says should run.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use sampan_core::{
+    name::{PodName, ServiceKey},
+    plan::job,
+    record::{Job, JobPhase, Key},
+};
+use sampan_runtime::{
+    Stdio,
+    command::{self, CommandSpec, Exit},
+};
+use sampan_store::{Outcome, Store, StoreError, Transaction};
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
+
+use super::{instance::one_line, workshop::RuntimeWorkshop};
+use crate::{
+    clock::Clock,
+    events::{Change, Subject},
+    mirror::{Follower, text},
+};
+
+/// Tries of one write that others keep getting ahead of.
+const MAX_CONFLICTS: u32 = 16;
+
+/// The runner of jobs.
+pub(crate) struct Jobs {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
+    pub(crate) workshop: Arc<RuntimeWorkshop>,
+}
+
+/// How long to wait before a store that failed is asked again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// An attempt: of which generation, and the how manieth.
+type Attempt = (u64, u32);
+
+impl Jobs {
+    /// Runs attempts until the store is closed. Dropping this ends them.
+    pub(crate) async fn run(self) -> Result<(), StoreError> {
+        let mut follower = Follower::open(&self.store).await?;
+        let jobs = Arc::new(self);
+        let mut running: BTreeMap<ServiceKey, (Attempt, AbortHandle)> = BTreeMap::new();
+        let mut tasks = JoinSet::new();
+        let mut keys = follower.keys();
+        loop {
+            for key in keys {
+                if let Key::Job(name) = key {
+                    jobs.see(&follower, &name, &mut running, &mut tasks);
+                }
+            }
+            // Their results are in the store.
+            while tasks.try_join_next().is_some() {}
+            match follower.next().await {
+                Some(changed) => keys = changed,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn see(
+        self: &Arc<Self>,
+        follower: &Follower,
+        name: &ServiceKey,
+        running: &mut BTreeMap<ServiceKey, (Attempt, AbortHandle)>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let job = follower.mirror().jobs.get(name).map(|it| &it.value);
+        let wanted = job.filter(|job| {
+            !job.deleting
+                && job.status.boot == self.clock.boot()
+                && job.status.observed_generation == job.generation
+                && job.status.phase == JobPhase::Running
+        });
+        if job.is_some_and(|job| job.deleting && job.status.phase == JobPhase::Running) {
+            let (jobs, name) = (Arc::clone(self), name.clone());
+            tasks.spawn(async move { jobs.give_up(&name).await });
+        }
+        let attempt = wanted.map(|job| (job.generation, job.status.attempts));
+        if let Some((begun, task)) = running.get(name) {
+            if attempt == Some(*begun) {
+                return;
+            }
+            // It has ended, or nobody wants what it does.
+            task.abort();
+            running.remove(name);
+        }
+        if let (Some(job), Some(attempt)) = (wanted, attempt) {
+            let (jobs, job) = (Arc::clone(self), job.clone());
+            let task = tasks.spawn(async move { jobs.attempt(&job).await });
+            running.insert(name.clone(), (attempt, task));
+        }
+    }
+
+    async fn attempt(&self, job: &Job) {
+        let began = Instant::now();
+        let result = self.execute(job).await;
+        let change = match &result {
+            Ok(()) => Change::Completed {
+                took: began.elapsed(),
+            },
+            Err(reason) => Change::JobFailed {
+                reason: reason.clone(),
+                again: job.status.attempts <= job.spec.retries,
+            },
+        };
+        let subject = Subject::Job(job.key.clone());
+        self.workshop.journal.record(subject, change);
+        for _ in 0..MAX_CONFLICTS {
+            match self.write(job, result.clone()).await {
+                Ok(Outcome::Committed(_)) => return,
+                Ok(Outcome::Conflict(_)) => {}
+                Err(error) => {
+                    tracing::warn!(job = %job.key, %error, "cannot write how the job ended");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Notes of a job that is to be deleted that nobody runs it.
+    async fn give_up(&self, name: &ServiceKey) {
+        let key = Key::Job(name.clone()).to_string();
+        for _ in 0..MAX_CONFLICTS {
+            let Ok(Some(entry)) = self.store.get(&key).await else {
+                return;
+            };
+            let Ok(mut job) = serde_json::from_slice::<Job>(&entry.value) else {
+                return;
+            };
+            let reason = "it is being deleted".to_owned();
+            job.status.phase = JobPhase::Failed { reason };
+            let transaction = Transaction::new()
+                .compare(key.as_str(), entry.modified)
+                .put(key.as_str(), text(&job));
+            match self.store.commit(transaction).await {
+                Ok(Outcome::Conflict(_)) => {}
+                Ok(Outcome::Committed(_)) => return,
+                Err(error) => return tracing::warn!(job = %name, %error, "cannot delete the job"),
+            }
+        }
+    }
+
+    async fn write(&self, begun: &Job, result: Result<(), String>) -> Result<Outcome, StoreError> {
+        let key = Key::Job(begun.key.clone()).to_string();
+        let nothing = Transaction::new();
+        let Some(entry) = self.store.get(&key).await? else {
+            return self.store.commit(nothing).await;
+        };
+        let same = |job: &Job| job.generation == begun.generation && job.status == begun.status;
+        let now = serde_json::from_slice::<Job>(&entry.value)
+            .ok()
+            .filter(same);
+        let Some(mut job) = now else {
+            // Another attempt counts by now.
+            return self.store.commit(nothing).await;
+        };
+        job.status = job::after(&job, result, self.clock.moment());
+        let transaction = nothing
+            .compare(key.as_str(), entry.modified)
+            .put(key, text(&job));
+        self.store.commit(transaction).await
+    }
+
+    /// Runs the job to its end. The error is why it failed.
+    async fn execute(&self, job: &Job) -> Result<(), String> {
+        let subject = Subject::Job(job.key.clone());
+        let spec = &job.spec;
+        let loading = self
+            .workshop
+            .load(&subject, &spec.component, &spec.limits, false);
+        let loaded = loading.await?;
+        let program = [spec.component.path.clone()].into_iter();
+        let args: Vec<_> = program.chain(spec.args.iter().cloned()).collect();
+        let command = CommandSpec {
+            name: PodName::new(
+                &job.key,
+                job.generation,
+                job.status.attempts.saturating_sub(1),
+            ),
+            args: &args,
+            grants: &spec.grants,
+            limits: &spec.limits,
+            // Directories of a stored job are absolute.
+            base: std::path::Path::new("/"),
+            stdio: Stdio::Logs,
+            neighbours: Some((self.workshop.neighbours)(&job.key.app)),
+        };
+        match command::run(&self.workshop.runtime, &loaded, command).await {
+            Ok(ended) => match ended.exit {
+                Exit::Code(0) => Ok(()),
+                Exit::Code(code) => Err(format!("exit code {code}")),
+                // The rest is the guest's backtrace.
+                Exit::Failed(reason) => Err(reason.lines().next().unwrap_or_default().to_owned()),
+            },
+            Err(error) => Err(one_line(&error)),
+        }
+    }
+}

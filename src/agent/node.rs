@@ -1,0 +1,306 @@
+//! Runs the pods that the store says should be there, and stops those that should go.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use sampan_core::{
+    name::{PodName, ServiceKey},
+    plan::pod::PodState,
+    record::{Key, Revision},
+};
+use sampan_gateway::Upstream;
+use sampan_store::{Store, StoreError};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+
+use super::{
+    board::Board,
+    reports::{Narrator, Reports},
+    upstream::PodUpstream,
+    worker::{Assignment, Rotation, Worker},
+    workshop::{Prepared, Workshop},
+};
+use crate::{clock::Clock, events::Journal, mirror::Follower};
+
+/// The first wait before a pod that could not be prepared is tried again; it doubles.
+const RETRY: Duration = Duration::from_millis(200);
+/// The longest such wait.
+const MAX_RETRY: Duration = Duration::from_secs(30);
+
+/// Where pods stand to get requests.
+pub(crate) trait Places: Send + Sync + 'static {
+    /// A place for a pod, which is not ready yet.
+    fn enter(&self, pod: &PodName, capacity: u32, upstream: Arc<dyn Upstream>)
+    -> Arc<dyn Rotation>;
+
+    /// The pod has gone.
+    fn exit(&self, pod: &PodName);
+}
+
+/// The agent of a node.
+pub(crate) struct Agent<W: Workshop> {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Clock,
+    pub(crate) workshop: Arc<W>,
+    pub(crate) places: Arc<dyn Places>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) board: Arc<Board>,
+}
+
+/// How long a pod may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Run,
+    /// It is to go, and its object with it.
+    Stop,
+    /// The node goes down: it stops, and is there again when the node is.
+    Rest,
+}
+
+type Slot<M> = Arc<tokio::sync::Mutex<Weak<Prepared<M>>>>;
+
+struct Shared<W: Workshop> {
+    agent: Agent<W>,
+    reports: Reports,
+    /// What pods of one revision share.
+    prepared: Mutex<BTreeMap<(ServiceKey, u64), Slot<W::Maker>>>,
+}
+
+impl<W: Workshop> Agent<W> {
+    /// Runs pods until told to rest, then lets them end their requests and stops them.
+    pub(crate) async fn run(self, rest: Arc<Notify>) -> Result<(), StoreError> {
+        let mut follower = Follower::open(&self.store).await?;
+        let shared = Arc::new(Shared {
+            agent: self,
+            reports: Reports::default(),
+            prepared: Mutex::default(),
+        });
+        let mut pods = Pods {
+            shared: Arc::clone(&shared),
+            running: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        };
+        pods.see(&follower, follower.keys());
+        let writing = shared.reports.write(&shared.agent.store);
+        let running = async {
+            loop {
+                tokio::select! {
+                    () = rest.notified() => break,
+                    keys = follower.next() => match keys {
+                        Some(keys) => pods.see(&follower, keys),
+                        None => break,
+                    },
+                    Some(done) = pods.tasks.join_next() => match done {
+                        Ok(pod) => pods.ended(&follower, &pod),
+                        Err(error) => std::panic::resume_unwind(error.into_panic()),
+                    },
+                }
+            }
+            pods.rest().await;
+        };
+        tokio::select! {
+            () = writing => {}
+            () = running => {}
+        }
+        Ok(())
+    }
+}
+
+struct Pods<W: Workshop> {
+    shared: Arc<Shared<W>>,
+    running: BTreeMap<PodName, watch::Sender<Wanted>>,
+    tasks: JoinSet<PodName>,
+}
+
+impl<W: Workshop> Pods<W> {
+    /// Does what is wanted of the pods among these keys.
+    fn see(&mut self, follower: &Follower, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            if let Key::Pod(pod) = key {
+                self.reconcile(follower, &pod);
+            }
+        }
+    }
+
+    fn reconcile(&mut self, follower: &Follower, pod: &PodName) {
+        let wanted = follower.mirror().pods.get(pod).map(|it| &it.value);
+        let stop = wanted.is_none_or(|it| it.stop.is_some());
+        match (self.running.get(pod), wanted) {
+            (Some(running), _) if stop => {
+                running.send_replace(Wanted::Stop);
+            }
+            (Some(_), _) => {}
+            // It was stopped before the node went down.
+            (None, Some(_)) if stop => self.shared.reports.gone(pod),
+            (None, Some(record)) => {
+                if record.phase(self.shared.agent.clock.boot())
+                    == sampan_core::record::PodPhase::Ended
+                {
+                    return;
+                }
+                let (sender, receiver) = watch::channel(Wanted::Run);
+                self.running.insert(pod.clone(), sender);
+                let life = Life {
+                    shared: Arc::clone(&self.shared),
+                    pod: pod.clone(),
+                    earlier: record.status.restarts,
+                    wanted: receiver,
+                };
+                self.tasks.spawn(life.run());
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn ended(&mut self, follower: &Follower, pod: &PodName) {
+        self.running.remove(pod);
+        // It may have been wanted again meanwhile.
+        let record = follower.mirror().pods.get(pod);
+        if record.is_some_and(|it| it.value.stop.is_none()) {
+            self.reconcile(follower, pod);
+        }
+    }
+
+    /// Stops all pods, and leaves what the store says of them.
+    async fn rest(&mut self) {
+        for running in self.running.values() {
+            running.send_if_modified(|wanted| {
+                let runs = *wanted == Wanted::Run;
+                if runs {
+                    *wanted = Wanted::Rest;
+                }
+                runs
+            });
+        }
+        while let Some(done) = self.tasks.join_next().await {
+            if let Err(error) = done {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+}
+
+/// One pod, from its preparation to its end.
+struct Life<W: Workshop> {
+    shared: Arc<Shared<W>>,
+    pod: PodName,
+    /// Restarts in earlier runs of the node.
+    earlier: u32,
+    wanted: watch::Receiver<Wanted>,
+}
+
+impl<W: Workshop> Life<W> {
+    async fn run(mut self) -> PodName {
+        let narrator = Narrator::new(self.shared.agent.clock, self.earlier);
+        let narrator = Arc::new(Mutex::new(narrator));
+        if let Some(prepared) = self.prepared(&narrator).await {
+            let worker = self.start(&prepared, narrator);
+            self.over().await;
+            worker.stop().await;
+            self.shared.agent.places.exit(&self.pod);
+        }
+        if *self.wanted.borrow() == Wanted::Stop {
+            self.shared.reports.gone(&self.pod);
+        }
+        self.pod
+    }
+
+    /// Waits until the pod is not to run any more.
+    async fn over(&mut self) {
+        // Without its sender nobody wants it.
+        let _ = self.wanted.wait_for(|wanted| *wanted != Wanted::Run).await;
+    }
+
+    fn start(&self, prepared: &Arc<Prepared<W::Maker>>, narrator: Arc<Mutex<Narrator>>) -> Worker {
+        let agent = &self.shared.agent;
+        let upstream = Arc::new(PodUpstream::empty());
+        let rotation = agent
+            .places
+            .enter(&self.pod, prepared.capacity, upstream.clone());
+        let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
+        let report = move |state: &PodState| {
+            let mut narrator = narrator.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(status) = narrator.tell(state) {
+                shared.reports.is(&pod, status);
+            }
+        };
+        Worker::start(Assignment {
+            pod: self.pod.clone(),
+            spec: Arc::clone(&prepared.spec),
+            maker: (prepared.maker)(&self.pod),
+            upstream,
+            rotation,
+            journal: Arc::clone(&agent.journal),
+            board: Arc::clone(&agent.board),
+            restarts: self.earlier,
+            report: Arc::new(report),
+        })
+    }
+
+    /// What the pod is made from, when it is there. `None` if the pod is to go before that.
+    async fn prepared(&mut self, narrator: &Mutex<Narrator>) -> Option<Arc<Prepared<W::Maker>>> {
+        let mut delay = RETRY;
+        loop {
+            let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
+            let reason = tokio::select! {
+                biased;
+                () = self.over() => return None,
+                prepared = shared.prepare(&pod) => match prepared {
+                    Ok(prepared) => return Some(prepared),
+                    Err(reason) => reason,
+                },
+            };
+            let stuck = {
+                let mut narrator = narrator.lock().unwrap_or_else(PoisonError::into_inner);
+                narrator.stuck(reason)
+            };
+            if let Some(status) = stuck {
+                self.shared.reports.is(&self.pod, status);
+            }
+            tokio::select! {
+                () = self.over() => return None,
+                () = tokio::time::sleep(delay) => delay = (delay * 2).min(MAX_RETRY),
+            }
+        }
+    }
+}
+
+impl<W: Workshop> Shared<W> {
+    /// What the pods of this one's revision are made from: prepared once, as long as one is there.
+    async fn prepare(&self, pod: &PodName) -> Result<Arc<Prepared<W::Maker>>, String> {
+        let slot = self.slot(pod);
+        let mut slot = slot.lock().await;
+        if let Some(prepared) = slot.upgrade() {
+            return Ok(prepared);
+        }
+        let key = Key::Revision(pod.service().clone(), pod.revision()).to_string();
+        let entry = self.agent.store.get(&key).await;
+        let entry = entry.map_err(|error| error.to_string())?;
+        let entry = entry.ok_or_else(|| format!("revision {} is gone", pod.revision()))?;
+        let revision: Revision =
+            serde_json::from_slice(&entry.value).map_err(|error| error.to_string())?;
+        let preparing = self
+            .agent
+            .workshop
+            .prepare(pod.service(), &revision.template);
+        let prepared = Arc::new(preparing.await?);
+        *slot = Arc::downgrade(&prepared);
+        Ok(prepared)
+    }
+
+    fn slot(&self, pod: &PodName) -> Slot<W::Maker> {
+        let mut slots = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|_, slot| {
+            let in_use =
+                |slot: &Slot<W::Maker>| slot.try_lock().is_ok_and(|slot| slot.strong_count() > 0);
+            Arc::strong_count(slot) > 1 || in_use(slot)
+        });
+        let key = (pod.service().clone(), pod.revision());
+        Arc::clone(slots.entry(key).or_default())
+    }
+}

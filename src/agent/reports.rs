@@ -1,0 +1,205 @@
+//! What is to be written to the store about pods: the last word on each, written together.
+//!
+//! Whoever reports waits for nobody. While the store takes one lot, later words replace earlier
+//! ones; a store that is full or slow delays what others know, and no pod.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sampan_core::{
+    name::PodName,
+    plan::{pod::PodState, restart::End},
+    record::{Key, Pod, PodPhase, PodStatus},
+};
+use sampan_store::{Outcome, Store, StoreError, Transaction};
+use tokio::sync::Notify;
+
+use crate::{clock::Clock, mirror};
+
+/// Pods written in one transaction.
+const PODS_AT_ONCE: usize = 100;
+/// How long to wait before a store that failed is asked again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The last word on a pod.
+#[derive(Clone, Debug, PartialEq)]
+enum Word {
+    Is(PodStatus),
+    /// It has been stopped: nothing of it is left.
+    Gone,
+}
+
+/// Words that wait to be written.
+#[derive(Default)]
+pub(super) struct Reports {
+    words: Mutex<BTreeMap<PodName, Word>>,
+    arrived: Notify,
+}
+
+impl Reports {
+    /// A pod is as its status says.
+    pub(super) fn is(&self, pod: &PodName, status: PodStatus) {
+        self.say(pod, Word::Is(status));
+    }
+
+    /// A pod that was to stop has gone.
+    pub(super) fn gone(&self, pod: &PodName) {
+        self.say(pod, Word::Gone);
+    }
+
+    fn say(&self, pod: &PodName, word: Word) {
+        self.words().insert(pod.clone(), word);
+        self.arrived.notify_one();
+    }
+
+    /// Writes what comes, until the store is closed.
+    pub(super) async fn write(&self, store: &Arc<dyn Store>) {
+        loop {
+            let lot = self.take();
+            if lot.is_empty() {
+                self.arrived.notified().await;
+                continue;
+            }
+            match write(store, &lot).await {
+                Ok(Outcome::Committed(_)) => {}
+                // Somebody wants one of them to stop: what is written then is read first.
+                Ok(Outcome::Conflict(_)) => self.put_back(lot),
+                Err(StoreError::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot write how pods are, trying again");
+                    self.put_back(lot);
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self) -> BTreeMap<PodName, Word> {
+        let mut words = self.words();
+        let Some(rest) = words.keys().nth(PODS_AT_ONCE).cloned() else {
+            return std::mem::take(&mut *words);
+        };
+        let later = words.split_off(&rest);
+        std::mem::replace(&mut *words, later)
+    }
+
+    /// What has been said meanwhile is newer.
+    fn put_back(&self, lot: BTreeMap<PodName, Word>) {
+        let mut words = self.words();
+        for (pod, word) in lot {
+            words.entry(pod).or_insert(word);
+        }
+    }
+
+    fn words(&self) -> MutexGuard<'_, BTreeMap<PodName, Word>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn write(
+    store: &Arc<dyn Store>,
+    lot: &BTreeMap<PodName, Word>,
+) -> Result<Outcome, StoreError> {
+    let mut transaction = Transaction::new();
+    for (name, word) in lot {
+        let key = Key::Pod(name.clone()).to_string();
+        // A pod whose object is gone has nobody who asks for it.
+        let Some(entry) = store.get(&key).await? else {
+            continue;
+        };
+        let Ok(mut pod) = serde_json::from_slice::<Pod>(&entry.value) else {
+            continue;
+        };
+        transaction = transaction.compare(key.as_str(), entry.modified);
+        transaction = match word {
+            Word::Gone => transaction.delete(key),
+            Word::Is(status) => {
+                pod.status = status.clone();
+                transaction.put(key, mirror::text(&pod))
+            }
+        };
+    }
+    store.commit(transaction).await
+}
+
+/// Puts the states of one pod in the words of its object.
+pub(super) struct Narrator {
+    clock: Clock,
+    /// Restarts in earlier runs of the node.
+    earlier: u32,
+    last: Option<PodStatus>,
+}
+
+impl Narrator {
+    pub(super) fn new(clock: Clock, earlier: u32) -> Self {
+        Self {
+            clock,
+            earlier,
+            last: None,
+        }
+    }
+
+    /// What to say of a pod in this state, if it is something new.
+    pub(super) fn tell(&mut self, state: &PodState) -> Option<PodStatus> {
+        let why = |end: &End| match end {
+            End::Well => "it ended by itself".to_owned(),
+            End::Failed(reason) => reason.clone(),
+        };
+        let (phase, restarts, reason) = match state {
+            PodState::Pending => (PodPhase::Pending, 0, None),
+            PodState::Starting { record, .. } => (PodPhase::Starting, record.restarts, None),
+            PodState::Running {
+                record,
+                ready: true,
+                ..
+            } => (self.ready(), record.restarts, None),
+            PodState::Running { record, .. } => (PodPhase::Unready, record.restarts, None),
+            PodState::BackOff { record, end, .. } => {
+                (PodPhase::BackOff, record.restarts, Some(why(end)))
+            }
+            PodState::Draining { record, .. } => (PodPhase::Draining, record.restarts, None),
+            PodState::Stopped {
+                record,
+                end: Some(end),
+            } => (PodPhase::Ended, record.restarts, Some(why(end))),
+            // Whoever stopped it says that it is gone.
+            PodState::Stopped { end: None, .. } => return None,
+        };
+        self.status(phase, restarts, reason)
+    }
+
+    /// What to say of a pod that cannot be started.
+    pub(super) fn stuck(&mut self, reason: String) -> Option<PodStatus> {
+        self.status(PodPhase::BackOff, 0, Some(reason))
+    }
+
+    fn status(
+        &mut self,
+        phase: PodPhase,
+        restarts: u32,
+        reason: Option<String>,
+    ) -> Option<PodStatus> {
+        let status = PodStatus {
+            boot: self.clock.boot(),
+            phase,
+            restarts: self.earlier.saturating_add(restarts),
+            reason,
+        };
+        let is_new = self.last.as_ref() != Some(&status);
+        self.last = Some(status.clone());
+        is_new.then_some(status)
+    }
+
+    fn ready(&self) -> PodPhase {
+        let before = self.last.as_ref().map(|status| status.phase);
+        match before {
+            Some(PodPhase::Ready { since }) => PodPhase::Ready { since },
+            _ => PodPhase::Ready {
+                since: self.clock.now(),
+            },
+        }
+    }
+}

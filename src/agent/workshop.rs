@@ -1,0 +1,292 @@
+//! Where pods are prepared: from a revision to what each of its instances is made of.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::available_parallelism,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use sampan_core::{
+    name::{Name, PodName, ServiceKey},
+    object::{Check, Limits},
+    plan::pod::PodSpec,
+    record::{Component, Template as Wanted},
+};
+use sampan_runtime::{
+    Demands, LoadError, Loaded, Neighbours, Origin, Runtime,
+    pod::template::{Template, TemplateSpec},
+};
+use tokio::sync::Semaphore;
+
+use super::instance::{Maker, RuntimeMaker, one_line};
+use crate::{
+    artifacts::Artifacts,
+    events::{Change, Journal, Subject},
+};
+
+/// Components whose code stays mapped after the last pod that ran them: a rollout that is taken
+/// back, or a component that was only admitted so far, finds it there.
+const KEPT_COMPONENTS: usize = 16;
+
+/// What all pods of a revision have in common.
+pub(crate) struct Prepared<M> {
+    pub(crate) spec: Arc<PodSpec>,
+    /// Requests at once in one pod.
+    pub(crate) capacity: u32,
+    /// What makes the instances of one pod.
+    pub(crate) maker: Box<dyn Fn(&PodName) -> Arc<M> + Send + Sync>,
+}
+
+/// Prepares pods.
+pub(crate) trait Workshop: Send + Sync + 'static {
+    type Maker: Maker;
+
+    /// The error is why no pod can be made of this, for people.
+    fn prepare(
+        &self,
+        service: &ServiceKey,
+        wanted: &Wanted,
+    ) -> impl Future<Output = Result<Prepared<Self::Maker>, String>> + Send;
+}
+
+/// The other services of an app, for its guests.
+pub(crate) type NeighboursOf = Arc<dyn Fn(&Name) -> Arc<dyn Neighbours> + Send + Sync>;
+
+/// What code must be like: which component's, and compiled how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wants {
+    digest: String,
+    metered: bool,
+    coredump: bool,
+}
+
+impl Wants {
+    fn new(digest: &str, limits: &Limits, coredump: bool) -> Self {
+        Self {
+            digest: digest.to_owned(),
+            metered: limits.fuel.is_some(),
+            coredump,
+        }
+    }
+}
+
+/// Prepares pods for the runtime of this node.
+pub(crate) struct RuntimeWorkshop {
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) artifacts: Arc<Artifacts>,
+    pub(crate) neighbours: NeighboursOf,
+    /// Where core dumps go, a directory for each app.
+    pub(crate) coredumps: Option<PathBuf>,
+    pub(crate) journal: Arc<Journal>,
+    recent: Mutex<VecDeque<(Wants, Arc<Loaded>)>>,
+    /// How many pods are made at once: each needs a CPU to be made in time.
+    turns: Arc<Semaphore>,
+}
+
+impl RuntimeWorkshop {
+    pub(crate) fn new(
+        runtime: Arc<Runtime>,
+        artifacts: Arc<Artifacts>,
+        neighbours: NeighboursOf,
+        coredumps: Option<PathBuf>,
+        journal: Arc<Journal>,
+    ) -> Self {
+        Self {
+            runtime,
+            artifacts,
+            neighbours,
+            coredumps,
+            journal,
+            recent: Mutex::default(),
+            turns: Arc::new(Semaphore::new(
+                available_parallelism().map_or(1, |it| it.get()),
+            )),
+        }
+    }
+
+    /// Reads, checks and compiles a component, or finds its code.
+    pub(crate) async fn load(
+        &self,
+        subject: &Subject,
+        component: &Component,
+        limits: &Limits,
+        coredump: bool,
+    ) -> Result<Arc<Loaded>, String> {
+        let wanted = Wants::new(&component.digest, limits, coredump);
+        if let Some(loaded) = self.recent(&wanted, limits) {
+            return Ok(loaded);
+        }
+        let (artifacts, digest) = (Arc::clone(&self.artifacts), component.digest.clone());
+        let read = tokio::task::spawn_blocking(move || artifacts.read(&digest));
+        let (bytes, path) = match read.await {
+            Ok(read) => read.map_err(|error| one_line(&error))?,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => return Err("the node is going down".to_owned()),
+            },
+        };
+        let demands = Demands {
+            metered: wanted.metered,
+            digest: Some(wanted.digest.clone()),
+            memory_bytes: limits.memory.0,
+            coredump,
+            path: Some(path),
+        };
+        let tell = |change| self.journal.record(subject.clone(), change);
+        let loading = self
+            .runtime
+            .load(bytes, demands, || tell(Change::Compiling));
+        let refused = |error| {
+            let reason = one_line(&error);
+            format!("the component `{}` is refused: {reason}", component.path)
+        };
+        let loaded = loading.await.map_err(refused)?;
+        tell(Change::Loaded {
+            compiled: compiled(&loaded),
+        });
+        self.keep(wanted, &loaded);
+        Ok(loaded)
+    }
+
+    /// Keeps a component in memory that has been loaded already.
+    pub(crate) fn adopt(&self, loaded: &Arc<Loaded>, bytes: Bytes, path: PathBuf, limits: &Limits) {
+        let digest = loaded.inspection.digest.to_hex();
+        self.artifacts.keep(digest.clone(), bytes, path);
+        self.keep(Wants::new(&digest, limits, false), loaded);
+    }
+
+    /// Loads a component that was read from a file of the user's, and keeps it in memory.
+    pub(crate) async fn take(
+        &self,
+        subject: &Subject,
+        bytes: Bytes,
+        path: PathBuf,
+        digest: Option<String>,
+        (limits, coredump): (&Limits, bool),
+    ) -> Result<Arc<Loaded>, LoadError> {
+        let demands = Demands {
+            metered: limits.fuel.is_some(),
+            digest,
+            memory_bytes: limits.memory.0,
+            coredump,
+            path: Some(path.clone()),
+        };
+        let tell = |change| self.journal.record(subject.clone(), change);
+        let loading = self
+            .runtime
+            .load(bytes.clone(), demands, || tell(Change::Compiling));
+        let loaded = loading.await?;
+        tell(Change::Loaded {
+            compiled: compiled(&loaded),
+        });
+        let digest = loaded.inspection.digest.to_hex();
+        self.artifacts.keep(digest.clone(), bytes, path);
+        self.keep(Wants::new(&digest, limits, coredump), &loaded);
+        Ok(loaded)
+    }
+
+    /// Code that is mapped anyway, if it was compiled like this.
+    fn recent(&self, wanted: &Wants, limits: &Limits) -> Option<Arc<Loaded>> {
+        let recent = self.recents();
+        let (_, loaded) = recent.iter().find(|(it, _)| it == wanted)?;
+        // Whether it may need so much memory is checked, and said, where it is loaded.
+        let fits = loaded.inspection.initial_memory_bytes <= limits.memory.0;
+        fits.then(|| Arc::clone(loaded))
+    }
+
+    /// Keeps the code for a while.
+    fn keep(&self, wanted: Wants, loaded: &Arc<Loaded>) {
+        let mut recent = self.recents();
+        recent.retain(|(it, _)| *it != wanted);
+        if recent.len() == KEPT_COMPONENTS {
+            recent.pop_front();
+        }
+        recent.push_back((wanted, Arc::clone(loaded)));
+    }
+
+    fn recents(&self) -> MutexGuard<'_, VecDeque<(Wants, Arc<Loaded>)>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What every instance of a revision is made from. This is all that can be known of it without
+    /// starting one.
+    pub(crate) async fn template(
+        &self,
+        service: &ServiceKey,
+        wanted: &Wanted,
+    ) -> Result<Template, String> {
+        let subject = Subject::Service(service.clone());
+        let Wanted {
+            component,
+            limits,
+            coredump,
+            ..
+        } = wanted;
+        let loaded = self.load(&subject, component, limits, *coredump).await?;
+        if asks_exports(wanted) && !loaded.answers_probes() {
+            return Err(
+                "a probe has `export = true`, and the component does not export \
+                 `sampan:pod/health`; ask by `http`, or export it"
+                    .to_owned(),
+            );
+        }
+        let coredumps = self.coredumps.as_ref().filter(|_| *coredump);
+        let coredumps = coredumps.map(|it| it.join(service.app.as_str()));
+        let template = Template::new(
+            loaded,
+            &TemplateSpec {
+                grants: &wanted.grants,
+                limits,
+                isolation: wanted.isolation,
+                concurrency: wanted.concurrency,
+                // Directories of a stored revision are absolute.
+                base: std::path::Path::new("/"),
+                neighbours: Some((self.neighbours)(&service.app)),
+                coredumps: coredumps.as_deref(),
+            },
+        );
+        template.map_err(|error| one_line(&error))
+    }
+}
+
+fn compiled(loaded: &Loaded) -> Option<Duration> {
+    match loaded.origin {
+        Origin::Cache => None,
+        Origin::Compiled(took) => Some(took),
+    }
+}
+
+/// Whether a probe calls the guest's own exports.
+fn asks_exports(wanted: &Wanted) -> bool {
+    let probes = [&wanted.startup, &wanted.readiness, &wanted.liveness];
+    let mut probes = probes.into_iter().flatten();
+    probes.any(|probe| probe.check == Check::Export)
+}
+
+impl Workshop for RuntimeWorkshop {
+    type Maker = RuntimeMaker;
+
+    async fn prepare(
+        &self,
+        service: &ServiceKey,
+        wanted: &Wanted,
+    ) -> Result<Prepared<RuntimeMaker>, String> {
+        let template = Arc::new(self.template(service, wanted).await?);
+        let (runtime, turns) = (Arc::clone(&self.runtime), Arc::clone(&self.turns));
+        Ok(Prepared {
+            spec: Arc::new(PodSpec::of(wanted, template.isolation())),
+            capacity: template.concurrency(),
+            maker: Box::new(move |pod| {
+                Arc::new(RuntimeMaker {
+                    runtime: Arc::clone(&runtime),
+                    name: pod.clone(),
+                    template: Arc::clone(&template),
+                    turns: Arc::clone(&turns),
+                })
+            }),
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! `sampan serve`: the daemon.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use sampan_core::spec::node::Node as NodeLimits;
+
+use super::{
+    EXIT_FAILED, End, Stop, node,
+    output::Output,
+    run::{Interrupts, runtime},
+    up::printer::Printer,
+};
+use crate::{
+    config,
+    serve::{
+        app::Listening,
+        control::{self, Api, Control},
+        daemon::{Daemon, Site},
+        data,
+    },
+};
+
+/// Run the daemon: it keeps the apps that `apply` hands it running, over its own restarts too
+///
+/// What is wanted, revisions and events are kept in a database below `--data`, components beside
+/// it. Ctrl-C or SIGTERM stops accepting, lets requests end and stops all pods; they are there again
+/// after the next start. A second Ctrl-C stops at once.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Limits that hold for everything, and the directories that guests may be lent
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Where to keep state [default: $XDG_STATE_HOME/sampan]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Where to listen for HTTP; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value_t = config::DEFAULT_HTTP)]
+    http: SocketAddr,
+
+    /// Where to answer `get`, `apply` and the like: a socket, or a port of this machine as in
+    /// `127.0.0.1:8081`, for which a token is made below `--data`
+    #[arg(long, value_name = "SOCKET|ADDR")]
+    api: Option<String>,
+
+    /// Write events to standard error as JSON, one object a line, and no other talk
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
+    let limits = node::limits(arguments.config.as_deref(), output)?;
+    runtime()?.block_on(serve(limits, arguments, output))
+}
+
+async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> End {
+    let mut interrupts = Interrupts::listen()?;
+    let data = match &arguments.data {
+        Some(data) => data.clone(),
+        None => config::data_directory()?,
+    };
+    let volumes = limits.volumes.clone();
+    // The database first: it is what two daemons must not share.
+    let (store, artifacts) = data::open(&data)?;
+    let node = node::open_daemon(limits)?;
+    let site = Site::open(node, store, artifacts, volumes).await?;
+    let mut daemon = Daemon::start(&site);
+    let http = arguments.http;
+    let listening = Listening::start(&site.node, None, http)
+        .await
+        .with_context(|| {
+            format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
+        })?;
+    let api = control::api(&site, Some(listening.address));
+    let (_control, place) = open_control(&api, arguments.api.as_deref(), &data)?;
+    let printer = Printer::all(output, &site.journal, arguments.json);
+    output.data(&format!("listening on http://{}\n", listening.address));
+    printer.talk(&format!("the API is at {place}"));
+    let printing = tokio::spawn(printer.clone().events(Arc::clone(&site.journal)));
+    let logging = tokio::spawn(printer.clone().logs(Arc::clone(site.node.runtime.logs())));
+    let failure = tokio::select! {
+        () = interrupts.next() => None,
+        reason = daemon.failed() => Some(reason),
+    };
+    printer.talk("draining; Ctrl-C again stops at once");
+    let drained = async {
+        listening.drain().await;
+        daemon.rest().await;
+    };
+    let drained = tokio::select! {
+        () = drained => true,
+        () = interrupts.next() => false,
+    };
+    printer.end_of_events(printing, &site.journal).await;
+    printer.end_of_logs(logging, site.node.runtime.logs()).await;
+    match failure {
+        Some(reason) => Err(Stop::Because(EXIT_FAILED, anyhow::anyhow!(reason))),
+        None if drained => Ok(()),
+        None => Err(Stop::Quiet(EXIT_FAILED)),
+    }
+}
+
+/// Opens the API where it was asked for, and says where that is.
+fn open_control(api: &Api, asked: Option<&str>, data: &Path) -> anyhow::Result<(Control, String)> {
+    if let Some(address) = asked.and_then(|asked| asked.parse::<SocketAddr>().ok()) {
+        let token = data.join("token");
+        let (control, address) = Control::at_port(api, address, &token)?;
+        let place = format!("http://{address}, with the token in `{}`", token.display());
+        return Ok((control, place));
+    }
+    let path = asked.map_or_else(config::daemon_socket, PathBuf::from);
+    let control = Control::at_socket(api, &path)?;
+    Ok((control, format!("`{}`", path.display())))
+}

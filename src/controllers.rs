@@ -1,0 +1,272 @@
+//! The controllers: bring what is closer to what is wanted, by writing to the store.
+//!
+//! One loop for all keys, with two laws: there are never two reconciles of one key at a time, and
+//! of two times at which a key is to be looked at the earlier one holds. A reconcile is given a key
+//! and nothing else, so it does not matter what woke it, nor whether it was woken too often.
+
+mod job;
+mod prune;
+mod rollout;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use sampan_core::{
+    name::{Name, ServiceKey},
+    record::Key,
+};
+use sampan_store::{Outcome, Store, StoreError, Transaction};
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    clock::Clock,
+    events::{Change, Journal, Subject},
+    mirror::{Follower, Mirror},
+};
+
+/// Every key is looked at again after this time, so that nothing depends on being told.
+const RESYNC: Duration = Duration::from_secs(30);
+/// The first wait after a reconcile failed; it doubles.
+const RETRY: Duration = Duration::from_millis(10);
+/// The longest such wait.
+const MAX_RETRY: Duration = Duration::from_secs(5);
+
+/// What is reconciled.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Object {
+    /// The pods of a service.
+    Service(ServiceKey),
+    /// The attempts of a job.
+    Job(ServiceKey),
+    /// What an app and its services no longer need.
+    App(Name),
+}
+
+/// Something that happened, told once it is written.
+struct Told {
+    subject: Subject,
+    change: Change,
+}
+
+/// What a reconcile came to.
+#[derive(Default)]
+struct Plan {
+    /// Written one after the other; nothing is written after one that conflicts.
+    transactions: Vec<Transaction>,
+    /// Told when all has been written.
+    told: Vec<Told>,
+    /// When to look again.
+    wake_at: Option<Instant>,
+}
+
+/// How the last reconcile of a key ended.
+enum End {
+    Done,
+    /// Somebody else wrote meanwhile: what is seen here was old.
+    Conflict,
+    Failed(StoreError),
+}
+
+/// When a key is looked at next.
+#[derive(Default)]
+struct Due {
+    /// It is being reconciled.
+    busy: bool,
+    at: Option<Instant>,
+    /// Reconciles in a row that failed.
+    failures: u32,
+}
+
+impl Due {
+    fn by(&mut self, at: Instant) {
+        self.at = Some(self.at.map_or(at, |due| due.min(at)));
+    }
+}
+
+/// The controllers of a node.
+pub(crate) struct Controllers {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) clock: Clock,
+}
+
+impl Controllers {
+    /// Works until the store is closed, or this is dropped.
+    pub(crate) async fn run(self) -> Result<(), StoreError> {
+        let follower = Follower::open(&self.store).await?;
+        let mut state = Loop {
+            controllers: Arc::new(self),
+            due: BTreeMap::new(),
+            running: JoinSet::new(),
+        };
+        state.look_at(follower.mirror(), &follower.keys());
+        state.run(follower).await;
+        Ok(())
+    }
+
+    fn reconcile(&self, object: &Object, mirror: &Mirror) -> Plan {
+        match object {
+            Object::Service(key) => rollout::reconcile(key, mirror, &self.clock),
+            Object::Job(key) => job::reconcile(key, mirror, &self.clock),
+            Object::App(name) => prune::reconcile(name, mirror),
+        }
+    }
+
+    async fn execute(&self, transactions: Vec<Transaction>, told: Vec<Told>) -> End {
+        for transaction in transactions {
+            match self.store.commit(transaction).await {
+                Ok(Outcome::Committed(_)) => {}
+                Ok(Outcome::Conflict(_)) => return End::Conflict,
+                Err(error) => return End::Failed(error),
+            }
+        }
+        for Told { subject, change } in told {
+            self.journal.record(subject, change);
+        }
+        End::Done
+    }
+}
+
+struct Loop {
+    controllers: Arc<Controllers>,
+    due: BTreeMap<Object, Due>,
+    running: JoinSet<(Object, End)>,
+}
+
+impl Loop {
+    async fn run(mut self, mut follower: Follower) {
+        let mut resync = tokio::time::interval(RESYNC);
+        loop {
+            self.start_due(follower.mirror());
+            let next = self.next_due();
+            tokio::select! {
+                keys = follower.next() => match keys {
+                    Some(keys) => self.look_at(follower.mirror(), &keys),
+                    None => return,
+                },
+                Some(done) = self.running.join_next() => match done {
+                    Ok((object, end)) => self.ended(object, &end),
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+                () = sleep_until(next) => {}
+                _ = resync.tick() => {
+                    let keys = follower.keys();
+                    self.look_at(follower.mirror(), &keys);
+                }
+            }
+        }
+    }
+
+    /// Has everything looked at that changes of these keys may concern.
+    fn look_at(&mut self, mirror: &Mirror, keys: &BTreeSet<Key>) {
+        let now = Instant::now();
+        let mut objects = BTreeSet::new();
+        for key in keys {
+            match key {
+                Key::App(name) => drop(objects.insert(Object::App(name.clone()))),
+                Key::Service(service) => {
+                    objects.insert(Object::Service(service.clone()));
+                    objects.insert(Object::App(service.app.clone()));
+                    dependents(mirror, service, &mut objects);
+                }
+                Key::Job(job) => {
+                    objects.insert(Object::Job(job.clone()));
+                    objects.insert(Object::App(job.app.clone()));
+                    dependents(mirror, job, &mut objects);
+                }
+                Key::Revision(service, _) => {
+                    objects.insert(Object::Service(service.clone()));
+                    objects.insert(Object::App(service.app.clone()));
+                }
+                Key::Pod(pod) => {
+                    objects.insert(Object::Service(pod.service().clone()));
+                    // When the last pod of a service has gone, it may go too.
+                    if !mirror.pods.contains_key(pod) {
+                        objects.insert(Object::App(pod.service().app.clone()));
+                    }
+                }
+                Key::Event(_) => {}
+            }
+        }
+        for object in objects {
+            self.due.entry(object).or_default().by(now);
+        }
+    }
+
+    /// Begins with all that is due.
+    fn start_due(&mut self, mirror: &Mirror) {
+        let now = Instant::now();
+        self.due.retain(|_, due| due.busy || due.at.is_some());
+        for (object, due) in &mut self.due {
+            if due.busy || due.at.is_none_or(|at| at > now) {
+                continue;
+            }
+            due.at = None;
+            let Plan {
+                transactions,
+                told,
+                wake_at,
+            } = self.controllers.reconcile(object, mirror);
+            if let Some(at) = wake_at {
+                due.by(at);
+            }
+            if transactions.is_empty() && told.is_empty() {
+                continue;
+            }
+            due.busy = true;
+            let (controllers, object) = (Arc::clone(&self.controllers), object.clone());
+            self.running.spawn(async move {
+                let end = controllers.execute(transactions, told).await;
+                (object, end)
+            });
+        }
+    }
+
+    fn ended(&mut self, object: Object, end: &End) {
+        let due = self.due.entry(object).or_default();
+        due.busy = false;
+        match end {
+            // What was written comes back as a change, which has the key looked at again.
+            End::Done => due.failures = 0,
+            // What differs is on its way here.
+            End::Conflict => due.by(Instant::now() + RETRY),
+            End::Failed(error) => {
+                let wait = RETRY * 2_u32.saturating_pow(due.failures.min(16));
+                due.failures += 1;
+                due.by(Instant::now() + wait.min(MAX_RETRY));
+                tracing::warn!(%error, "cannot write what is to be done, trying again");
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let idle = self.due.values().filter(|due| !due.busy);
+        idle.filter_map(|due| due.at).min()
+    }
+}
+
+/// Everything of the app that waits for this service or job.
+fn dependents(mirror: &Mirror, on: &ServiceKey, objects: &mut BTreeSet<Object>) {
+    let services = mirror.services.values().map(|it| &it.value);
+    for service in services.filter(|it| it.key.app == on.app) {
+        if service.spec.depends_on.contains_key(&on.name) {
+            objects.insert(Object::Service(service.key.clone()));
+        }
+    }
+    let jobs = mirror.jobs.values().map(|it| &it.value);
+    for job in jobs.filter(|it| it.key.app == on.app) {
+        if job.spec.depends_on.contains_key(&on.name) {
+            objects.insert(Object::Job(job.key.clone()));
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

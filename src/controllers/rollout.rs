@@ -1,0 +1,139 @@
+//! Does what the rollout planner says.
+
+use sampan_core::{
+    name::{Name, ServiceKey},
+    plan::{
+        gate::{self, Gate},
+        rollout::{self, Action},
+    },
+    record::{Key, Pod, Service},
+};
+use sampan_store::{Revision, Transaction};
+
+use super::{Plan, Told};
+use crate::{
+    clock::Clock,
+    events::{Change, Subject},
+    mirror::{Mirror, Stored, text},
+};
+
+/// Pods changed in one transaction. With what goes along it stays below what a store can take.
+const PODS_AT_ONCE: usize = 100;
+
+pub(super) fn reconcile(key: &ServiceKey, mirror: &Mirror, clock: &Clock) -> Plan {
+    let Some(stored) = mirror.services.get(key) else {
+        return Plan::default();
+    };
+    let service = &stored.value;
+    let pods: Vec<Pod> = mirror.pods_of(key).map(|it| it.value.clone()).collect();
+    let planned = rollout::plan(service, &pods, &gate(service, mirror), clock.moment());
+    let mut next = service.clone();
+    next.status = planned.status;
+    let mut writes = Writes {
+        mirror,
+        stored,
+        transactions: Vec::new(),
+        told: Vec::new(),
+        current: Transaction::new(),
+    };
+    for action in planned.actions {
+        writes.take(action, &mut next);
+    }
+    Plan {
+        wake_at: planned.wake_at.and_then(|at| clock.instant(at)),
+        told: std::mem::take(&mut writes.told),
+        transactions: writes.finish(&next),
+    }
+}
+
+/// Whether what the service depends on is as far as it must be.
+fn gate(service: &Service, mirror: &Mirror) -> Gate {
+    let key = |name: &Name| ServiceKey::new(&service.key.app, name);
+    gate::gate(
+        &service.spec.depends_on,
+        &|name| mirror.services.get(&key(name)).map(|it| &it.value),
+        &|name| mirror.jobs.get(&key(name)).map(|it| &it.value),
+    )
+}
+
+struct Writes<'a> {
+    mirror: &'a Mirror,
+    stored: &'a Stored<Service>,
+    transactions: Vec<Transaction>,
+    told: Vec<Told>,
+    current: Transaction,
+}
+
+impl Writes<'_> {
+    fn take(&mut self, action: Action, next: &mut Service) {
+        match action {
+            Action::Create { pod, reason } => {
+                let record = Pod::new(pod.service(), pod.revision(), pod.slot());
+                self.put(&record, Revision(0));
+                self.tell("PodCreated", format!("{pod}: {reason}"));
+            }
+            Action::Stop { pod, reason } => {
+                if let Some(found) = self.mirror.pods.get(&pod) {
+                    let mut record = found.value.clone();
+                    record.stop = Some(reason.clone());
+                    self.put(&record, found.modified);
+                    self.tell("PodStopped", format!("{pod}: {reason}"));
+                }
+            }
+            Action::RollBack { from, to, .. } => {
+                next.spec.revision = to;
+                next.spec.previous = Some(from);
+                respecified(next);
+            }
+            Action::Pause { .. } => {
+                next.spec.paused = true;
+                respecified(next);
+            }
+            Action::Announce { word, message } => self.tell(word, message),
+        }
+    }
+
+    fn tell(&mut self, word: &'static str, message: String) {
+        self.told.push(Told {
+            subject: Subject::Service(self.stored.value.key.clone()),
+            change: Change::Rollout { word, message },
+        });
+    }
+
+    fn put(&mut self, pod: &Pod, modified: Revision) {
+        let key = Key::Pod(pod.name()).to_string();
+        let transaction = std::mem::take(&mut self.current);
+        self.current = transaction
+            .compare(key.as_str(), modified)
+            .put(key, text(pod));
+        if self.current.writes.len() >= PODS_AT_ONCE {
+            self.cut();
+        }
+    }
+
+    /// Everything is decided by the service as it was seen: if that has changed, nothing is done.
+    fn cut(&mut self) {
+        let key = Key::Service(self.stored.value.key.clone()).to_string();
+        let transaction = std::mem::take(&mut self.current);
+        let transaction = transaction.compare(key, self.stored.modified);
+        self.transactions.push(transaction);
+    }
+
+    fn finish(mut self, next: &Service) -> Vec<Transaction> {
+        if *next != self.stored.value {
+            let key = Key::Service(next.key.clone()).to_string();
+            let transaction = std::mem::take(&mut self.current);
+            self.current = transaction.put(key, text(next));
+        }
+        if !self.current.writes.is_empty() {
+            self.cut();
+        }
+        self.transactions
+    }
+}
+
+/// The planner itself has changed what is wanted, and knows it.
+fn respecified(service: &mut Service) {
+    service.generation += 1;
+    service.status.observed_generation = service.generation;
+}

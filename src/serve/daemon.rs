@@ -1,0 +1,175 @@
+//! A node that keeps apps as a store says: everything that works on it, and how it starts and ends.
+
+use std::{path::PathBuf, sync::Arc};
+
+use sampan_core::name::Name;
+use sampan_runtime::{Neighbours, pod::Termination};
+use sampan_store::{Store, StoreError};
+use tokio::{
+    sync::Notify,
+    task::{JoinHandle, JoinSet},
+};
+
+use super::{Node, chronicle, neighbours::GatewayNeighbours, places::GatewayPlaces, sweep};
+use crate::{
+    agent::{jobs::Jobs, node::Agent, workshop::RuntimeWorkshop},
+    artifacts::Artifacts,
+    clock::Clock,
+    controllers::Controllers,
+    events::{Change, Journal, Subject},
+};
+
+/// Everything that a daemon works with, before it works.
+#[derive(Clone)]
+pub(crate) struct Site {
+    pub(crate) node: Node,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) artifacts: Arc<Artifacts>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) workshop: Arc<RuntimeWorkshop>,
+    /// Directories in and below which guests may be lent directories.
+    pub(crate) volumes: Vec<PathBuf>,
+}
+
+impl Site {
+    /// A site on a node whose objects and components are here. Events of earlier runs are read.
+    pub(crate) async fn open(
+        node: Node,
+        store: Arc<dyn Store>,
+        artifacts: Artifacts,
+        volumes: Vec<PathBuf>,
+    ) -> Result<Self, StoreError> {
+        let (artifacts, journal) = (Arc::new(artifacts), Arc::new(Journal::default()));
+        journal.restore(chronicle::read(&store).await?);
+        let workshop = RuntimeWorkshop::new(
+            Arc::clone(&node.runtime),
+            Arc::clone(&artifacts),
+            neighbours(&node),
+            node.coredumps.clone(),
+            Arc::clone(&journal),
+        );
+        hear_deadlocks(&node, &journal);
+        Ok(Self {
+            node,
+            store,
+            artifacts,
+            journal,
+            workshop: Arc::new(workshop),
+            volumes,
+        })
+    }
+}
+
+impl Site {
+    /// A site whose objects and components are in memory, as long as the process lives.
+    pub(crate) async fn foreground(node: Node) -> Result<Self, StoreError> {
+        let store = Arc::new(sampan_store::Memory::new());
+        Self::open(node, store, Artifacts::memory(), vec![PathBuf::from("/")]).await
+    }
+}
+
+/// A daemon at work.
+pub(crate) struct Daemon {
+    /// Told when pods are to rest.
+    rest: Arc<Notify>,
+    agent: JoinHandle<Result<(), StoreError>>,
+    /// Everything that must not end before the daemon does.
+    tasks: JoinSet<(&'static str, Result<(), StoreError>)>,
+}
+
+impl Daemon {
+    /// Starts everything that works on the store.
+    pub(crate) fn start(site: &Site) -> Self {
+        let clock = Clock::start();
+        let rest = Arc::new(Notify::new());
+        let store = || Arc::clone(&site.store);
+        let journal = || Arc::clone(&site.journal);
+        let agent = Agent {
+            store: store(),
+            clock,
+            workshop: Arc::clone(&site.workshop),
+            places: Arc::new(GatewayPlaces(Arc::clone(&site.node.edge))),
+            journal: journal(),
+            board: Arc::clone(&site.node.board),
+        };
+        let mut tasks = JoinSet::new();
+        let (edge, followed) = (Arc::clone(&site.node.edge), store());
+        tasks.spawn(async move { ("the edge", edge.follow(&followed).await) });
+        let controllers = Controllers {
+            store: store(),
+            journal: journal(),
+            clock,
+        };
+        tasks.spawn(async move { ("the controllers", controllers.run().await) });
+        let jobs = Jobs {
+            store: store(),
+            clock,
+            workshop: Arc::clone(&site.workshop),
+        };
+        tasks.spawn(async move { ("the runner of jobs", jobs.run().await) });
+        let writing = chronicle::write(store(), journal(), site.journal.last());
+        tasks.spawn(async move {
+            writing.await;
+            ("the chronicle", Ok(()))
+        });
+        let sweeping = sweep::run(store(), Arc::clone(&site.artifacts));
+        tasks.spawn(async move {
+            sweeping.await;
+            ("the sweeper", Ok(()))
+        });
+        Self {
+            agent: tokio::spawn(agent.run(Arc::clone(&rest))),
+            rest,
+            tasks,
+        }
+    }
+
+    /// Resolves when something has ended that must not, with what it was and why.
+    pub(crate) async fn failed(&mut self) -> String {
+        let why = |end: Result<(), StoreError>| match end {
+            Ok(()) => "the store is closed".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tokio::select! {
+            Some(ended) = self.tasks.join_next() => match ended {
+                Ok((what, end)) => format!("{what} ended: {}", why(end)),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+            ended = &mut self.agent => match ended {
+                Ok(end) => format!("the agent ended: {}", why(end)),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            },
+        }
+    }
+
+    /// Lets all pods end their requests and stops them. What is wanted of them stays in the store.
+    pub(crate) async fn rest(mut self) {
+        self.rest.notify_one();
+        // One that was aborted has no pods left.
+        let _ = (&mut self.agent).await;
+    }
+}
+
+fn neighbours(node: &Node) -> Arc<dyn Fn(&Name) -> Arc<dyn Neighbours> + Send + Sync> {
+    let edge = Arc::clone(&node.edge);
+    Arc::new(move |app| {
+        Arc::new(GatewayNeighbours {
+            edge: Arc::clone(&edge),
+            app: app.clone(),
+        })
+    })
+}
+
+/// Records every deadlock from now on.
+pub(super) fn hear_deadlocks(node: &Node, journal: &Arc<Journal>) {
+    let (journal, board) = (Arc::clone(journal), Arc::clone(&node.board));
+    node.runtime.on_deadlock(move |deadlock| {
+        let pod = deadlock.members[deadlock.victim].pod.clone();
+        if deadlock.failed_call {
+            board.record(&Termination::of_deadlock(deadlock));
+        }
+        let subject = Subject::Service(pod.service().clone());
+        let report = deadlock.to_string();
+        journal.record(subject, Change::Deadlock { pod, report });
+    });
+}

@@ -1,0 +1,63 @@
+//! The places of pods in the gateway, as the agent sees them.
+
+use std::{pin::Pin, sync::Arc};
+
+use sampan_core::name::PodName;
+use sampan_gateway::{Endpoint, EndpointState, Upstream};
+
+use crate::{
+    agent::{node::Places, worker::Rotation},
+    edge::Edge,
+};
+
+/// A pod's endpoint, as its worker sees it.
+pub(super) struct InRotation(pub(super) Arc<Endpoint>);
+
+impl Rotation for InRotation {
+    fn set_ready(&self, ready: bool) {
+        self.0.set_state(match ready {
+            true => EndpointState::Ready,
+            false => EndpointState::Unready,
+        });
+    }
+
+    fn renew(&self) {
+        self.0.renew();
+    }
+
+    fn leave(&self) {
+        self.0.set_state(EndpointState::Terminating);
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.0.in_flight()
+    }
+
+    fn idle(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let endpoint = Arc::clone(&self.0);
+        Box::pin(async move { endpoint.drained().await })
+    }
+}
+
+/// The gateway of this node.
+pub(super) struct GatewayPlaces(pub(super) Arc<Edge>);
+
+impl Places for GatewayPlaces {
+    fn enter(
+        &self,
+        pod: &PodName,
+        capacity: u32,
+        upstream: Arc<dyn Upstream>,
+    ) -> Arc<dyn Rotation> {
+        let endpoint = Endpoint::new(pod.clone(), pod.revision(), capacity, upstream);
+        self.0.enter(Arc::clone(&endpoint));
+        Arc::new(InRotation(endpoint))
+    }
+
+    fn exit(&self, pod: &PodName) {
+        self.0.exit(pod);
+    }
+}
+
+#[cfg(test)]
+mod tests;

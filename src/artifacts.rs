@@ -171,6 +171,7 @@ impl Artifacts {
     }
 
     /// Whether a component is there. Whether its file is whole is only seen when it is read.
+    #[cfg(test)]
     pub(crate) fn has(&self, digest: &str) -> bool {
         match self {
             Self::Directory(path) => is_digest(digest) && path.join(digest).is_file(),
@@ -178,8 +179,9 @@ impl Artifacts {
         }
     }
 
-    /// Like [`Self::has`], and makes the component as young as if it had just been written: whoever
-    /// is about to refer to it does not lose it to whoever removes what nothing refers to.
+    /// Whether a component is there, which then is as young as if it had just been written: whoever
+    /// is about to refer to it does not lose it to whoever removes what nothing refers to. Whether
+    /// its file is whole is only seen when it is read.
     pub(crate) fn renew(&self, digest: &str) -> bool {
         match self {
             Self::Directory(path) => is_digest(digest) && directory::renew(&path.join(digest)),

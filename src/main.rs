@@ -2,10 +2,6 @@
 
 mod agent;
 mod api;
-#[allow(
-    dead_code,
-    reason = "an app in the foreground reads its components itself"
-)]
 mod artifacts;
 mod cli;
 mod client;

@@ -2,6 +2,7 @@
 
 mod client;
 mod commands;
+mod daemon;
 mod deadlock;
 mod dist;
 mod health;

@@ -44,7 +44,7 @@ use crate::{artifacts::Artifacts, events::Subject};
 
 /// The largest body of a request, but for components.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// Requests at once that change what is wanted. They take turns; more are refused.
+/// Requests at once that change what is wanted. Applies take turns; more are refused.
 const MAX_CHANGES: usize = 16;
 /// Components that are uploaded at once. More are refused.
 const MAX_UPLOADS: usize = 4;
@@ -140,7 +140,7 @@ struct Inner {
     parts: Parts,
     /// Requests that change something, and wait for their turn or have it.
     changes: Semaphore,
-    /// The turn: one request at a time admits components and writes.
+    /// The turn: one apply at a time admits components and writes.
     turn: Mutex<()>,
     uploads: Semaphore,
     followers: Arc<Semaphore>,

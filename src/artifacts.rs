@@ -159,6 +159,8 @@ impl Artifacts {
         }
         match (writer.sink, self) {
             (Sink::File(part), _) => part.finish(),
+            // The file that it came from says more than its digest.
+            (Sink::Memory(_), Self::Memory(_)) if self.renew(&writer.digest) => Ok(()),
             (Sink::Memory(bytes), Self::Memory(_)) => {
                 let name = PathBuf::from(format!("sha256:{}", writer.digest));
                 self.keep(writer.digest, bytes.into(), name);
@@ -173,6 +175,21 @@ impl Artifacts {
         match self {
             Self::Directory(path) => is_digest(digest) && path.join(digest).is_file(),
             Self::Memory(kept) => lock(kept).contains_key(digest),
+        }
+    }
+
+    /// Like [`Self::has`], and makes the component as young as if it had just been written: whoever
+    /// is about to refer to it does not lose it to whoever removes what nothing refers to.
+    pub(crate) fn renew(&self, digest: &str) -> bool {
+        match self {
+            Self::Directory(path) => is_digest(digest) && directory::renew(&path.join(digest)),
+            Self::Memory(kept) => match lock(kept).get_mut(digest) {
+                Some(kept) => {
+                    kept.since = SystemTime::now();
+                    true
+                }
+                None => false,
+            },
         }
     }
 
@@ -291,11 +308,21 @@ mod tests {
             assert_eq!((listed.len(), listed[0].bytes), (1, 9));
             assert_eq!(listed[0].digest, digest);
             assert!(listed[0].age < Duration::from_secs(3600));
+            assert!(artifacts.renew(&digest));
             for _ in 0..2 {
                 artifacts.remove(&digest).expect("removable");
             }
-            assert!(!artifacts.has(&digest));
+            assert!(!artifacts.has(&digest) && !artifacts.renew(&digest));
         }
+    }
+
+    #[test]
+    fn an_upload_does_not_hide_where_a_component_came_from() {
+        let artifacts = Artifacts::memory();
+        let path = PathBuf::from("dist/web.wasm");
+        let digest = artifacts.keep(Bytes::from_static(b"component"), path.clone());
+        put(&artifacts, &digest, b"component").expect("taken");
+        assert_eq!(artifacts.read(&digest).expect("there").1, path);
     }
 
     #[test]

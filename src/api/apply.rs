@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    sync::Arc,
 };
 
 use axum::{Json, extract::State};
@@ -16,12 +17,18 @@ use sampan_core::{
 
 use super::{
     Api, MAX_CHANGES, Shared,
+    artifacts::blocking,
     body::{AppPath, Body},
     error::{ApiError, Code},
     objects::{self, AppObjects, MAX_TRIES, Writes, wall_ms},
     volumes,
 };
 use crate::events::Subject;
+
+/// The longest text that says what brings a change about. The rest is cut off.
+const MAX_CAUSE_CHARACTERS: usize = 200;
+/// The longest path of a directory, as in Linux.
+const MAX_BASE_BYTES: usize = 4096;
 
 /// `PUT /v1/apps/{app}`
 pub(super) async fn put(
@@ -50,7 +57,6 @@ pub(super) async fn delete(
     AppPath(name): AppPath,
 ) -> Result<Json<view::Plan>, ApiError> {
     let _place = api.place()?;
-    let _turn = api.0.turn.lock().await;
     for _ in 0..MAX_TRIES {
         let objects = AppObjects::read(&*api.0.store, &name).await?;
         let Some(app) = &objects.present.app else {
@@ -104,10 +110,7 @@ impl Checked {
         let name = &self.app.name;
         let _turn = api.0.turn.lock().await;
         self.plan(api).await?;
-        let missing = missing(api, self.digests.values());
-        if !missing.is_empty() {
-            return Err(missing_error(missing));
-        }
+        present(api, self.digests.values().cloned().collect()).await?;
         let mut admitted = Admitted::default();
         for _ in 0..MAX_TRIES {
             let (objects, applied) = self.plan(api).await?;
@@ -137,6 +140,10 @@ impl Checked {
             return Err(ApiError::new(Code::Invalid, message));
         }
         let base = std::path::PathBuf::from(&body.base);
+        if body.base.len() > MAX_BASE_BYTES {
+            let message = format!("`base` is longer than {MAX_BASE_BYTES} bytes");
+            return Err(ApiError::new(Code::Invalid, message));
+        }
         if !base.is_absolute() {
             let message = format!("`base` is `{}`, which is not an absolute path", body.base);
             return Err(ApiError::new(Code::Invalid, message));
@@ -144,17 +151,18 @@ impl Checked {
         let digests = digests(&body.components)?;
         let roots = api.0.volumes.clone();
         let from = base.clone();
-        let resolved = tokio::task::spawn_blocking(move || {
-            volumes::resolve(&mut app, &from, &roots).map(|()| app)
-        });
-        let app = match resolved.await {
-            Ok(resolved) => resolved?,
-            Err(_) => return Err(ApiError::new(Code::Internal, "the node is going down")),
-        };
+        let app = blocking(move || volumes::resolve(&mut app, &from, &roots).map(|()| app));
+        let app = app.await??;
         let cause = match body.cause.is_empty() {
             true => format!("apply of {}", body.path),
             false => body.cause,
         };
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let cause = cause
+            .chars()
+            .map(plain)
+            .take(MAX_CAUSE_CHARACTERS)
+            .collect();
         Ok(Self {
             app,
             base,
@@ -377,20 +385,21 @@ fn tell(api: &Api, name: &Name, cause: &str, applied: &Applied) {
     }
 }
 
-/// The components that are not there.
-pub(super) fn missing<'a>(api: &Api, digests: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let missing: BTreeSet<_> = digests
-        .filter(|digest| !api.0.artifacts.has(digest))
-        .cloned()
-        .collect();
-    missing.into_iter().collect()
-}
-
-/// The error that lists components that are not there.
-pub(super) fn missing_error(missing: Vec<String>) -> ApiError {
+/// Sees to it that these components are there, and stay for a while.
+pub(super) async fn present(api: &Api, digests: BTreeSet<String>) -> Result<(), ApiError> {
+    let artifacts = Arc::clone(&api.0.artifacts);
+    let missing = move || -> Vec<String> {
+        let mut digests = digests.into_iter().collect::<Vec<_>>();
+        digests.retain(|digest| !artifacts.renew(digest));
+        digests
+    };
+    let missing = blocking(missing).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
     let quoted: Vec<_> = missing.iter().map(|it| format!("`{it}`")).collect();
     let message = format!("components are missing: {}", quoted.join(", "));
-    ApiError::new(Code::MissingArtifacts, message)
+    Err(ApiError::new(Code::MissingArtifacts, message)
         .hint("upload each with `PUT /v1/artifacts/DIGEST`, then apply again")
-        .details(missing)
+        .details(missing))
 }

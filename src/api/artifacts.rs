@@ -37,6 +37,8 @@ impl From<WriteError> for ApiError {
 }
 
 /// `HEAD /v1/artifacts/{name}`
+///
+/// Whoever asks is about to refer to it, so it counts as uploaded just now.
 pub(super) async fn has(
     State(api): Shared,
     NamePath(digest): NamePath,
@@ -46,7 +48,7 @@ pub(super) async fn has(
     }
     let artifacts = Arc::clone(&api.0.artifacts);
     let found = digest.clone();
-    match blocking(move || artifacts.has(&found)).await? {
+    match blocking(move || artifacts.renew(&found)).await? {
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::new(
             Code::NotFound,
@@ -86,7 +88,7 @@ async fn write(mut writer: Writer, bytes: BytesMut) -> Result<Writer, ApiError> 
 }
 
 /// Does what the disk may take its time for.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -120,7 +120,7 @@ impl From<StoreError> for ApiError {
         let message = error.to_string();
         match error {
             StoreError::Full { .. } => Self::new(Code::StoreFull, message)
-                .hint("nothing was changed, and everything goes on running; free some space"),
+                .hint("what runs goes on; free some space, and try again"),
             StoreError::Failed { .. } | StoreError::Closed | StoreError::Future { .. } => {
                 Self::new(Code::StoreFailed, message).hint("try again in a moment")
             }

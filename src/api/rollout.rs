@@ -10,7 +10,7 @@ use sampan_core::{
 
 use super::{
     Api, Shared,
-    apply::{missing, missing_error, note_refusal},
+    apply::{note_refusal, present},
     body::{Body, ServicePath},
     error::{ApiError, Code},
     objects::{self, MAX_TRIES, Writes, wall_ms},
@@ -128,10 +128,10 @@ type Change<'a> = dyn Fn(&Service, &[Revision]) -> Result<(Retarget, &'static st
     + Sync
     + 'a;
 
-/// Gives a service another revision, once that is admitted.
+/// Gives a service another revision, once that is admitted. It does not wait for the turn: who goes
+/// back to what ran before has no time for what others have compiled.
 async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
     let _place = api.place()?;
-    let _turn = api.0.turn.lock().await;
     let store = &*api.0.store;
     let mut admitted = None;
     for _ in 0..MAX_TRIES {
@@ -140,11 +140,8 @@ async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
         let (retarget, word, message) = change(&service, &revisions)?;
         let hash = retarget.template.hash();
         if admitted.as_ref() != Some(&hash) {
-            let digests = std::iter::once(&retarget.template.component.digest);
-            let missing = missing(api, digests);
-            if !missing.is_empty() {
-                return Err(missing_error(missing));
-            }
+            let digest = retarget.template.component.digest.clone();
+            present(api, [digest].into()).await?;
             if let Err(reason) = api.0.admission.admit(key, &retarget.template).await {
                 note_refusal(api, key, &reason).await;
                 let subject = Subject::Service(key.clone());

@@ -2,6 +2,7 @@
 
 mod access;
 mod changes;
+mod faults;
 mod reads;
 
 use std::{

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -152,6 +153,19 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<Stored>> {
     Ok(stored)
 }
 
+/// Whether a file is there; it counts as written now.
+pub(super) fn renew(path: &Path) -> bool {
+    let renewed = File::options()
+        .write(true)
+        .open(path)
+        .and_then(|file| file.set_modified(SystemTime::now()));
+    match renewed {
+        Ok(()) => true,
+        // It can be read all the same.
+        Err(_) => path.is_file(),
+    }
+}
+
 /// Removes a file, if it is there.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
@@ -184,6 +198,25 @@ mod tests {
         assert!(error.contains("apply the spec again"), "{error}");
         assert!(!artifacts.has(&name), "it can be uploaded again");
         assert_eq!(artifacts.list().expect("readable"), []);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_young_again() {
+        let home = tempfile::tempdir().expect("a directory");
+        let artifacts = Artifacts::open(home.path()).expect("writable");
+        let name = digest(b"component");
+        let mut writer = artifacts.writer(&name).expect("good");
+        writer.write(b"component").expect("writable");
+        artifacts.finish(writer).expect("right");
+        let file = File::options()
+            .write(true)
+            .open(home.path().join("sha256").join(&name));
+        let file = file.expect("there");
+        file.set_modified(SystemTime::UNIX_EPOCH).expect("ours");
+        let age = || artifacts.list().expect("readable")[0].age.as_secs();
+        assert!(age() > 1_000_000);
+        assert!(artifacts.renew(&name));
+        assert!(age() < 3600);
     }
 
     #[test]

@@ -61,7 +61,12 @@ fn text(plan: &view::Plan) -> String {
         for field in &change.fields {
             let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
             let (old, new) = (shown(&field.old), shown(&field.new));
-            text += &one_line(&format!("    {}: {old} -> {new}", field.name));
+            // Two values that are not shown look the same.
+            let line = match old == new {
+                true => format!("    {}: changed, {new}", field.name),
+                false => format!("    {}: {old} -> {new}", field.name),
+            };
+            text += &one_line(&line);
             text.push('\n');
         }
     }
@@ -101,6 +106,7 @@ mod tests {
                     vec![
                         field("replicas", Some("1"), Some("2")),
                         field("env.KEY", None, Some("(not shown)")),
+                        field("env.LEVEL", Some("(not shown)"), Some("(not shown)")),
                     ],
                 ),
                 change(view::Verb::Unchanged, Vec::new()),
@@ -111,6 +117,7 @@ mod tests {
         ~ service/web: 1 pod is added
             replicas: 1 -> 2
             env.KEY: none -> (not shown)
+            env.LEVEL: changed, (not shown)
           service/web: unchanged
         ");
     }

@@ -415,8 +415,8 @@ async fn what_is_asked_of_what_runs_is_answered_in_words_and_in_json() {
         ),
         (
             vec!["describe", "job/x", "--api", &app.socket],
-            2,
-            "no kind `job`",
+            1,
+            "there is no job `x`",
         ),
         (
             vec!["get", "pods", "--api", "/nowhere/a.sock"],

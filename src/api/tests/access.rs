@@ -194,3 +194,47 @@ async fn only_loopback_is_listened_on() {
     let port = Port::bind("127.0.0.1:0".parse().expect("an address")).expect("free");
     assert_ne!(port.address().port(), 0);
 }
+
+#[tokio::test]
+async fn a_port_answers_over_the_network() {
+    use http_body_util::Empty;
+    use hyper_util::rt::TokioIo;
+
+    let rig = Rig::new();
+    let port = Port::bind("127.0.0.1:0".parse().expect("an address")).expect("free");
+    let address = port.address();
+    let serving = tokio::spawn(serve_port(port, Token::of(TOKEN), rig.api.clone()));
+    for (token, status) in [(TOKEN, 200), ("wrong", 401)] {
+        let stream = tokio::net::TcpStream::connect(address).await;
+        let stream = TokioIo::new(stream.expect("it listens"));
+        let spoken = hyper::client::conn::http1::handshake(stream).await;
+        let (mut sender, connection) = spoken.expect("it speaks HTTP");
+        let connection = tokio::spawn(connection);
+        let request = Request::get("/v1/version")
+            .header("host", address.to_string())
+            .header("authorization", format!("Bearer {token}"))
+            .body(Empty::<Bytes>::new());
+        let response = sender.send_request(request.expect("a request")).await;
+        assert_eq!(response.expect("an answer").status(), status);
+        drop(sender);
+        connection.abort();
+    }
+    serving.abort();
+}
+
+#[test]
+fn what_a_store_cannot_do_has_a_status() {
+    use axum::response::IntoResponse as _;
+    use sampan_store::StoreError;
+
+    let (place, reason) = ("/data/sampan.db".to_owned(), "no space left".to_owned());
+    let full = StoreError::Full {
+        place: place.clone(),
+        reason: reason.clone(),
+    };
+    let failed = StoreError::Failed { place, reason };
+    for (error, status) in [(full, 507), (failed, 503), (StoreError::Closed, 503)] {
+        let response = error::ApiError::from(error).into_response();
+        assert_eq!(response.status().as_u16(), status);
+    }
+}

@@ -354,3 +354,33 @@ async fn components_are_uploaded_once() {
     let huge = put(&path, vec![7; crate::file::MAX_COMPONENT_BYTES + 1]).await;
     insta::assert_snapshot!(huge.error(), @"413 TooLarge: the component is larger than 64 MiB");
 }
+
+#[tokio::test]
+async fn what_is_too_much_at_once_is_refused_whole() {
+    let rig = Rig::new();
+    let good = rig.upload(b"good").await;
+    let services = |count: usize| {
+        let services = (0..count).map(|it| format!("[service.s{it}]\ncomponent = 'x.wasm'\n"));
+        format!("app = 'shop'\n{}", services.collect::<String>())
+    };
+    let many = rig.apply(&services(64), &good).await;
+    insta::assert_snapshot!(many.error(), @r"
+    422 Invalid: too much to change at once: `129` compares or writes in a transaction, at most `128` are possible
+    hint: split the app into several apps
+    ");
+    assert_eq!(rig.get("/v1/services").await.json(), json!([]));
+    assert_eq!(rig.apply(&services(63), &good).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_long_cause_is_cut_and_stays_in_its_line() {
+    let rig = Rig::new();
+    let good = rig.upload(b"good").await;
+    let mut body = rig.body(SHOP, &good);
+    body["cause"] = json!(format!("one\n\u{1b}{}", "x".repeat(1000)));
+    let reply = rig.ask(Method::PUT, "/v1/apps/shop", Some(&body)).await;
+    assert_eq!(reply.status, 200, "{}", reply.json());
+    let shown = rig.get("/v1/revisions").await.json();
+    let cause = shown[0]["cause"].as_str().expect("text");
+    assert!(cause.starts_with("one  x") && cause.len() == 200, "{cause}");
+}

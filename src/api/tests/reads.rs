@@ -99,6 +99,21 @@ async fn every_request_is_described_and_everything_described_can_be_asked() {
     }
 }
 
+#[test]
+fn the_page_about_the_api_has_every_request() {
+    let page = include_str!("../../../docs/api.md");
+    let routes = routes::all();
+    for route in &routes {
+        let row = format!("| `{} {}` |", route.method, route.path);
+        assert!(page.contains(&row), "no {row}");
+    }
+    let rows = page
+        .lines()
+        .filter(|line| line.contains(" /v1/") || line.contains(" /metrics"));
+    let rows = rows.filter(|line| line.starts_with("| `"));
+    assert_eq!(rows.count(), routes.len());
+}
+
 #[tokio::test]
 async fn objects_are_shown() {
     let rig = Rig::with(Fake {

@@ -63,7 +63,10 @@ fn table<T, const N: usize>(
     for object in objects {
         table.add_row(row(object).map(|cell| one_line(&cell)));
     }
-    table.trim_fmt()
+    // Each cell begins with a space, and so does each line.
+    let text = table.trim_fmt();
+    let lines = text.lines().map(|it| it.strip_prefix(' ').unwrap_or(it));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn yes(is: bool) -> String {

@@ -84,7 +84,7 @@ async fn a_killed_daemon_goes_on_where_it_was() {
         check_events(&daemon, &mut events);
         let found = daemon.json(&["get", "revisions", "web"]);
         let numbers = found.as_array().expect("a list").iter();
-        revisions.extend(numbers.filter_map(|it| it["number"].as_u64()));
+        revisions.extend(numbers.filter_map(|it| it["revision"].as_u64()));
         assert_eq!(
             revisions,
             BTreeSet::from([1, 2]),

@@ -235,8 +235,8 @@ impl Draft<'_> {
         template.restarted = old_template.map_or(0, |it| it.restarted);
         let hash = template.hash();
         let number = self.number(old, &wanted.name, &hash);
-        let latest = old.map_or(0, |old| old.spec.latest);
-        let spec = spec(wanted, old, number);
+        let latest = self.latest(old, &wanted.name);
+        let spec = spec(wanted, old, number, latest);
         let service = Service {
             key: self.key(&wanted.name),
             generation: old.map_or(1, |old| old.generation + u64::from(old.spec != spec)),
@@ -275,22 +275,30 @@ impl Draft<'_> {
     /// The number of the revision with this hash: the present one if it fits, else the latest that
     /// does, else a new one.
     fn number(&self, old: Option<&Service>, name: &Name, hash: &str) -> u64 {
-        let Some(old) = old else {
-            return 1;
-        };
-        let fits = |number: u64| {
-            let found = self.present.revisions.get(&(name.clone(), number));
+        let present = old.map(|old| old.spec.revision);
+        let fits = |number: &u64| {
+            let found = self.present.revisions.get(&(name.clone(), *number));
             found.is_some_and(|revision| revision.hash == hash)
         };
-        if fits(old.spec.revision) {
-            return old.spec.revision;
+        if let Some(present) = present.filter(fits) {
+            return present;
         }
+        let kept = self.kept(name).rev().find(fits);
+        kept.unwrap_or_else(|| self.latest(old, name) + 1)
+    }
+
+    /// The numbers of the revisions of a service that are kept.
+    fn kept(&self, name: &Name) -> impl DoubleEndedIterator<Item = u64> {
         let range = (name.clone(), 0)..=(name.clone(), u64::MAX);
-        let mut kept = self.present.revisions.range(range).rev();
-        match kept.find(|(_, revision)| revision.hash == hash) {
-            Some(((_, number), _)) => *number,
-            None => old.spec.latest + 1,
-        }
+        let kept = self.present.revisions.range(range);
+        kept.map(|((_, number), _)| *number)
+    }
+
+    /// The highest number that was given to a revision. Those of an earlier service of this name
+    /// count too while they are kept.
+    fn latest(&self, old: Option<&Service>, name: &Name) -> u64 {
+        let given = old.map_or(0, |old| old.spec.latest);
+        given.max(self.kept(name).next_back().unwrap_or(0))
     }
 
     fn drop_service(&mut self, old: &Service) {
@@ -387,7 +395,7 @@ impl Draft<'_> {
 
 /// What is wanted of a service. Its number of pods stays when an autoscaler has it, within bounds;
 /// a pause stays, unless it is a failure of what is being replaced.
-fn spec(wanted: &object::Service, old: Option<&Service>, number: u64) -> ServiceSpec {
+fn spec(wanted: &object::Service, old: Option<&Service>, number: u64, latest: u64) -> ServiceSpec {
     let before = old.map(|old| &old.spec);
     let retargeted = before.is_some_and(|before| before.revision != number);
     let held = old.is_some_and(is_held);
@@ -398,7 +406,7 @@ fn spec(wanted: &object::Service, old: Option<&Service>, number: u64) -> Service
             Some(before) => before.previous,
             None => None,
         },
-        latest: before.map_or(number, |before| before.latest.max(number)),
+        latest: latest.max(number),
         replicas: replicas(wanted, before),
         paused: before.is_some_and(|before| before.paused) && !(retargeted && held),
         deleting: false,

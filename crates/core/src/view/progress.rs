@@ -51,7 +51,14 @@ pub fn rollout_verdict(service: &Service, revision: Option<u64>) -> Verdict {
             "revision {} runs, {} of {} pods are available",
             service.revision, service.updated_available, service.replicas
         )),
-        Phase::Waiting => Verdict::Going(format!("waiting{}", because())),
+        // The reason says for what, or because of what.
+        Phase::Waiting => {
+            let on = service
+                .reason
+                .as_deref()
+                .unwrap_or("for what it depends on");
+            Verdict::Going(format!("waiting {on}"))
+        }
         Phase::Paused => Verdict::Going(format!("paused; {}", progress(service))),
         Phase::Progressing if service.observed_generation < service.generation => {
             Verdict::Going("waiting until the change has been looked at".to_owned())
@@ -67,7 +74,12 @@ fn progress(service: &Service) -> String {
     if updated < replicas {
         format!("{updated} of {replicas} pods are new")
     } else if old > 0 {
-        format!("{old} old pods are still to go")
+        let (pods, are) = if old == 1 {
+            ("pod", "is")
+        } else {
+            ("pods", "are")
+        };
+        format!("{old} old {pods} {are} still to go")
     } else {
         let available = service.updated_available;
         format!("{available} of {replicas} new pods are available")
@@ -84,5 +96,101 @@ pub fn job_verdict(job: &Job) -> Verdict {
         JobPhase::Completed => Verdict::Done("completed".to_owned()),
         JobPhase::Failed => Verdict::Failed(format!("failed: {reason}")),
         JobPhase::Deleting => Verdict::Failed("it is being deleted".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(phase: Phase) -> Service {
+        Service {
+            app: "shop".to_owned(),
+            name: "web".to_owned(),
+            generation: 3,
+            observed_generation: 3,
+            phase,
+            reason: None,
+            revision: 2,
+            previous: Some(1),
+            last_good: Some(1),
+            replicas: 3,
+            autoscale: None,
+            pods: 4,
+            updated: 3,
+            ready: 3,
+            available: 3,
+            updated_available: 2,
+            paused: false,
+            deleting: false,
+            routes: Vec::new(),
+            conditions: Vec::new(),
+            refused: None,
+        }
+    }
+
+    fn with(phase: Phase, change: impl FnOnce(&mut Service)) -> Verdict {
+        let mut changed = service(phase);
+        change(&mut changed);
+        rollout_verdict(&changed, Some(2))
+    }
+
+    #[test]
+    fn what_whoever_waits_is_told() {
+        let going = |text: &str| Verdict::Going(text.to_owned());
+        let failed = |text: &str| Verdict::Failed(text.to_owned());
+        let because = |it: &mut Service| it.reason = Some("not ready in time".to_owned());
+        let progressing = Phase::Progressing;
+        for (found, told) in [
+            (
+                with(progressing, |it| it.updated = 1),
+                going("1 of 3 pods are new"),
+            ),
+            (with(progressing, |_| ()), going("1 old pod is still to go")),
+            (
+                with(progressing, |it| it.pods = 3),
+                going("2 of 3 new pods are available"),
+            ),
+            (
+                with(progressing, |it| it.generation = 4),
+                going("waiting until the change has been looked at"),
+            ),
+            (
+                with(Phase::Waiting, |it| {
+                    it.reason = Some("for service `api` to be ready".to_owned())
+                }),
+                going("waiting for service `api` to be ready"),
+            ),
+            (
+                with(Phase::Paused, |_| ()),
+                going("paused; 1 old pod is still to go"),
+            ),
+            (
+                with(Phase::Paused, because),
+                failed("paused, because the rollout has failed: not ready in time"),
+            ),
+            (
+                with(Phase::Complete, |_| ()),
+                Verdict::Done("revision 2 runs, 2 of 3 pods are available".to_owned()),
+            ),
+            (
+                with(Phase::Complete, |it| it.revision = 3),
+                failed("another change has taken its place: revision 3"),
+            ),
+            (
+                with(Phase::RolledBack, |it| {
+                    it.revision = 1;
+                    because(it);
+                }),
+                failed("went back to revision 1: not ready in time"),
+            ),
+            (
+                with(Phase::Failed, because),
+                failed("the rollout has failed: not ready in time"),
+            ),
+            (with(Phase::Deleting, |_| ()), failed("it is being deleted")),
+        ] {
+            assert_eq!(found, told);
+        }
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn deleted_service(old: &Service, gone: &Service) -> Change {
         fields: Vec::new(),
         pods: match (old.spec.deleting, alive) {
             (true, _) => "it is being deleted already".to_owned(),
-            (false, 0) => "it has none".to_owned(),
+            (false, 0) => "it has no pods".to_owned(),
             (false, _) => format!("{} drained and stopped", are(alive)),
         },
     }

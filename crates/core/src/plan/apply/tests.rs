@@ -258,6 +258,25 @@ fn an_old_template_is_an_old_revision() {
 }
 
 #[test]
+fn what_an_earlier_service_left_is_not_written_over() {
+    let mut present = shop();
+    present.services.clear();
+    present.app = None;
+    let other = format!("{SHOP}env = {{ A = '1' }}");
+    write(&mut present, &other);
+    let spec = &web(&present).spec;
+    assert_eq!((spec.revision, spec.latest, spec.previous), (2, 2, None));
+    present.services.clear();
+    let applied = write(&mut present, SHOP);
+    assert!(applied.revisions.is_empty());
+    assert_eq!(
+        (web(&present).spec.revision, web(&present).spec.latest),
+        (1, 2)
+    );
+    assert_eq!(applied.admit.len(), 1);
+}
+
+#[test]
 fn a_restart_outlives_an_apply() {
     let mut present = shop();
     let restarted = restart(web(&present), &revisions(&present), 9).expect("possible");

@@ -5,6 +5,7 @@ mod chronicle;
 pub(crate) mod control;
 pub(crate) mod daemon;
 pub(crate) mod data;
+mod metrics;
 mod neighbours;
 mod places;
 #[cfg(test)]

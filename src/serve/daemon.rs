@@ -10,7 +10,10 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::{Node, chronicle, neighbours::GatewayNeighbours, places::GatewayPlaces, sweep};
+use super::{
+    Node, chronicle, metrics::rollouts::Rollouts, neighbours::GatewayNeighbours,
+    places::GatewayPlaces, sweep,
+};
 use crate::{
     agent::{jobs::Jobs, node::Agent, workshop::RuntimeWorkshop},
     artifacts::Artifacts,
@@ -27,6 +30,8 @@ pub(crate) struct Site {
     pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) workshop: Arc<RuntimeWorkshop>,
+    /// How rollouts have ended, for the metrics.
+    pub(crate) rollouts: Arc<Rollouts>,
     /// Directories in and below which guests may be lent directories.
     pub(crate) volumes: Vec<PathBuf>,
 }
@@ -55,6 +60,7 @@ impl Site {
             artifacts,
             journal,
             workshop: Arc::new(workshop),
+            rollouts: Arc::default(),
             volumes,
         })
     }
@@ -107,6 +113,12 @@ impl Daemon {
             workshop: Arc::clone(&site.workshop),
         };
         tasks.spawn(async move { ("the runner of jobs", jobs.run().await) });
+        let (rollouts, board) = (Arc::clone(&site.rollouts), Arc::clone(&site.node.board));
+        let watched = store();
+        tasks.spawn(async move {
+            let watching = rollouts.watch(&watched, &board);
+            ("the watch on rollouts", watching.await)
+        });
         let writing = chronicle::write(store(), journal(), site.journal.last());
         tasks.spawn(async move {
             writing.await;

@@ -6,7 +6,7 @@ use sampan_core::name::Name;
 use sampan_runtime::{Neighbours, pod::Termination};
 use sampan_store::{Store, StoreError};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, oneshot},
     task::{JoinHandle, JoinSet},
 };
 
@@ -106,19 +106,24 @@ impl Daemon {
             journal: journal(),
             clock,
         };
-        tasks.spawn(async move { ("the controllers", controllers.run().await) });
+        let (watches, watched) = oneshot::channel();
+        tasks.spawn(async move {
+            // A watch that fails ends the daemon.
+            let _ = watched.await;
+            ("the controllers", controllers.run().await)
+        });
+        let (rollouts, board) = (Arc::clone(&site.rollouts), Arc::clone(&site.node.board));
+        let watched = store();
+        tasks.spawn(async move {
+            let watching = rollouts.watch(&watched, &board, watches);
+            ("the watch on rollouts", watching.await)
+        });
         let jobs = Jobs {
             store: store(),
             clock,
             workshop: Arc::clone(&site.workshop),
         };
         tasks.spawn(async move { ("the runner of jobs", jobs.run().await) });
-        let (rollouts, board) = (Arc::clone(&site.rollouts), Arc::clone(&site.node.board));
-        let watched = store();
-        tasks.spawn(async move {
-            let watching = rollouts.watch(&watched, &board);
-            ("the watch on rollouts", watching.await)
-        });
         let writing = chronicle::write(store(), journal(), site.journal.last());
         tasks.spawn(async move {
             writing.await;

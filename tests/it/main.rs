@@ -5,6 +5,7 @@ mod deadlock;
 mod dist;
 mod health;
 mod hostile;
+mod metrics;
 mod rig;
 mod run;
 mod streams;

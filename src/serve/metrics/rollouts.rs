@@ -11,7 +11,7 @@ use sampan_core::{
     record::{Kind, Phase, Service},
 };
 use sampan_store::{Store, StoreError};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     agent::board::Board,
@@ -68,14 +68,18 @@ pub(crate) struct RolloutTotals {
 
 impl Rollouts {
     /// Follows the services of the store until it is closed. What the board has counted of services
-    /// that are gone is forgotten with what is known here.
+    /// that are gone is forgotten with what is known here. `ready` is told when it has seen the
+    /// services as they are now: whoever begins with rollouts then is watched from the beginning.
     pub(crate) async fn watch(
         &self,
         store: &Arc<dyn Store>,
         board: &Board,
+        ready: oneshot::Sender<()>,
     ) -> Result<(), StoreError> {
         let mut follower = Follower::open(store).await?;
         self.see(follower.mirror(), board);
+        // Whoever does not wait for it needs no word.
+        let _ = ready.send(());
         while let Some(keys) = follower.next().await {
             if keys.iter().any(|key| key.kind() == Kind::Service) {
                 self.see(follower.mirror(), board);
@@ -189,5 +193,160 @@ impl Outcome {
             Self::Complete | Self::RolledBack => At::Settled,
             Self::Paused | Self::Failed => At::Stuck,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
+    use sampan_core::{
+        object::{OnFailure, Rollout, Strategy},
+        quantity::Amount,
+        record::{ServiceSpec, ServiceStatus},
+    };
+
+    use super::*;
+    use crate::mirror::Stored;
+
+    fn service() -> Service {
+        let spec = ServiceSpec {
+            revision: 1,
+            previous: None,
+            latest: 1,
+            replicas: 1,
+            paused: false,
+            deleting: false,
+            rollout: Rollout {
+                strategy: Strategy::Rolling,
+                max_surge: Amount::Count(1),
+                max_unavailable: Amount::Count(0),
+                min_ready: Duration::ZERO,
+                progress_deadline: Duration::from_secs(60),
+                on_failure: OnFailure::Rollback,
+                history: 2,
+                drain: Duration::ZERO,
+            },
+            routes: Vec::new(),
+            depends_on: BTreeMap::new(),
+            queue: 1,
+            queue_timeout: Duration::ZERO,
+            body_bytes: 1,
+            debug_headers: false,
+            autoscale: None,
+        };
+        Service {
+            key: ServiceKey::parse("shop/web").expect("a key"),
+            generation: 1,
+            spec,
+            status: ServiceStatus::default(),
+        }
+    }
+
+    struct Watched {
+        rollouts: Rollouts,
+        service: Service,
+    }
+
+    impl Watched {
+        fn new(service: Service) -> Self {
+            let watched = Self {
+                rollouts: Rollouts::default(),
+                service,
+            };
+            watched.see();
+            watched
+        }
+
+        fn see(&self) {
+            let stored = Stored {
+                value: self.service.clone(),
+                modified: sampan_store::Revision(1),
+            };
+            let mirror = Mirror {
+                services: BTreeMap::from([(self.service.key.clone(), stored)]),
+                revisions: BTreeSet::new(),
+                ..Mirror::default()
+            };
+            self.rollouts.see(&mirror, &Board::default());
+        }
+
+        /// The planner has written this, a second later.
+        async fn phase(&mut self, phase: Phase) -> [u64; OUTCOMES.len()] {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            self.service.status.phase = phase;
+            self.service.status.observed_generation = self.service.generation;
+            self.see();
+            self.totals().outcomes
+        }
+
+        fn want(&mut self, revision: u64) {
+            self.service.generation += 1;
+            self.service.spec.revision = revision;
+        }
+
+        fn totals(&self) -> RolloutTotals {
+            let mut totals = self.rollouts.totals().into_values();
+            totals.next().expect("a service")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_end_is_counted_once() {
+        let mut web = Watched::new(service());
+        assert_eq!(web.phase(Phase::Progressing).await, [0; 4]);
+        for _ in 0..2 {
+            assert_eq!(web.phase(Phase::Complete).await, [1, 0, 0, 0]);
+        }
+        // Scaling is no rollout.
+        web.service.generation += 1;
+        web.see();
+        assert_eq!(web.phase(Phase::Progressing).await, [1, 0, 0, 0]);
+        assert_eq!(web.phase(Phase::Complete).await, [1, 0, 0, 0]);
+        web.want(2);
+        web.see();
+        assert_eq!(web.phase(Phase::Progressing).await, [1, 0, 0, 0]);
+        web.want(1);
+        let (from, reason) = (2, String::new());
+        let back = Phase::RollingBack {
+            from,
+            reason: reason.clone(),
+        };
+        assert_eq!(web.phase(back).await, [1, 0, 0, 0]);
+        let back = Phase::RolledBack { from, reason };
+        for _ in 0..2 {
+            assert_eq!(web.phase(back.clone()).await, [1, 1, 0, 0]);
+        }
+        let durations = web.totals().durations;
+        assert_eq!(durations.cumulative.last(), Some(&(f64::INFINITY, 2)));
+        assert_eq!(durations.sum, Duration::from_secs(2 + 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_held_or_failed_can_end_again() {
+        let mut web = Watched::new(service());
+        let failure = Some("no pod is ready".to_owned());
+        let held = Phase::Paused { failure };
+        assert_eq!(web.phase(held).await, [0, 0, 1, 0]);
+        let paused = Phase::Paused { failure: None };
+        assert_eq!(web.phase(paused).await, [0, 0, 1, 0]);
+        assert_eq!(web.phase(Phase::Progressing).await, [0, 0, 1, 0]);
+        let reason = String::new();
+        assert_eq!(web.phase(Phase::Failed { reason }).await, [0, 0, 1, 1]);
+        assert_eq!(web.phase(Phase::Complete).await, [1, 0, 1, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_under_way_before_has_no_duration_and_what_was_over_is_not_counted() {
+        let mut before = service();
+        before.status.observed_generation = 1;
+        let mut web = Watched::new(before.clone());
+        assert_eq!(web.phase(Phase::Complete).await, [1, 0, 0, 0]);
+        assert_eq!(web.totals().durations.sum, Duration::ZERO);
+        before.status.phase = Phase::Complete;
+        let mut web = Watched::new(before);
+        assert_eq!(web.phase(Phase::Complete).await, [0; 4]);
+        web.rollouts.see(&Mirror::default(), &Board::default());
+        assert!(web.rollouts.totals().is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a verb.
 
 mod api;
+mod bench;
 mod compile;
 mod completions;
 mod describe;
@@ -57,6 +58,7 @@ enum Verb {
     Validate(validate::Arguments),
     Inspect(inspect::Arguments),
     Init(init::Arguments),
+    Bench(bench::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Version(version::Arguments),
@@ -101,6 +103,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Events(arguments) => events::run(&arguments, &output),
         Verb::Validate(arguments) => validate::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
+        Verb::Bench(arguments) => bench::run(&arguments, &output),
         Verb::Init(arguments) => init::run(&arguments, &output),
         Verb::Schema(arguments) => schema::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &output),

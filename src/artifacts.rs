@@ -320,7 +320,12 @@ mod tests {
     fn an_upload_does_not_hide_where_a_component_came_from() {
         let artifacts = Artifacts::memory();
         let path = PathBuf::from("dist/web.wasm");
-        let digest = artifacts.keep(Bytes::from_static(b"component"), path.clone());
+        let digest = digest(b"component");
+        artifacts.keep(
+            digest.clone(),
+            Bytes::from_static(b"component"),
+            path.clone(),
+        );
         put(&artifacts, &digest, b"component").expect("taken");
         assert_eq!(artifacts.read(&digest).expect("there").1, path);
     }

@@ -1,5 +1,6 @@
 //! The program as its users meet it: real processes, real guests, real sockets.
 
+mod bench;
 mod client;
 mod commands;
 mod daemon;
@@ -7,6 +8,7 @@ mod deadlock;
 mod dist;
 mod health;
 mod hostile;
+mod metrics;
 mod rig;
 mod run;
 mod streams;

@@ -2,6 +2,7 @@
 
 mod api;
 mod apply;
+mod bench;
 mod bundle;
 mod compile;
 mod completions;
@@ -73,6 +74,7 @@ enum Verb {
     Validate(validate::Arguments),
     Inspect(inspect::Arguments),
     Init(init::Arguments),
+    Bench(bench::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Version(version::Arguments),
@@ -125,6 +127,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Rollout(arguments) => rollout::run(&arguments, &output),
         Verb::Validate(arguments) => validate::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
+        Verb::Bench(arguments) => bench::run(&arguments, &output),
         Verb::Init(arguments) => init::run(&arguments, &output),
         Verb::Schema(arguments) => schema::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &output),

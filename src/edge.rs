@@ -54,6 +54,11 @@ impl Edge {
         &self.gateway
     }
 
+    /// The services that requests can reach.
+    pub(crate) fn services(&self) -> Vec<ServiceKey> {
+        self.known().services.keys().cloned().collect()
+    }
+
     /// Makes services known, with the endpoints they have. Their requests wait until one is ready.
     pub(crate) fn declare<'a>(&self, app: &Name, services: impl IntoIterator<Item = &'a Service>) {
         let configs = services.into_iter().map(|service| config(app, service));

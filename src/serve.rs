@@ -1,10 +1,12 @@
 //! The composition root: joins the runtime, the gateway and the agent, and runs an app on them.
 
 pub(crate) mod app;
+pub(crate) mod bench;
 mod chronicle;
 pub(crate) mod control;
 pub(crate) mod daemon;
 pub(crate) mod data;
+mod metrics;
 mod neighbours;
 mod places;
 #[cfg(test)]

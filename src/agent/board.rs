@@ -22,6 +22,17 @@ use super::instance::sum;
 /// Ends of instances that are kept of each pod.
 pub(crate) const MAX_ENDS: usize = 10;
 
+/// Where a pod can be in its life.
+pub(crate) const PHASES: [&str; 7] = [
+    "Pending",
+    "Starting",
+    "Running",
+    "BackOff",
+    "CrashLoopBackOff",
+    "Draining",
+    "Stopped",
+];
+
 /// Says what a pod has used so far.
 pub(crate) type UsageOf = Arc<dyn Fn() -> Usage + Send + Sync>;
 
@@ -32,8 +43,32 @@ pub(crate) struct Board(Mutex<Pods>);
 #[derive(Default)]
 struct Pods {
     pods: BTreeMap<PodName, Entry>,
-    /// What pods that are gone have used, by service.
-    past: BTreeMap<ServiceKey, Usage>,
+    /// What is known of each service beyond its pods.
+    services: BTreeMap<ServiceKey, Past>,
+}
+
+/// What was counted of a service and is not to go back when its pods go.
+#[derive(Default)]
+struct Past {
+    /// What pods that are gone have used.
+    usage: Usage,
+    /// How often they were started again.
+    restarts: u64,
+    /// How often an instance of any pod ended like this.
+    kills: BTreeMap<&'static str, u64>,
+}
+
+/// What the pods of a service are and have been, those that are gone too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServiceTotals {
+    /// Pods that there are, by where they are in their lives: as many numbers as [`PHASES`].
+    pub(crate) phases: [u64; PHASES.len()],
+    pub(crate) ready: u64,
+    /// Restarts in this run of the node.
+    pub(crate) restarts: u64,
+    /// Instances that ended badly, by verdict.
+    pub(crate) kills: BTreeMap<&'static str, u64>,
+    pub(crate) usage: Usage,
 }
 
 struct Entry {
@@ -88,12 +123,17 @@ impl Board {
 
     /// An instance has ended.
     pub(crate) fn record(&self, end: &Arc<Termination>) {
-        if let Some(entry) = self.lock().pods.get_mut(&end.pod) {
+        let mut board = self.lock();
+        if let Some(entry) = board.pods.get_mut(&end.pod) {
             if entry.ends.len() == MAX_ENDS {
                 entry.ends.pop_front();
             }
             entry.ends.push_back(Arc::clone(end));
+        } else {
+            return;
         }
+        let past = board.services.entry(end.pod.service().clone()).or_default();
+        *past.kills.entry(end.verdict.as_str()).or_default() += 1;
     }
 
     /// A pod is gone.
@@ -103,9 +143,21 @@ impl Board {
             let mut used = (entry.usage)();
             // It holds nothing any more.
             used.memory_bytes = 0;
-            let past = board.past.entry(pod.service().clone()).or_default();
-            *past = sum([*past, used]);
+            let restarts = u64::from(entry.record().restarts);
+            let past = board.services.entry(pod.service().clone()).or_default();
+            past.usage = sum([past.usage, used]);
+            past.restarts += restarts;
         }
+    }
+
+    /// Forgets what was counted of services that are not among these and have no pods.
+    pub(crate) fn retain(&self, services: impl Fn(&ServiceKey) -> bool) {
+        let mut board = self.lock();
+        let Pods {
+            pods,
+            services: past,
+        } = &mut *board;
+        past.retain(|key, _| services(key) || pods.keys().any(|pod| pod.service() == key));
     }
 
     /// What all pods of a service have used, those that are gone too.
@@ -115,8 +167,35 @@ impl Board {
             .pods
             .iter()
             .filter(|(pod, _)| pod.service() == service);
-        let past = board.past.get(service).copied();
+        let past = board.services.get(service).map(|it| it.usage);
         sum(own.map(|(_, entry)| (entry.usage)()).chain(past))
+    }
+
+    /// What the pods of each service are and have been. Services without pods are among them as
+    /// long as something was counted of them.
+    pub(crate) fn totals(&self) -> BTreeMap<ServiceKey, ServiceTotals> {
+        let board = self.lock();
+        let past = board.services.iter().map(|(key, past)| {
+            let totals = ServiceTotals {
+                restarts: past.restarts,
+                kills: past.kills.clone(),
+                usage: past.usage,
+                ..ServiceTotals::default()
+            };
+            (key.clone(), totals)
+        });
+        let mut services: BTreeMap<_, _> = past.collect();
+        for (pod, entry) in &board.pods {
+            let totals = services.entry(pod.service().clone()).or_default();
+            let phase = entry.phase();
+            for (count, name) in totals.phases.iter_mut().zip(PHASES) {
+                *count += u64::from(name == phase);
+            }
+            totals.ready += u64::from(matches!(entry.state, PodState::Running { ready: true, .. }));
+            totals.restarts += u64::from(entry.record().restarts);
+            totals.usage = sum([totals.usage, (entry.usage)()]);
+        }
+        services
     }
 
     /// All pods, in the order of their names.
@@ -135,12 +214,36 @@ impl Board {
 }
 
 impl Entry {
+    /// Where the pod is in its life, in one word.
+    fn phase(&self) -> &'static str {
+        match &self.state {
+            PodState::Pending => "Pending",
+            PodState::Starting { .. } => "Starting",
+            PodState::Running { .. } => "Running",
+            PodState::BackOff { record, .. } if record.streak >= CRASH_LOOP => "CrashLoopBackOff",
+            PodState::BackOff { .. } => "BackOff",
+            PodState::Draining { .. } => "Draining",
+            PodState::Stopped { .. } => "Stopped",
+        }
+    }
+
+    fn record(&self) -> Record {
+        match &self.state {
+            PodState::Pending => Record::default(),
+            PodState::Starting { record, .. }
+            | PodState::Running { record, .. }
+            | PodState::BackOff { record, .. }
+            | PodState::Draining { record, .. }
+            | PodState::Stopped { record, .. } => *record,
+        }
+    }
+
     fn status(&self, pod: &PodName) -> PodStatus {
         let mut status = PodStatus {
             pod: pod.clone(),
-            phase: "Pending",
+            phase: self.phase(),
             ready: false,
-            restarts: 0,
+            restarts: self.earlier.saturating_add(self.record().restarts),
             reason: None,
             next_try_in: None,
             starved: 0,
@@ -151,47 +254,25 @@ impl Entry {
             End::Well => "it ended by itself".to_owned(),
             End::Failed(reason) => reason.clone(),
         };
-        let mut record = Record::default();
         match &self.state {
-            PodState::Pending => {}
-            PodState::Starting { record: it, .. } => {
-                (status.phase, record) = ("Starting", *it);
-            }
+            PodState::Pending | PodState::Starting { .. } | PodState::Draining { .. } => {}
             PodState::Running {
-                record: it,
                 ready,
                 readiness,
                 liveness,
                 ..
             } => {
-                (status.phase, record) = ("Running", *it);
                 status.ready = *ready;
                 let probes = [readiness, liveness].into_iter().flatten();
                 status.starved = probes.map(Watch::starved).sum();
             }
-            PodState::BackOff {
-                record: it,
-                until,
-                end,
-            } => {
-                record = *it;
-                status.phase = match it.streak >= CRASH_LOOP {
-                    true => "CrashLoopBackOff",
-                    false => "BackOff",
-                };
+            PodState::BackOff { until, end, .. } => {
                 status.reason = Some(why(end));
                 let at = self.epoch + until.since_zero();
                 status.next_try_in = Some(at.saturating_duration_since(Instant::now()));
             }
-            PodState::Draining { record: it, .. } => {
-                (status.phase, record) = ("Draining", *it);
-            }
-            PodState::Stopped { record: it, end } => {
-                (status.phase, record) = ("Stopped", *it);
-                status.reason = end.as_ref().map(why);
-            }
+            PodState::Stopped { end, .. } => status.reason = end.as_ref().map(why),
         }
-        status.restarts = self.earlier.saturating_add(record.restarts);
         status
     }
 }

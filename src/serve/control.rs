@@ -65,6 +65,7 @@ pub(crate) fn api(site: &Site, http: Option<SocketAddr>) -> Api {
         journal: Arc::clone(&site.journal),
         workshop: Arc::clone(&site.workshop),
         symbols: Arc::default(),
+        rollouts: Arc::clone(&site.rollouts),
         started: SystemTime::now(),
         http,
     });

@@ -6,11 +6,14 @@ use sampan_core::name::Name;
 use sampan_runtime::{Neighbours, pod::Termination};
 use sampan_store::{Store, StoreError};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, oneshot},
     task::{JoinHandle, JoinSet},
 };
 
-use super::{Node, chronicle, neighbours::GatewayNeighbours, places::GatewayPlaces, sweep};
+use super::{
+    Node, chronicle, metrics::rollouts::Rollouts, neighbours::GatewayNeighbours,
+    places::GatewayPlaces, sweep,
+};
 use crate::{
     agent::{jobs::Jobs, node::Agent, workshop::RuntimeWorkshop},
     artifacts::Artifacts,
@@ -27,6 +30,8 @@ pub(crate) struct Site {
     pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) workshop: Arc<RuntimeWorkshop>,
+    /// How rollouts have ended, for the metrics.
+    pub(crate) rollouts: Arc<Rollouts>,
     /// Directories in and below which guests may be lent directories.
     pub(crate) volumes: Vec<PathBuf>,
 }
@@ -55,6 +60,7 @@ impl Site {
             artifacts,
             journal,
             workshop: Arc::new(workshop),
+            rollouts: Arc::default(),
             volumes,
         })
     }
@@ -100,7 +106,18 @@ impl Daemon {
             journal: journal(),
             clock,
         };
-        tasks.spawn(async move { ("the controllers", controllers.run().await) });
+        let (watches, watched) = oneshot::channel();
+        tasks.spawn(async move {
+            // A watch that fails ends the daemon.
+            let _ = watched.await;
+            ("the controllers", controllers.run().await)
+        });
+        let (rollouts, board) = (Arc::clone(&site.rollouts), Arc::clone(&site.node.board));
+        let watched = store();
+        tasks.spawn(async move {
+            let watching = rollouts.watch(&watched, &board, watches);
+            ("the watch on rollouts", watching.await)
+        });
         let jobs = Jobs {
             store: store(),
             clock,

@@ -11,7 +11,10 @@ use sampan_core::{
 };
 use sampan_runtime::{StartError, Symbols, logs, pod::Termination};
 
-use super::Node;
+use super::{
+    Node,
+    metrics::{self, rollouts::Rollouts},
+};
 use crate::events::{Change, Events, Journal, Subject};
 use crate::{
     agent::{board::PodStatus, instance::one_line, workshop::RuntimeWorkshop},
@@ -24,6 +27,7 @@ pub(super) struct NodeViews {
     pub(super) journal: Arc<Journal>,
     pub(super) workshop: Arc<RuntimeWorkshop>,
     pub(super) symbols: Arc<Symbols>,
+    pub(super) rollouts: Arc<Rollouts>,
     pub(super) started: SystemTime,
     /// Where the gateway listens.
     pub(super) http: Option<SocketAddr>,
@@ -85,7 +89,7 @@ impl Views for NodeViews {
     }
 
     fn metrics(&self) -> String {
-        String::new()
+        metrics::text(&self.node, &self.rollouts, self.started)
     }
 }
 

@@ -1,11 +1,14 @@
 //! The program as its users meet it: real processes, real guests, real sockets.
 
+mod bench;
 mod client;
 mod commands;
+mod daemon;
 mod deadlock;
 mod dist;
 mod health;
 mod hostile;
+mod metrics;
 mod rig;
 mod run;
 mod streams;

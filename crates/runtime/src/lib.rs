@@ -21,6 +21,7 @@ pub mod pod;
 mod runtime;
 mod sandbox;
 mod symbols;
+mod timings;
 
 pub use engine::PoolSize;
 pub use host::neighbours::{Answer, Body, NeighbourError, Neighbours};
@@ -29,3 +30,4 @@ pub use meter::Usage;
 pub use runtime::{Demands, LoadError, Loaded, Origin, Runtime, RuntimeConfig, StartError};
 pub use sandbox::{MountError, Stdio};
 pub use symbols::{ComponentFile, Symbols};
+pub use timings::Timings;

@@ -34,6 +34,7 @@ use crate::{
     pod::{Exports, MAX_DUMPS_AT_ONCE},
     sandbox::{MountError, State, linker},
     symbols::ComponentFile,
+    timings::Timings,
 };
 
 /// What a node decides about its runtime.
@@ -203,6 +204,7 @@ pub struct Runtime {
     /// Core dumps that may be made now.
     pub(crate) dumps: Arc<Semaphore>,
     logs: Arc<Ring>,
+    pub(crate) timings: Arc<Timings>,
 }
 
 impl Runtime {
@@ -224,6 +226,7 @@ impl Runtime {
             limits: Arc::new(config.guest),
             dumps: Arc::new(Semaphore::new(MAX_DUMPS_AT_ONCE)),
             logs: Arc::default(),
+            timings: Timings::new(),
         }))
     }
 
@@ -236,6 +239,11 @@ impl Runtime {
     /// What guests print.
     pub fn logs(&self) -> &Arc<Ring> {
         &self.logs
+    }
+
+    /// How long components and instances have taken to be there.
+    pub fn timings(&self) -> &Timings {
+        &self.timings
     }
 
     /// Checks everything about a component that can be checked without compiling it.
@@ -258,6 +266,7 @@ impl Runtime {
         demands: Demands,
         compiling: impl FnOnce(),
     ) -> Result<Arc<Loaded>, LoadError> {
+        let start = Instant::now();
         let (read, memory_bytes) = (bytes.clone(), demands.memory_bytes);
         let inspection = off_thread(move || inspect(&read, memory_bytes)).await?;
         if let Some(wanted) = demands.digest
@@ -312,6 +321,7 @@ impl Runtime {
             }),
         });
         *place = Arc::downgrade(&loaded);
+        self.timings.loaded(origin, start.elapsed());
         Ok(loaded)
     }
 

@@ -83,6 +83,7 @@ async fn try_instance(shared: Arc<Shared>, pace: Arc<Pace>) -> Result<(), Failur
     let mut store = shared.store(&pace)?;
     let cell = Arc::clone(&store.data().cell);
     let instantiate = shared.template.loaded.pre.instantiate_async(&mut store);
+    let instantiate = shared.runtime.timings.instantiation(instantiate);
     match Observed::new(instantiate, cell).await {
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::of_error(&error, &shared.template)),
@@ -149,7 +150,8 @@ async fn work(
         Task::Request(request) => request,
         Task::Question(question) => {
             let loaded = &shared.template.loaded;
-            let instance = loaded.pre.instantiate_async(&mut *store).await?;
+            let instance = loaded.pre.instantiate_async(&mut *store);
+            let instance = shared.runtime.timings.instantiation(instance).await?;
             return loaded.exports.ask(store, &instance, question, fate).await;
         }
     };
@@ -169,7 +171,8 @@ async fn p2(
     fate: &Arc<Fate>,
 ) -> wasmtime::Result<()> {
     let pre = ProxyPre::new(shared.template.loaded.pre.clone())?;
-    let proxy = pre.instantiate_async(&mut *store).await?;
+    let proxy = pre.instantiate_async(&mut *store);
+    let proxy = shared.runtime.timings.instantiation(proxy).await?;
     call_p2(&proxy, store, request, fate).await
 }
 
@@ -199,7 +202,8 @@ async fn p3(
     fate: &Fate,
 ) -> wasmtime::Result<()> {
     let pre = ServicePre::new(shared.template.loaded.pre.clone())?;
-    let service = pre.instantiate_async(&mut *store).await?;
+    let service = pre.instantiate_async(&mut *store);
+    let service = shared.runtime.timings.instantiation(service).await?;
     let lull = Lull::default();
     let cell = Arc::clone(&store.data().cell);
     let work = store.run_concurrent(async |accessor| {

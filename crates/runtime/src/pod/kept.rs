@@ -81,12 +81,8 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
         let cell = Arc::clone(&store.data().cell);
         let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
         let instantiate = async {
-            let instance = shared
-                .template
-                .loaded
-                .pre
-                .instantiate_async(&mut store)
-                .await?;
+            let instance = shared.template.loaded.pre.instantiate_async(&mut store);
+            let instance = shared.runtime.timings.instantiation(instance).await?;
             let proxy = Proxy::new(&mut store, &instance)?;
             wasmtime::error::Ok((instance, proxy))
         };

@@ -168,7 +168,8 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
         let cell = Arc::clone(&store.data().cell);
         let instantiate = async {
             let pre = &shared.template.loaded.pre;
-            let instance = pre.instantiate_async(&mut store).await?;
+            let instance = pre.instantiate_async(&mut store);
+            let instance = shared.runtime.timings.instantiation(instance).await?;
             let service = Service::new(&mut store, &instance)?;
             wasmtime::error::Ok(Guest { instance, service })
         };

@@ -35,6 +35,19 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Trapped,
+        Self::OutOfMemory,
+        Self::Spinning,
+        Self::OutOfFuel,
+        Self::Deadlocked,
+        Self::TimedOut,
+        Self::NoResponse,
+        Self::Unstartable,
+        Self::Unhealthy,
+    ];
+
     /// The word that events, metrics and reports use, in the manner of Kubernetes' reasons.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,0 +1,134 @@
+//! Measurements that need no daemon: a node of their own, with an empty cache, in this process.
+
+pub(crate) mod cold_start;
+mod load;
+pub(crate) mod rollout;
+mod sketch;
+
+use std::{io, path::PathBuf};
+
+use bytes::Bytes;
+use sampan_core::{
+    name::Name,
+    object::{Grants, Isolation},
+    spec::node::Node as NodeLimits,
+};
+use sampan_runtime::{LoadError, StartError, artifact::cache::CacheError};
+use sampan_store::StoreError;
+use tempfile::TempDir;
+
+use super::{AppSource, Node, single};
+
+/// What is measured unless a component is named.
+const HELLO: &[u8] = include_bytes!("../../workloads/dist/hello.wasm");
+/// The id of a custom section, in components as in modules.
+const CUSTOM: u8 = 0;
+
+/// A component to measure with.
+#[derive(Clone)]
+pub(crate) struct Component {
+    /// What it is called in reports.
+    pub(crate) name: String,
+    pub(crate) bytes: Bytes,
+}
+
+impl Component {
+    /// The one that this program brings along.
+    pub(crate) fn own() -> Self {
+        Self {
+            name: "hello".to_owned(),
+            bytes: Bytes::from_static(HELLO),
+        }
+    }
+
+    /// The same component under another digest: a section that nobody reads is appended.
+    fn variant(&self, text: &str) -> Self {
+        const NAME: &[u8] = b"bench";
+        let text = text.as_bytes();
+        let length = 1 + NAME.len() + text.len();
+        assert!(length < 128, "the lengths fit in one byte each");
+        let mut bytes = Vec::from(&self.bytes[..]);
+        bytes.extend([CUSTOM, length as u8, NAME.len() as u8]);
+        bytes.extend(NAME);
+        bytes.extend(text);
+        Self {
+            name: self.name.clone(),
+            bytes: bytes.into(),
+        }
+    }
+}
+
+/// Why something could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    /// There is no place for the cache or for sockets.
+    #[error("no node can be made for it")]
+    Io(#[from] io::Error),
+    /// The cache cannot be opened.
+    #[error("no node can be made for it")]
+    Cache(#[from] CacheError),
+    /// The store is closed, or cannot be read.
+    #[error("the state of the node cannot be read")]
+    Store(#[from] StoreError),
+    /// The component was refused.
+    #[error("the component `{name}` is refused")]
+    Load {
+        /// What it is called.
+        name: String,
+        /// Why.
+        source: LoadError,
+    },
+    /// No pod can be made of it.
+    #[error("the component `{name}` cannot be started")]
+    Start {
+        /// What it is called.
+        name: String,
+        /// Why.
+        source: StartError,
+    },
+    /// The node did not do what was measured.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A node of its own. Its cache goes when this is dropped.
+struct Workbench {
+    node: Node,
+    directory: TempDir,
+}
+
+impl Workbench {
+    fn new(source: &AppSource) -> Result<Self, BenchError> {
+        let directory = tempfile::Builder::new().prefix("sampan-bench-").tempdir()?;
+        let cache = directory.path().join("code");
+        let node = Node::open(cache, None, source.instances(), NodeLimits::default())?;
+        Ok(Self { node, directory })
+    }
+}
+
+/// An app of one service that answers every request.
+fn app(replicas: u32, isolation: Option<Isolation>) -> AppSource {
+    let name = Name::parse("bench").expect("it is a name");
+    let path = PathBuf::from("bench.wasm");
+    single::service(name, &path, Grants::default(), &|service| {
+        service.replicas = replicas;
+        service.isolation = isolation;
+        service.debug_headers = true;
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use sampan_runtime::admission::inspect::Inspection;
+
+    use super::*;
+
+    #[test]
+    fn a_variant_is_a_component_with_another_digest() {
+        let inspect = |it: &Component| Inspection::of(&it.bytes).expect("a component");
+        let own = Component::own();
+        let (first, second) = (inspect(&own), inspect(&own.variant("2")));
+        assert_ne!(first.digest, second.digest);
+        assert_eq!(first.exports, second.exports);
+    }
+}

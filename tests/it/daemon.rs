@@ -1,0 +1,127 @@
+//! The daemon with real guests and real sockets: nothing is lost while everything changes.
+//!
+//! `SAMPAN_ROLLOUTS`, `SAMPAN_CLIENTS` and `SAMPAN_KILLS` make the tests as long as one likes.
+
+mod bad;
+mod killed;
+mod load;
+mod lost;
+mod verbs;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use serde_json::Value;
+
+use crate::rig::{Running, directory, done, err, guest, out, sampan};
+
+/// A daemon with a directory of its own, in which the spec of its one app is too.
+struct Daemon {
+    running: Option<Running>,
+    directory: tempfile::TempDir,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let mut daemon = Self {
+            running: None,
+            directory: directory(&[]),
+        };
+        daemon.launch();
+        daemon
+    }
+
+    /// Starts it, or starts it again.
+    fn launch(&mut self) {
+        let (data, api) = (self.place("data"), self.api());
+        let command = sampan(&[
+            "serve",
+            "--data",
+            &data,
+            "--api",
+            &api,
+            "--http",
+            "127.0.0.1:0",
+        ]);
+        self.running = Some(Running::start(command));
+    }
+
+    fn running(&mut self) -> &mut Running {
+        self.running.as_mut().expect("it has been started")
+    }
+
+    fn place(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    fn api(&self) -> String {
+        self.place("api.sock")
+    }
+
+    /// Runs a verb against it.
+    fn ask(&self, arguments: &[&str]) -> Output {
+        let api = self.api();
+        let arguments: Vec<_> = arguments.iter().copied().chain(["--api", &api]).collect();
+        done(&arguments)
+    }
+
+    /// The same, which must succeed.
+    fn must(&self, arguments: &[&str]) -> String {
+        let output = self.ask(arguments);
+        let code = output.status.code();
+        assert_eq!(code, Some(0), "{arguments:?}: {}", err(&output));
+        out(&output)
+    }
+
+    /// Writes the spec of its app.
+    fn spec(&self, text: &str) -> String {
+        let path = self.place("sampan.toml");
+        std::fs::write(&path, format!("app = 'a'\n{text}")).expect("written");
+        path
+    }
+
+    /// Applies a spec and waits for what comes of it.
+    fn apply(&self, text: &str) {
+        let path = self.spec(text);
+        self.must(&["apply", "-f", &path, "--wait"]);
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let with: Vec<_> = arguments.iter().copied().chain(["-o", "json"]).collect();
+        serde_json::from_str(&self.must(&with)).expect("JSON")
+    }
+
+    /// One of its services.
+    fn service(&self, name: &str) -> Value {
+        let found = self.json(&["get", "services", name]);
+        match found {
+            Value::Array(mut all) => all.remove(0),
+            one => one,
+        }
+    }
+
+    /// All events it keeps, the oldest first.
+    fn events(&self) -> Vec<Value> {
+        let text = self.must(&["events", "--json"]);
+        let event = |line| serde_json::from_str(line).expect("JSON");
+        text.lines().map(event).collect()
+    }
+}
+
+/// A guest as a component of its own, which differs from the original in nothing that matters.
+fn variant(name: &str, number: u8, directory: &Path) -> PathBuf {
+    let mut bytes = std::fs::read(guest(name)).expect("a guest");
+    // A custom section with the name `v` and one byte.
+    bytes.extend([0, 3, 1, b'v', number]);
+    let path = directory.join(format!("{name}-{number}.wasm"));
+    std::fs::write(&path, bytes).expect("written");
+    path
+}
+
+/// How often something is tried, unless the environment says otherwise.
+fn times(variable: &str, usual: usize) -> usize {
+    let asked = std::env::var(variable).ok();
+    asked.and_then(|it| it.parse().ok()).unwrap_or(usual)
+}

@@ -63,12 +63,14 @@ enum Wanted {
 }
 
 type Slot<M> = Arc<tokio::sync::Mutex<Weak<Prepared<M>>>>;
+/// By service and revision.
+type Slots<M> = BTreeMap<(ServiceKey, u64), Slot<M>>;
 
 struct Shared<W: Workshop> {
     agent: Agent<W>,
     reports: Reports,
     /// What pods of one revision share.
-    prepared: Mutex<BTreeMap<(ServiceKey, u64), Slot<W::Maker>>>,
+    prepared: Mutex<Slots<W::Maker>>,
 }
 
 impl<W: Workshop> Agent<W> {

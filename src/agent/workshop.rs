@@ -37,8 +37,11 @@ pub(crate) struct Prepared<M> {
     /// Requests at once in one pod.
     pub(crate) capacity: u32,
     /// What makes the instances of one pod.
-    pub(crate) maker: Box<dyn Fn(&PodName) -> Arc<M> + Send + Sync>,
+    pub(crate) maker: MakerOf<M>,
 }
+
+/// What makes the instances of one pod.
+pub(crate) type MakerOf<M> = Box<dyn Fn(&PodName) -> Arc<M> + Send + Sync>;
 
 /// Prepares pods.
 pub(crate) trait Workshop: Send + Sync + 'static {

@@ -78,6 +78,10 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
         .with_context(|| {
             format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
         })?;
+    tokio::select! {
+        () = daemon.ready() => {}
+        () = interrupts.next() => return Err(Stop::Quiet(EXIT_FAILED)),
+    }
     let api = control::api(&site, Some(listening.address));
     let (_control, place) = open_control(&api, arguments.api.as_deref(), &data)?;
     let printer = Printer::all(output, &site.journal, arguments.json);

@@ -2,8 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use sampan_core::name::Name;
-use sampan_runtime::{Neighbours, pod::Termination};
+use sampan_runtime::pod::Termination;
 use sampan_store::{Store, StoreError};
 use tokio::{
     sync::{Notify, oneshot},
@@ -15,7 +14,11 @@ use super::{
     places::GatewayPlaces, sweep,
 };
 use crate::{
-    agent::{jobs::Jobs, node::Agent, workshop::RuntimeWorkshop},
+    agent::{
+        jobs::Jobs,
+        node::Agent,
+        workshop::{NeighboursOf, RuntimeWorkshop},
+    },
     artifacts::Artifacts,
     clock::Clock,
     controllers::Controllers,
@@ -78,6 +81,8 @@ impl Site {
 pub(crate) struct Daemon {
     /// Told when pods are to rest.
     rest: Arc<Notify>,
+    /// Told when everything has been looked at once.
+    ready: Option<oneshot::Receiver<()>>,
     agent: JoinHandle<Result<(), StoreError>>,
     /// Everything that must not end before the daemon does.
     tasks: JoinSet<(&'static str, Result<(), StoreError>)>,
@@ -101,10 +106,12 @@ impl Daemon {
         let mut tasks = JoinSet::new();
         let (edge, followed) = (Arc::clone(&site.node.edge), store());
         tasks.spawn(async move { ("the edge", edge.follow(&followed).await) });
+        let (looked, ready) = oneshot::channel();
         let controllers = Controllers {
             store: store(),
             journal: journal(),
             clock,
+            looked: Some(looked),
         };
         let (watches, watched) = oneshot::channel();
         tasks.spawn(async move {
@@ -137,7 +144,16 @@ impl Daemon {
         Self {
             agent: tokio::spawn(agent.run(Arc::clone(&rest))),
             rest,
+            ready: Some(ready),
             tasks,
+        }
+    }
+
+    /// Waits until what the store says of how things are is of this run.
+    pub(crate) async fn ready(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            // Whoever should say so has ended: that is told by `failed`.
+            let _ = ready.await;
         }
     }
 
@@ -167,7 +183,7 @@ impl Daemon {
     }
 }
 
-fn neighbours(node: &Node) -> Arc<dyn Fn(&Name) -> Arc<dyn Neighbours> + Send + Sync> {
+fn neighbours(node: &Node) -> NeighboursOf {
     let edge = Arc::clone(&node.edge);
     Arc::new(move |app| {
         Arc::new(GatewayNeighbours {

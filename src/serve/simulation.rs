@@ -373,6 +373,7 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>) -> JoinSet<()> {
         store: dynamic,
         journal,
         clock,
+        looked: None,
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { agent.run(Arc::default()).await.expect("lists do not fail") });

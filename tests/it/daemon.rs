@@ -2,6 +2,11 @@
 //!
 //! `SAMPAN_ROLLOUTS`, `SAMPAN_CLIENTS` and `SAMPAN_KILLS` make the tests as long as one likes.
 
+#![allow(
+    clippy::print_stderr,
+    reason = "figures that are printed with `--nocapture`"
+)]
+
 mod bad;
 mod killed;
 mod load;

@@ -109,7 +109,7 @@ async fn a_hundred_pods_are_there_again_at_once() {
     assert_eq!(get(at, "x", "/").await.status, 200);
     daemon.must(&["rollout", "status", "web"]);
     let took = began.elapsed();
-    println!(
+    eprintln!(
         "100 pods ready {} ms after the start of the process",
         took.as_millis()
     );

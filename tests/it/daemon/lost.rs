@@ -40,7 +40,7 @@ async fn nothing_is_lost(case: &Case) {
         daemon.must(&["rollout", "status", "web"]);
     });
     let answered = load.end(case.name).await;
-    println!(
+    eprintln!(
         "{}: {answered} requests, {rollouts} rollouts, none lost",
         case.name
     );

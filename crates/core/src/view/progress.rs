@@ -47,6 +47,12 @@ pub fn rollout_verdict(service: &Service, revision: Option<u64>) -> Verdict {
                 service.revision
             ))
         }
+        // Scaled since, or started again with the node: as with kubectl, what counts is that pods
+        // are there now.
+        Phase::Complete if service.updated_available < service.replicas => {
+            let (available, replicas) = (service.updated_available, service.replicas);
+            Verdict::Going(format!("{available} of {replicas} pods are available"))
+        }
         Phase::Complete => Verdict::Done(format!(
             "revision {} runs, {} of {} pods are available",
             service.revision, service.updated_available, service.replicas
@@ -170,8 +176,12 @@ mod tests {
                 failed("paused, because the rollout has failed: not ready in time"),
             ),
             (
+                with(Phase::Complete, |it| it.updated_available = 3),
+                Verdict::Done("revision 2 runs, 3 of 3 pods are available".to_owned()),
+            ),
+            (
                 with(Phase::Complete, |_| ()),
-                Verdict::Done("revision 2 runs, 2 of 3 pods are available".to_owned()),
+                going("2 of 3 pods are available"),
             ),
             (
                 with(Phase::Complete, |it| it.revision = 3),

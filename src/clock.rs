@@ -13,6 +13,8 @@ use tokio::time::Instant;
 pub(crate) struct Clock {
     boot: Boot,
     began: Instant,
+    /// What the clock on the wall says.
+    wall_ms: fn() -> u64,
 }
 
 impl Clock {
@@ -23,7 +25,14 @@ impl Clock {
         Self {
             boot: Boot(nanos ^ (u64::from(std::process::id()) << 40)),
             began: Instant::now(),
+            wall_ms,
         }
+    }
+
+    /// The same with another clock on the wall.
+    #[cfg(test)]
+    pub(crate) fn with_wall(self, wall_ms: fn() -> u64) -> Self {
+        Self { wall_ms, ..self }
     }
 
     /// Which run this is.
@@ -46,7 +55,7 @@ impl Clock {
         Moment {
             boot: self.boot,
             now: self.now(),
-            wall_ms: wall_ms(),
+            wall_ms: (self.wall_ms)(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The whole control loop, with a store that fails and lags, pods that crash, users who change
-//! their minds, and a node that dies between any two writes: on a paused clock, from a seed.
+//! their minds, a clock on the wall that steps, and a node that dies between any two writes: on a
+//! paused clock, from a seed.
 //!
 //! `SAMPAN_SEEDS=10000` runs as many seeds, `SAMPAN_SEED=7` only that one. A seed that fails is
 //! printed with the state in which it got stuck. Tasks run in one thread, and what they do depends
@@ -9,7 +10,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -353,9 +354,17 @@ async fn meddle(store: &Memory, chance: &Chance) {
     let _ = store.commit(put).await.expect("memory does not fail");
 }
 
+/// A clock on the wall that somebody keeps setting, years to and fro.
+fn stepping_clock() -> u64 {
+    const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
+    static LOOKS: AtomicU64 = AtomicU64::new(0);
+    let looks = LOOKS.fetch_add(1, SeqCst);
+    (looks % 7) * 10 * YEAR_MS + looks
+}
+
 /// One run of a node.
 fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>) -> JoinSet<()> {
-    let clock = Clock::start();
+    let clock = Clock::start().with_wall(stepping_clock);
     let journal = Arc::new(Journal::default());
     let dynamic: Arc<dyn Store> = store.clone();
     let agent = Agent {

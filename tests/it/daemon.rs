@@ -1,6 +1,7 @@
 //! The daemon with real guests and real sockets: nothing is lost while everything changes.
 //!
-//! `SAMPAN_ROLLOUTS`, `SAMPAN_CLIENTS` and `SAMPAN_KILLS` make the tests as long as one likes.
+//! `SAMPAN_ROLLOUTS`, `SAMPAN_CLIENTS`, `SAMPAN_KILLS` and `SAMPAN_MIN_READY` make the tests as long
+//! as one likes.
 
 #![allow(
     clippy::print_stderr,

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Daemon, times, variant};
+use super::{Daemon, load::Load, times, variant};
 use crate::rig::{PATIENCE, get};
 
 fn spec(component: &str) -> String {
@@ -55,7 +55,7 @@ fn check_events(daemon: &Daemon, before: &mut u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_daemon_goes_on_where_it_was() {
     let mut daemon = Daemon::start();
-    daemon.running().address();
+    let mut at = daemon.running().address();
     let versions: Vec<String> = (1..=2)
         .map(|number| variant("hello", number, daemon.directory.path()))
         .map(|path| path.display().to_string())
@@ -69,12 +69,15 @@ async fn a_killed_daemon_goes_on_where_it_was() {
         if applied.status.success() {
             acknowledged = if kill % 2 == 1 { 2 } else { 1 };
         }
-        let wait = Duration::from_millis((kill as u64 * 37) % 160);
-        tokio::time::sleep(wait).await;
+        // Whatever it is at by then. What is in flight at that moment fails, which nobody minds.
+        let load = Load::start(at, "/", 4);
+        let moment = Duration::from_millis((kill as u64 * 37) % 160);
+        tokio::time::sleep(moment).await;
         daemon.running().signal(rustix::process::Signal::KILL);
         daemon.running.take();
+        drop(load);
         daemon.launch();
-        let at = daemon.running().address();
+        at = daemon.running().address();
         let service = converged(&daemon);
         assert_eq!(
             service["revision"], acknowledged,

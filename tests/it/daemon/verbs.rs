@@ -36,13 +36,14 @@ async fn both_versions_answer_within_the_bounds() {
     let one = variant("hello", 1, daemon.directory.path())
         .display()
         .to_string();
-    daemon.apply(&spec(&guest("hello"), "300ms"));
+    let min_ready = std::env::var("SAMPAN_MIN_READY").unwrap_or_else(|_| "300ms".to_owned());
+    daemon.apply(&spec(&guest("hello"), &min_ready));
     let first = daemon
         .events()
         .last()
         .map_or(0, |it| it["seq"].as_u64().expect("a number"));
     let load = Load::start(at, "/", 8);
-    tokio::task::block_in_place(|| daemon.apply(&spec(&one, "300ms")));
+    tokio::task::block_in_place(|| daemon.apply(&spec(&one, &min_ready)));
     let changes = load.seen.revisions.lock().expect("no panic").len();
     load.end("a slow rollout").await;
     assert!(

@@ -314,6 +314,12 @@ fn all_fixtures() -> Vec<String> {
         .collect()
 }
 
+#[test]
+fn a_place_among_carriage_returns_is_shown() {
+    // What the pieces below once came to.
+    try_everything("\u{1f77b}\n\"\r\r\n");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
 

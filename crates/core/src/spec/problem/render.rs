@@ -64,7 +64,9 @@ fn one(problem: &Problem, source: &Source, renderer: &Renderer) -> String {
         }
     };
     // The renderer gets these lines only, so places are counted from where they begin.
-    let place = |span: Range<usize>| span.start - lines.start..span.end - lines.start;
+    // One may lie in carriage returns at their end, which are cut off.
+    let within = |at: usize| at.min(lines.end) - lines.start;
+    let place = |span: Range<usize>| within(span.start)..within(span.end);
     let other = near.map(|(span, other)| {
         AnnotationKind::Context
             .span(place(span))

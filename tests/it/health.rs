@@ -1,22 +1,8 @@
 //! Probes, restarts and events, with real guests.
 
-use crate::rig::{Running, directory, done, err, eventually, get, guest, out, sampan, send};
-
-/// A component whose instances cannot be made: it traps in its start function.
-const STILLBORN: &str = r#"(component
-    (import "wasi:http/types@0.2.0" (instance $types
-        (export "incoming-request" (type (sub resource)))
-        (export "response-outparam" (type (sub resource)))))
-    (alias export $types "incoming-request" (type $request))
-    (alias export $types "response-outparam" (type $out))
-    (core module $m
-        (func $die unreachable) (start $die)
-        (func (export "handle") (param i32 i32)))
-    (core instance $i (instantiate $m))
-    (func $handle (param "request" (own $request)) (param "response-out" (own $out))
-        (canon lift (core func $i "handle")))
-    (instance $handler (export "handle" (func $handle)))
-    (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
+use crate::rig::{
+    Running, STILLBORN, directory, done, err, eventually, get, guest, out, sampan, send,
+};
 
 /// An app in a directory of its own; `stillborn.wasm` is in it.
 fn app(spec: &str) -> (tempfile::TempDir, String) {

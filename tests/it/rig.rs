@@ -33,6 +33,22 @@ pub(crate) fn guest(name: &str) -> String {
         .to_string()
 }
 
+/// A component whose instances cannot be made: it traps in its start function.
+pub(crate) const STILLBORN: &str = r#"(component
+    (import "wasi:http/types@0.2.0" (instance $types
+        (export "incoming-request" (type (sub resource)))
+        (export "response-outparam" (type (sub resource)))))
+    (alias export $types "incoming-request" (type $request))
+    (alias export $types "response-outparam" (type $out))
+    (core module $m
+        (func $die unreachable) (start $die)
+        (func (export "handle") (param i32 i32)))
+    (core instance $i (instantiate $m))
+    (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+        (canon lift (core func $i "handle")))
+    (instance $handler (export "handle" (func $handle)))
+    (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
+
 /// The program, with a compile cache that all tests share.
 pub(crate) fn sampan(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sampan"));

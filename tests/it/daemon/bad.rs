@@ -3,22 +3,7 @@
 use serde_json::Value;
 
 use super::{Daemon, load::Load};
-use crate::rig::{err, guest, out};
-
-const STILLBORN: &str = r#"(component
-    (import "wasi:http/types@0.2.0" (instance $types
-        (export "incoming-request" (type (sub resource)))
-        (export "response-outparam" (type (sub resource)))))
-    (alias export $types "incoming-request" (type $request))
-    (alias export $types "response-outparam" (type $out))
-    (core module $m
-        (func $start unreachable) (start $start)
-        (func (export "handle") (param i32 i32)))
-    (core instance $i (instantiate $m))
-    (func $f (param "request" (own $request)) (param "response-out" (own $out))
-        (canon lift (core func $i "handle")))
-    (instance $handler (export "handle" (func $f)))
-    (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
+use crate::rig::{STILLBORN, err, guest, out};
 
 /// Needs something that no host has.
 const NEEDY: &str = r#"(component

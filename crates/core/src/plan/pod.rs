@@ -27,7 +27,7 @@ use super::{
     restart::{End, Sample, TrapWindow},
 };
 use crate::{
-    object::{Isolation, Probe, Restart, Service},
+    object::{Isolation, Probe, Restart},
     record::Template,
     time::Timestamp,
 };
@@ -47,21 +47,6 @@ pub struct PodSpec {
     pub isolation: Isolation,
     /// How long requests in flight have to end.
     pub drain: Duration,
-}
-
-impl PodSpec {
-    /// What `service` says. `isolation` is what it comes to with the service's component.
-    pub fn new(service: &Service, isolation: Isolation) -> Self {
-        let probe = |probe: &Option<Probe>| probe.clone().map(Arc::new);
-        Self {
-            startup: probe(&service.startup),
-            readiness: probe(&service.readiness),
-            liveness: probe(&service.liveness),
-            restart: service.restart.clone(),
-            isolation,
-            drain: service.rollout.drain,
-        }
-    }
 }
 
 impl PodSpec {

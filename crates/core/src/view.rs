@@ -95,7 +95,8 @@ pub enum Phase {
     Paused,
     /// It has failed, and the last good revision takes over again.
     RollingBack,
-    /// It has failed, and the last good revision runs again.
+    /// It has failed, and the last good revision runs again; or it was refused before any pod was
+    /// touched, and what ran before runs on.
     RolledBack,
     /// It has failed, and there is nothing to go back to.
     Failed,

@@ -73,6 +73,7 @@ fn component(text: &str) -> Vec<u8> {
 async fn what_is_no_component_is_refused() {
     let service = bad(b"\0asm but not quite", "", "rollback", &["refused"]).await;
     assert_eq!(service["revision"], 1);
+    assert_eq!(service["phase"], "RolledBack");
     assert_eq!(service["pods"], 3);
 }
 
@@ -81,6 +82,7 @@ async fn what_lacks_an_import_is_refused_with_its_name() {
     let wanted = ["refused", "example:absent/thing@1.0.0"];
     let service = bad(&component(NEEDY), "", "rollback", &wanted).await;
     assert_eq!(service["revision"], 1);
+    assert_eq!(service["phase"], "RolledBack");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

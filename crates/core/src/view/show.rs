@@ -99,7 +99,15 @@ fn phase(service: &record::Service) -> (Phase, Option<String>) {
     match &service.status.phase {
         record::Phase::Progressing => (Phase::Progressing, None),
         record::Phase::Waiting { on } => (Phase::Waiting, Some(on.clone())),
-        record::Phase::Complete => (Phase::Complete, None),
+        record::Phase::Complete => match &service.status.refused {
+            // The rollout ended before it began.
+            Some(refused) => {
+                let reason = &refused.reason;
+                let text = format!("refused before any pod was touched: {reason}");
+                (Phase::RolledBack, Some(text))
+            }
+            None => (Phase::Complete, None),
+        },
         record::Phase::Paused { failure } => (Phase::Paused, failure.clone()),
         record::Phase::RollingBack { from, reason } => (Phase::RollingBack, failed(*from, reason)),
         record::Phase::RolledBack { from, reason } => (Phase::RolledBack, failed(*from, reason)),

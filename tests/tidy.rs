@@ -90,7 +90,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "api",
-        modules: &["artifacts", "events", "file"],
+        modules: &["artifacts", "clock", "events", "file", "mirror"],
         crates: &["sampan_core", "sampan_store"],
     },
     Module {

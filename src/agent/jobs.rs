@@ -24,9 +24,6 @@ use crate::{
     mirror::{Follower, text},
 };
 
-/// Tries of one write that others keep getting ahead of.
-const MAX_CONFLICTS: u32 = 16;
-
 /// The runner of jobs.
 pub(crate) struct Jobs {
     pub(crate) store: Arc<dyn Store>,
@@ -111,7 +108,8 @@ impl Jobs {
         };
         let subject = Subject::Job(job.key.clone());
         self.workshop.journal.record(subject, change);
-        for _ in 0..MAX_CONFLICTS {
+        // However long the store is full or slow: else the job would run for ever.
+        loop {
             match self.write(job, result.clone()).await {
                 Ok(Outcome::Committed(_)) => return,
                 Ok(Outcome::Conflict(_)) => {}
@@ -126,11 +124,13 @@ impl Jobs {
     /// Notes of a job that is to be deleted that nobody runs it.
     async fn give_up(&self, name: &ServiceKey) {
         let key = Key::Job(name.clone()).to_string();
-        for _ in 0..MAX_CONFLICTS {
+        loop {
             let Ok(Some(entry)) = self.store.get(&key).await else {
                 return;
             };
-            let Ok(mut job) = serde_json::from_slice::<Job>(&entry.value) else {
+            // It may be wanted again.
+            let job = serde_json::from_slice::<Job>(&entry.value).ok();
+            let Some(mut job) = job.filter(|job| job.deleting) else {
                 return;
             };
             let reason = "it is being deleted".to_owned();
@@ -141,7 +141,10 @@ impl Jobs {
             match self.store.commit(transaction).await {
                 Ok(Outcome::Conflict(_)) => {}
                 Ok(Outcome::Committed(_)) => return,
-                Err(error) => return tracing::warn!(job = %name, %error, "cannot delete the job"),
+                Err(error) => {
+                    tracing::warn!(job = %name, %error, "cannot delete the job, trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
             }
         }
     }

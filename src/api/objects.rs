@@ -1,9 +1,6 @@
 //! Objects in the store: read, and written when nobody else has written them meanwhile.
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeMap;
 
 use sampan_core::{
     name::{Name, ServiceKey},
@@ -15,14 +12,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::error::{ApiError, Code};
 
+pub(super) use crate::{clock::wall_ms, mirror::text as encode};
+
 /// How often a change is tried again because others change the same.
 pub(super) const MAX_TRIES: usize = 32;
-
-/// What time it is, in milliseconds since the beginning of 1970.
-pub(super) fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
 
 /// The object in an entry.
 pub(super) fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, ApiError> {
@@ -30,11 +23,6 @@ pub(super) fn decode<T: DeserializeOwned>(entry: &Entry) -> Result<T, ApiError> 
         let message = format!("the store's `{}` cannot be understood: {error}", entry.key);
         ApiError::new(Code::Internal, message)
     })
-}
-
-/// An object as the store has it.
-pub(super) fn encode<T: Serialize>(object: &T) -> Vec<u8> {
-    serde_json::to_vec(object).expect("an object is plain data")
 }
 
 /// One object, and the transaction that wrote it last.

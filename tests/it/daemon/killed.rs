@@ -1,9 +1,6 @@
 //! A daemon that is killed at any moment of a rollout goes on where it was.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::atomic::Ordering::SeqCst, time::Instant};
 
 use serde_json::Value;
 
@@ -69,10 +66,17 @@ async fn a_killed_daemon_goes_on_where_it_was() {
         if applied.status.success() {
             acknowledged = if kill % 2 == 1 { 2 } else { 1 };
         }
-        // Whatever it is at by then. What is in flight at that moment fails, which nobody minds.
+        // Whatever it is at after so many answers. What is in flight then fails, and nobody minds.
         let load = Load::start(at, "/", 4);
-        let moment = Duration::from_millis((kill as u64 * 37) % 160);
-        tokio::time::sleep(moment).await;
+        let answers = (kill as u64 * 37) % 160 * 3;
+        let answered = async {
+            while load.seen.answered.load(SeqCst) < answers {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, answered)
+            .await
+            .expect("it answers");
         daemon.running().signal(rustix::process::Signal::KILL);
         daemon.running.take();
         drop(load);

@@ -4,6 +4,7 @@
 //! nothing; an executor does what it says and decides nothing.
 
 pub mod apply;
+pub mod autoscale;
 pub mod gate;
 pub mod job;
 pub mod pod;

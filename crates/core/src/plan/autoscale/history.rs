@@ -1,0 +1,88 @@
+//! What later decisions need of earlier ones.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{PANIC_FACTOR, PANIC_WINDOW, RATE_PERIOD, RATE_PODS};
+use crate::time::Timestamp;
+
+/// What was needed, what was done and what there was, as far back as it counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    has_begun: bool,
+    /// Needs of the window, each with when it was seen, without those after which as much or more
+    /// was needed: they fall, so there are no more of them than there can be pods.
+    needs: VecDeque<(Timestamp, u32)>,
+    /// By how much the number of pods has changed.
+    changes: VecDeque<(Timestamp, i64)>,
+    /// The load in pods, and how many were ready.
+    loads: VecDeque<(Timestamp, f64, u32)>,
+}
+
+impl History {
+    /// The first decision: nothing is known, so what there is was needed.
+    pub(super) fn begin(&mut self, current: u32, now: Timestamp) {
+        if !self.has_begun {
+            self.has_begun = true;
+            self.needs.push_back((now, current));
+        }
+    }
+
+    /// Notes what is needed now.
+    pub(super) fn needed(&mut self, pods: u32, window: Duration, now: Timestamp) {
+        while self.needs.back().is_some_and(|(_, less)| *less <= pods) {
+            self.needs.pop_back();
+        }
+        self.needs.push_back((now, pods));
+        while self.needs.len() > 1
+            && self
+                .needs
+                .front()
+                .is_some_and(|(at, _)| now - *at >= window)
+        {
+            self.needs.pop_front();
+        }
+    }
+
+    /// The highest need of the window.
+    pub(super) fn highest_need(&self) -> u32 {
+        self.needs.front().map_or(0, |(_, pods)| *pods)
+    }
+
+    /// Notes that a decision has been carried out.
+    pub fn scaled(&mut self, from: u32, to: u32, now: Timestamp) {
+        self.changes
+            .push_back((now, i64::from(to) - i64::from(from)));
+        let is_old = |at: Timestamp| now - at >= RATE_PERIOD;
+        while self.changes.front().is_some_and(|(at, _)| is_old(*at)) {
+            self.changes.pop_front();
+        }
+    }
+
+    /// The most pods there may be now.
+    pub(super) fn rate_limit(&self, current: u32, now: Timestamp) -> u32 {
+        let recent = self
+            .changes
+            .iter()
+            .filter(|(at, _)| now - *at < RATE_PERIOD);
+        let change: i64 = recent.map(|(_, change)| change).sum();
+        let before = (i64::from(current) - change).max(0);
+        let most = (before + i64::from(RATE_PODS)).max(before * 2);
+        u32::try_from(most).unwrap_or(u32::MAX)
+    }
+
+    /// Notes the load, and says whether it is far above what there was.
+    pub(super) fn load(&mut self, load: f64, ready: u32, now: Timestamp) -> bool {
+        self.loads.push_back((now, load, ready));
+        while self
+            .loads
+            .front()
+            .is_some_and(|(at, ..)| now - *at >= PANIC_WINDOW)
+        {
+            self.loads.pop_front();
+        }
+        let mean =
+            self.loads.iter().map(|(_, load, _)| load).sum::<f64>() / self.loads.len() as f64;
+        let fewest = self.loads.iter().map(|(.., ready)| *ready).min();
+        mean >= PANIC_FACTOR * f64::from(fewest.unwrap_or_default().max(1))
+    }
+}

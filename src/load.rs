@@ -1,0 +1,107 @@
+//! What the services of this node have been doing in the last second.
+//!
+//! `serve` measures it, once a second; the autoscaler decides by it, and the API shows it.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use sampan_core::{
+    name::{PodName, ServiceKey},
+    plan::autoscale::{PodSample, Sample},
+    quantity::{ByteSize, Cpu},
+};
+use tokio::sync::watch;
+
+/// Time between two measurements.
+pub(crate) const PERIOD: Duration = Duration::from_secs(1);
+
+/// The last measurement of every service, for whoever waits for the next.
+pub(crate) type Loads = watch::Receiver<Arc<Measured>>;
+
+/// One measurement of the whole node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measured {
+    /// Counts the measurements.
+    pub(crate) number: u64,
+    pub(crate) services: BTreeMap<ServiceKey, ServiceLoad>,
+}
+
+/// What a service has been doing since the last measurement.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServiceLoad {
+    /// All pods that there are, those that drain too, in the order of their names.
+    pub(crate) pods: Vec<PodLoad>,
+    /// Mean number of requests that waited for a pod.
+    pub(crate) queued: f64,
+    /// Requests that wait for a pod now.
+    pub(crate) waiting: u32,
+    /// Mean number of requests in flight, those that waited too, without those at pods that drain.
+    pub(crate) in_flight: f64,
+    /// Requests that arrived, per second.
+    pub(crate) arrived: f64,
+    /// Requests that ended, per second.
+    pub(crate) ended: f64,
+    /// For how long there has been no request.
+    pub(crate) idle: Duration,
+    /// Latencies of the last ten seconds, if there were any: half of the answers took no longer.
+    pub(crate) p50: Option<Duration>,
+    /// 99 of 100 answers took no longer.
+    pub(crate) p99: Option<Duration>,
+}
+
+/// What a pod has been doing since the last measurement.
+#[derive(Clone, Debug)]
+pub(crate) struct PodLoad {
+    pub(crate) pod: PodName,
+    /// Where it is in its life, in one word.
+    pub(crate) phase: &'static str,
+    /// Whether it gets requests.
+    pub(crate) ready: bool,
+    /// Whether it was ready all the time.
+    pub(crate) was_ready: bool,
+    /// Whether it only ends what it has.
+    pub(crate) drains: bool,
+    /// CPU its guests used since it was ready, in cores; `None` at its first measurement.
+    pub(crate) cpu: Option<f64>,
+    /// The share of the time in which it was held back, because it had used up its CPU.
+    pub(crate) throttled: f64,
+    pub(crate) cpu_limit: Option<Cpu>,
+    pub(crate) memory_bytes: u64,
+    /// The limit of each of its instances.
+    pub(crate) memory_limit: ByteSize,
+    /// Requests it was given, per second.
+    pub(crate) requests: f64,
+    /// Mean number of requests it had in flight.
+    pub(crate) in_flight: f64,
+}
+
+impl ServiceLoad {
+    /// What the autoscaler is given.
+    pub(crate) fn sample(&self) -> Sample {
+        let staying = self.pods.iter().filter(|pod| !pod.drains);
+        Sample {
+            pods: staying.map(PodLoad::sample).collect(),
+            in_flight: Some(self.in_flight),
+            arrived: Some(self.arrived),
+            ended: Some(self.ended),
+            waiting: self.waiting,
+            idle: self.idle,
+        }
+    }
+}
+
+impl PodLoad {
+    fn sample(&self) -> PodSample {
+        let share = |cores: f64| {
+            let limit = self.cpu_limit.map_or(1.0, |it| f64::from(it.millis) / 1e3);
+            cores / limit
+        };
+        PodSample {
+            ready: self.was_ready,
+            cpu: self.cpu.map(share),
+        }
+    }
+}

@@ -2,15 +2,11 @@
 //!
 //! `serve` measures it, once a second; the autoscaler decides by it, and the API shows it.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sampan_core::{
     name::{PodName, ServiceKey},
-    plan::autoscale::{PodSample, Sample},
+    plan::autoscale::{Decision, PodSample, Sample},
     quantity::{ByteSize, Cpu},
 };
 use tokio::sync::watch;
@@ -20,6 +16,9 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 
 /// The last measurement of every service, for whoever waits for the next.
 pub(crate) type Loads = watch::Receiver<Arc<Measured>>;
+
+/// What was decided last for every service with an autoscaler.
+pub(crate) type Decisions = watch::Receiver<Arc<BTreeMap<ServiceKey, Decision>>>;
 
 /// One measurement of the whole node.
 #[derive(Clone, Debug, Default)]

@@ -8,8 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Draft, Place, ProblemKind, Report};
 
 /// Paths of keys, `*` for any name, and what they would do.
-const UNSUPPORTED: [(&str, &str); 3] = [
-    ("service.*.autoscale", "an autoscaler"),
+const UNSUPPORTED: [(&str, &str); 2] = [
     ("service.*.limits.cpu", "a CPU limit"),
     ("job.*.limits.cpu", "a CPU limit"),
 ];

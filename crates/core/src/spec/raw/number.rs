@@ -290,7 +290,7 @@ impl Leaf for CpuShare {
     }
 }
 
-/// A percentage from 1 to 100.
+/// A percentage from 1 to 95: what is close to all that a pod may use cannot be told from all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Share(pub(crate) Percent);
 
@@ -300,23 +300,25 @@ impl Leaf for Share {
     }
 
     fn hint() -> String {
-        "write a percentage from \"1%\" to \"100%\"".to_owned()
+        "write a percentage from \"1%\" to \"95%\": no pod uses more than its limit, so the rest is \
+         what the autoscaler has to see that more is needed"
+            .to_owned()
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
         let text = scalar.text()?;
         let percent = Percent::parse(text).map_err(refusal)?;
         match percent.0 {
-            1..=100 => Ok(Self(percent)),
+            1..=95 => Ok(Self(percent)),
             _ => Err(Refusal::with_hint(
-                format!("{} is not from 1 to 100 percent", quoted(text)),
+                format!("{} is not from 1 to 95 percent", quoted(text)),
                 Self::hint(),
             )),
         }
     }
 
     fn schema() -> Schema {
-        text("percentage, 1% to 100%", "^[0-9]+%$", &["70%"])
+        text("percentage, 1% to 95%", "^[0-9]+%$", &["70%"])
     }
 }
 

@@ -246,6 +246,7 @@ mod tests {
             routes: Vec::new(),
             conditions: Vec::new(),
             refused: None,
+            scalings: Vec::new(),
         }))
     }
 

@@ -80,6 +80,18 @@ pub struct Service {
     pub conditions: Vec<Condition>,
     /// The last change that was refused before anything was touched, until another is accepted.
     pub refused: Option<Refusal>,
+    /// How the autoscaler has changed the number of pods, the latest last; at most ten.
+    #[serde(default)]
+    pub scalings: Vec<Scaling>,
+}
+
+/// A decision of the autoscaler that changed the number of pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Scaling {
+    /// From how many to how many, and why: `2 → 5: cpu 168% of 70%`.
+    pub message: String,
+    /// When.
+    pub time: String,
 }
 
 /// How far a service's rollout is.

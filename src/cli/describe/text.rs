@@ -127,6 +127,9 @@ pub(super) fn service(
         )
     });
     text.part("conditions", &conditions.collect::<String>());
+    let scalings = service.scalings.iter();
+    let scalings = scalings.map(|it| format!("{}  {}\n", it.time, it.message));
+    text.part("scaled", &scalings.collect::<String>());
     if !revisions.is_empty() {
         text.part("revisions", &table::revisions(revisions));
     }
@@ -227,6 +230,7 @@ mod tests {
                 since: "2026-01-01T00:00:00.000Z".to_owned(),
             }],
             refused: None,
+            scalings: Vec::new(),
         };
         insta::assert_snapshot!(service(&found, &[], &[], &[]), @r"
         service     web

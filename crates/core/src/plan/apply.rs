@@ -407,7 +407,7 @@ fn spec(wanted: &object::Service, old: Option<&Service>, number: u64, latest: u6
             None => None,
         },
         latest: latest.max(number),
-        replicas: replicas(wanted, before),
+        replicas: replicas(wanted, before, retargeted),
         paused: before.is_some_and(|before| before.paused) && !(retargeted && held),
         deleting: false,
         rollout: wanted.rollout.clone(),
@@ -421,9 +421,11 @@ fn spec(wanted: &object::Service, old: Option<&Service>, number: u64, latest: u6
     }
 }
 
-fn replicas(wanted: &object::Service, before: Option<&ServiceSpec>) -> u32 {
+/// A new revision of a service at zero gets one pod, as with Knative's `initial-scale`: otherwise
+/// nobody would know whether it works before somebody needs it.
+fn replicas(wanted: &object::Service, before: Option<&ServiceSpec>, retargeted: bool) -> u32 {
     match (&wanted.autoscale, before) {
-        (Some(bounds), Some(before)) => clamp(before.replicas, bounds),
+        (Some(bounds), Some(before)) => clamp(before.replicas.max(retargeted.into()), bounds),
         (Some(bounds), None) => clamp(wanted.replicas, bounds),
         (None, _) => wanted.replicas,
     }

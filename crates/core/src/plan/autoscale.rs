@@ -22,9 +22,9 @@
 //!    the beginning of the 15 s: still 6.* Scaling down has no limit: in Kubernetes it is 100 % in
 //!    15 s.
 //! 6. **Bounds.** Never outside `min` and `max`, and not below one pod by this rule.
-//! 7. **Zero.** With `min = 0`, a service without any request for `idle` has no pods, whatever was
-//!    needed before; one at zero for which a request waits has one. *The last answer ended 60 s
-//!    ago, 5 pods, `idle = "60s"`: 0 pods.*
+//! 7. **Zero.** With `min = 0`, a service that has been up for `idle` without any request has no
+//!    pods, whatever was needed before, unless a rollout is under way; one at zero for which a
+//!    request waits has one. *The last answer ended 60 s ago, 5 pods, `idle = "60s"`: 0 pods.*
 //!
 //! [HorizontalPodAutoscaler]: https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/
 //! [panic mode]: https://knative.dev/docs/serving/autoscaling/kpa-specific/
@@ -37,7 +37,12 @@ use std::{fmt, time::Duration};
 pub use history::History;
 pub use need::{Metric, Need};
 
-use crate::{object::Autoscale, quantity::format_duration, time::Timestamp};
+use crate::{
+    object::Autoscale,
+    quantity::format_duration,
+    record::{MAX_SCALINGS, Scaling, Service},
+    time::Timestamp,
+};
 
 /// What was measured since the last sample, about a second ago.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,6 +59,8 @@ pub struct Sample {
     pub waiting: u32,
     /// For how long there has been no request. Zero while one is in flight.
     pub idle: Duration,
+    /// Pods are being replaced. That needs one that shows whether the new revision works.
+    pub rollout: bool,
 }
 
 /// What was measured of one pod.
@@ -140,7 +147,8 @@ pub fn decide(
 ) -> (Decision, History) {
     let mut history = history.clone();
     history.begin(current, now);
-    if let Some(decision) = sleep(spec, current, sample) {
+    let idle = sample.idle.min(history.awake(now));
+    if let Some(decision) = sleep(spec, current, sample, idle) {
         history.needed(decision.replicas, spec.stabilization, now);
         return (decision, history);
     }
@@ -204,7 +212,7 @@ fn limited(
 }
 
 /// Scaling to zero and from there.
-fn sleep(spec: &Autoscale, current: u32, sample: &Sample) -> Option<Decision> {
+fn sleep(spec: &Autoscale, current: u32, sample: &Sample, idle: Duration) -> Option<Decision> {
     let decision = |replicas, cause| Decision {
         current,
         replicas,
@@ -216,8 +224,8 @@ fn sleep(spec: &Autoscale, current: u32, sample: &Sample) -> Option<Decision> {
     match (spec.min, current) {
         (0, 0) if calls => Some(decision(1, Cause::Waiting)),
         (0, 0) => Some(decision(0, Cause::Asleep)),
-        (0, _) if sample.idle >= spec.idle && sample.waiting == 0 => {
-            Some(decision(0, Cause::Idle(sample.idle)))
+        (0, _) if idle >= spec.idle && !calls && !sample.rollout => {
+            Some(decision(0, Cause::Idle(idle)))
         }
         (_, _) => None,
     }
@@ -232,6 +240,35 @@ fn ready(sample: &Sample) -> u32 {
 fn pods(load: f64) -> u32 {
     // The conversion saturates.
     (load - 1e-9).ceil() as u32
+}
+
+/// The service with as many pods as was decided, and a note of it. `None` if the decision is about
+/// another number of pods than it has by now.
+pub fn carry_out(service: &Service, decision: &Decision, wall_ms: u64) -> Option<Service> {
+    let spec = &service.spec;
+    let is_due = spec.replicas == decision.current && !decision.is_steady();
+    if !is_due || spec.deleting || spec.autoscale.is_none() {
+        return None;
+    }
+    let mut scaled = service.clone();
+    scaled.spec.replicas = decision.replicas;
+    scaled.generation += 1;
+    let scalings = &mut scaled.status.scalings;
+    if scalings.len() >= MAX_SCALINGS {
+        scalings.drain(..=scalings.len() - MAX_SCALINGS);
+    }
+    scalings.push(Scaling {
+        message: decision.to_string(),
+        at_ms: wall_ms,
+    });
+    Some(scaled)
+}
+
+/// Whether a service has no pods because nobody asks for one. It counts as ready: a request to it
+/// is answered.
+pub fn is_asleep(service: &Service) -> bool {
+    let spec = &service.spec;
+    spec.replicas == 0 && spec.autoscale.as_ref().is_some_and(|it| it.min == 0)
 }
 
 impl Decision {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::autoscale;
 use crate::{
     name::Name,
     object::Condition,
@@ -45,7 +46,7 @@ pub fn gate<'a>(
 }
 
 /// What a service has done for `condition`. A service does not end: one that should be `Completed`
-/// is taken as `Ready`.
+/// is taken as `Ready`. One that has scaled to zero is ready to whoever calls it.
 fn service(service: &Service, condition: Condition) -> Gate {
     let counts = service.status.counts;
     let name = &service.key.name;
@@ -54,7 +55,10 @@ fn service(service: &Service, condition: Condition) -> Gate {
             let met = counts.alive > 0 || service.spec.replicas == 0;
             (met, "to be started")
         }
-        Condition::Ready | Condition::Completed => (counts.ready > 0, "to be ready"),
+        Condition::Ready | Condition::Completed => {
+            let met = counts.ready > 0 || autoscale::is_asleep(service);
+            (met, "to be ready")
+        }
     };
     match met {
         true => Gate::Open,

@@ -80,6 +80,22 @@ pub struct ServiceStatus {
     pub conditions: Vec<Condition>,
     /// The last change that was refused before anything was touched, until another is accepted.
     pub refused: Option<Refusal>,
+    /// How the autoscaler has changed the number of pods, the latest last: at most
+    /// [`MAX_SCALINGS`].
+    #[serde(default)]
+    pub scalings: Vec<Scaling>,
+}
+
+/// Decisions of the autoscaler that are kept of a service.
+pub const MAX_SCALINGS: usize = 10;
+
+/// A decision of the autoscaler that changed the number of pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaling {
+    /// From how many to how many, and why, with the numbers.
+    pub message: String,
+    /// When: milliseconds since the beginning of 1970.
+    pub at_ms: u64,
 }
 
 /// How far a rollout is.

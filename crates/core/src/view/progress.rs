@@ -132,6 +132,7 @@ mod tests {
             routes: Vec::new(),
             conditions: Vec::new(),
             refused: None,
+            scalings: Vec::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{App, Bounds, Condition, Job, JobPhase, Phase, Refusal, Revision, Service};
+use super::{App, Bounds, Condition, Job, JobPhase, Phase, Refusal, Revision, Scaling, Service};
 use crate::{
     name::ServiceKey,
     object::Route,
@@ -63,6 +63,7 @@ impl Service {
                 reason: refused.reason.clone(),
                 time: time(refused.at_ms),
             }),
+            scalings: status.scalings.iter().map(scaling).collect(),
         }
     }
 }
@@ -84,6 +85,13 @@ fn condition(condition: &record::Condition) -> Condition {
         reason: condition.reason.clone(),
         message: condition.message.clone(),
         since: time(condition.since_ms),
+    }
+}
+
+fn scaling(scaling: &record::Scaling) -> Scaling {
+    Scaling {
+        message: scaling.message.clone(),
+        time: time(scaling.at_ms),
     }
 }
 

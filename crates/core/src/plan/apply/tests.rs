@@ -9,6 +9,8 @@ use crate::{
     view::{Change, Verb},
 };
 
+mod scaling;
+
 fn app(text: &str) -> object::App {
     let input = spec::Input {
         path: "sampan.toml",
@@ -340,50 +342,6 @@ fn an_app_is_deleted_with_everything() {
     write(&mut present, SHOP);
     assert!(!present.app.clone().expect("an app").deleting);
     assert!(!web(&present).spec.deleting);
-}
-
-#[test]
-fn an_autoscaler_keeps_its_number() {
-    let mut wanted = app(SHOP);
-    let service = wanted.services.get_mut(&name("web")).expect("there");
-    let mut bounds = Autoscale {
-        min: 2,
-        max: 8,
-        cpu: None,
-        concurrency: None,
-        rps: Some(10.0),
-        stabilization: std::time::Duration::from_secs(300),
-        idle: std::time::Duration::from_secs(60),
-    };
-    service.autoscale = Some(bounds.clone());
-    let mut present = Present::default();
-    take(
-        &mut present,
-        &try_apply(&Present::default(), &wanted).expect("good"),
-    );
-    assert_eq!(
-        web(&present).spec.replicas,
-        4,
-        "what the spec says, at first"
-    );
-    let grown = scale(web(&present), 7)
-        .expect("within bounds")
-        .expect("another");
-    present.services.insert(name("web"), grown);
-    assert!(!try_apply(&present, &wanted).expect("good").plan.changed);
-    assert!(matches!(
-        scale(web(&present), 9),
-        Err(VerbError::Autoscaled { .. })
-    ));
-    assert!(matches!(
-        scale(web(&present), 1),
-        Err(VerbError::Autoscaled { .. })
-    ));
-    bounds.max = 5;
-    let service = wanted.services.get_mut(&name("web")).expect("there");
-    service.autoscale = Some(bounds);
-    let applied = try_apply(&present, &wanted).expect("good");
-    assert_eq!(applied.services[0].spec.replicas, 5);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     has_begun: bool,
+    /// Since when there have been pods.
+    awake_since: Option<Timestamp>,
     /// Needs of the window, each with when it was seen, without those after which as much or more
     /// was needed: they fall, so there are no more of them than there can be pods.
     needs: VecDeque<(Timestamp, u32)>,
@@ -25,6 +27,15 @@ impl History {
             self.has_begun = true;
             self.needs.push_back((now, current));
         }
+        self.awake_since = match current {
+            0 => None,
+            1.. => self.awake_since.or(Some(now)),
+        };
+    }
+
+    /// For how long there have been pods.
+    pub(super) fn awake(&self, now: Timestamp) -> Duration {
+        self.awake_since.map_or(Duration::ZERO, |since| now - since)
     }
 
     /// Notes what is needed now.

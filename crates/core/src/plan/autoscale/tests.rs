@@ -162,17 +162,26 @@ fn work_that_piles_up_counts_as_cpu() {
     assert_eq!(service.step(&sample).replicas, 1);
 }
 
-#[test]
-fn a_service_falls_asleep_and_wakes() {
-    let mut service = Service::new(by_concurrency(10.0, 0, 20), 5);
-    let idle = |seconds| Sample {
+/// A sample of five pods that have had no request for so long.
+fn idle(seconds: u64) -> Sample {
+    Sample {
         pods: vec![ready(0.0); 5],
         in_flight: Some(0.0),
         idle: Duration::from_secs(seconds),
         ..Sample::default()
-    };
+    }
+}
+
+#[test]
+fn a_service_falls_asleep_and_wakes() {
+    let mut service = Service::new(by_concurrency(10.0, 0, 20), 5);
+    assert_eq!(service.step(&idle(0)).replicas, 5);
+    service.now = 100;
     // Five were needed a minute ago, which holds them as long as a request could come.
     assert_eq!(service.step(&idle(59)).replicas, 5);
+    let mut rollout = idle(60);
+    rollout.rollout = true;
+    assert_eq!(service.step(&rollout).replicas, 5);
     let decision = service.step(&idle(60));
     assert_eq!(decision.to_string(), "5 → 0: no request for 1m");
     let asleep = service.step(&Sample::default());
@@ -182,9 +191,20 @@ fn a_service_falls_asleep_and_wakes() {
         ..Sample::default()
     };
     assert_eq!(service.step(&waits).to_string(), "0 → 1: a request waits");
-    // With a smallest number it stays awake.
+    // It stays up for as long, even if the request did not: there is none since a long time.
+    let woke = service.now;
+    while service.replicas == 1 {
+        let _ = service.step(&idle(1000));
+    }
+    assert_eq!(service.now - woke, 61);
+}
+
+#[test]
+fn a_smallest_number_keeps_it_awake() {
     let mut service = Service::new(by_concurrency(10.0, 1, 20), 1);
-    assert_eq!(service.step(&idle(600)).replicas, 1);
+    for _ in 0..100 {
+        assert_eq!(service.step(&idle(600)).replicas, 1);
+    }
 }
 
 #[test]
@@ -201,6 +221,7 @@ fn nothing_measured_changes_nothing() {
             ended: Some(bad),
             waiting: 0,
             idle: Duration::ZERO,
+            rollout: false,
         };
         let decision = service.step(&sample);
         assert_eq!((decision.replicas, &decision.cause), (7, &Cause::Unknown));

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::*;
 use crate::{
     name::ServiceKey,
-    object::{Grants, Limits, OnFailure, Rollout, Strategy},
+    object::{Autoscale, Grants, Limits, OnFailure, Rollout, Strategy},
     quantity::{Amount, ByteSize},
     record::{Component, Counts, JobSpec, JobStatus, ServiceSpec, ServiceStatus},
     time::Timestamp,
@@ -126,6 +126,25 @@ fn services() {
             found, *expected,
             "{condition:?} {replicas} {alive} {ready_pods}"
         );
+    }
+}
+
+#[test]
+fn a_service_at_zero_is_ready_to_whoever_calls_it() {
+    let mut service = a_service(0, 0, 0);
+    for (min, ready) in [(0, true), (1, false)] {
+        service.spec.autoscale = Some(Autoscale {
+            min,
+            max: 5,
+            cpu: None,
+            concurrency: Some(1.0),
+            rps: None,
+            stabilization: Duration::ZERO,
+            idle: Duration::from_secs(60),
+        });
+        let depends_on = BTreeMap::from([(name("db"), Condition::Ready)]);
+        let found = gate(&depends_on, &|_| Some(&service), &|_| None);
+        assert_eq!(found == Gate::Open, ready, "{min}");
     }
 }
 

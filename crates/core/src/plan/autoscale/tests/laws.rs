@@ -53,6 +53,7 @@ prop_compose! {
             ended,
             waiting,
             idle: Duration::from_secs(idle),
+            rollout: false,
         }
     }
 }

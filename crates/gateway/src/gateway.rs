@@ -19,6 +19,7 @@ use crate::{
     Limits,
     body::{Body, BodyError},
     endpoint::{Endpoint, EndpointState},
+    histogram::Latencies,
     peer::{Cut, Peer},
     problem::DispatchError,
     proxy,
@@ -90,6 +91,15 @@ impl Gateway {
     pub fn revision_stats(&self, service: &ServiceKey) -> Vec<RevisionStats> {
         let backend = self.service(service);
         backend.map_or_else(Vec::new, |it| it.service.counters.by_revision())
+    }
+
+    /// How long the answers of a service took since it was first published, of all requests that
+    /// were not canceled or dropped, in time that does not depend on how many they were. Two of
+    /// these make those of the time between: [`Latencies::since`]. `None` if the service is not
+    /// published.
+    pub fn latencies(&self, service: &ServiceKey) -> Option<Latencies> {
+        let backend = self.service(service)?;
+        Some(backend.service.counters.latencies())
     }
 
     /// The pods for a slot of which a request to this service has to wait, each with how many it

@@ -18,6 +18,8 @@ mod endpoints;
 mod fields;
 #[path = "it/floods.rs"]
 mod floods;
+#[path = "it/load.rs"]
+mod load;
 #[path = "it/queue.rs"]
 mod queue;
 #[path = "it/retry.rs"]

@@ -20,6 +20,7 @@ use crate::{
     body::{Body, BodyError},
     endpoint::{Endpoint, EndpointState},
     histogram::Latencies,
+    load::ServiceLoad,
     peer::{Cut, Peer},
     problem::DispatchError,
     proxy,
@@ -91,6 +92,14 @@ impl Gateway {
     pub fn revision_stats(&self, service: &ServiceKey) -> Vec<RevisionStats> {
         let backend = self.service(service);
         backend.map_or_else(Vec::new, |it| it.service.counters.by_revision())
+    }
+
+    /// The load of a service and of its pods now. Two of these tell the means of the time between:
+    /// [`Reading::mean_since`](crate::Reading::mean_since). The cost does not depend on traffic.
+    /// `None` if the service is not published.
+    pub fn load(&self, service: &ServiceKey) -> Option<ServiceLoad> {
+        let backend = self.service(service)?;
+        Some(ServiceLoad::of(&backend))
     }
 
     /// How long the answers of a service took since it was first published, of all requests that

@@ -19,10 +19,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    balance, ejection,
+    balance,
+    busy::{Busy, Reading},
+    ejection,
     endpoint::{Endpoint, EndpointState},
 };
 
@@ -31,15 +33,24 @@ use crate::{
 pub(crate) struct Slot {
     endpoint: Arc<Endpoint>,
     queue: Arc<Queue>,
+    /// Until when it was used, if that is known before it is dropped.
+    until: Option<Instant>,
 }
 
 impl Slot {
-    /// Wraps a slot that was taken with `try_acquire`.
-    fn new(endpoint: &Arc<Endpoint>, queue: &Arc<Queue>) -> Self {
+    /// Wraps a slot that was taken with `try_acquire` just now.
+    fn new(endpoint: &Arc<Endpoint>, queue: &Arc<Queue>, now: Instant) -> Self {
+        endpoint.busy().begin(now);
         Self {
             endpoint: endpoint.clone(),
             queue: queue.clone(),
+            until: None,
         }
+    }
+
+    /// Notes that its use has just ended, for one who has looked at the clock and drops it now.
+    pub(crate) fn used_until(&mut self, now: Instant) {
+        self.until = Some(now);
     }
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -54,6 +65,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        let now = self.until.unwrap_or_else(Instant::now);
+        self.endpoint.busy().end(now);
         self.endpoint.release();
         if self.queue.waiting() > 0 {
             self.queue.hand_out();
@@ -82,6 +95,8 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// From the entry into `waiters` to leaving it.
+    busy: Busy,
     /// In the order of their ids.
     waiters: VecDeque<Waiter>,
     next_id: u64,
@@ -114,6 +129,11 @@ impl Queue {
         self.waiting.load(SeqCst)
     }
 
+    /// How many wait, over time.
+    pub(crate) fn read(&self, now: Instant) -> Reading {
+        self.lock().busy.read(now)
+    }
+
     /// Sets the endpoints that waiting requests go to and how many may wait.
     pub(crate) fn install(self: &Arc<Self>, endpoints: Arc<[Arc<Endpoint>]>, max: u32) {
         let mut inner = self.lock();
@@ -130,22 +150,26 @@ impl Queue {
         let mut inner = self.lock();
         inner.closed = true;
         inner.endpoints = Arc::default();
-        inner.waiters.clear();
+        let now = Instant::now();
+        while inner.waiters.pop_front().is_some() {
+            inner.busy.end(now);
+        }
         self.waiting.store(0, SeqCst);
     }
 
     /// Takes a slot of one of `endpoints`, or waits up to `timeout` for a slot of those that are
-    /// installed.
+    /// installed. The request has `arrived` just now: the clock is read again only if it waits.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         endpoints: &[Arc<Endpoint>],
         timeout: Duration,
+        arrived: Instant,
     ) -> Result<Slot, NoSlot> {
         // Nobody overtakes those that wait.
         if self.waiting() == 0
             && let Some(endpoint) = balance::pick(endpoints)
         {
-            return Ok(Slot::new(endpoint, self));
+            return Ok(Slot::new(endpoint, self, arrived));
         }
         let mut ticket = match self.enter()? {
             Entry::Slot(slot) => return Ok(slot),
@@ -165,13 +189,14 @@ impl Queue {
         endpoints: &[Arc<Endpoint>],
         except: &Endpoint,
     ) -> Option<Slot> {
-        balance::least_loaded(endpoints, Some(except)).map(|endpoint| Slot::new(endpoint, self))
+        balance::least_loaded(endpoints, Some(except))
+            .map(|endpoint| Slot::new(endpoint, self, Instant::now()))
     }
 
     /// Gives free slots to those that wait, in their order.
     pub(crate) fn hand_out(self: &Arc<Self>) {
         let mut inner = self.lock();
-        let unused = self.serve(&mut inner);
+        let unused = self.serve(&mut inner, Instant::now());
         drop(inner);
         // Giving it back may lock the queue.
         drop(unused);
@@ -195,11 +220,12 @@ impl Queue {
             return Err(NoSlot::Closed);
         }
         inner.end_panic();
+        let now = Instant::now();
         // What the caller looked at may be out of date.
         if inner.waiters.is_empty()
             && let Some(endpoint) = balance::pick(&inner.endpoints)
         {
-            return Ok(Entry::Slot(Slot::new(endpoint, self)));
+            return Ok(Entry::Slot(Slot::new(endpoint, self, now)));
         }
         if inner.waiters.len() >= inner.max as usize {
             return Err(NoSlot::Full);
@@ -208,8 +234,9 @@ impl Queue {
         let id = inner.next_id;
         inner.next_id += 1;
         inner.waiters.push_back(Waiter { id, slot: sender });
+        inner.busy.begin(now);
         self.waiting.store(inner.waiters.len() as u32, SeqCst);
-        let unused = self.serve(&mut inner);
+        let unused = self.serve(&mut inner, now);
         drop(inner);
         drop(unused);
         Ok(Entry::Ticket(Ticket {
@@ -222,17 +249,18 @@ impl Queue {
     /// Matches waiters with free slots. A slot that found no taker comes back; it must be dropped
     /// without the lock.
     #[must_use]
-    fn serve(self: &Arc<Self>, inner: &mut Inner) -> Option<Slot> {
+    fn serve(self: &Arc<Self>, inner: &mut Inner, now: Instant) -> Option<Slot> {
         let mut unused = None;
         while !inner.waiters.is_empty() {
             let slot = match unused.take() {
                 Some(slot) => slot,
                 None => match balance::least_loaded(&inner.endpoints, None) {
-                    Some(endpoint) => Slot::new(endpoint, self),
+                    Some(endpoint) => Slot::new(endpoint, self, now),
                     None => break,
                 },
             };
             if let Some(waiter) = inner.waiters.pop_front() {
+                inner.busy.end(now);
                 unused = waiter.slot.send(slot).err();
             }
         }
@@ -282,6 +310,7 @@ impl Ticket {
             .binary_search_by_key(&self.id, |waiter| waiter.id)
         {
             inner.waiters.remove(index);
+            inner.busy.end(Instant::now());
             self.queue.waiting.store(inner.waiters.len() as u32, SeqCst);
         }
     }

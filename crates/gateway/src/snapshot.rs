@@ -36,10 +36,14 @@ pub struct ServiceConfig {
 }
 
 /// What stays of a service from one snapshot to the next.
+///
+/// The counters come first, beside the counts of the `Arc`: each request writes both, most likely
+/// on one cache line.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Service {
-    pub(crate) queue: Arc<Queue>,
     pub(crate) counters: Counters,
+    pub(crate) queue: Arc<Queue>,
     retries: Mutex<RetryBudget>,
 }
 

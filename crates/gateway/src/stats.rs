@@ -12,7 +12,10 @@ use std::{
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::histogram::{Histogram, Latencies};
+use crate::{
+    busy::Busy,
+    histogram::{Histogram, Latencies},
+};
 
 /// What a service has done since it was first published.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -88,9 +91,13 @@ pub(crate) enum End {
 }
 
 /// What is counted of a service as a whole.
+///
+/// What each request writes comes first: see [`Service`](crate::snapshot::Service).
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Counters {
-    started: AtomicU64,
+    /// From the arrival to the end of the answer.
+    pub(crate) busy: Busy,
     retries: AtomicU64,
     retries_denied: AtomicU64,
     ejections: AtomicU64,
@@ -177,10 +184,6 @@ impl Answers {
 }
 
 impl Counters {
-    pub(crate) fn started(&self) {
-        self.started.fetch_add(1, Relaxed);
-    }
-
     pub(crate) fn retried(&self) {
         self.retries.fetch_add(1, Relaxed);
     }
@@ -194,7 +197,14 @@ impl Counters {
     }
 
     pub(crate) fn requests(&self) -> u64 {
-        self.started.load(Relaxed)
+        self.busy.begun()
+    }
+
+    /// Requests whose answers have ended.
+    pub(crate) fn ended(&self) -> u64 {
+        let revisions = self.revisions();
+        let all = [&self.unplaced].into_iter().chain(revisions.values());
+        all.flat_map(|it| it.ends()).sum()
     }
 
     /// Where answers of this revision are counted.
@@ -251,7 +261,7 @@ impl Counters {
         let ends = all.iter().map(|it| it.ends());
         let [complete, broken, canceled, dropped] = sum(ends);
         let classes = sum(all.iter().map(|it| it.classes()));
-        let requests = self.started.load(Relaxed);
+        let requests = self.busy.begun();
         let latencies = Latencies::of(all.iter().map(|it| &it.latency));
         let [p50, p99] = latencies.quantiles([0.5, 0.99]);
         ServiceStats {
@@ -278,19 +288,21 @@ fn sum<const N: usize>(all: impl Iterator<Item = [u64; N]>) -> [u64; N] {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]
     fn what_started_has_ended_or_is_in_flight() {
-        let counters = Counters::default();
+        let (counters, now) = (Counters::default(), Instant::now());
         let ends = [End::Complete, End::Broken, End::Canceled, End::Dropped];
         for (revision, end) in (1..).zip(ends) {
-            counters.started();
+            counters.busy.begin(now);
             let answers = counters.of_revision(revision % 2);
             answers.answered(StatusCode::OK);
             answers.ended(end, Duration::from_millis(3));
         }
-        counters.started();
+        counters.busy.begin(now);
         counters.unplaced.answered(StatusCode::BAD_GATEWAY);
         let stats = counters.snapshot(2);
         assert_eq!((stats.requests, stats.in_flight, stats.queued), (5, 1, 2));

@@ -94,7 +94,7 @@ fn a_slot_freed_while_another_enters_is_not_lost() {
                     Err(_) => {
                         LOST.fetch_add(1, SeqCst);
                         endpoint.try_acquire();
-                        Slot::new(&endpoint, &queue)
+                        Slot::new(&endpoint, &queue, Instant::now())
                     }
                 },
                 _ => unreachable!("round {round}: the queue is open and empty"),
@@ -119,7 +119,11 @@ async fn nobody_overtakes_even_while_a_slot_changes_hands() {
     // The moment in which a slot is free and its owner has not looked into the queue yet.
     endpoint.release();
     let second = queue
-        .acquire(std::slice::from_ref(&endpoint), Duration::from_secs(1))
+        .acquire(
+            std::slice::from_ref(&endpoint),
+            Duration::from_secs(1),
+            Instant::now(),
+        )
         .await;
     assert_eq!(second.err(), Some(NoSlot::TimedOut));
     let slot = first.slot.try_recv().expect("the first has it");

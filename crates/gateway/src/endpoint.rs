@@ -133,11 +133,11 @@ impl Endpoint {
             EndpointState::Unready => word & !READY,
             EndpointState::Terminating => word & !READY | TERMINATING,
         });
-        if state == EndpointState::Ready {
-            let owner = self.owner().upgrade();
-            if let Some(queue) = owner {
-                queue.hand_out();
-            }
+        let owner = self.owner().upgrade();
+        match (state, owner) {
+            (EndpointState::Ready, Some(queue)) => queue.hand_out(),
+            (EndpointState::Terminating, Some(queue)) => queue.look_for_parked(),
+            (EndpointState::Unready, _) | (_, None) => {}
         }
     }
 

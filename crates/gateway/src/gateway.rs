@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use sampan_core::name::{PodName, ServiceKey};
+use tokio::sync::Notify;
 
 use crate::{
     Limits,
@@ -40,6 +41,8 @@ struct Inner {
     limits: Limits,
     unrouted: AtomicU64,
     refused: AtomicU64,
+    /// Told when a request waits that no pod could ever take.
+    parked: Arc<Notify>,
 }
 
 impl Gateway {
@@ -51,6 +54,7 @@ impl Gateway {
             limits,
             unrouted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            parked: Arc::default(),
         }))
     }
 
@@ -72,7 +76,7 @@ impl Gateway {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let old = self.0.snapshot.load_full();
-        let next = Arc::new(old.next(services));
+        let next = Arc::new(old.next(services, &self.0.parked));
         self.0.snapshot.store(next.clone());
         next.settle(&old);
     }
@@ -127,6 +131,24 @@ impl Gateway {
             }
         }
         (!pods.is_empty()).then_some(pods)
+    }
+
+    /// Resolves when a request waits at a service that has no pod for it: none that is published
+    /// and not terminating. It does so at once if that has happened since it last resolved, whether
+    /// or not the request still waits; [`waiting_without_pods`](Self::waiting_without_pods) says
+    /// where. Also when the last such pod goes while requests wait.
+    ///
+    /// It is for one task: of several that wait, one is told.
+    pub async fn parked(&self) {
+        self.0.parked.notified().await;
+    }
+
+    /// The services at which requests wait though none of their published pods could ever take
+    /// one: there are none, or all are terminating. In the order of names.
+    ///
+    /// A service whose queue is 0 long is never among them: nobody waits there.
+    pub fn waiting_without_pods(&self) -> Vec<ServiceKey> {
+        self.0.snapshot.load().waiting_without_pods()
     }
 
     /// Requests from outside that reached no service: malformed ones and those without a route.

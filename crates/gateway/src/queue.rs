@@ -19,7 +19,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 use crate::{
     balance,
@@ -91,6 +94,8 @@ pub(crate) struct Queue {
     /// The length of `waiters`, to be read without the lock.
     waiting: AtomicU32,
     inner: Mutex<Inner>,
+    /// Told when a request waits that no pod could ever take.
+    parked: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +129,15 @@ enum Entry {
 }
 
 impl Queue {
+    /// A queue without endpoints, which says on `parked` when a request waits that no pod could
+    /// ever take.
+    pub(crate) fn new(parked: &Arc<Notify>) -> Self {
+        Self {
+            parked: Arc::clone(parked),
+            ..Self::default()
+        }
+    }
+
     /// How many wait.
     pub(crate) fn waiting(&self) -> u32 {
         self.waiting.load(SeqCst)
@@ -143,6 +157,7 @@ impl Queue {
         drop(inner);
         drop(old);
         self.hand_out();
+        self.look_for_parked();
     }
 
     /// Sends away all that wait, and all that come later.
@@ -202,6 +217,20 @@ impl Queue {
         drop(unused);
     }
 
+    /// Whether requests wait that none of the installed endpoints could ever take.
+    pub(crate) fn is_parked(&self) -> bool {
+        // Nearly always nobody waits, and seeing that takes no lock.
+        self.waiting() > 0 && self.lock().is_parked()
+    }
+
+    /// Tells of requests that wait and that no pod can take any more. To be called after an endpoint
+    /// has gone.
+    pub(crate) fn look_for_parked(&self) {
+        if self.is_parked() {
+            self.parked.notify_one();
+        }
+    }
+
     /// Gives a pod that keeps failing no requests for a while, unless too few would be left. Whether
     /// it did.
     pub(crate) fn eject(&self, endpoint: &Arc<Endpoint>) -> bool {
@@ -237,6 +266,9 @@ impl Queue {
         inner.busy.begin(now);
         self.waiting.store(inner.waiters.len() as u32, SeqCst);
         let unused = self.serve(&mut inner, now);
+        if inner.is_parked() {
+            self.parked.notify_one();
+        }
         drop(inner);
         drop(unused);
         Ok(Entry::Ticket(Ticket {
@@ -282,6 +314,13 @@ impl Inner {
         ready.fold((0, 0), |(ready, ejected), endpoint| {
             (ready + 1, ejected + usize::from(endpoint.is_ejected()))
         })
+    }
+
+    /// Whether requests wait that none of the endpoints could ever take. One that is not ready may
+    /// become so; one that terminates never takes another.
+    fn is_parked(&self) -> bool {
+        let is_gone = |endpoint: &Arc<Endpoint>| endpoint.state() == EndpointState::Terminating;
+        !self.waiters.is_empty() && self.endpoints.iter().all(is_gone)
     }
 
     /// Takes ejected pods back when too few others are left.

@@ -20,6 +20,8 @@ mod fields;
 mod floods;
 #[path = "it/load.rs"]
 mod load;
+#[path = "it/parked.rs"]
+mod parked;
 #[path = "it/queue.rs"]
 mod queue;
 #[path = "it/retry.rs"]

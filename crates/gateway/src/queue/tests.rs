@@ -173,3 +173,42 @@ fn a_closed_queue_lets_nobody_in_until_it_is_opened_again() {
     queue.install([endpoint].into(), 1);
     drop(slot(&queue));
 }
+
+/// Whether the queue has told of a request that no pod can take, since this was last asked.
+fn is_told(parked: &Notify) -> bool {
+    let notified = std::pin::pin!(parked.notified());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    notified.poll(&mut cx).is_ready()
+}
+
+#[test]
+fn the_last_pod_that_goes_while_another_enters_is_told_of() {
+    let parked = Arc::<Notify>::default();
+    let queue = Arc::new(Queue::new(&parked));
+    let publish = |slot: u64| {
+        let name = PodName::new(&ServiceKey::parse("shop/web").unwrap(), 1, slot as u32);
+        let endpoint = Endpoint::new(name, 1, 1, Arc::new(Never));
+        endpoint.attach(&queue, &crate::stats::Counters::default());
+        queue.install([endpoint.clone()].into(), 10);
+        endpoint
+    };
+    let last = Mutex::new(publish(0));
+    let entered = Mutex::new(None);
+    let missed = AtomicU64::new(0);
+    race(
+        20_000,
+        |round| {
+            let endpoint = last.lock().unwrap().clone();
+            // The two meet at ever other points of their way.
+            (0..round % 16).for_each(|_| std::hint::spin_loop());
+            endpoint.set_state(EndpointState::Terminating);
+        },
+        || *entered.lock().unwrap() = Some(ticket(&queue)),
+        |round| {
+            missed.fetch_add(u64::from(!is_told(&parked)), SeqCst);
+            drop(entered.lock().unwrap().take());
+            *last.lock().unwrap() = publish(round);
+        },
+    );
+    assert_eq!(missed.load(SeqCst), 0, "times that nobody was told");
+}

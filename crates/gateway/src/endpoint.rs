@@ -16,6 +16,7 @@ use sampan_core::name::PodName;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
+    busy::Busy,
     ejection::{self, History},
     queue::Queue,
     stats::{Answers, Counters},
@@ -38,21 +39,26 @@ pub enum EndpointState {
 /// The agent makes it once per pod and publishes it as often as it likes: the count stays. It
 /// belongs to one service, starts [`Unready`](EndpointState::Unready), and takes requests while it
 /// is ready and published.
+// What each request writes comes first, beside the counts of the `Arc`, which it writes too: most
+// likely that is one cache line.
+#[repr(C)]
 pub struct Endpoint {
-    pod: PodName,
-    revision: u64,
-    capacity: u32,
-    upstream: Arc<dyn Upstream>,
     /// One word, so that no request can slip in between "terminating" and "nothing in flight":
     /// the count in the low half, the flags in the high half.
     word: AtomicU64,
+    /// From the moment a request got a slot to the moment it gave it back.
+    busy: Busy,
+    capacity: u32,
+    /// Failures since the last success.
+    failures: AtomicU32,
+    upstream: Arc<dyn Upstream>,
+    pod: PodName,
+    revision: u64,
     idle: Notify,
     /// Where to tell of a slot that became free. Only the control side locks it.
     owner: Mutex<Weak<Queue>>,
     /// Where its answers are counted, once it has been published.
     answers: OnceLock<Arc<Answers>>,
-    /// Failures since the last success.
-    failures: AtomicU32,
     ejections: Mutex<History>,
     pod_header: HeaderValue,
     revision_header: HeaderValue,
@@ -76,15 +82,16 @@ impl Endpoint {
     ) -> Arc<Self> {
         let pod_header = HeaderValue::from_str(pod.as_str()).expect("a pod name is a host label");
         Arc::new(Self {
+            word: AtomicU64::new(0),
+            busy: Busy::default(),
+            capacity: capacity.max(1),
+            failures: AtomicU32::new(0),
+            upstream,
             pod,
             revision,
-            capacity: capacity.max(1),
-            upstream,
-            word: AtomicU64::new(0),
             idle: Notify::new(),
             owner: Mutex::default(),
             answers: OnceLock::new(),
-            failures: AtomicU32::new(0),
             ejections: Mutex::default(),
             pod_header,
             revision_header: revision.into(),
@@ -126,11 +133,11 @@ impl Endpoint {
             EndpointState::Unready => word & !READY,
             EndpointState::Terminating => word & !READY | TERMINATING,
         });
-        if state == EndpointState::Ready {
-            let owner = self.owner().upgrade();
-            if let Some(queue) = owner {
-                queue.hand_out();
-            }
+        let owner = self.owner().upgrade();
+        match (state, owner) {
+            (EndpointState::Ready, Some(queue)) => queue.hand_out(),
+            (EndpointState::Terminating, Some(queue)) => queue.look_for_parked(),
+            (EndpointState::Unready, _) | (_, None) => {}
         }
     }
 
@@ -239,6 +246,11 @@ impl Endpoint {
     pub(crate) fn detach(&self) {
         *self.owner() = Weak::new();
         self.update(|word| word & !PUBLISHED);
+    }
+
+    /// Its requests in flight, over time.
+    pub(crate) fn busy(&self) -> &Busy {
+        &self.busy
     }
 
     /// The requests in flight if one more may come, else nothing.

@@ -14,11 +14,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use sampan_core::name::{PodName, ServiceKey};
+use tokio::sync::Notify;
 
 use crate::{
     Limits,
     body::{Body, BodyError},
     endpoint::{Endpoint, EndpointState},
+    histogram::Latencies,
+    load::ServiceLoad,
     peer::{Cut, Peer},
     problem::DispatchError,
     proxy,
@@ -38,6 +41,8 @@ struct Inner {
     limits: Limits,
     unrouted: AtomicU64,
     refused: AtomicU64,
+    /// Told when a request waits that no pod could ever take.
+    parked: Arc<Notify>,
 }
 
 impl Gateway {
@@ -49,6 +54,7 @@ impl Gateway {
             limits,
             unrouted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            parked: Arc::default(),
         }))
     }
 
@@ -70,7 +76,7 @@ impl Gateway {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let old = self.0.snapshot.load_full();
-        let next = Arc::new(old.next(services));
+        let next = Arc::new(old.next(services, &self.0.parked));
         self.0.snapshot.store(next.clone());
         next.settle(&old);
     }
@@ -92,6 +98,23 @@ impl Gateway {
         backend.map_or_else(Vec::new, |it| it.service.counters.by_revision())
     }
 
+    /// The load of a service and of its pods now. Two of these tell the means of the time between:
+    /// [`Reading::mean_since`](crate::Reading::mean_since). The cost does not depend on traffic.
+    /// `None` if the service is not published.
+    pub fn load(&self, service: &ServiceKey) -> Option<ServiceLoad> {
+        let backend = self.service(service)?;
+        Some(ServiceLoad::of(&backend))
+    }
+
+    /// How long the answers of a service took since it was first published, of all requests that
+    /// were not canceled or dropped, in time that does not depend on how many they were. Two of
+    /// these make those of the time between: [`Latencies::since`]. `None` if the service is not
+    /// published.
+    pub fn latencies(&self, service: &ServiceKey) -> Option<Latencies> {
+        let backend = self.service(service)?;
+        Some(backend.service.counters.latencies())
+    }
+
     /// The pods for a slot of which a request to this service has to wait, each with how many it
     /// has. `None` if it would not have to, or if it may get a pod that takes no requests for now:
     /// one that is not ready, or that was ejected.
@@ -108,6 +131,24 @@ impl Gateway {
             }
         }
         (!pods.is_empty()).then_some(pods)
+    }
+
+    /// Resolves when a request waits at a service that has no pod for it: none that is published
+    /// and not terminating. It does so at once if that has happened since it last resolved, whether
+    /// or not the request still waits; [`waiting_without_pods`](Self::waiting_without_pods) says
+    /// where. Also when the last such pod goes while requests wait.
+    ///
+    /// It is for one task: of several that wait, one is told.
+    pub async fn parked(&self) {
+        self.0.parked.notified().await;
+    }
+
+    /// The services at which requests wait though none of their published pods could ever take
+    /// one: there are none, or all are terminating. In the order of names.
+    ///
+    /// A service whose queue is 0 long is never among them: nobody waits there.
+    pub fn waiting_without_pods(&self) -> Vec<ServiceKey> {
+        self.0.snapshot.load().waiting_without_pods()
     }
 
     /// Requests from outside that reached no service: malformed ones and those without a route.

@@ -12,11 +12,14 @@
 mod balance;
 mod body;
 mod budget;
+mod busy;
 mod ejection;
 mod endpoint;
 pub mod filter;
 mod gateway;
 mod headers;
+mod histogram;
+mod load;
 mod peer;
 mod problem;
 mod proxy;
@@ -31,8 +34,11 @@ mod trace;
 mod upstream;
 
 pub use body::{Body, BodyError, empty, full};
+pub use busy::Reading;
 pub use endpoint::{Endpoint, EndpointState};
 pub use gateway::Gateway;
+pub use histogram::Latencies;
+pub use load::{EndpointLoad, ServiceLoad};
 pub use problem::DispatchError;
 pub use sampan_core::spec::node::GatewayLimits as Limits;
 pub use server::{Accept, Drained, Server, TcpAccept, Transport};

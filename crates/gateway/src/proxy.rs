@@ -11,6 +11,8 @@ use http::{
 use http_body_util::BodyExt;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::{
     body::{self, Body, BodyError, BodyFault, RequestBody},
     endpoint::Endpoint,
@@ -194,7 +196,8 @@ where
         Some(_) => BodyPace::of(gateway.limits()),
         None => BodyPace::unlimited(),
     };
-    match answer(gateway, backend, request, context, pace).await {
+    let arrived = exchange.started();
+    match answer(gateway, backend, request, context, pace, arrived).await {
         Ok((response, slot)) => {
             exchange.placed(&slot);
             exchange.answered(response.status());
@@ -253,6 +256,7 @@ async fn answer<B>(
     request: Request<B>,
     context: &RequestContext,
     pace: BodyPace,
+    arrived: Instant,
 ) -> Result<(Response<Body>, Slot), (DispatchError, Option<Slot>)>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -263,7 +267,7 @@ where
     }
     let queue = &backend.service.queue;
     let slot = queue
-        .acquire(&backend.endpoints, backend.config.queue_timeout)
+        .acquire(&backend.endpoints, backend.config.queue_timeout, arrived)
         .await;
     let slot = slot.map_err(|error| (error.into(), None))?;
 

@@ -19,10 +19,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 use crate::{
-    balance, ejection,
+    balance,
+    busy::{Busy, Reading},
+    ejection,
     endpoint::{Endpoint, EndpointState},
 };
 
@@ -31,15 +36,24 @@ use crate::{
 pub(crate) struct Slot {
     endpoint: Arc<Endpoint>,
     queue: Arc<Queue>,
+    /// Until when it was used, if that is known before it is dropped.
+    until: Option<Instant>,
 }
 
 impl Slot {
-    /// Wraps a slot that was taken with `try_acquire`.
-    fn new(endpoint: &Arc<Endpoint>, queue: &Arc<Queue>) -> Self {
+    /// Wraps a slot that was taken with `try_acquire` just now.
+    fn new(endpoint: &Arc<Endpoint>, queue: &Arc<Queue>, now: Instant) -> Self {
+        endpoint.busy().begin(now);
         Self {
             endpoint: endpoint.clone(),
             queue: queue.clone(),
+            until: None,
         }
+    }
+
+    /// Notes that its use has just ended, for one who has looked at the clock and drops it now.
+    pub(crate) fn used_until(&mut self, now: Instant) {
+        self.until = Some(now);
     }
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -54,6 +68,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        let now = self.until.unwrap_or_else(Instant::now);
+        self.endpoint.busy().end(now);
         self.endpoint.release();
         if self.queue.waiting() > 0 {
             self.queue.hand_out();
@@ -78,10 +94,14 @@ pub(crate) struct Queue {
     /// The length of `waiters`, to be read without the lock.
     waiting: AtomicU32,
     inner: Mutex<Inner>,
+    /// Told when a request waits that no pod could ever take.
+    parked: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// From the entry into `waiters` to leaving it.
+    busy: Busy,
     /// In the order of their ids.
     waiters: VecDeque<Waiter>,
     next_id: u64,
@@ -109,9 +129,23 @@ enum Entry {
 }
 
 impl Queue {
+    /// A queue without endpoints, which says on `parked` when a request waits that no pod could
+    /// ever take.
+    pub(crate) fn new(parked: &Arc<Notify>) -> Self {
+        Self {
+            parked: Arc::clone(parked),
+            ..Self::default()
+        }
+    }
+
     /// How many wait.
     pub(crate) fn waiting(&self) -> u32 {
         self.waiting.load(SeqCst)
+    }
+
+    /// How many wait, over time.
+    pub(crate) fn read(&self, now: Instant) -> Reading {
+        self.lock().busy.read(now)
     }
 
     /// Sets the endpoints that waiting requests go to and how many may wait.
@@ -123,6 +157,7 @@ impl Queue {
         drop(inner);
         drop(old);
         self.hand_out();
+        self.look_for_parked();
     }
 
     /// Sends away all that wait, and all that come later.
@@ -130,22 +165,26 @@ impl Queue {
         let mut inner = self.lock();
         inner.closed = true;
         inner.endpoints = Arc::default();
-        inner.waiters.clear();
+        let now = Instant::now();
+        while inner.waiters.pop_front().is_some() {
+            inner.busy.end(now);
+        }
         self.waiting.store(0, SeqCst);
     }
 
     /// Takes a slot of one of `endpoints`, or waits up to `timeout` for a slot of those that are
-    /// installed.
+    /// installed. The request has `arrived` just now: the clock is read again only if it waits.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         endpoints: &[Arc<Endpoint>],
         timeout: Duration,
+        arrived: Instant,
     ) -> Result<Slot, NoSlot> {
         // Nobody overtakes those that wait.
         if self.waiting() == 0
             && let Some(endpoint) = balance::pick(endpoints)
         {
-            return Ok(Slot::new(endpoint, self));
+            return Ok(Slot::new(endpoint, self, arrived));
         }
         let mut ticket = match self.enter()? {
             Entry::Slot(slot) => return Ok(slot),
@@ -165,16 +204,31 @@ impl Queue {
         endpoints: &[Arc<Endpoint>],
         except: &Endpoint,
     ) -> Option<Slot> {
-        balance::least_loaded(endpoints, Some(except)).map(|endpoint| Slot::new(endpoint, self))
+        balance::least_loaded(endpoints, Some(except))
+            .map(|endpoint| Slot::new(endpoint, self, Instant::now()))
     }
 
     /// Gives free slots to those that wait, in their order.
     pub(crate) fn hand_out(self: &Arc<Self>) {
         let mut inner = self.lock();
-        let unused = self.serve(&mut inner);
+        let unused = self.serve(&mut inner, Instant::now());
         drop(inner);
         // Giving it back may lock the queue.
         drop(unused);
+    }
+
+    /// Whether requests wait that none of the installed endpoints could ever take.
+    pub(crate) fn is_parked(&self) -> bool {
+        // Nearly always nobody waits, and seeing that takes no lock.
+        self.waiting() > 0 && self.lock().is_parked()
+    }
+
+    /// Tells of requests that wait and that no pod can take any more. To be called after an endpoint
+    /// has gone.
+    pub(crate) fn look_for_parked(&self) {
+        if self.is_parked() {
+            self.parked.notify_one();
+        }
     }
 
     /// Gives a pod that keeps failing no requests for a while, unless too few would be left. Whether
@@ -195,11 +249,12 @@ impl Queue {
             return Err(NoSlot::Closed);
         }
         inner.end_panic();
+        let now = Instant::now();
         // What the caller looked at may be out of date.
         if inner.waiters.is_empty()
             && let Some(endpoint) = balance::pick(&inner.endpoints)
         {
-            return Ok(Entry::Slot(Slot::new(endpoint, self)));
+            return Ok(Entry::Slot(Slot::new(endpoint, self, now)));
         }
         if inner.waiters.len() >= inner.max as usize {
             return Err(NoSlot::Full);
@@ -208,8 +263,12 @@ impl Queue {
         let id = inner.next_id;
         inner.next_id += 1;
         inner.waiters.push_back(Waiter { id, slot: sender });
+        inner.busy.begin(now);
         self.waiting.store(inner.waiters.len() as u32, SeqCst);
-        let unused = self.serve(&mut inner);
+        let unused = self.serve(&mut inner, now);
+        if inner.is_parked() {
+            self.parked.notify_one();
+        }
         drop(inner);
         drop(unused);
         Ok(Entry::Ticket(Ticket {
@@ -222,17 +281,18 @@ impl Queue {
     /// Matches waiters with free slots. A slot that found no taker comes back; it must be dropped
     /// without the lock.
     #[must_use]
-    fn serve(self: &Arc<Self>, inner: &mut Inner) -> Option<Slot> {
+    fn serve(self: &Arc<Self>, inner: &mut Inner, now: Instant) -> Option<Slot> {
         let mut unused = None;
         while !inner.waiters.is_empty() {
             let slot = match unused.take() {
                 Some(slot) => slot,
                 None => match balance::least_loaded(&inner.endpoints, None) {
-                    Some(endpoint) => Slot::new(endpoint, self),
+                    Some(endpoint) => Slot::new(endpoint, self, now),
                     None => break,
                 },
             };
             if let Some(waiter) = inner.waiters.pop_front() {
+                inner.busy.end(now);
                 unused = waiter.slot.send(slot).err();
             }
         }
@@ -254,6 +314,13 @@ impl Inner {
         ready.fold((0, 0), |(ready, ejected), endpoint| {
             (ready + 1, ejected + usize::from(endpoint.is_ejected()))
         })
+    }
+
+    /// Whether requests wait that none of the endpoints could ever take. One that is not ready may
+    /// become so; one that terminates never takes another.
+    fn is_parked(&self) -> bool {
+        let is_gone = |endpoint: &Arc<Endpoint>| endpoint.state() == EndpointState::Terminating;
+        !self.waiters.is_empty() && self.endpoints.iter().all(is_gone)
     }
 
     /// Takes ejected pods back when too few others are left.
@@ -282,6 +349,7 @@ impl Ticket {
             .binary_search_by_key(&self.id, |waiter| waiter.id)
         {
             inner.waiters.remove(index);
+            inner.busy.end(Instant::now());
             self.queue.waiting.store(inner.waiters.len() as u32, SeqCst);
         }
     }

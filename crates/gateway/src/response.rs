@@ -36,14 +36,20 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn begin(service: &Arc<Service>, peer: Option<&Arc<Peer>>) -> Self {
-        service.counters.started();
+        let started = Instant::now();
+        service.counters.busy.begin(started);
         Self {
             service: Arc::clone(service),
             answers: Arc::clone(&service.counters.unplaced),
             peer: peer.cloned(),
-            started: Instant::now(),
+            started,
             ended: false,
         }
+    }
+
+    /// When the request arrived.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
     }
 
     /// Counts the head of the answer.
@@ -58,12 +64,17 @@ impl Exchange {
         }
     }
 
-    /// Counts the end of the answer. Only the first call counts.
-    pub(crate) fn end(&mut self, end: End) {
-        if !self.ended {
-            self.ended = true;
-            self.answers.ended(end, self.started.elapsed());
+    /// Counts the end of the answer, which is now. Only the first call counts, and says when it is.
+    pub(crate) fn end(&mut self, end: End) -> Option<Instant> {
+        if self.ended {
+            return None;
         }
+        self.ended = true;
+        let now = Instant::now();
+        let latency = now.saturating_duration_since(self.started);
+        self.answers.ended(end, latency);
+        self.service.counters.busy.end(now);
+        Some(now)
     }
 }
 
@@ -76,10 +87,10 @@ impl Drop for Exchange {
         match cut.filter(|cut| cut.begun.load(Ordering::Acquire)) {
             Some(cut) => {
                 cut.dropped.fetch_add(1, Ordering::Relaxed);
-                self.end(End::Dropped);
+                self.end(End::Dropped)
             }
             None => self.end(End::Canceled),
-        }
+        };
     }
 }
 
@@ -168,8 +179,15 @@ impl Streamed {
     /// Frees the slot after a complete answer.
     fn close(&mut self) -> Content {
         self.exchange.service.judge(&self.slot, true);
-        self.exchange.end(End::Complete);
+        self.complete();
         Content::Fixed(Bytes::new())
+    }
+
+    /// Counts a complete answer, with which the use of the slot ends.
+    fn complete(&mut self) {
+        if let Some(now) = self.exchange.end(End::Complete) {
+            self.slot.used_until(now);
+        }
     }
 
     /// Notes a failure and tells it at the next poll: given it at once, the server would throw
@@ -270,7 +288,7 @@ impl Drop for Streamed {
     fn drop(&mut self) {
         // The server does not ask for more once it has as many bytes as the head promises.
         if self.left.is_some_and(|left| left.bytes == 0) {
-            self.exchange.end(End::Complete);
+            self.complete();
         }
     }
 }

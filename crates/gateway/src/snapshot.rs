@@ -8,7 +8,7 @@ use std::{
 
 use sampan_core::{name::ServiceKey, object::Route};
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     budget::RetryBudget,
@@ -36,14 +36,28 @@ pub struct ServiceConfig {
 }
 
 /// What stays of a service from one snapshot to the next.
-#[derive(Debug, Default)]
+///
+/// The counters come first, beside the counts of the `Arc`: each request writes both, most likely
+/// on one cache line.
+#[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Service {
-    pub(crate) queue: Arc<Queue>,
     pub(crate) counters: Counters,
+    pub(crate) queue: Arc<Queue>,
     retries: Mutex<RetryBudget>,
 }
 
 impl Service {
+    /// A service that nobody has asked for anything. It says on `parked` when a request waits that
+    /// no pod could ever take.
+    fn new(parked: &Arc<Notify>) -> Self {
+        Self {
+            counters: Counters::default(),
+            queue: Arc::new(Queue::new(parked)),
+            retries: Mutex::default(),
+        }
+    }
+
     /// Whether a request may be tried a second time.
     pub(crate) fn may_retry(&self) -> bool {
         let mut budget = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,15 +93,21 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The successor of `self` with these services. Its endpoints are open for requests.
-    pub(crate) fn next(&self, published: Vec<(ServiceConfig, Vec<Arc<Endpoint>>)>) -> Self {
+    /// The successor of `self` with these services. Its endpoints are open for requests. A service
+    /// that is new says on `parked` when a request waits that no pod could ever take.
+    pub(crate) fn next(
+        &self,
+        published: Vec<(ServiceConfig, Vec<Arc<Endpoint>>)>,
+        parked: &Arc<Notify>,
+    ) -> Self {
         let mut next = Self::default();
         for (config, endpoints) in published {
             if next.services.contains_key(&config.name) {
                 tracing::warn!(service = %config.name, "published twice at once; the first stays");
                 continue;
             }
-            let service = self.identity(&config.name).unwrap_or_default();
+            let service = self.identity(&config.name);
+            let service = service.unwrap_or_else(|| Arc::new(Service::new(parked)));
             for endpoint in &endpoints {
                 endpoint.attach(&service.queue, &service.counters);
             }
@@ -162,6 +182,18 @@ impl Snapshot {
     /// The service of this name.
     pub(crate) fn service(&self, name: &ServiceKey) -> Option<&Arc<Backend>> {
         self.services.get(name)
+    }
+
+    /// The services with requests that wait and that no pod could ever take, in the order of names.
+    pub(crate) fn waiting_without_pods(&self) -> Vec<ServiceKey> {
+        let mut parked: Vec<_> = self
+            .services
+            .iter()
+            .filter(|(_, backend)| backend.service.queue.is_parked())
+            .map(|(name, _)| name.clone())
+            .collect();
+        parked.sort_unstable();
+        parked
     }
 
     fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {

@@ -12,6 +12,11 @@ use std::{
 use http::StatusCode;
 use serde::Serialize;
 
+use crate::{
+    busy::Busy,
+    histogram::{Histogram, Latencies},
+};
+
 /// What a service has done since it was first published.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -86,9 +91,13 @@ pub(crate) enum End {
 }
 
 /// What is counted of a service as a whole.
+///
+/// What each request writes comes first: see [`Service`](crate::snapshot::Service).
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Counters {
-    started: AtomicU64,
+    /// From the arrival to the end of the answer.
+    pub(crate) busy: Busy,
     retries: AtomicU64,
     retries_denied: AtomicU64,
     ejections: AtomicU64,
@@ -154,7 +163,7 @@ impl Answers {
             canceled,
             dropped,
             latency: self.latency.cumulative(),
-            latency_sum: Duration::from_micros(self.latency.sum.load(Relaxed)),
+            latency_sum: self.latency.sum(),
         }
     }
 
@@ -166,22 +175,15 @@ impl Answers {
             (&self.broken, &other.broken),
             (&self.canceled, &other.canceled),
             (&self.dropped, &other.dropped),
-            (&self.latency.sum, &other.latency.sum),
         ];
-        let buckets = self.latency.buckets.iter().zip(&other.latency.buckets);
-        for (own, its) in pairs.chain(ends).chain(buckets) {
+        for (own, its) in pairs.chain(ends) {
             own.fetch_add(its.load(Relaxed), Relaxed);
         }
-        let max = other.latency.max.load(Relaxed);
-        self.latency.max.fetch_max(max, Relaxed);
+        self.latency.absorb(&other.latency);
     }
 }
 
 impl Counters {
-    pub(crate) fn started(&self) {
-        self.started.fetch_add(1, Relaxed);
-    }
-
     pub(crate) fn retried(&self) {
         self.retries.fetch_add(1, Relaxed);
     }
@@ -195,7 +197,14 @@ impl Counters {
     }
 
     pub(crate) fn requests(&self) -> u64 {
-        self.started.load(Relaxed)
+        self.busy.begun()
+    }
+
+    /// Requests whose answers have ended.
+    pub(crate) fn ended(&self) -> u64 {
+        let revisions = self.revisions();
+        let all = [&self.unplaced].into_iter().chain(revisions.values());
+        all.flat_map(|it| it.ends()).sum()
     }
 
     /// Where answers of this revision are counted.
@@ -235,6 +244,13 @@ impl Counters {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How long all answers took.
+    pub(crate) fn latencies(&self) -> Latencies {
+        let revisions = self.revisions();
+        let all = [&self.unplaced].into_iter().chain(revisions.values());
+        Latencies::of(all.map(|it| &it.latency))
+    }
+
     pub(crate) fn snapshot(&self, queued: u32) -> ServiceStats {
         let revisions = self.revisions();
         let all: Vec<_> = [&self.unplaced]
@@ -245,9 +261,9 @@ impl Counters {
         let ends = all.iter().map(|it| it.ends());
         let [complete, broken, canceled, dropped] = sum(ends);
         let classes = sum(all.iter().map(|it| it.classes()));
-        let requests = self.started.load(Relaxed);
-        let histograms: Vec<_> = all.iter().map(|it| &it.latency).collect();
-        let [p50, p99] = quantiles(&histograms, [0.5, 0.99]);
+        let requests = self.busy.begun();
+        let latencies = Latencies::of(all.iter().map(|it| &it.latency));
+        let [p50, p99] = latencies.quantiles([0.5, 0.99]);
         ServiceStats {
             requests,
             errors: classes[4] + broken,
@@ -261,7 +277,7 @@ impl Counters {
             queued,
             p50,
             p99,
-            max: max(&histograms),
+            max: latencies.max(),
         }
     }
 }
@@ -270,161 +286,23 @@ fn sum<const N: usize>(all: impl Iterator<Item = [u64; N]>) -> [u64; N] {
     all.fold([0; N], |sum, one| std::array::from_fn(|n| sum[n] + one[n]))
 }
 
-/// Sub-buckets per power of two: 32 make a bucket 1/32 wide, so its middle is within 1/64.
-const STEPS: u64 = 32;
-/// Covers 2³⁶ µs, which is 19 hours; what is longer counts as that.
-const BUCKETS: usize = (STEPS * (36 - 5 + 1)) as usize;
-
-/// A log-linear histogram of durations in microseconds.
-#[derive(Debug)]
-struct Histogram {
-    buckets: Box<[AtomicU64]>,
-    max: AtomicU64,
-    /// Of all values, in microseconds.
-    sum: AtomicU64,
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self {
-            buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
-            max: AtomicU64::new(0),
-            sum: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Histogram {
-    fn record(&self, value: Duration) {
-        let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        self.buckets[bucket(micros)].fetch_add(1, Relaxed);
-        self.sum.fetch_add(micros, Relaxed);
-        if micros > self.max.load(Relaxed) {
-            self.max.fetch_max(micros, Relaxed);
-        }
-    }
-
-    /// How many values are at most each of the bounds, and how many there are.
-    fn cumulative(&self) -> [u64; LATENCY_BOUNDS.len() + 1] {
-        let bound = |n: usize| LATENCY_BOUNDS.get(n).map_or(f64::INFINITY, |it| it * 1e6);
-        let mut counts = [0; LATENCY_BOUNDS.len() + 1];
-        let mut place = 0;
-        for (index, count) in self.buckets.iter().enumerate() {
-            while middle(index) as f64 > bound(place) {
-                place += 1;
-                counts[place] = counts[place - 1];
-            }
-            counts[place] += count.load(Relaxed);
-        }
-        for later in place + 1..counts.len() {
-            counts[later] = counts[place];
-        }
-        counts
-    }
-}
-
-fn max(histograms: &[&Histogram]) -> Duration {
-    let longest = histograms.iter().map(|it| it.max.load(Relaxed)).max();
-    Duration::from_micros(longest.unwrap_or_default())
-}
-
-/// The values below which these parts of all values lie; zero while there are none.
-fn quantiles<const N: usize>(histograms: &[&Histogram], parts: [f64; N]) -> [Duration; N] {
-    let of_bucket = |index: usize| -> u64 {
-        let counts = histograms.iter().map(|it| it.buckets[index].load(Relaxed));
-        counts.sum()
-    };
-    let counts: Vec<u64> = (0..BUCKETS).map(of_bucket).collect();
-    let total: u64 = counts.iter().sum();
-    parts.map(|part| {
-        let rank = (total as f64 * part).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        let found = counts.iter().position(|count| {
-            seen += count;
-            seen >= rank
-        });
-        found.map_or(Duration::ZERO, |index| {
-            Duration::from_micros(middle(index)).min(max(histograms))
-        })
-    })
-}
-
-/// The bucket of a value: below `STEPS` one each, above that `STEPS` per power of two.
-fn bucket(micros: u64) -> usize {
-    let octave = u64::from(micros.max(STEPS).ilog2()) - u64::from(STEPS.ilog2());
-    let index = octave * STEPS + (micros >> octave);
-    (index as usize).min(BUCKETS - 1)
-}
-
-/// The middle of a bucket.
-fn middle(index: usize) -> u64 {
-    let index = index as u64;
-    let octave = (index / STEPS).saturating_sub(1);
-    let low = (index - octave * STEPS) << octave;
-    low + (1 << octave) / 2
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]
-    fn buckets_are_contiguous_and_narrow() {
-        let mut last = 0;
-        for exponent in 0..36 {
-            for value in [
-                1_u64 << exponent,
-                (1 << exponent) + 1,
-                (1 << exponent) * 3 / 2,
-            ] {
-                let index = bucket(value);
-                assert!(index >= last || value < 4, "{value}");
-                last = index;
-                let error = middle(index).abs_diff(value) as f64 / value as f64;
-                assert!(error <= 1.0 / 64.0 + f64::EPSILON, "{value}: {error}");
-            }
-        }
-        for value in 0..100_000 {
-            assert!(bucket(value + 1) - bucket(value) <= 1, "{value}");
-        }
-        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
-        assert_eq!(bucket((1 << 36) - 1), BUCKETS - 1);
-    }
-
-    #[test]
-    fn quantiles_of_a_known_distribution() {
-        let histogram = Histogram::default();
-        assert_eq!(quantiles(&[&histogram], [0.5, 0.99]), [Duration::ZERO; 2]);
-        for millis in 1..=1000 {
-            histogram.record(Duration::from_millis(millis));
-        }
-        let [p50, p99, all] = quantiles(&[&histogram], [0.5, 0.99, 1.0]).map(|d| d.as_secs_f64());
-        assert!((p50 / 0.5 - 1.0).abs() < 0.02, "{p50}");
-        assert!((p99 / 0.99 - 1.0).abs() < 0.02, "{p99}");
-        assert!((all / 1.0 - 1.0).abs() < 0.02, "{all}");
-        assert_eq!(max(&[&histogram]), Duration::from_secs(1));
-        let cumulative = histogram.cumulative();
-        for (bound, count) in LATENCY_BOUNDS.iter().zip(cumulative) {
-            let wanted = (bound * 1e3).floor().min(1000.0);
-            assert!(
-                (count as f64 - wanted).abs() <= 1.0 + wanted / 32.0,
-                "{bound}: {count}"
-            );
-        }
-        assert_eq!(cumulative[LATENCY_BOUNDS.len()], 1000);
-    }
-
-    #[test]
     fn what_started_has_ended_or_is_in_flight() {
-        let counters = Counters::default();
+        let (counters, now) = (Counters::default(), Instant::now());
         let ends = [End::Complete, End::Broken, End::Canceled, End::Dropped];
         for (revision, end) in (1..).zip(ends) {
-            counters.started();
+            counters.busy.begin(now);
             let answers = counters.of_revision(revision % 2);
             answers.answered(StatusCode::OK);
             answers.ended(end, Duration::from_millis(3));
         }
-        counters.started();
+        counters.busy.begin(now);
         counters.unplaced.answered(StatusCode::BAD_GATEWAY);
         let stats = counters.snapshot(2);
         assert_eq!((stats.requests, stats.in_flight, stats.queued), (5, 1, 2));

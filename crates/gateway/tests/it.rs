@@ -18,6 +18,10 @@ mod endpoints;
 mod fields;
 #[path = "it/floods.rs"]
 mod floods;
+#[path = "it/load.rs"]
+mod load;
+#[path = "it/parked.rs"]
+mod parked;
 #[path = "it/queue.rs"]
 mod queue;
 #[path = "it/retry.rs"]

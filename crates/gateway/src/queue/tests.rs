@@ -94,7 +94,7 @@ fn a_slot_freed_while_another_enters_is_not_lost() {
                     Err(_) => {
                         LOST.fetch_add(1, SeqCst);
                         endpoint.try_acquire();
-                        Slot::new(&endpoint, &queue)
+                        Slot::new(&endpoint, &queue, Instant::now())
                     }
                 },
                 _ => unreachable!("round {round}: the queue is open and empty"),
@@ -119,7 +119,11 @@ async fn nobody_overtakes_even_while_a_slot_changes_hands() {
     // The moment in which a slot is free and its owner has not looked into the queue yet.
     endpoint.release();
     let second = queue
-        .acquire(std::slice::from_ref(&endpoint), Duration::from_secs(1))
+        .acquire(
+            std::slice::from_ref(&endpoint),
+            Duration::from_secs(1),
+            Instant::now(),
+        )
         .await;
     assert_eq!(second.err(), Some(NoSlot::TimedOut));
     let slot = first.slot.try_recv().expect("the first has it");
@@ -168,4 +172,43 @@ fn a_closed_queue_lets_nobody_in_until_it_is_opened_again() {
     assert!(matches!(queue.enter(), Err(NoSlot::Closed)));
     queue.install([endpoint].into(), 1);
     drop(slot(&queue));
+}
+
+/// Whether the queue has told of a request that no pod can take, since this was last asked.
+fn is_told(parked: &Notify) -> bool {
+    let notified = std::pin::pin!(parked.notified());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    notified.poll(&mut cx).is_ready()
+}
+
+#[test]
+fn the_last_pod_that_goes_while_another_enters_is_told_of() {
+    let parked = Arc::<Notify>::default();
+    let queue = Arc::new(Queue::new(&parked));
+    let publish = |slot: u64| {
+        let name = PodName::new(&ServiceKey::parse("shop/web").unwrap(), 1, slot as u32);
+        let endpoint = Endpoint::new(name, 1, 1, Arc::new(Never));
+        endpoint.attach(&queue, &crate::stats::Counters::default());
+        queue.install([endpoint.clone()].into(), 10);
+        endpoint
+    };
+    let last = Mutex::new(publish(0));
+    let entered = Mutex::new(None);
+    let missed = AtomicU64::new(0);
+    race(
+        20_000,
+        |round| {
+            let endpoint = last.lock().unwrap().clone();
+            // The two meet at ever other points of their way.
+            (0..round % 16).for_each(|_| std::hint::spin_loop());
+            endpoint.set_state(EndpointState::Terminating);
+        },
+        || *entered.lock().unwrap() = Some(ticket(&queue)),
+        |round| {
+            missed.fetch_add(u64::from(!is_told(&parked)), SeqCst);
+            drop(entered.lock().unwrap().take());
+            *last.lock().unwrap() = publish(round);
+        },
+    );
+    assert_eq!(missed.load(SeqCst), 0, "times that nobody was told");
 }

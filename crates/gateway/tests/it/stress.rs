@@ -202,6 +202,15 @@ async fn round(seed: u64, capacities: &[u32], is_disturbed: bool) {
     );
     assert!(answered > TASKS as u32 * CALLS / 3, "{answered}");
     assert!(stats.canceled > 0);
+    let load = gateway.load(&name("web")).unwrap();
+    assert_eq!(
+        (load.requests, load.ended),
+        (stats.requests, stats.requests)
+    );
+    let places = load.endpoints.iter().map(|it| it.in_flight);
+    for place in places.chain([load.in_flight, load.queued]) {
+        assert_eq!(place.in_flight(), 0, "what began has ended: {load:?}");
+    }
     for endpoint in &endpoints {
         assert_eq!(endpoint.in_flight(), 0, "{endpoint:?}");
         endpoint.set_state(EndpointState::Terminating);

@@ -4,6 +4,7 @@
 //! of two times at which a key is to be looked at the earlier one holds. A reconcile is given a key
 //! and nothing else, so it does not matter what woke it, nor whether it was woken too often.
 
+pub(crate) mod autoscale;
 mod job;
 mod prune;
 mod rollout;
@@ -14,8 +15,10 @@ use std::{
     time::Duration,
 };
 
+use autoscale::{Autoscaler, Autoscaling, News};
 use sampan_core::{
     name::{Name, ServiceKey},
+    plan::autoscale::Decision,
     record::Key,
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
@@ -60,6 +63,8 @@ struct Plan {
     told: Vec<Told>,
     /// When to look again.
     wake_at: Option<Instant>,
+    /// The decision of the autoscaler that it carries out.
+    scaled: Option<Decision>,
 }
 
 /// How the last reconcile of a key ended.
@@ -78,6 +83,8 @@ struct Due {
     at: Option<Instant>,
     /// Reconciles in a row that failed.
     failures: u32,
+    /// The decision of the autoscaler that the present one carries out.
+    scaled: Option<Decision>,
 }
 
 impl Due {
@@ -91,6 +98,7 @@ pub(crate) struct Controllers {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) clock: Clock,
+    pub(crate) autoscaling: Autoscaling,
     /// Told when everything has been looked at once: what an earlier run of the node observed is
     /// in no status any more.
     pub(crate) looked: Option<oneshot::Sender<()>>,
@@ -102,6 +110,7 @@ impl Controllers {
         let follower = Follower::open(&self.store).await?;
         let mut state = Loop {
             looked: self.looked.take(),
+            autoscaler: Autoscaler::new(self.autoscaling.clone()),
             controllers: Arc::new(self),
             due: BTreeMap::new(),
             running: JoinSet::new(),
@@ -111,9 +120,11 @@ impl Controllers {
         Ok(())
     }
 
-    fn reconcile(&self, object: &Object, mirror: &Mirror) -> Plan {
+    fn reconcile(&self, object: &Object, mirror: &Mirror, autoscaler: &Autoscaler) -> Plan {
         match object {
-            Object::Service(key) => rollout::reconcile(key, mirror, &self.clock),
+            Object::Service(key) => {
+                rollout::reconcile(key, mirror, &self.clock, autoscaler.decision(key))
+            }
             Object::Job(key) => job::reconcile(key, mirror, &self.clock),
             Object::App(name) => prune::reconcile(name, mirror),
         }
@@ -137,6 +148,7 @@ impl Controllers {
 struct Loop {
     looked: Option<oneshot::Sender<()>>,
     controllers: Arc<Controllers>,
+    autoscaler: Autoscaler,
     due: BTreeMap<Object, Due>,
     running: JoinSet<(Object, End)>,
 }
@@ -155,9 +167,14 @@ impl Loop {
             let next = self.next_due();
             tokio::select! {
                 keys = follower.next() => match keys {
-                    Some(keys) => self.look_at(follower.mirror(), &keys),
+                    Some(keys) => {
+                        self.look_at(follower.mirror(), &keys);
+                        // Somebody may have called before it was known that nobody is there.
+                        self.scale(follower.mirror(), &News::Called);
+                    }
                     None => return,
                 },
+                news = self.autoscaler.news() => self.scale(follower.mirror(), &news),
                 Some(done) = self.running.join_next() => match done {
                     Ok((object, end)) => self.ended(object, &end),
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -207,6 +224,19 @@ impl Loop {
         }
     }
 
+    /// Has the services looked at that are to have another number of pods.
+    fn scale(&mut self, mirror: &Mirror, news: &News) {
+        let now = self.controllers.clock.now();
+        let services = match news {
+            News::Measured => self.autoscaler.decide(mirror, now),
+            News::Called => self.autoscaler.wake(mirror, now),
+        };
+        for service in services {
+            let due = self.due.entry(Object::Service(service)).or_default();
+            due.by(Instant::now());
+        }
+    }
+
     /// Begins with all that is due.
     fn start_due(&mut self, mirror: &Mirror) {
         let now = Instant::now();
@@ -220,7 +250,8 @@ impl Loop {
                 transactions,
                 told,
                 wake_at,
-            } = self.controllers.reconcile(object, mirror);
+                scaled,
+            } = self.controllers.reconcile(object, mirror, &self.autoscaler);
             if let Some(at) = wake_at {
                 due.by(at);
             }
@@ -228,6 +259,7 @@ impl Loop {
                 continue;
             }
             due.busy = true;
+            due.scaled = scaled;
             let (controllers, object) = (Arc::clone(&self.controllers), object.clone());
             self.running.spawn(async move {
                 let end = controllers.execute(transactions, told).await;
@@ -237,11 +269,18 @@ impl Loop {
     }
 
     fn ended(&mut self, object: Object, end: &End) {
-        let due = self.due.entry(object).or_default();
+        let due = self.due.entry(object.clone()).or_default();
         due.busy = false;
+        let scaled = due.scaled.take();
         match end {
             // What was written comes back as a change, which has the key looked at again.
-            End::Done => due.failures = 0,
+            End::Done => {
+                due.failures = 0;
+                if let (Some(decision), Object::Service(key)) = (scaled, &object) {
+                    let now = self.controllers.clock.now();
+                    self.autoscaler.done(key, &decision, now);
+                }
+            }
             // What differs is on its way here.
             End::Conflict => due.by(Instant::now() + RETRY),
             End::Failed(error) => {

@@ -18,7 +18,10 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 pub(crate) type Loads = watch::Receiver<Arc<Measured>>;
 
 /// What was decided last for every service with an autoscaler.
-pub(crate) type Decisions = watch::Receiver<Arc<BTreeMap<ServiceKey, Decision>>>;
+pub(crate) type Decided = Arc<BTreeMap<ServiceKey, Decision>>;
+
+/// The same, for whoever waits for the next decisions.
+pub(crate) type Decisions = watch::Receiver<Decided>;
 
 /// One measurement of the whole node.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +91,8 @@ impl ServiceLoad {
             ended: Some(self.ended),
             waiting: self.waiting,
             idle: self.idle,
+            // The store knows.
+            rollout: false,
         }
     }
 }

@@ -11,6 +11,7 @@ mod controllers;
 mod edge;
 mod events;
 mod file;
+mod load;
 mod mirror;
 mod serve;
 mod telemetry;

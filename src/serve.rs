@@ -9,6 +9,7 @@ pub(crate) mod data;
 mod metrics;
 mod neighbours;
 mod places;
+mod sampler;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod single;

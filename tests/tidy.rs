@@ -61,6 +61,11 @@ const MODULES: &[Module] = &[
         crates: &["sampan_core"],
     },
     Module {
+        name: "load",
+        modules: &[],
+        crates: &["sampan_core"],
+    },
+    Module {
         name: "mirror",
         modules: &[],
         crates: &["sampan_core", "sampan_store"],
@@ -75,6 +80,7 @@ const MODULES: &[Module] = &[
             "artifacts",
             "edge",
             "events",
+            "load",
             "mirror",
             "tasks",
             "telemetry",
@@ -100,7 +106,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "controllers",
-        modules: &["clock", "events", "mirror"],
+        modules: &["clock", "events", "load", "mirror"],
         crates: &["sampan_core", "sampan_store"],
     },
     Module {

@@ -9,7 +9,7 @@ use std::{
 use sampan_core::{
     name::{PodName, ServiceKey},
     plan::{
-        pod::{PodState, Record},
+        pod::{PodSpec, PodState, Record},
         probe::Watch,
         restart::{CRASH_LOOP, End},
     },
@@ -79,6 +79,23 @@ struct Entry {
     ends: VecDeque<Arc<Termination>>,
     /// Restarts in earlier runs of the node.
     earlier: u32,
+    spec: Arc<PodSpec>,
+    /// Since when it is ready, if it is, and what it had used until then.
+    ready: Option<(Instant, Duration)>,
+}
+
+/// What a pod has used, for whoever asks again and again.
+#[derive(Clone)]
+pub(crate) struct PodMeasure {
+    pub(crate) pod: PodName,
+    /// Where it is in its life, in one word.
+    pub(crate) phase: &'static str,
+    /// Whether it only ends what it has, or has ended.
+    pub(crate) drains: bool,
+    /// Since when it is ready, if it is, and the CPU it had used until then.
+    pub(crate) ready: Option<(Instant, Duration)>,
+    pub(crate) usage: Usage,
+    pub(crate) spec: Arc<PodSpec>,
 }
 
 /// One pod.
@@ -102,13 +119,15 @@ pub(crate) struct PodStatus {
 
 impl Board {
     /// A pod is about to start.
-    pub(crate) fn open(&self, pod: &PodName, usage: &UsageOf, earlier: u32) {
+    pub(crate) fn open(&self, pod: &PodName, spec: &Arc<PodSpec>, usage: &UsageOf, earlier: u32) {
         let entry = Entry {
             state: PodState::Pending,
             epoch: Instant::now(),
             usage: Arc::clone(usage),
             earlier,
             ends: VecDeque::new(),
+            spec: Arc::clone(spec),
+            ready: None,
         };
         self.lock().pods.insert(pod.clone(), entry);
     }
@@ -118,6 +137,17 @@ impl Board {
         if let Some(entry) = self.lock().pods.get_mut(pod) {
             entry.state = state.clone();
             entry.epoch = epoch;
+            entry.ready = match state {
+                PodState::Running { ready: true, .. } => entry
+                    .ready
+                    .or_else(|| Some((Instant::now(), (entry.usage)().cpu))),
+                PodState::Pending
+                | PodState::Starting { .. }
+                | PodState::Running { ready: false, .. }
+                | PodState::BackOff { .. }
+                | PodState::Draining { .. }
+                | PodState::Stopped { .. } => None,
+            };
         }
     }
 
@@ -206,6 +236,23 @@ impl Board {
             .iter()
             .map(|(pod, entry)| entry.status(pod))
             .collect()
+    }
+
+    /// What all pods have used, in the order of their names.
+    pub(crate) fn measure(&self) -> Vec<PodMeasure> {
+        let board = self.lock();
+        let measure = |(pod, entry): (&PodName, &Entry)| PodMeasure {
+            pod: pod.clone(),
+            phase: entry.phase(),
+            drains: matches!(
+                entry.state,
+                PodState::Draining { .. } | PodState::Stopped { .. }
+            ),
+            ready: entry.ready,
+            usage: (entry.usage)(),
+            spec: Arc::clone(&entry.spec),
+        };
+        board.pods.iter().map(measure).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Pods> {

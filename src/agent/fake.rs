@@ -18,6 +18,7 @@ use sampan_core::{
         pod::PodSpec,
         probe::{Outcome, ProbeKind},
     },
+    quantity::ByteSize,
 };
 use sampan_gateway::{Body, UpstreamError};
 use sampan_runtime::{
@@ -214,6 +215,8 @@ pub(crate) fn spec() -> PodSpec {
         },
         isolation: Isolation::Pod,
         drain: Duration::from_secs(30),
+        cpu: None,
+        memory: ByteSize(64 << 20),
     }
 }
 

@@ -81,9 +81,12 @@ impl Worker {
         let stop = Arc::new(Notify::new());
         let used = Arc::clone(&assignment.upstream);
         let usage: super::board::UsageOf = Arc::new(move || used.usage());
-        assignment
-            .board
-            .open(&assignment.pod, &usage, assignment.restarts);
+        assignment.board.open(
+            &assignment.pod,
+            &assignment.spec,
+            &usage,
+            assignment.restarts,
+        );
         let task = Task {
             epoch: Instant::now(),
             stop: Arc::clone(&stop),

@@ -3,6 +3,7 @@
 use sampan_core::{
     name::{Name, ServiceKey},
     plan::{
+        autoscale::{self, Decision},
         gate::{self, Gate},
         rollout::{self, Action},
     },
@@ -20,13 +21,24 @@ use crate::{
 /// Pods changed in one transaction. With what goes along it stays below what a store can take.
 const PODS_AT_ONCE: usize = 100;
 
-pub(super) fn reconcile(key: &ServiceKey, mirror: &Mirror, clock: &Clock) -> Plan {
+/// `scaling` is what the autoscaler has decided, and is carried out if it still holds.
+pub(super) fn reconcile(
+    key: &ServiceKey,
+    mirror: &Mirror,
+    clock: &Clock,
+    scaling: Option<&Decision>,
+) -> Plan {
     let Some(stored) = mirror.services.get(key) else {
         return Plan::default();
     };
-    let service = &stored.value;
+    let moment = clock.moment();
+    let scaled = scaling.and_then(|decision| {
+        let scaled = autoscale::carry_out(&stored.value, decision, moment.wall_ms)?;
+        Some((scaled, decision.clone()))
+    });
+    let service = scaled.as_ref().map_or(&stored.value, |(scaled, _)| scaled);
     let pods: Vec<Pod> = mirror.pods_of(key).map(|it| it.value.clone()).collect();
-    let planned = rollout::plan(service, &pods, &gate(service, mirror), clock.moment());
+    let planned = rollout::plan(service, &pods, &gate(service, mirror), moment);
     let mut next = service.clone();
     next.status = planned.status;
     let mut writes = Writes {
@@ -36,6 +48,9 @@ pub(super) fn reconcile(key: &ServiceKey, mirror: &Mirror, clock: &Clock) -> Pla
         told: Vec::new(),
         current: Transaction::new(),
     };
+    if let Some((_, decision)) = &scaled {
+        writes.tell("Scaled", decision.to_string());
+    }
     for action in planned.actions {
         writes.take(action, &mut next);
     }
@@ -43,6 +58,7 @@ pub(super) fn reconcile(key: &ServiceKey, mirror: &Mirror, clock: &Clock) -> Pla
         wake_at: planned.wake_at.and_then(|at| clock.instant(at)),
         told: std::mem::take(&mut writes.told),
         transactions: writes.finish(&next),
+        scaled: scaled.map(|(_, decision)| decision),
     }
 }
 

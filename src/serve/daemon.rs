@@ -5,13 +5,17 @@ use std::{path::PathBuf, sync::Arc};
 use sampan_runtime::pod::Termination;
 use sampan_store::{Store, StoreError};
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
 
 use super::{
-    Node, chronicle, metrics::rollouts::Rollouts, neighbours::GatewayNeighbours,
-    places::GatewayPlaces, sweep,
+    Node, chronicle,
+    metrics::rollouts::Rollouts,
+    neighbours::GatewayNeighbours,
+    places::{GatewayCallers, GatewayPlaces},
+    sampler::Sampler,
+    sweep,
 };
 use crate::{
     agent::{
@@ -21,8 +25,9 @@ use crate::{
     },
     artifacts::Artifacts,
     clock::Clock,
-    controllers::Controllers,
+    controllers::{Controllers, autoscale::Autoscaling},
     events::{Change, Journal, Subject},
+    load::{Decided, Measured},
 };
 
 /// Everything that a daemon works with, before it works.
@@ -35,6 +40,10 @@ pub(crate) struct Site {
     pub(crate) workshop: Arc<RuntimeWorkshop>,
     /// How rollouts have ended, for the metrics.
     pub(crate) rollouts: Arc<Rollouts>,
+    /// What services do, measured once a second.
+    pub(crate) loads: watch::Sender<Arc<Measured>>,
+    /// What the autoscaler decided last.
+    pub(crate) decisions: watch::Sender<Decided>,
     /// Directories in and below which guests may be lent directories.
     pub(crate) volumes: Vec<PathBuf>,
 }
@@ -64,6 +73,8 @@ impl Site {
             journal,
             workshop: Arc::new(workshop),
             rollouts: Arc::default(),
+            loads: watch::Sender::default(),
+            decisions: watch::Sender::default(),
             volumes,
         })
     }
@@ -111,6 +122,11 @@ impl Daemon {
             store: store(),
             journal: journal(),
             clock,
+            autoscaling: Autoscaling {
+                loads: site.loads.subscribe(),
+                callers: Arc::new(GatewayCallers(site.node.edge.gateway().clone())),
+                decisions: site.decisions.clone(),
+            },
             looked: Some(looked),
         };
         let (watches, watched) = oneshot::channel();
@@ -131,6 +147,11 @@ impl Daemon {
             workshop: Arc::clone(&site.workshop),
         };
         tasks.spawn(async move { ("the runner of jobs", jobs.run().await) });
+        let sampler = Sampler::new(site.node.clone(), site.loads.clone());
+        tasks.spawn(async move {
+            sampler.run().await;
+            ("the sampler", Ok(()))
+        });
         let writing = chronicle::write(store(), journal(), site.journal.last());
         tasks.spawn(async move {
             writing.await;

@@ -2,11 +2,13 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use sampan_core::name::PodName;
-use sampan_gateway::{Endpoint, EndpointState, Upstream};
+use futures::future::BoxFuture;
+use sampan_core::name::{PodName, ServiceKey};
+use sampan_gateway::{Endpoint, EndpointState, Gateway, Upstream};
 
 use crate::{
     agent::{node::Places, worker::Rotation},
+    controllers::autoscale::Callers,
     edge::Edge,
 };
 
@@ -56,6 +58,19 @@ impl Places for GatewayPlaces {
 
     fn exit(&self, pod: &PodName) {
         self.0.exit(pod);
+    }
+}
+
+/// Who waits in the gateway of this node.
+pub(super) struct GatewayCallers(pub(super) Gateway);
+
+impl Callers for GatewayCallers {
+    fn called(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.parked())
+    }
+
+    fn waiting(&self) -> Vec<ServiceKey> {
+        self.0.waiting_without_pods()
     }
 }
 

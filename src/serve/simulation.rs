@@ -1,5 +1,5 @@
 //! The whole control loop, with a store that fails and lags, pods that crash, users who change
-//! their minds, a clock on the wall that steps, and a node that dies between any two writes: on a
+//! their minds, loads that jump, a clock on the wall that steps, and a node that dies between any two writes: on a
 //! paused clock, from a seed.
 //!
 //! `SAMPAN_SEEDS=10000` runs as many seeds, `SAMPAN_SEED=7` only that one. A seed that fails is
@@ -16,9 +16,10 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
-    object::{OnFailure, Rollout, Strategy},
+    object::{Autoscale, OnFailure, Rollout, Strategy},
     quantity::Amount,
     record::{
         Component, Key, Kind, Phase, Pod, PodPhase, Revision, Service, ServiceSpec, ServiceStatus,
@@ -30,7 +31,10 @@ use sampan_store::{
     Batch, Entry, Listing, Memory, Outcome, Store, StoreError, Transaction, Watch, WatchError,
     WatchSource,
 };
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 
 use crate::{
     agent::{
@@ -40,10 +44,16 @@ use crate::{
         workshop::{Prepared, Workshop},
     },
     clock::Clock,
-    controllers::Controllers,
+    controllers::{
+        Controllers,
+        autoscale::{Autoscaling, Callers},
+    },
     events::Journal,
+    load::Loads,
     mirror::text,
 };
+
+mod day;
 
 const DEFAULT_SEEDS: u64 = 1000;
 /// Time on the paused clock in which everything must have settled once nothing fails any more.
@@ -227,6 +237,19 @@ impl Places for Nowhere {
     fn exit(&self, _: &PodName) {}
 }
 
+/// Nobody calls.
+struct Nobody;
+
+impl Callers for Nobody {
+    fn called(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn waiting(&self) -> Vec<ServiceKey> {
+        Vec::new()
+    }
+}
+
 const MAX_REPLICAS: u32 = 4;
 
 fn web() -> ServiceKey {
@@ -316,6 +339,14 @@ async fn begin(store: &Memory, replicas: u32) {
     let _ = store.commit(put).await.expect("memory does not fail");
 }
 
+async fn autoscale(store: &Memory, bounds: Autoscale) {
+    let mut next = service(store).await;
+    next.spec.autoscale = Some(bounds);
+    next.generation += 1;
+    let put = Transaction::new().put(Key::Service(web()).to_string(), text(&next));
+    let _ = store.commit(put).await.expect("memory does not fail");
+}
+
 /// Somebody changes what is wanted.
 async fn meddle(store: &Memory, chance: &Chance) {
     let choice = lock(chance).u32(0..6);
@@ -363,7 +394,7 @@ fn stepping_clock() -> u64 {
 }
 
 /// One run of a node.
-fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>) -> JoinSet<()> {
+fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSet<()> {
     let clock = Clock::start().with_wall(stepping_clock);
     let journal = Arc::new(Journal::default());
     let dynamic: Arc<dyn Store> = store.clone();
@@ -382,6 +413,11 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>) -> JoinSet<()> {
         store: dynamic,
         journal,
         clock,
+        autoscaling: Autoscaling {
+            loads: loads.clone(),
+            callers: Arc::new(Nobody),
+            decisions: watch::Sender::default(),
+        },
         looked: None,
     };
     let mut tasks = JoinSet::new();
@@ -404,12 +440,18 @@ async fn simulate(seed: u64) -> Result<(), String> {
     let replicas = lock(&chance).u32(1..=MAX_REPLICAS);
     begin(&store.memory, replicas).await;
     let runs = lock(&chance).u32(1..6);
+    let (measured, loads) = watch::channel(Arc::default());
+    if seed % 2 == 1 {
+        autoscale(&store.memory, day::bounds(1, MAX_REPLICAS)).await;
+    }
     for _ in 0..runs {
-        let node = start(&store, &faults);
+        let node = start(&store, &faults, &loads);
         let writes = lock(&chance).u32(1..60);
         *lock(&store.fuse) = Some(writes);
         for _ in 0..4 {
             let wait = Duration::from_millis(lock(&chance).u64(0..4000));
+            let load = lock(&chance).f64() * 2.0 * f64::from(MAX_REPLICAS);
+            measured.send_replace(day::measured(&pods(&store.memory).await, load));
             tokio::select! {
                 () = store.burnt.notified() => break,
                 () = tokio::time::sleep(wait) => meddle(&store.memory, &chance).await,
@@ -429,7 +471,7 @@ async fn simulate(seed: u64) -> Result<(), String> {
         .commit(put)
         .await
         .expect("memory does not fail");
-    let _node = start(&store, &faults);
+    let _node = start(&store, &faults, &loads);
     let deadline = tokio::time::Instant::now() + SETTLE;
     while !is_settled(&store.memory).await {
         if tokio::time::Instant::now() >= deadline {

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     object::{Isolation, Probe, Restart},
+    quantity::{ByteSize, Cpu},
     record::Template,
     time::Timestamp,
 };
@@ -47,6 +48,10 @@ pub struct PodSpec {
     pub isolation: Isolation,
     /// How long requests in flight have to end.
     pub drain: Duration,
+    /// Share of a core that it may use; `None` means no cap.
+    pub cpu: Option<Cpu>,
+    /// Bytes that each of its instances may use.
+    pub memory: ByteSize,
 }
 
 impl PodSpec {
@@ -60,6 +65,8 @@ impl PodSpec {
             restart: template.restart.clone(),
             isolation,
             drain: template.drain,
+            cpu: template.limits.cpu,
+            memory: template.limits.memory,
         }
     }
 }

@@ -44,6 +44,8 @@ fn plain() -> PodSpec {
         },
         isolation: Isolation::Request,
         drain: millis(30_000),
+        cpu: None,
+        memory: ByteSize(64 << 20),
     }
 }
 

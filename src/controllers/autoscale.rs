@@ -1,0 +1,175 @@
+//! How many pods the services with an autoscaler should have: asks its planner once a second, and
+//! whenever somebody calls a service at zero.
+//!
+//! What is decided is carried out by the reconcile of the service, in the transaction that also
+//! makes or stops the pods. Until then it is only wanted, and the next decision takes its place.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures::future::BoxFuture;
+use sampan_core::{
+    name::ServiceKey,
+    plan::autoscale::{self, Decision, History, Sample},
+    record::{Phase, Service},
+    time::Timestamp,
+};
+use tokio::sync::watch;
+
+use crate::{
+    load::{Decided, Loads},
+    mirror::Mirror,
+};
+
+/// Requests that wait at services without pods.
+pub(crate) trait Callers: Send + Sync + 'static {
+    /// Resolves when one has begun to wait, at once if that was since the last call.
+    fn called(&self) -> BoxFuture<'_, ()>;
+
+    /// The services at which any waits.
+    fn waiting(&self) -> Vec<ServiceKey>;
+}
+
+/// What the autoscaler goes by, and whom it tells.
+#[derive(Clone)]
+pub(crate) struct Autoscaling {
+    pub(crate) loads: Loads,
+    pub(crate) callers: Arc<dyn Callers>,
+    pub(crate) decisions: watch::Sender<Decided>,
+}
+
+/// What has happened.
+pub(super) enum News {
+    /// A second has been measured.
+    Measured,
+    /// A request waits at a service without pods.
+    Called,
+}
+
+/// What is known of each service with an autoscaler.
+pub(super) struct Autoscaler {
+    with: Autoscaling,
+    services: BTreeMap<ServiceKey, State>,
+}
+
+struct State {
+    history: History,
+    decision: Decision,
+}
+
+impl Autoscaler {
+    pub(super) fn new(with: Autoscaling) -> Self {
+        Self {
+            with,
+            services: BTreeMap::new(),
+        }
+    }
+
+    /// Waits until there is something to decide.
+    pub(super) async fn news(&mut self) -> News {
+        tokio::select! {
+            changed = self.with.loads.changed() => match changed {
+                Ok(()) => News::Measured,
+                // Nobody measures any more: the node is going down.
+                Err(_) => std::future::pending().await,
+            },
+            () = self.with.callers.called() => News::Called,
+        }
+    }
+
+    /// Decides for all services. Returns those that are to have another number of pods.
+    pub(super) fn decide(&mut self, mirror: &Mirror, now: Timestamp) -> BTreeSet<ServiceKey> {
+        let measured = Arc::clone(&self.with.loads.borrow_and_update());
+        let services = mirror.services.values().map(|stored| &stored.value);
+        let scaled: Vec<&Service> = services.filter(|it| is_autoscaled(it)).collect();
+        self.services
+            .retain(|key, _| scaled.iter().any(|it| it.key == *key));
+        for service in &scaled {
+            if let Some(load) = measured.services.get(&service.key) {
+                self.look(service, &load.sample(), now);
+            }
+        }
+        self.publish();
+        let changing = self.services.iter();
+        let changing = changing.filter(|(_, state)| !state.decision.is_steady());
+        changing.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Decides for the services at zero that somebody calls. Returns them.
+    pub(super) fn wake(&mut self, mirror: &Mirror, now: Timestamp) -> BTreeSet<ServiceKey> {
+        let called = self.with.callers.waiting().into_iter();
+        let mut woken = BTreeSet::new();
+        for key in called {
+            let service = mirror.services.get(&key).map(|stored| &stored.value);
+            if let Some(service) = service.filter(|it| is_autoscaled(it) && it.spec.replicas == 0) {
+                let waits = Sample {
+                    waiting: 1,
+                    ..Sample::default()
+                };
+                self.look(service, &waits, now);
+                woken.insert(key);
+            }
+        }
+        if !woken.is_empty() {
+            self.publish();
+        }
+        woken
+    }
+
+    /// What is to be carried out for a service.
+    pub(super) fn decision(&self, key: &ServiceKey) -> Option<&Decision> {
+        let state = self.services.get(key)?;
+        Some(&state.decision).filter(|it| !it.is_steady())
+    }
+
+    /// Notes that a decision has been carried out.
+    pub(super) fn done(&mut self, key: &ServiceKey, decision: &Decision, now: Timestamp) {
+        if let Some(state) = self.services.get_mut(key) {
+            state
+                .history
+                .scaled(decision.current, decision.replicas, now);
+        }
+    }
+
+    fn look(&mut self, service: &Service, sample: &Sample, now: Timestamp) {
+        let Some(spec) = &service.spec.autoscale else {
+            return;
+        };
+        let mut sample = sample.clone();
+        sample.rollout = is_rolling(service);
+        let state = self.services.remove(&service.key);
+        let history = state.map(|state| state.history).unwrap_or_default();
+        let current = service.spec.replicas;
+        let (decision, history) = autoscale::decide(spec, current, &history, &sample, now);
+        let state = State { history, decision };
+        self.services.insert(service.key.clone(), state);
+    }
+
+    fn publish(&self) {
+        let decided = self.services.iter();
+        let decided = decided.map(|(key, state)| (key.clone(), state.decision.clone()));
+        self.with
+            .decisions
+            .send_replace(Arc::new(decided.collect()));
+    }
+}
+
+fn is_autoscaled(service: &Service) -> bool {
+    service.spec.autoscale.is_some() && !service.spec.deleting
+}
+
+/// Whether a revision takes the place of another, or may still have to.
+fn is_rolling(service: &Service) -> bool {
+    let status = &service.status;
+    status.observed_generation != service.generation
+        || status.target != service.spec.revision
+        || match status.phase {
+            Phase::Progressing | Phase::Waiting { .. } | Phase::RollingBack { .. } => true,
+            Phase::Complete
+            | Phase::Paused { .. }
+            | Phase::RolledBack { .. }
+            | Phase::Failed { .. } => false,
+        }
+}

@@ -5,6 +5,7 @@
 //! | request | what it does |
 //! |---|---|
 //! | `GET /burn?ms=20` | computes for about that many milliseconds, then answers |
+//! | `GET /work?turns=1000000` | computes that much, however long it takes, then answers |
 //! | `GET /spin` | computes for ever |
 //! | `GET /poll` | asks for the time for ever |
 //! | `GET /trap` | dies at once |
@@ -38,6 +39,8 @@ use wasip2::random::random::get_random_bytes;
 
 /// How long `/burn` computes if the query does not say, in milliseconds.
 const DEFAULT_BURN_MS: u64 = 20;
+/// How much `/work` computes if the query does not say.
+const DEFAULT_TURNS: u64 = 1_000_000;
 /// How many lines `/log` prints, and how many requests `/call` starts, if the query does not say.
 const DEFAULT_COUNT: u64 = 1000;
 /// A page of WebAssembly memory, in bytes.
@@ -54,6 +57,7 @@ impl Guest for Hostile {
         };
         let told = match target.path.as_str() {
             "/burn" => burn(target.number("ms", DEFAULT_BURN_MS).unwrap_or_default()),
+            "/work" => work(target.number("turns", DEFAULT_TURNS).unwrap_or_default()),
             "/spin" => spin(),
             "/poll" => poll(),
             "/trap" => trap(),
@@ -89,6 +93,15 @@ fn burn(ms: u64) -> String {
         }
     }
     format!("burnt {ms} ms in {turns} turns\n")
+}
+
+/// The same work whatever the time: a host that gives it less of a processor has its answer later.
+fn work(turns: u64) -> String {
+    let mut done = 0_u64;
+    while done < turns {
+        done = std::hint::black_box(done.wrapping_add(1));
+    }
+    format!("{done} turns\n")
 }
 
 /// Never returns and never calls the host, so only the host's own clock can end it.

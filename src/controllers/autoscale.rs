@@ -57,6 +57,8 @@ pub(super) struct Autoscaler {
 struct State {
     history: History,
     decision: Decision,
+    /// It has been carried out: should the service come back to where it was, it says nothing.
+    is_done: bool,
 }
 
 impl Autoscaler {
@@ -93,7 +95,7 @@ impl Autoscaler {
         }
         self.publish();
         let changing = self.services.iter();
-        let changing = changing.filter(|(_, state)| !state.decision.is_steady());
+        let changing = changing.filter(|(_, state)| state.is_due());
         changing.map(|(key, _)| key.clone()).collect()
     }
 
@@ -121,7 +123,7 @@ impl Autoscaler {
     /// What is to be carried out for a service.
     pub(super) fn decision(&self, key: &ServiceKey) -> Option<&Decision> {
         let state = self.services.get(key)?;
-        Some(&state.decision).filter(|it| !it.is_steady())
+        state.is_due().then_some(&state.decision)
     }
 
     /// Notes that a decision has been carried out.
@@ -130,6 +132,7 @@ impl Autoscaler {
             state
                 .history
                 .scaled(decision.current, decision.replicas, now);
+            state.is_done |= state.decision == *decision;
         }
     }
 
@@ -143,7 +146,11 @@ impl Autoscaler {
         let history = state.map(|state| state.history).unwrap_or_default();
         let current = service.spec.replicas;
         let (decision, history) = autoscale::decide(spec, current, &history, &sample, now);
-        let state = State { history, decision };
+        let state = State {
+            history,
+            decision,
+            is_done: false,
+        };
         self.services.insert(service.key.clone(), state);
     }
 
@@ -153,6 +160,12 @@ impl Autoscaler {
         self.with
             .decisions
             .send_replace(Arc::new(decided.collect()));
+    }
+}
+
+impl State {
+    fn is_due(&self) -> bool {
+        !self.is_done && !self.decision.is_steady()
     }
 }
 

@@ -8,6 +8,7 @@
     reason = "figures that are printed with `--nocapture`"
 )]
 
+mod autoscale;
 mod bad;
 mod killed;
 mod load;

@@ -222,7 +222,8 @@ fn sleep(spec: &Autoscale, current: u32, sample: &Sample, idle: Duration) -> Opt
     };
     let calls = sample.waiting > 0 || sample.in_flight.is_some_and(|it| it > 0.0);
     match (spec.min, current) {
-        (0, 0) if calls => Some(decision(1, Cause::Waiting)),
+        // What was in flight in the last second may be over.
+        (0, 0) if sample.waiting > 0 => Some(decision(1, Cause::Waiting)),
         (0, 0) => Some(decision(0, Cause::Asleep)),
         (0, _) if idle >= spec.idle && !calls && !sample.rollout => {
             Some(decision(0, Cause::Idle(idle)))

@@ -184,7 +184,11 @@ fn a_service_falls_asleep_and_wakes() {
     assert_eq!(service.step(&rollout).replicas, 5);
     let decision = service.step(&idle(60));
     assert_eq!(decision.to_string(), "5 → 0: no request for 1m");
-    let asleep = service.step(&Sample::default());
+    let over = Sample {
+        in_flight: Some(0.3),
+        ..Sample::default()
+    };
+    let asleep = service.step(&over);
     assert_eq!((asleep.replicas, asleep.cause), (0, Cause::Asleep));
     let waits = Sample {
         waiting: 1,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use sampan_core::{
+    histogram::Distribution,
     name::{PodName, ServiceKey},
     plan::{
         pod::{PodState, Record},
@@ -34,7 +35,13 @@ pub(crate) const PHASES: [&str; 7] = [
 ];
 
 /// Says what a pod has used so far.
-pub(crate) type UsageOf = Arc<dyn Fn() -> Usage + Send + Sync>;
+pub(crate) trait Account: Send + Sync {
+    /// All of it.
+    fn usage(&self) -> Usage;
+
+    /// What each of its requests has cost.
+    fn request_cpu(&self) -> Distribution;
+}
 
 /// The pods of the node.
 #[derive(Default)]
@@ -52,6 +59,8 @@ struct Pods {
 struct Past {
     /// What pods that are gone have used.
     usage: Usage,
+    /// What each of their requests has cost.
+    request_cpu: Distribution,
     /// How often they were started again.
     restarts: u64,
     /// How often an instance of any pod ended like this.
@@ -75,7 +84,7 @@ struct Entry {
     state: PodState,
     /// What the state's times count from.
     epoch: Instant,
-    usage: UsageOf,
+    account: Arc<dyn Account>,
     ends: VecDeque<Arc<Termination>>,
     /// Restarts in earlier runs of the node.
     earlier: u32,
@@ -102,11 +111,11 @@ pub(crate) struct PodStatus {
 
 impl Board {
     /// A pod is about to start.
-    pub(crate) fn open(&self, pod: &PodName, usage: &UsageOf, earlier: u32) {
+    pub(crate) fn open(&self, pod: &PodName, account: &Arc<dyn Account>, earlier: u32) {
         let entry = Entry {
             state: PodState::Pending,
             epoch: Instant::now(),
-            usage: Arc::clone(usage),
+            account: Arc::clone(account),
             earlier,
             ends: VecDeque::new(),
         };
@@ -140,12 +149,13 @@ impl Board {
     pub(crate) fn close(&self, pod: &PodName) {
         let mut board = self.lock();
         if let Some(entry) = board.pods.remove(pod) {
-            let mut used = (entry.usage)();
+            let mut used = entry.account.usage();
             // It holds nothing any more.
             used.memory_bytes = 0;
             let restarts = u64::from(entry.record().restarts);
             let past = board.services.entry(pod.service().clone()).or_default();
             past.usage = sum([past.usage, used]);
+            past.request_cpu.add(&entry.account.request_cpu());
             past.restarts += restarts;
         }
     }
@@ -168,7 +178,21 @@ impl Board {
             .iter()
             .filter(|(pod, _)| pod.service() == service);
         let past = board.services.get(service).map(|it| it.usage);
-        sum(own.map(|(_, entry)| (entry.usage)()).chain(past))
+        sum(own.map(|(_, entry)| entry.account.usage()).chain(past))
+    }
+
+    /// The CPU time of guests for one request, of those that pods of a service have answered, those
+    /// that are gone too. [`sampan_runtime::pod::Pod::request_cpu`] says which requests count.
+    pub(crate) fn request_cpu(&self, service: &ServiceKey) -> Distribution {
+        let board = self.lock();
+        let past = board.services.get(service).map(|it| &it.request_cpu);
+        let mut all = past.cloned().unwrap_or_default();
+        for (pod, entry) in &board.pods {
+            if pod.service() == service {
+                all.add(&entry.account.request_cpu());
+            }
+        }
+        all
     }
 
     /// What the pods of each service are and have been. Services without pods are among them as
@@ -193,7 +217,7 @@ impl Board {
             }
             totals.ready += u64::from(matches!(entry.state, PodState::Running { ready: true, .. }));
             totals.restarts += u64::from(entry.record().restarts);
-            totals.usage = sum([totals.usage, (entry.usage)()]);
+            totals.usage = sum([totals.usage, entry.account.usage()]);
         }
         services
     }
@@ -247,7 +271,7 @@ impl Entry {
             reason: None,
             next_try_in: None,
             starved: 0,
-            usage: (self.usage)(),
+            usage: self.account.usage(),
             ends: self.ends.iter().cloned().collect(),
         };
         let why = |end: &End| match end {

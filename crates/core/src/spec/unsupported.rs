@@ -8,11 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Draft, Place, ProblemKind, Report};
 
 /// Paths of keys, `*` for any name, and what they would do.
-const UNSUPPORTED: [(&str, &str); 3] = [
-    ("service.*.autoscale", "an autoscaler"),
-    ("service.*.limits.cpu", "a CPU limit"),
-    ("job.*.limits.cpu", "a CPU limit"),
-];
+const UNSUPPORTED: [(&str, &str); 1] = [("service.*.autoscale", "an autoscaler")];
 
 /// Reports every use of a key whose feature is not there yet.
 pub(crate) fn report(root: &DeTable<'_>, report: &mut Report) {

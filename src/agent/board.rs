@@ -300,3 +300,51 @@ impl Entry {
         status
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sampan_core::histogram::LogLinear;
+
+    use super::*;
+
+    /// A pod that has used the same all along.
+    struct Used(Usage, LogLinear);
+
+    impl Account for Used {
+        fn usage(&self) -> Usage {
+            self.0
+        }
+
+        fn request_cpu(&self) -> Distribution {
+            self.1.distribution()
+        }
+    }
+
+    #[test]
+    fn what_pods_have_used_stays_counted_when_they_are_gone() {
+        let second = Duration::from_secs(1);
+        let usage = Usage {
+            throttled: second,
+            memory_bytes: 5,
+            ..Usage::default()
+        };
+        let requests = LogLinear::default();
+        requests.record(second);
+        let account: Arc<dyn Account> = Arc::new(Used(usage, requests));
+        let board = Board::default();
+        let [web, api] = ["shop/web", "shop/api"].map(|it| ServiceKey::parse(it).expect("a key"));
+        let pods = [(&web, 0), (&web, 1), (&api, 0)].map(|(key, n)| PodName::new(key, 1, n));
+        pods.iter().for_each(|pod| board.open(pod, &account, 0));
+        board.close(&pods[0]);
+        let usage = board.usage(&web);
+        assert_eq!((usage.throttled, usage.memory_bytes), (2 * second, 5));
+        assert_eq!(board.totals()[&web].usage, usage);
+        assert_eq!(board.request_cpu(&web).count(), 2);
+        board.close(&pods[1]);
+        assert_eq!(board.usage(&web).throttled, 2 * second);
+        assert_eq!(board.request_cpu(&web).sum(), 2 * second);
+        assert_eq!(board.request_cpu(&api).count(), 1);
+        board.retain(|key| *key == api);
+        assert_eq!(board.request_cpu(&web).count(), 0);
+    }
+}

@@ -7,6 +7,7 @@ use std::{
 };
 
 use sampan_core::{
+    histogram::Distribution,
     name::{PodName, ServiceKey},
     plan::{
         pod::{PodSpec, PodState, Record},
@@ -34,7 +35,13 @@ pub(crate) const PHASES: [&str; 7] = [
 ];
 
 /// Says what a pod has used so far.
-pub(crate) type UsageOf = Arc<dyn Fn() -> Usage + Send + Sync>;
+pub(crate) trait Account: Send + Sync {
+    /// All of it.
+    fn usage(&self) -> Usage;
+
+    /// What each of its requests has cost.
+    fn request_cpu(&self) -> Distribution;
+}
 
 /// The pods of the node.
 #[derive(Default)]
@@ -52,6 +59,8 @@ struct Pods {
 struct Past {
     /// What pods that are gone have used.
     usage: Usage,
+    /// What each of their requests has cost.
+    request_cpu: Distribution,
     /// How often they were started again.
     restarts: u64,
     /// How often an instance of any pod ended like this.
@@ -75,7 +84,7 @@ struct Entry {
     state: PodState,
     /// What the state's times count from.
     epoch: Instant,
-    usage: UsageOf,
+    account: Arc<dyn Account>,
     ends: VecDeque<Arc<Termination>>,
     /// Restarts in earlier runs of the node.
     earlier: u32,
@@ -119,11 +128,17 @@ pub(crate) struct PodStatus {
 
 impl Board {
     /// A pod is about to start.
-    pub(crate) fn open(&self, pod: &PodName, spec: &Arc<PodSpec>, usage: &UsageOf, earlier: u32) {
+    pub(crate) fn open(
+        &self,
+        pod: &PodName,
+        spec: &Arc<PodSpec>,
+        account: &Arc<dyn Account>,
+        earlier: u32,
+    ) {
         let entry = Entry {
             state: PodState::Pending,
             epoch: Instant::now(),
-            usage: Arc::clone(usage),
+            account: Arc::clone(account),
             earlier,
             ends: VecDeque::new(),
             spec: Arc::clone(spec),
@@ -140,7 +155,7 @@ impl Board {
             entry.ready = match state {
                 PodState::Running { ready: true, .. } => entry
                     .ready
-                    .or_else(|| Some((Instant::now(), (entry.usage)().cpu))),
+                    .or_else(|| Some((Instant::now(), entry.account.usage().cpu))),
                 PodState::Pending
                 | PodState::Starting { .. }
                 | PodState::Running { ready: false, .. }
@@ -170,12 +185,13 @@ impl Board {
     pub(crate) fn close(&self, pod: &PodName) {
         let mut board = self.lock();
         if let Some(entry) = board.pods.remove(pod) {
-            let mut used = (entry.usage)();
+            let mut used = entry.account.usage();
             // It holds nothing any more.
             used.memory_bytes = 0;
             let restarts = u64::from(entry.record().restarts);
             let past = board.services.entry(pod.service().clone()).or_default();
             past.usage = sum([past.usage, used]);
+            past.request_cpu.add(&entry.account.request_cpu());
             past.restarts += restarts;
         }
     }
@@ -198,7 +214,21 @@ impl Board {
             .iter()
             .filter(|(pod, _)| pod.service() == service);
         let past = board.services.get(service).map(|it| it.usage);
-        sum(own.map(|(_, entry)| (entry.usage)()).chain(past))
+        sum(own.map(|(_, entry)| entry.account.usage()).chain(past))
+    }
+
+    /// The CPU time of guests for one request, of those that pods of a service have answered, those
+    /// that are gone too. [`sampan_runtime::pod::Pod::request_cpu`] says which requests count.
+    pub(crate) fn request_cpu(&self, service: &ServiceKey) -> Distribution {
+        let board = self.lock();
+        let past = board.services.get(service).map(|it| &it.request_cpu);
+        let mut all = past.cloned().unwrap_or_default();
+        for (pod, entry) in &board.pods {
+            if pod.service() == service {
+                all.add(&entry.account.request_cpu());
+            }
+        }
+        all
     }
 
     /// What the pods of each service are and have been. Services without pods are among them as
@@ -223,7 +253,7 @@ impl Board {
             }
             totals.ready += u64::from(matches!(entry.state, PodState::Running { ready: true, .. }));
             totals.restarts += u64::from(entry.record().restarts);
-            totals.usage = sum([totals.usage, (entry.usage)()]);
+            totals.usage = sum([totals.usage, entry.account.usage()]);
         }
         services
     }
@@ -249,7 +279,7 @@ impl Board {
                 PodState::Draining { .. } | PodState::Stopped { .. }
             ),
             ready: entry.ready,
-            usage: (entry.usage)(),
+            usage: entry.account.usage(),
             spec: Arc::clone(&entry.spec),
         };
         board.pods.iter().map(measure).collect()
@@ -294,7 +324,7 @@ impl Entry {
             reason: None,
             next_try_in: None,
             starved: 0,
-            usage: (self.usage)(),
+            usage: self.account.usage(),
             ends: self.ends.iter().cloned().collect(),
         };
         let why = |end: &End| match end {
@@ -321,5 +351,53 @@ impl Entry {
             PodState::Stopped { end, .. } => status.reason = end.as_ref().map(why),
         }
         status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sampan_core::histogram::LogLinear;
+
+    use super::*;
+
+    /// A pod that has used the same all along.
+    struct Used(Usage, LogLinear);
+
+    impl Account for Used {
+        fn usage(&self) -> Usage {
+            self.0
+        }
+
+        fn request_cpu(&self) -> Distribution {
+            self.1.distribution()
+        }
+    }
+
+    #[test]
+    fn what_pods_have_used_stays_counted_when_they_are_gone() {
+        let second = Duration::from_secs(1);
+        let usage = Usage {
+            throttled: second,
+            memory_bytes: 5,
+            ..Usage::default()
+        };
+        let requests = LogLinear::default();
+        requests.record(second);
+        let account: Arc<dyn Account> = Arc::new(Used(usage, requests));
+        let board = Board::default();
+        let [web, api] = ["shop/web", "shop/api"].map(|it| ServiceKey::parse(it).expect("a key"));
+        let pods = [(&web, 0), (&web, 1), (&api, 0)].map(|(key, n)| PodName::new(key, 1, n));
+        pods.iter().for_each(|pod| board.open(pod, &account, 0));
+        board.close(&pods[0]);
+        let usage = board.usage(&web);
+        assert_eq!((usage.throttled, usage.memory_bytes), (2 * second, 5));
+        assert_eq!(board.totals()[&web].usage, usage);
+        assert_eq!(board.request_cpu(&web).count(), 2);
+        board.close(&pods[1]);
+        assert_eq!(board.usage(&web).throttled, 2 * second);
+        assert_eq!(board.request_cpu(&web).sum(), 2 * second);
+        assert_eq!(board.request_cpu(&api).count(), 1);
+        board.retain(|key| *key == api);
+        assert_eq!(board.request_cpu(&web).count(), 0);
     }
 }

@@ -12,6 +12,7 @@ use std::{
 
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
+    histogram::Distribution,
     name::{PodName, ServiceKey},
     object::{Check, Isolation, Probe, Restart, RestartPolicy},
     plan::{
@@ -49,6 +50,8 @@ pub(crate) struct Stage {
     pub(crate) answers: Mutex<BTreeMap<ProbeKind, Outcome>>,
     /// What each instance says that it has used.
     pub(crate) usage: Mutex<Usage>,
+    /// What each instance says that its requests have cost.
+    pub(crate) request_cpu: Mutex<Distribution>,
     /// When instances were made.
     pub(crate) made: Mutex<Vec<Instant>>,
     /// When probes were asked.
@@ -105,6 +108,10 @@ impl Instance for FakeInstance {
 
     fn usage(&self) -> Usage {
         *lock(&self.0.usage)
+    }
+
+    fn request_cpu(&self) -> Distribution {
+        lock(&self.0.request_cpu).clone()
     }
 
     async fn pre_stop(self: Arc<Self>, _: Duration) -> Result<(), String> {

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
 use sampan_core::{
+    histogram::Distribution,
     name::PodName,
     object::Probe,
     plan::{
@@ -34,6 +35,9 @@ pub(crate) trait Instance: Send + Sync + 'static {
 
     /// What it has used.
     fn usage(&self) -> Usage;
+
+    /// What each of its requests has cost.
+    fn request_cpu(&self) -> Distribution;
 
     /// Tells the guest that it is to stop. The error is what it says, or that it says nothing.
     fn pre_stop(
@@ -74,6 +78,7 @@ pub(crate) fn sum(usages: impl IntoIterator<Item = Usage>) -> Usage {
         .into_iter()
         .fold(Usage::default(), |sum, usage| Usage {
             cpu: sum.cpu + usage.cpu,
+            throttled: sum.throttled + usage.throttled,
             memory_bytes: sum.memory_bytes + usage.memory_bytes,
             memory_peak_bytes: sum.memory_peak_bytes.max(usage.memory_peak_bytes),
             instances: sum.instances + usage.instances,
@@ -127,6 +132,10 @@ impl Instance for Pod {
 
     fn usage(&self) -> Usage {
         Pod::usage(self)
+    }
+
+    fn request_cpu(&self) -> Distribution {
+        Pod::request_cpu(self)
     }
 
     async fn pre_stop(self: Arc<Self>, timeout: Duration) -> Result<(), String> {

@@ -7,13 +7,17 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use sampan_core::histogram::Distribution;
 use sampan_gateway::{Body, BodyError, RequestContext, Upstream, UpstreamError, UpstreamErrorKind};
 use sampan_runtime::{
     Usage,
     pod::{CallError, Failure},
 };
 
-use super::instance::{Instance, sum};
+use super::{
+    board::Account,
+    instance::{Instance, sum},
+};
 
 /// A pod behind the gateway, over all its restarts: the instance that it has now, if it has one.
 pub(crate) struct PodUpstream<I> {
@@ -28,6 +32,8 @@ struct Used<I> {
     by: Option<Arc<I>>,
     /// By those before.
     past: Usage,
+    /// By each of their requests.
+    past_requests: Distribution,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, UpstreamError>> + Send>>;
@@ -40,16 +46,9 @@ impl<I: Instance> PodUpstream<I> {
             used: Mutex::new(Used {
                 by: None,
                 past: Usage::default(),
+                past_requests: Distribution::default(),
             }),
         }
-    }
-
-    /// What all its instances have used.
-    pub(crate) fn usage(&self) -> Usage {
-        let used = self.used();
-        sum([used.past]
-            .into_iter()
-            .chain(used.by.as_ref().map(|it| it.usage())))
     }
 
     /// Counts what this instance uses.
@@ -75,11 +74,31 @@ impl<I: Instance> PodUpstream<I> {
         used.past = sum([used.past, instance.usage()]);
         // It holds nothing any more.
         used.past.memory_bytes = 0;
+        used.past_requests.add(&instance.request_cpu());
         Some(instance)
     }
 
     fn used(&self) -> MutexGuard<'_, Used<I>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All its instances together.
+impl<I: Instance> Account for PodUpstream<I> {
+    fn usage(&self) -> Usage {
+        let used = self.used();
+        sum([used.past]
+            .into_iter()
+            .chain(used.by.as_ref().map(|it| it.usage())))
+    }
+
+    fn request_cpu(&self) -> Distribution {
+        let used = self.used();
+        let mut all = used.past_requests.clone();
+        if let Some(instance) = &used.by {
+            all.add(&instance.request_cpu());
+        }
+        all
     }
 }
 

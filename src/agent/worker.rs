@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    board::Board,
+    board::{Account, Board},
     instance::{Instance as _, Maker, sample},
     prober,
     upstream::PodUpstream,
@@ -72,19 +72,18 @@ pub(crate) struct Assignment<M: Maker> {
 pub(crate) struct Worker {
     stop: Arc<Notify>,
     task: JoinHandle<()>,
-    usage: super::board::UsageOf,
+    account: Arc<dyn Account>,
 }
 
 impl Worker {
     /// Starts the pod.
     pub(crate) fn start<M: Maker>(assignment: Assignment<M>) -> Self {
         let stop = Arc::new(Notify::new());
-        let used = Arc::clone(&assignment.upstream);
-        let usage: super::board::UsageOf = Arc::new(move || used.usage());
+        let account: Arc<dyn Account> = Arc::clone(&assignment.upstream) as _;
         assignment.board.open(
             &assignment.pod,
             &assignment.spec,
-            &usage,
+            &account,
             assignment.restarts,
         );
         let task = Task {
@@ -97,13 +96,13 @@ impl Worker {
         Self {
             stop,
             task: tokio::spawn(task.run()),
-            usage,
+            account,
         }
     }
 
     /// What the pod has used so far.
     pub(crate) fn usage(&self) -> Usage {
-        (self.usage)()
+        self.account.usage()
     }
 
     /// Drains the pod and stops it. Returns what it has used.

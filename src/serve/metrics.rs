@@ -13,7 +13,10 @@ use std::{
     time::SystemTime,
 };
 
-use sampan_core::{histogram::Buckets, name::ServiceKey};
+use sampan_core::{
+    histogram::{Buckets, Distribution},
+    name::ServiceKey,
+};
 use sampan_gateway::{LATENCY_BOUNDS, RevisionStats, ServiceStats};
 use sampan_runtime::{Timings, pod::Verdict};
 
@@ -30,6 +33,7 @@ struct Known {
     stats: ServiceStats,
     revisions: Vec<RevisionStats>,
     pods: ServiceTotals,
+    request_cpu: Distribution,
     rollouts: RolloutTotals,
 }
 
@@ -67,6 +71,7 @@ fn services(node: &Node, rollouts: &Rollouts) -> BTreeMap<ServiceKey, Known> {
             stats: gateway.stats(&key).unwrap_or_default(),
             revisions: gateway.revision_stats(&key),
             pods: pods.remove(&key).unwrap_or_default(),
+            request_cpu: node.board.request_cpu(&key),
             rollouts: rollouts.remove(&key).unwrap_or_default(),
         };
         (key, known)
@@ -166,6 +171,15 @@ fn usage(out: &mut Exposition, services: &Services) {
     let mut samples = out.family(&families::CPU);
     for (ServiceKey { app, name }, known) in services {
         samples.add(&[app, name], known.pods.usage.cpu.as_secs_f64());
+    }
+    let mut samples = out.family(&families::THROTTLED);
+    for (ServiceKey { app, name }, known) in services {
+        samples.add(&[app, name], known.pods.usage.throttled.as_secs_f64());
+    }
+    let mut samples = out.family(&families::REQUEST_CPU);
+    for (ServiceKey { app, name }, known) in services {
+        let buckets = known.request_cpu.buckets(&LATENCY_BOUNDS);
+        samples.histogram(&[app, name], &buckets);
     }
     each(out, &families::MEMORY, services, |it| {
         it.pods.usage.memory_bytes

@@ -195,7 +195,7 @@ impl Sampler {
             let before = PodBefore {
                 at: now,
                 cpu: pod.usage.cpu,
-                throttled: Duration::ZERO,
+                throttled: pod.usage.throttled,
                 counted,
             };
             self.pods.insert(pod.pod, before);
@@ -234,7 +234,7 @@ fn pod_load(
         drains: pod.drains,
         cpu,
         throttled: before.map_or(0.0, |before| {
-            let held = Duration::ZERO.saturating_sub(before.throttled);
+            let held = pod.usage.throttled.saturating_sub(before.throttled);
             held.as_secs_f64() / seconds(before.at, now)
         }),
         cpu_limit: pod.spec.cpu,

@@ -165,6 +165,7 @@ fn pod(status: PodStatus, explain: &dyn Fn(&Termination) -> String) -> view::Pod
         starved_probes: status.starved,
         usage: view::Usage {
             cpu_ms: status.usage.cpu.as_secs_f64() * 1e3,
+            throttled_ms: status.usage.throttled.as_secs_f64() * 1e3,
             memory_bytes: status.usage.memory_bytes,
             memory_peak_bytes: status.usage.memory_peak_bytes,
             instances: status.usage.instances,

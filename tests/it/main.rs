@@ -3,6 +3,7 @@
 mod bench;
 mod client;
 mod commands;
+mod cpu;
 mod daemon;
 mod deadlock;
 mod dist;

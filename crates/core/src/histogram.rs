@@ -1,7 +1,10 @@
-//! How often something took how long, in the manner of Prometheus.
+//! How often something took how long: in the manner of Prometheus, and in buckets that grow.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -60,9 +63,166 @@ impl Histogram {
     }
 }
 
+/// Buckets of a [`LogLinear`] to each power of two: its values are within 1/16 of the truth.
+const STEPS: u64 = 8;
+/// All of them: up to 2²⁷ µs, which is 134 s; what is longer counts as that.
+const BUCKETS: usize = (STEPS * (27 - 3 + 1)) as usize;
+
+/// Counts durations from 1 µs to 134 s, in buckets whose width grows with the durations. As long as
+/// it has counted nothing it takes no memory to speak of, and whoever records waits for nobody.
+#[derive(Debug, Default)]
+pub struct LogLinear {
+    counts: OnceLock<Box<[AtomicU64]>>,
+    sum_nanos: AtomicU64,
+}
+
+/// What one or several [`LogLinear`] have counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Distribution {
+    /// One for each bucket, or none at all.
+    counts: Vec<u64>,
+    sum: Duration,
+}
+
+impl LogLinear {
+    /// Counts one.
+    pub fn record(&self, took: Duration) {
+        let counts = self
+            .counts
+            .get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect());
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        counts[bucket(micros)].fetch_add(1, Relaxed);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.sum_nanos.fetch_add(nanos, Relaxed);
+    }
+
+    /// What it has counted so far.
+    pub fn distribution(&self) -> Distribution {
+        let counts = self.counts.get().into_iter().flatten();
+        Distribution {
+            counts: counts.map(|count| count.load(Relaxed)).collect(),
+            sum: Duration::from_nanos(self.sum_nanos.load(Relaxed)),
+        }
+    }
+}
+
+impl Distribution {
+    /// How many durations there are.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// All of them together.
+    pub fn sum(&self) -> Duration {
+        self.sum
+    }
+
+    /// Adds those of another.
+    pub fn add(&mut self, other: &Self) {
+        if self.counts.is_empty() {
+            self.counts.clone_from(&other.counts);
+        } else {
+            for (own, its) in self.counts.iter_mut().zip(&other.counts) {
+                *own += its;
+            }
+        }
+        self.sum += other.sum;
+    }
+
+    /// The duration below which this part of all lies, within 1/16; 0.99 is the 99th percentile.
+    /// `None` while there are none.
+    pub fn quantile(&self, part: f64) -> Option<Duration> {
+        let rank = (self.count() as f64 * part).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let found = self.counts.iter().position(|count| {
+            seen += count;
+            seen >= rank
+        });
+        found.map(|index| Duration::from_micros(middle(index)))
+    }
+
+    /// The same with these upper bounds, in seconds, which rise. What is in a bucket counts as its
+    /// middle.
+    pub fn buckets(&self, bounds: &[f64]) -> Buckets {
+        let below = |bound: f64| {
+            let counts = self.counts.iter().enumerate();
+            let below = counts.filter(|(index, _)| middle(*index) as f64 <= bound * 1e6);
+            (bound, below.map(|(_, count)| count).sum())
+        };
+        let bounds = bounds.iter().copied().chain([f64::INFINITY]);
+        Buckets {
+            cumulative: bounds.map(below).collect(),
+            sum: self.sum,
+        }
+    }
+}
+
+/// The bucket of a value: below `STEPS` one each, above that `STEPS` to each power of two.
+fn bucket(micros: u64) -> usize {
+    let octave = u64::from(micros.max(STEPS).ilog2()) - u64::from(STEPS.ilog2());
+    let index = octave * STEPS + (micros >> octave);
+    (index as usize).min(BUCKETS - 1)
+}
+
+/// The middle of a bucket.
+fn middle(index: usize) -> u64 {
+    let index = index as u64;
+    let octave = (index / STEPS).saturating_sub(1);
+    let low = (index - octave * STEPS) << octave;
+    low + (1 << octave) / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn growing_buckets_are_contiguous_and_narrow() {
+        for value in 1..200_000_u64 {
+            assert!(bucket(value + 1) - bucket(value) <= 1, "{value}");
+        }
+        for exponent in 0..27 {
+            for value in [
+                1_u64 << exponent,
+                (1 << exponent) * 3 / 2,
+                (2 << exponent) - 1,
+            ] {
+                let error = middle(bucket(value)).abs_diff(value) as f64 / value as f64;
+                assert!(error <= 1.0 / 16.0, "{value}: {error}");
+            }
+        }
+        assert_eq!(bucket((1 << 27) - 1), BUCKETS - 1);
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn quantiles_of_what_several_have_counted() {
+        let (fast, slow) = (LogLinear::default(), LogLinear::default());
+        let mut all = fast.distribution();
+        assert_eq!((all.count(), all.quantile(0.5)), (0, None));
+        (0..99).for_each(|_| fast.record(Duration::from_millis(1)));
+        slow.record(Duration::from_secs(100));
+        all.add(&fast.distribution());
+        all.add(&slow.distribution());
+        all.add(&Distribution::default());
+        assert_eq!(all.count(), 100);
+        assert_eq!(all.sum(), Duration::from_micros(100_099_000));
+        let near = |part, wanted: f64| {
+            let found = all.quantile(part).expect("some").as_secs_f64();
+            assert!(
+                (found / wanted - 1.0).abs() <= 1.0 / 16.0,
+                "{part}: {found}"
+            );
+        };
+        near(0.0, 0.001);
+        near(0.99, 0.001);
+        near(0.995, 100.0);
+        near(1.0, 100.0);
+        let buckets = all.buckets(&[0.000_5, 0.002, 10.0]);
+        let wanted = [(0.000_5, 0), (0.002, 99), (10.0, 99), (f64::INFINITY, 100)];
+        assert_eq!(buckets.cumulative, wanted);
+        assert_eq!(buckets.sum, all.sum());
+    }
 
     #[test]
     fn a_bound_is_the_highest_of_its_bucket() {

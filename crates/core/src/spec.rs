@@ -1,10 +1,10 @@
 //! The spec file, `sampan.toml`: parsed, checked, described.
 //!
-//! [`load`] takes a text through four stages: `parse` makes a TOML tree with places, `raw` makes
-//! typed tables of it and replaces variables, `check` makes [`object::App`](crate::object::App)
-//! of those, and `unsupported` refuses keys whose feature is not there yet. Every stage reports
-//! what it finds and carries on, so that a user sees all problems at once. The tables in `raw`
-//! are also where [`json_schema`] and [`reference()`] come from.
+//! [`load`] takes a text through three stages: `parse` makes a TOML tree with places, `raw` makes
+//! typed tables of it and replaces variables, and `check` makes
+//! [`object::App`](crate::object::App) of those. Every stage reports what it finds and carries on,
+//! so that a user sees all problems at once. The tables in `raw` are also where [`json_schema`] and
+//! [`reference()`] come from.
 
 mod check;
 mod dotenv;
@@ -15,7 +15,6 @@ mod problem;
 mod raw;
 mod reference;
 mod schema;
-mod unsupported;
 
 pub use parse::MAX_SPEC_BYTES;
 pub use problem::{MAX_PROBLEMS, Problem, ProblemKind, Problems, Related};
@@ -57,7 +56,6 @@ pub fn load(input: &Input<'_>) -> Result<App, Problems> {
     let mut decoder = Decoder::new(input.environment, Report::new(input.path, shown));
     let app = parse::parse(input.text, &mut decoder.report).and_then(|root| {
         let spec = raw::App::from_table(&root, Place::root(), &mut decoder);
-        unsupported::report(&root, &mut decoder.report);
         check::check(&spec, input, &mut decoder)
     });
     decoder.report.finish(app)

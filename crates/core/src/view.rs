@@ -342,6 +342,9 @@ pub struct Pod {
 pub struct Usage {
     /// CPU time of its guests, in milliseconds.
     pub cpu_ms: f64,
+    /// Time during which at least one of its instances was held back by `limits.cpu`, in
+    /// milliseconds.
+    pub throttled_ms: f64,
     /// Bytes of memory its instances hold.
     pub memory_bytes: u64,
     /// The most they held at once.

@@ -62,7 +62,7 @@ pub async fn run(
     spec: CommandSpec<'_>,
 ) -> Result<Ended, StartError> {
     let wasi = loaded.inspection.command.ok_or(StartError::NoCommand)?;
-    let context = PodContext::new(spec.name, runtime, loaded.concurrent);
+    let context = PodContext::new(spec.name, runtime, loaded.concurrent, spec.limits.cpu);
     let meter = Arc::clone(&context.meter);
     let outbound = Outbound::new(spec.grants, spec.neighbours, &loaded.limits);
     // A command may work as long as it likes: nobody waits for it but who started it.

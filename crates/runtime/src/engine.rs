@@ -16,7 +16,7 @@ use wasmtime::{
 pub use pool::PoolSize;
 pub(crate) use pool::{NoPlace, Place, Places};
 
-use crate::{epoch::EpochTicker, observe};
+use crate::{epoch::EpochTicker, observe, quota::Backlog};
 use pool::{Budget, NoRoom};
 
 /// Frames kept in the backtrace of a trap.
@@ -186,10 +186,11 @@ pub(crate) enum EngineError {
 }
 
 impl Engines {
-    pub(crate) fn new(wanted: PoolSize) -> std::io::Result<Self> {
+    /// None so far. The thread that ticks them looks after the backlog, too.
+    pub(crate) fn new(wanted: PoolSize, backlog: &Arc<Backlog>) -> std::io::Result<Self> {
         Ok(Self {
             wanted,
-            ticker: EpochTicker::start()?,
+            ticker: EpochTicker::start(backlog)?,
             made: Mutex::new(Made {
                 budget: Budget::of_process()?,
                 engines: Default::default(),
@@ -280,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_compiling_engine_makes_code_for_the_pooled_ones() {
-        let engines = Engines::new(PoolSize { instances: 4 }).expect("a ticker");
+        let engines = Engines::new(PoolSize { instances: 4 }, &Arc::default()).expect("a ticker");
         let (mut seen, mut places) = (HashSet::new(), HashSet::new());
         for code in CodeClass::ALL {
             let compiler = code.compiler().expect("an engine");

@@ -1,4 +1,5 @@
-//! The clock that interrupts guests: a thread that moves every engine's epoch.
+//! The clock that interrupts guests: a thread that moves every engine's epoch, and lets those go on
+//! who were held back until there was more of their pod's share.
 
 use std::{
     io,
@@ -12,6 +13,8 @@ use std::{
 
 use wasmtime::EngineWeak;
 
+use crate::quota::Backlog;
+
 /// Time between two epochs: how long a guest may run before the host looks at it.
 pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
 
@@ -24,7 +27,7 @@ pub(crate) struct EpochTicker {
 }
 
 impl EpochTicker {
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(crate) fn start(backlog: &Arc<Backlog>) -> io::Result<Self> {
         let engines = Arc::new(Mutex::new(Vec::<EngineWeak>::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = thread::Builder::new()
@@ -32,6 +35,7 @@ impl EpochTicker {
             .spawn({
                 let engines = Arc::clone(&engines);
                 let stop = Arc::clone(&stop);
+                let backlog = Arc::clone(backlog);
                 move || {
                     while !stop.load(Ordering::Relaxed) {
                         thread::park_timeout(EPOCH_TICK);
@@ -44,6 +48,7 @@ impl EpochTicker {
                                 engine.increment_epoch();
                             }
                         }
+                        backlog.look();
                     }
                 }
             })?;

@@ -18,6 +18,7 @@ pub mod logs;
 mod meter;
 mod observe;
 pub mod pod;
+mod quota;
 mod runtime;
 mod sandbox;
 mod symbols;

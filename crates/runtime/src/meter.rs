@@ -9,6 +9,9 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
+use sampan_core::histogram::{Distribution, LogLinear};
+
+use crate::quota::CpuQuota;
 
 /// Polls at least this long are measured in CPU time, shorter ones on the wall clock.
 const PRECISE_FROM: Duration = Duration::from_millis(1);
@@ -18,6 +21,9 @@ const PRECISE_FROM: Duration = Duration::from_millis(1);
 pub struct Usage {
     /// CPU time of its guests, host functions they called included.
     pub cpu: Duration,
+    /// Wall-clock time during which at least one of its instances was held back by `limits.cpu`.
+    /// `throttled_usec` of `cpu.stat` in cgroup v2 is another sum: that of all processors.
+    pub throttled: Duration,
     /// Bytes of linear memory and tables its live instances hold now.
     pub memory_bytes: u64,
     /// The most bytes its live instances held at once.
@@ -35,6 +41,8 @@ pub struct Usage {
 /// The totals of one pod, added to by all its instances.
 #[derive(Debug, Default)]
 pub(crate) struct PodMeter {
+    /// Its `limits.cpu`, if it has one.
+    quota: Option<Arc<CpuQuota>>,
     cpu_nanos: AtomicU64,
     memory: AtomicU64,
     memory_peak: AtomicU64,
@@ -42,18 +50,36 @@ pub(crate) struct PodMeter {
     failures: AtomicU64,
     killed: AtomicU64,
     log_lines_dropped: AtomicU64,
+    /// CPU time of each request.
+    requests: LogLinear,
 }
 
 impl PodMeter {
+    pub(crate) fn new(quota: Option<Arc<CpuQuota>>) -> Self {
+        Self {
+            quota,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn usage(&self) -> Usage {
+        let throttled = self.quota.as_ref().map(|quota| quota.throttled());
         Usage {
             cpu: Duration::from_nanos(self.cpu_nanos.load(Relaxed)),
+            throttled: throttled.unwrap_or_default(),
             memory_bytes: self.memory.load(Relaxed),
             memory_peak_bytes: self.memory_peak.load(Relaxed),
             instances: self.instances.load(Relaxed),
             failures: self.failures.load(Relaxed),
             killed: self.killed.load(Relaxed),
             log_lines_dropped: self.log_lines_dropped.load(Relaxed),
+        }
+    }
+
+    fn charge(&self, nanos: u64) {
+        self.cpu_nanos.fetch_add(nanos, Relaxed);
+        if let Some(quota) = &self.quota {
+            quota.charge(nanos);
         }
     }
 
@@ -66,6 +92,15 @@ impl PodMeter {
         if killed {
             self.killed.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Notes what a request has cost that has ended.
+    pub(crate) fn count_request(&self, cpu: Duration) {
+        self.requests.record(cpu);
+    }
+
+    pub(crate) fn request_cpu(&self) -> Distribution {
+        self.requests.distribution()
     }
 
     pub(crate) fn count_dropped_line(&self) {
@@ -138,6 +173,11 @@ impl CpuMeter {
         }
     }
 
+    /// What its pod may use, if that is limited.
+    pub(crate) fn quota(&self) -> Option<&Arc<CpuQuota>> {
+        self.pod.quota.as_ref()
+    }
+
     /// Gives the guest this much CPU time, from now on.
     pub(crate) fn set_budget(&self, budget: Duration) {
         let used = self.used_nanos();
@@ -192,6 +232,14 @@ impl CpuMeter {
         Duration::from_nanos(self.used_nanos().saturating_sub(start))
     }
 
+    /// What the guest has used in all, while it runs.
+    pub(crate) fn used_now(&self) -> Duration {
+        let running = self
+            .clock(self.precise.load(Relaxed))
+            .saturating_sub(self.poll_start_nanos.load(Relaxed));
+        Duration::from_nanos(self.used_nanos() + running)
+    }
+
     /// The time on the wall clock, since the meter was made.
     pub(crate) fn wall_nanos(&self) -> u64 {
         self.clock(false)
@@ -220,7 +268,7 @@ impl CpuMeter {
             .clock(precise)
             .saturating_sub(self.poll_start_nanos.load(Relaxed));
         self.used_nanos.store(self.used_nanos() + spent, Relaxed);
-        self.pod.cpu_nanos.fetch_add(spent, Relaxed);
+        self.pod.charge(spent);
         self.precise
             .store(u128::from(spent) >= PRECISE_FROM.as_nanos(), Relaxed);
     }

@@ -34,7 +34,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use sampan_core::{name::PodName, object::Isolation};
+use sampan_core::{histogram::Distribution, name::PodName, object::Isolation};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
@@ -127,7 +127,12 @@ impl Pod {
         watch: Arc<dyn PodWatch>,
     ) -> Result<Self, StartError> {
         let shared = Arc::new(Shared {
-            context: PodContext::new(name, runtime, template.is_concurrent()),
+            context: PodContext::new(
+                name,
+                runtime,
+                template.is_concurrent(),
+                template.sandbox.cpu,
+            ),
             template: Arc::clone(template),
             runtime: Arc::clone(runtime),
             slots: Arc::new(Semaphore::new(template.concurrency() as usize)),
@@ -151,6 +156,17 @@ impl Pod {
     /// What it has used so far.
     pub fn usage(&self) -> Usage {
         self.shared.context.meter.usage()
+    }
+
+    /// The CPU time of guests for one request, of the requests that have ended, well or badly;
+    /// those whose client went away before are not among them, nor are probes.
+    ///
+    /// With `isolation = "request"` the making of the instance is part of it, as it is for
+    /// `request_cpu`. A WASI 0.3 instance that stays may be at several requests at once, and then
+    /// nobody knows what each of them costs. Of these only the ones count that had it to themselves,
+    /// from their beginning to the head of their response and what came with it.
+    pub fn request_cpu(&self) -> Distribution {
+        self.shared.context.meter.request_cpu()
     }
 
     /// Ends its instances at once, and with them the requests they have. It takes no more.
@@ -292,6 +308,13 @@ impl Shared {
     fn instance(&self) -> Option<Arc<Cell>> {
         let instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
         instance.upgrade()
+    }
+
+    /// Notes what a request has cost that an instance was at alone.
+    fn count(&self, asked: &Asked, cell: &Cell) {
+        if !asked.is_probe() {
+            self.context.meter.count_request(cell.cpu.spent());
+        }
     }
 
     /// Writes into the pod's log how a request failed.

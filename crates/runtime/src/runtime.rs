@@ -32,6 +32,7 @@ use crate::{
     lane::SlowLane,
     logs::Ring,
     pod::{Exports, MAX_DUMPS_AT_ONCE},
+    quota::Backlog,
     sandbox::{MountError, State, linker},
     symbols::ComponentFile,
     timings::Timings,
@@ -199,6 +200,8 @@ pub struct Runtime {
     compiler: Compiler,
     loaded: Mutex<HashMap<CacheKey, LoadSlot>>,
     pub(crate) slow_lane: SlowLane,
+    /// Pods that have used up their share of the processors.
+    pub(crate) backlog: Arc<Backlog>,
     pub(crate) detector: Arc<Detector>,
     pub(crate) limits: Arc<GuestLimits>,
     /// Core dumps that may be made now.
@@ -215,8 +218,10 @@ impl Runtime {
             path: "the threads of the runtime".into(),
             source,
         };
+        let backlog = Arc::default();
         Ok(Arc::new(Self {
-            engines: Engines::new(config.pool).map_err(threads)?,
+            engines: Engines::new(config.pool, &backlog).map_err(threads)?,
+            backlog,
             linkers: Default::default(),
             cache,
             compiler: Compiler::new(config.compile_command, config.compile_limits),

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use sampan_core::{
     name::PodName,
     object::{Access, Grants, Limits},
+    quantity::Cpu,
     spec::node::GuestLimits,
 };
 use wasmtime::{
@@ -44,6 +45,7 @@ use crate::{
         source::Source,
     },
     pod::{Sample, frames},
+    quota::CpuQuota,
     runtime::Runtime,
 };
 
@@ -147,7 +149,7 @@ fn look_at(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDead
     let state = store.data();
     if standing.spent >= FAST_SLICE {
         state.pace.set(true);
-    } else if standing.running < FAST_SLICE {
+    } else if standing.running < FAST_SLICE && !is_throttled(&state.cell, &standing) {
         // The tick came soon after it was resumed.
         return Ok(UpdateDeadline::Continue(1));
     }
@@ -157,6 +159,12 @@ fn look_at(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDead
         1,
         Box::pin(tokio::task::yield_now()),
     ))
+}
+
+/// Whether the guest, once it has yielded, is held back.
+fn is_throttled(cell: &Cell, standing: &Standing) -> bool {
+    let quota = cell.cpu.quota();
+    quota.is_some_and(|quota| quota.is_spent_after(standing.running))
 }
 
 /// Notes where a guest is that has used a quarter more of its budget than when that was last noted.
@@ -238,6 +246,7 @@ pub(crate) struct Sandbox {
     outbound: Arc<Outbound>,
     stdio: Stdio,
     pub(crate) memory_bytes: u64,
+    pub(crate) cpu: Option<Cpu>,
     pub(crate) request_cpu: Duration,
     fuel: Option<u64>,
     node: Arc<GuestLimits>,
@@ -265,8 +274,16 @@ pub(crate) struct PodContext {
 }
 
 impl PodContext {
-    pub(crate) fn new(name: PodName, runtime: &Runtime, concurrent: bool) -> Self {
-        let (meter, rate) = (Arc::default(), runtime.limits.log_rate);
+    /// A pod that has used nothing yet. `cpu` is its `limits.cpu`.
+    pub(crate) fn new(
+        name: PodName,
+        runtime: &Runtime,
+        concurrent: bool,
+        cpu: Option<Cpu>,
+    ) -> Self {
+        let quota = cpu.map(|limit| CpuQuota::new(limit, &runtime.backlog));
+        let meter = Arc::new(PodMeter::new(quota));
+        let rate = runtime.limits.log_rate;
         Self {
             log: PodLog::new(runtime.logs(), name, &meter, rate),
             meter,
@@ -350,6 +367,7 @@ impl Sandbox {
             outbound: Arc::new(outbound),
             stdio,
             memory_bytes: limits.memory.0,
+            cpu: limits.cpu,
             request_cpu: limits.request_cpu,
             fuel: limits.fuel,
             node: Arc::clone(node),

@@ -9,6 +9,7 @@ mod it {
     mod commands;
     mod compiling;
     mod coredumps;
+    mod cpu;
     mod explained;
     mod giving_up;
     mod grants;

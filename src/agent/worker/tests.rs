@@ -7,6 +7,7 @@ use std::{
 
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
+    histogram::LogLinear,
     object::{Isolation, RestartPolicy},
     plan::{
         pod::PodSpec,
@@ -355,13 +356,17 @@ async fn a_pod_that_starts_or_waits_stops_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_all_instances_used_is_counted_together() {
+    let requests = LogLinear::default();
+    requests.record(SECOND);
     let stage = Stage {
         lifetime: Mutex::new(Some(SECOND)),
         usage: Mutex::new(Usage {
             instances: 3,
             memory_bytes: 100,
+            throttled: SECOND,
             ..Usage::default()
         }),
+        request_cpu: Mutex::new(requests.distribution()),
         ..Stage::default()
     };
     let (rig, _) = start(stage, spec());
@@ -369,6 +374,8 @@ async fn what_all_instances_used_is_counted_together() {
     tokio::time::sleep(millis(10)).await;
     let used = rig.worker.usage();
     assert_eq!((used.instances, used.memory_bytes), (9, 100));
+    assert_eq!(used.throttled, 3 * SECOND);
+    assert_eq!(rig.worker.account.request_cpu().count(), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,6 +17,7 @@ fn pod(app: &str, name: &str) -> view::Pod {
         starved_probes: 0,
         usage: view::Usage {
             cpu_ms: 1.5,
+            throttled_ms: 0.0,
             memory_bytes: 1,
             memory_peak_bytes: 2,
             instances: 3,

@@ -181,6 +181,11 @@ pub(super) fn pod(pod: &view::Pod) -> String {
     }
     let usage = &pod.usage;
     text.field("guest CPU", &time(cpu(usage)));
+    if usage.throttled_ms > 0.0 {
+        let throttled = Duration::try_from_secs_f64(usage.throttled_ms / 1e3);
+        let throttled = time(throttled.unwrap_or_default());
+        text.field("throttled", &format!("{throttled} by `limits.cpu`"));
+    }
     let (now, peak) = (size(usage.memory_bytes), size(usage.memory_peak_bytes));
     text.field("memory", &format!("{now} now, {peak} at the most"));
     let (made, failed) = (usage.instances, usage.failures);

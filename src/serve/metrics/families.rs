@@ -69,6 +69,10 @@ families! {
         "Instances that trapped or were ended, by verdict.";
     CPU = "sampan_guest_cpu_seconds_total", Counter, SERVICE,
         "CPU time of guests, with the host functions that they called.";
+    THROTTLED = "sampan_guest_cpu_throttled_seconds_total", Counter, SERVICE,
+        "Time in which `limits.cpu` held guests of a pod back, of all pods together.";
+    REQUEST_CPU = "sampan_request_cpu_seconds", Histogram, SERVICE,
+        "CPU time of guests for one request, of those whose own is known.";
     MEMORY = "sampan_guest_memory_bytes", Gauge, SERVICE,
         "Linear memory and tables that live instances hold.";
     MEMORY_PEAK = "sampan_guest_memory_peak_bytes", Gauge, SERVICE,

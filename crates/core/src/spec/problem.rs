@@ -74,8 +74,6 @@ pub enum ProblemKind {
     Interpolation,
     /// An env file that cannot be read, or a line in one that cannot be understood.
     EnvFile,
-    /// A key that exists, for a feature that does not exist yet.
-    NotSupported,
 }
 
 /// Everything that is wrong with a spec, in the order of the text. Never empty.

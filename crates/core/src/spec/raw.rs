@@ -159,8 +159,10 @@ table! {
     struct Limits {
         /// All linear memories and tables of one instance together.
         preset memory: At<Size<{ 64 * KIB }, { 4 * GIB }>>, "128MiB";
-        /// Share of a core one pod may use, and the 100 % of the autoscaler. Without it there is
-        /// no cap.
+        /// Share of a core one pod may use, and the 100 % of the autoscaler: so much CPU time of
+        /// all its instances in each 100 ms. When it is used up, they are held back until there is
+        /// more. That time counts towards `request_timeout`, not towards `request_cpu` or the
+        /// `timeout` of a probe. Without it there is no cap.
         optional cpu: At<CpuShare>;
         /// Time one request may take, from its arrival at the pod to the last byte of its
         /// response; `0s` means any time.

@@ -5,7 +5,6 @@ use serde_json::Value as Json;
 use super::{
     json_schema, node,
     raw::{self, schema::variable},
-    unsupported,
 };
 
 /// A table of the reference.
@@ -13,8 +12,6 @@ struct Section {
     /// Name of the table in the JSON Schema.
     name: &'static str,
     heading: &'static str,
-    /// Path of the table, `*` for any name.
-    path: &'static str,
     /// Its keys, in the order to show them in.
     keys: &'static [&'static str],
 }
@@ -23,61 +20,51 @@ const SECTIONS: [Section; 10] = [
     Section {
         name: "App",
         heading: "Top level",
-        path: "",
         keys: raw::App::KEYS,
     },
     Section {
         name: "Service",
         heading: "`[service.NAME]`",
-        path: "service.*.",
         keys: raw::Service::KEYS,
     },
     Section {
         name: "Job",
         heading: "`[job.NAME]`",
-        path: "job.*.",
         keys: raw::Job::KEYS,
     },
     Section {
         name: "Allow",
         heading: "`[service.NAME.allow]` and `[job.NAME.allow]`",
-        path: "service.*.allow.",
         keys: raw::Allow::KEYS,
     },
     Section {
         name: "Mount",
         heading: "An entry of `allow.files`",
-        path: "service.*.allow.files.",
         keys: raw::Mount::KEYS,
     },
     Section {
         name: "Limits",
         heading: "`[service.NAME.limits]` and `[job.NAME.limits]`",
-        path: "service.*.limits.",
         keys: raw::Limits::KEYS,
     },
     Section {
         name: "Probe",
         heading: "`[service.NAME.startup]`, `[service.NAME.readiness]` and `[service.NAME.liveness]`",
-        path: "service.*.startup.",
         keys: raw::Probe::KEYS,
     },
     Section {
         name: "Restart",
         heading: "`[service.NAME.restart]`",
-        path: "service.*.restart.",
         keys: raw::Restart::KEYS,
     },
     Section {
         name: "Rollout",
         heading: "`[service.NAME.rollout]`",
-        path: "service.*.rollout.",
         keys: raw::Rollout::KEYS,
     },
     Section {
         name: "Autoscale",
         heading: "`[service.NAME.autoscale]`",
-        path: "service.*.autoscale.",
         keys: raw::Autoscale::KEYS,
     },
 ];
@@ -86,19 +73,16 @@ const NODE_SECTIONS: [Section; 3] = [
     Section {
         name: "Gateway",
         heading: "`[gateway]`",
-        path: "gateway.",
         keys: raw::node::Gateway::KEYS,
     },
     Section {
         name: "Guest",
         heading: "`[guest]`",
-        path: "guest.",
         keys: raw::node::Guest::KEYS,
     },
     Section {
         name: "Compile",
         heading: "`[compile]`",
-        path: "compile.",
         keys: raw::node::Compile::KEYS,
     },
 ];
@@ -126,13 +110,13 @@ fn write(text: &str, schema: &Json, sections: &[Section]) -> String {
         text.push_str(text_of(&table["description"]));
         text.push_str("\n\n| key | type | default | meaning |\n|---|---|---|---|\n");
         for key in section.keys {
-            text.push_str(&row(section, table, key));
+            text.push_str(&row(table, key));
         }
     }
     text
 }
 
-fn row(section: &Section, table: &Json, key: &str) -> String {
+fn row(table: &Json, key: &str) -> String {
     let schema = &table["properties"][key];
     let required = table["required"]
         .as_array()
@@ -142,10 +126,7 @@ fn row(section: &Section, table: &Json, key: &str) -> String {
         Json::Null => String::new(),
         default => format!("`{default}`"),
     };
-    let mut meaning = text_of(&schema["description"]).replace("\n\n", "<br>");
-    if unsupported::is_listed(&format!("{}{key}", section.path)) {
-        meaning.push_str(" **Not supported yet.**");
-    }
+    let meaning = text_of(&schema["description"]).replace("\n\n", "<br>");
     let cells = [format!("`{key}`"), kind(schema), default, meaning];
     format!(
         "| {} |\n",

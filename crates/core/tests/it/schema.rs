@@ -140,7 +140,6 @@ fn cannot_be_seen(problem: &Problem) -> bool {
             | ProblemKind::Cycle
             | ProblemKind::Conflict
             | ProblemKind::EnvFile
-            | ProblemKind::NotSupported
     )
 }
 

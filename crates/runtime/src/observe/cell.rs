@@ -35,6 +35,13 @@ const RUNNABLE: u8 = 2;
 /// It has returned without having been woken since.
 const BLOCKED: u8 = 3;
 
+/// Its pod's share of the processors does not keep it from running.
+const FREE: u8 = 0;
+/// It stands in the line of those held back.
+const HELD: u8 = 1;
+/// It has left the line, and has not run since.
+const AHEAD: u8 = 2;
+
 /// One instance as the host sees it from outside.
 pub(crate) struct Cell {
     pub(crate) cpu: CpuMeter,
@@ -52,9 +59,11 @@ pub(crate) struct Cell {
     called_out: AtomicBool,
     /// Whether anybody wants to know for how long it waits for a processor.
     measured: AtomicBool,
-    /// When it was woken, on its meter's clock; 0 if that is not wanted or it has run since.
-    woken_at: AtomicU64,
-    starved_nanos: AtomicU64,
+    /// That, while it is known: from when it was woken until it runs.
+    starved: Stopwatch,
+    /// Where it is with its pod's quota. Changes with that quota's lock held.
+    place: AtomicU8,
+    held: Stopwatch,
     detector: Arc<Detector>,
     waits: Mutex<Waits>,
 }
@@ -137,8 +146,9 @@ impl Cell {
             doom: OnceLock::new(),
             called_out: AtomicBool::new(false),
             measured: AtomicBool::new(false),
-            woken_at: AtomicU64::new(0),
-            starved_nanos: AtomicU64::new(0),
+            starved: Stopwatch::default(),
+            place: AtomicU8::new(FREE),
+            held: Stopwatch::default(),
             detector: Arc::clone(detector),
             waits: Mutex::new(Waits {
                 registers,
@@ -220,34 +230,78 @@ impl Cell {
         self.state.load(Acquire) == IDLE
     }
 
-    /// For how long it has waited for a processor since this was asked for the first time.
+    /// For how long it has waited for a processor since this was asked for the first time. The
+    /// time in which it was held back is not part of it.
     pub(crate) fn starved(&self) -> Duration {
         let was_measured = self.measured.swap(true, AcqRel);
         if !was_measured && self.state.load(Acquire) == RUNNABLE {
-            self.woken_at.store(self.cpu.wall_nanos().max(1), Relaxed);
+            self.note_wake();
         }
-        let now = match self.woken_at.load(Relaxed) {
-            0 => 0,
-            woken_at => self.cpu.wall_nanos().saturating_sub(woken_at),
-        };
-        Duration::from_nanos(self.starved_nanos.load(Relaxed) + now)
+        self.starved.read(self.cpu.wall_nanos())
     }
 
     /// It may run, and does not yet.
     fn note_wake(&self) {
-        if self.measured.load(Relaxed) && self.woken_at.load(Relaxed) == 0 {
-            self.woken_at.store(self.cpu.wall_nanos().max(1), Relaxed);
+        if self.measured.load(Relaxed) && !self.is_held() {
+            self.starved.start(|| self.cpu.wall_nanos());
         }
     }
 
     /// It runs.
     fn note_run(&self) {
-        let woken_at = self.woken_at.load(Relaxed);
-        if woken_at != 0 {
-            self.woken_at.store(0, Relaxed);
-            let waited = self.cpu.wall_nanos().saturating_sub(woken_at);
-            self.starved_nanos.fetch_add(waited, Relaxed);
+        self.starved.stop(|| self.cpu.wall_nanos());
+    }
+
+    /// Whether it could run if its pod had not used up its share of the processors.
+    pub(crate) fn is_held(&self) -> bool {
+        self.place.load(Acquire) == HELD
+    }
+
+    /// For how long it has been held back so far.
+    pub(crate) fn held(&self) -> Duration {
+        self.held.read(self.cpu.wall_nanos())
+    }
+
+    /// It is held back from now on. To whoever looks from outside it can run.
+    pub(crate) fn hold(&self) {
+        self.place.store(HELD, Release);
+        self.note_run();
+        self.held.start(|| self.cpu.wall_nanos());
+        self.state.store(RUNNABLE, Release);
+    }
+
+    /// It is held back no longer, and is the next to run.
+    pub(crate) fn release(&self) {
+        self.held.stop(|| self.cpu.wall_nanos());
+        self.place.store(AHEAD, Release);
+        self.note_wake();
+    }
+
+    /// It comes to run, or never will. Says whether it was one of the next.
+    pub(crate) fn pass(&self) -> bool {
+        self.place.swap(FREE, AcqRel) == AHEAD
+    }
+
+    /// Has its task look whether it may run. It is not woken by this: it can run already.
+    pub(crate) fn resume(&self) {
+        self.task.wake();
+    }
+
+    /// Whether it may run now, as far as that depends on what its pod has used.
+    fn may_run(self: &Arc<Self>) -> bool {
+        let quota = self.cpu.quota();
+        quota.is_none_or(|quota| quota.admits(self))
+    }
+
+    /// Nothing runs it any more.
+    fn rest(self: &Arc<Self>) {
+        if self.place.load(Acquire) != FREE
+            && let Some(quota) = self.cpu.quota()
+        {
+            quota.forget(self);
         }
+        self.starved.stop(|| self.cpu.wall_nanos());
+        self.state.store(IDLE, Release);
     }
 
     /// Ends its wait: the host function it is blocked in fails, or the instance as a whole.
@@ -383,6 +437,38 @@ impl Wake for Cell {
     }
 }
 
+/// Sums up the times in which it runs. Readings are in nanoseconds.
+#[derive(Default)]
+struct Stopwatch {
+    /// When it was started; 0 if it stands.
+    since: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Stopwatch {
+    fn start(&self, now: impl FnOnce() -> u64) {
+        if self.since.load(Relaxed) == 0 {
+            self.since.store(now().max(1), Relaxed);
+        }
+    }
+
+    fn stop(&self, now: impl FnOnce() -> u64) {
+        let since = self.since.load(Relaxed);
+        if since != 0 {
+            self.since.store(0, Relaxed);
+            self.total.fetch_add(now().saturating_sub(since), Relaxed);
+        }
+    }
+
+    fn read(&self, now: u64) -> Duration {
+        let running = match self.since.load(Relaxed) {
+            0 => 0,
+            since => now.saturating_sub(since),
+        };
+        Duration::from_nanos(self.total.load(Relaxed) + running)
+    }
+}
+
 /// Takes a wait back.
 struct Noted<'a>(&'a Cell);
 
@@ -426,17 +512,19 @@ impl fmt::Display for Doomed {
 impl StdError for Doomed {}
 
 pin_project! {
-    /// A future that runs an instance: its polls are charged to it, and its pauses are noted.
+    /// A future that runs an instance: its polls are charged to it, and its pauses are noted. While
+    /// its pod has used up its share of the processors it is not polled.
     pub(crate) struct Observed<F> {
         #[pin]
         inner: F,
         cell: Arc<Cell>,
         waker: Waker,
+        is_limited: bool,
     }
 
     impl<F> PinnedDrop for Observed<F> {
         fn drop(this: Pin<&mut Self>) {
-            this.project().cell.state.store(IDLE, Release);
+            this.project().cell.rest();
         }
     }
 }
@@ -444,7 +532,20 @@ pin_project! {
 impl<F> Observed<F> {
     pub(crate) fn new(inner: F, cell: Arc<Cell>) -> Self {
         let waker = Waker::from(Arc::clone(&cell));
-        Self { inner, cell, waker }
+        Self {
+            inner,
+            cell,
+            waker,
+            is_limited: true,
+        }
+    }
+
+    /// One that makes the instance. That has a limit of its own, so it is charged, and not held
+    /// back.
+    pub(crate) fn making(inner: F, cell: Arc<Cell>) -> Self {
+        let mut observed = Self::new(inner, cell);
+        observed.is_limited = false;
+        observed
     }
 }
 
@@ -461,6 +562,9 @@ impl<F: Future> Future for Observed<F> {
             return poll;
         }
         cell.task.register(cx.waker());
+        if *this.is_limited && !this.cell.may_run() {
+            return Poll::Pending;
+        }
         cell.state.store(RUNNING, Release);
         cell.note_run();
         cell.cpu.begin();

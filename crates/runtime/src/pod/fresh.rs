@@ -84,7 +84,7 @@ async fn try_instance(shared: Arc<Shared>, pace: Arc<Pace>) -> Result<(), Failur
     let cell = Arc::clone(&store.data().cell);
     let instantiate = shared.template.loaded.pre.instantiate_async(&mut store);
     let instantiate = shared.runtime.timings.instantiation(instantiate);
-    match Observed::new(instantiate, cell).await {
+    match Observed::making(instantiate, cell).await {
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::of_error(&error, &shared.template)),
     }
@@ -124,6 +124,7 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
         return;
     };
     shared.template.pace().learn(&cell.cpu);
+    shared.count(&asked, &cell);
     let unfinished = store.data_mut().holds_unfinished_body();
     let Some(failure) = outcome.failure(&fate, unfinished, &shared.template) else {
         return ending.well();

@@ -86,7 +86,9 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
             let proxy = Proxy::new(&mut store, &instance)?;
             wasmtime::error::Ok((instance, proxy))
         };
-        let (instance, proxy) = Observed::new(instantiate, cell).await.map_err(of_error)?;
+        let (instance, proxy) = Observed::making(instantiate, cell)
+            .await
+            .map_err(of_error)?;
         Ok(Instance {
             store,
             instance,
@@ -139,6 +141,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
     let outcome = Outcome::of(work, &cell, deadline).await;
     cell.end(&asked);
     pace.learn(&cell.cpu);
+    shared.count(&asked, &cell);
     let state = store.data_mut();
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();

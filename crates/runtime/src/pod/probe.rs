@@ -1,6 +1,10 @@
 //! Probes: questions that the guest itself must answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
@@ -18,6 +22,9 @@ use crate::{
 
 /// What a probe says of itself in `User-Agent`.
 const USER_AGENT: &str = concat!("sampan-probe/", env!("CARGO_PKG_VERSION"));
+
+/// Thousandths of a core in a core.
+const MILLIS: u32 = 1000;
 
 /// What came of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,21 +44,44 @@ impl Pod {
     /// it; else to an instance of its own. An HTTP probe succeeds with a status from 200 to 399;
     /// redirects are not followed, as in
     /// [Kubernetes](https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/).
+    ///
+    /// `timeout` is wall-clock time without that in which the instance is held back by
+    /// `limits.cpu`: a guest that computes gets as much CPU to answer with as without that limit.
     pub async fn probe(&self, check: &Check, kind: ProbeKind, timeout: Duration) -> Probed {
-        let deadline = Instant::now() + timeout;
+        let begun = Instant::now();
+        let longest = self.longest(timeout);
         let (task, asked) = match self.task(check, kind) {
             Ok(both) => both,
             Err(reason) => return Probed::Failure(reason),
         };
         let watch = Watch::begin(self, &asked);
-        let exchange = self.ask(task, &asked, deadline);
-        match tokio::time::timeout_at(deadline, exchange).await {
-            Ok(probed) => probed,
-            Err(_) if watch.is_starved(timeout) => Probed::Starved,
-            Err(_) => {
-                let limit = format_duration(timeout);
-                Probed::Failure(format!("no answer within {limit}{}", watch.excuse()))
+        let mut exchange = pin!(self.ask(task, &asked, begun + longest));
+        let mut until = begun + timeout;
+        loop {
+            if let Ok(probed) = tokio::time::timeout_at(until, &mut exchange).await {
+                return probed;
             }
+            let held = watch.held();
+            let more = begun + (timeout + held).min(longest);
+            if more > until {
+                until = more;
+            } else if begun.elapsed() < timeout + held || watch.is_starved(timeout) {
+                return Probed::Starved;
+            } else {
+                let limit = format_duration(timeout);
+                let excuse = watch.excuse(held);
+                return Probed::Failure(format!("no answer within {limit}{excuse}"));
+            }
+        }
+    }
+
+    /// The longest that a probe may take with the time in which its instance is held back: what a
+    /// guest that only computes takes for `timeout` of CPU, and as much again for its neighbours in
+    /// the pod.
+    fn longest(&self, timeout: Duration) -> Duration {
+        match self.shared.template.sandbox.cpu {
+            Some(limit) => timeout * (2 * MILLIS).div_ceil(limit.millis.clamp(1, MILLIS)),
+            None => timeout,
         }
     }
 
@@ -128,16 +158,38 @@ fn asked(what: &str) -> Arc<Asked> {
 /// Watches over a probe: whether its instance is given a processor.
 struct Watch {
     /// The instance that stays, if one does.
-    kept: Option<(Arc<Cell>, Duration)>,
+    kept: Option<Kept>,
     asked: Arc<Asked>,
+}
+
+/// The instance that stays, as it was when the probe began.
+struct Kept {
+    cell: Arc<Cell>,
+    starved: Duration,
+    held: Duration,
 }
 
 impl Watch {
     fn begin(pod: &Pod, asked: &Arc<Asked>) -> Self {
-        let kept = pod.shared.instance();
+        let kept = |cell: Arc<Cell>| Kept {
+            starved: cell.starved(),
+            held: cell.held(),
+            cell,
+        };
         Self {
-            kept: kept.map(|cell| (Arc::clone(&cell), cell.starved())),
+            kept: pod.shared.instance().map(kept),
             asked: Arc::clone(asked),
+        }
+    }
+
+    /// For how long the instance was held back meanwhile.
+    fn held(&self) -> Duration {
+        match &self.kept {
+            Some(kept) => kept.cell.held().saturating_sub(kept.held),
+            None => {
+                let cell = self.asked.instance().and_then(Weak::upgrade);
+                cell.map_or(Duration::ZERO, |cell| cell.held())
+            }
         }
     }
 
@@ -145,8 +197,8 @@ impl Watch {
     fn is_starved(&self, timeout: Duration) -> bool {
         match &self.kept {
             // Its task has a question to take, and was not run.
-            Some((cell, _)) if cell.is_idle() => true,
-            Some((cell, before)) => cell.starved().saturating_sub(*before) * 2 > timeout,
+            Some(kept) if kept.cell.is_idle() => true,
+            Some(kept) => kept.cell.starved().saturating_sub(kept.starved) * 2 > timeout,
             None => match self.asked.instance() {
                 // It has no instance yet: it waits for its turn, or for a place.
                 None => true,
@@ -157,28 +209,30 @@ impl Watch {
         }
     }
 
-    /// What else the instance is at, which may be why.
-    fn excuse(&self) -> String {
-        let Some((cell, _)) = &self.kept else {
-            return String::new();
+    /// What else the instance is at, which may be why; and what of the time did not count.
+    fn excuse(&self, held: Duration) -> String {
+        let mut excuse = match held.as_millis() {
+            0 => String::new(),
+            millis => format!(" and the {millis} ms in which `limits.cpu` held it back"),
+        };
+        let Some(Kept { cell, .. }) = &self.kept else {
+            return excuse;
         };
         let waits = cell.waits();
         let other = waits
             .requests
             .iter()
             .find(|it| !Arc::ptr_eq(it, &self.asked));
-        let waiting = open_waits(&waits);
-        match (other, waiting.first()) {
-            (Some(other), Some(wait)) => {
-                format!(
-                    ": it is at {other}, and waits in `{}` for {}",
-                    wait.function, wait.on
-                )
-            }
-            (Some(other), None) => format!(": it is at {other}"),
-            (None, Some(wait)) => format!(": it waits in `{}` for {}", wait.function, wait.on),
-            (None, None) => String::new(),
+        let other = other.map(|other| format!("it is at {other}"));
+        let wait = open_waits(&waits).into_iter().next();
+        let wait = wait.map(|wait| format!("waits in `{}` for {}", wait.function, wait.on));
+        match (other, wait) {
+            (Some(other), Some(wait)) => excuse += &format!(": {other}, and {wait}"),
+            (Some(other), None) => excuse += &format!(": {other}"),
+            (None, Some(wait)) => excuse += &format!(": it {wait}"),
+            (None, None) => {}
         }
+        excuse
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
@@ -25,7 +26,11 @@ use super::{
 use crate::{
     engine::Place,
     lane::Pace,
-    observe::{body::read_by, cell::Observed, source::Source},
+    observe::{
+        body::read_by,
+        cell::{Cell, Observed},
+        source::Source,
+    },
     sandbox::State,
 };
 
@@ -174,7 +179,7 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
             wasmtime::error::Ok(Guest { instance, service })
         };
         let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
-        let made = Observed::new(instantiate, cell).await;
+        let made = Observed::making(instantiate, cell).await;
         let guest = made.map_err(of_error)?;
         Ok(Instance {
             store,
@@ -305,18 +310,21 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
     let limit = shared.template.concurrency() as usize;
     let handler = *service.wasi_http_handler().func_handle().func();
     let mut calls = FuturesUnordered::new();
+    let cell = accessor.with(|mut store| Arc::clone(&store.get().cell));
+    let mut alone = Alone::default();
     if let Some(job) = first {
         turn_to(accessor, shared, job.asked.id.clone())?;
+        alone.begin(&job, true, &cell);
         calls.push(start(job));
     }
     // Whether it has waited for others to come with the next request.
     let mut gathered = false;
-    let cell = accessor.with(|mut store| Arc::clone(&store.get().cell));
     let mut next = |cx: &mut Context<'_>| loop {
         cell.set_open(false);
         match calls.poll_next_unpin(cx) {
             Poll::Ready(Some(Ok(()))) => {
                 if calls.is_empty() {
+                    alone.end(shared, &cell);
                     idle();
                 }
                 // Progress: whoever still runs gets the budget of a request from here on.
@@ -347,6 +355,7 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
                 // What a guest prints belongs to a request only while it answers just one.
                 let only = job.asked.id.clone().filter(|_| calls.is_empty());
                 turn_to(accessor, shared, only)?;
+                alone.begin(&job, calls.is_empty(), &cell);
                 calls.push(start(job));
             }
             Poll::Ready(None) => return Poll::Ready(Ok(())),
@@ -358,6 +367,25 @@ async fn accept<F: Future<Output = wasmtime::Result<()>>>(
         }
     };
     std::future::poll_fn(&mut next).await
+}
+
+/// The request that has the instance to itself, if one has: only what that costs is known. It is
+/// what the instance had used when it began.
+#[derive(Default)]
+struct Alone(Option<Duration>);
+
+impl Alone {
+    fn begin(&mut self, job: &Job, is_first: bool, cell: &Cell) {
+        let counts = is_first && !job.asked.is_probe();
+        self.0 = counts.then(|| cell.cpu.used_now());
+    }
+
+    fn end(&mut self, shared: &Shared, cell: &Cell) {
+        if let Some(before) = self.0.take() {
+            let cpu = cell.cpu.used_now().saturating_sub(before);
+            shared.context.meter.count_request(cpu);
+        }
+    }
 }
 
 /// Gives the instance the budget of a request, and says which one it is at if it is at one only.

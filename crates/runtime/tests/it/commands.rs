@@ -19,7 +19,7 @@ use super::rig::{
 };
 use super::text::{command_p3_that, command_that, networker};
 
-async fn run_with(
+pub(crate) async fn run_with(
     runtime: &Runtime,
     loaded: &Loaded,
     name: PodName,

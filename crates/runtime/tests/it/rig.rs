@@ -18,7 +18,7 @@ use http_body_util::{BodyExt as _, Empty, channel};
 use sampan_core::{
     name::{PodName, ServiceKey},
     object::{Grants, Isolation, Limits},
-    quantity::ByteSize,
+    quantity::{ByteSize, Cpu},
     spec::node::GuestLimits,
 };
 use sampan_runtime::{
@@ -152,6 +152,12 @@ impl Plan {
 
     pub(crate) fn memory(mut self, bytes: u64) -> Self {
         self.limits.memory = ByteSize(bytes);
+        self
+    }
+
+    /// With a `limits.cpu` of so many thousandths of a core.
+    pub(crate) fn cpu(mut self, millis: u32) -> Self {
+        self.limits.cpu = Some(Cpu { millis });
         self
     }
 

@@ -15,7 +15,7 @@ use super::text::{
 
 const SPIN: &str = "(loop $again (br $again))";
 
-fn spin_p3() -> Vec<u8> {
+pub(crate) fn spin_p3() -> Vec<u8> {
     handler_p3_that(&format!("{SPIN} (i32.const 0)"))
 }
 

@@ -170,6 +170,13 @@ impl Checker<'_, '_> {
             let hint = "add `limits.cpu = \"500m\"`, or use another target";
             self.conflict(&cpu.place, message, hint);
         }
+        let (min, queue) = (&raw.min, &service.limits.queue);
+        if min.is_sound() && min.value.0 == 0 && queue.is_sound() && queue.value.0 == 0 {
+            // The default of `queue` is not zero, so it was given.
+            let message = "`queue` is 0, and with `autoscale.min = 0` a request waits there";
+            let hint = "let some wait, or keep a pod with `autoscale.min = 1`";
+            self.conflict(&queue.place, message, hint);
+        }
         let max = raw.max.as_ref()?;
         if raw.min.is_sound() && raw.min.value.0 > max.value.0 {
             let message = format!(

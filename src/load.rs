@@ -18,7 +18,10 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 pub(crate) type Loads = watch::Receiver<Arc<Measured>>;
 
 /// What was decided last for every service with an autoscaler.
-pub(crate) type Decisions = watch::Receiver<Arc<BTreeMap<ServiceKey, Decision>>>;
+pub(crate) type Decided = Arc<BTreeMap<ServiceKey, Decision>>;
+
+/// The same, for whoever waits for the next decisions.
+pub(crate) type Decisions = watch::Receiver<Decided>;
 
 /// One measurement of the whole node.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +72,8 @@ pub(crate) struct PodLoad {
     pub(crate) throttled: f64,
     pub(crate) cpu_limit: Option<Cpu>,
     pub(crate) memory_bytes: u64,
+    /// The most bytes that its instances held at once, since it was made.
+    pub(crate) memory_peak_bytes: u64,
     /// The limit of each of its instances.
     pub(crate) memory_limit: ByteSize,
     /// Requests it was given, per second.
@@ -88,6 +93,8 @@ impl ServiceLoad {
             ended: Some(self.ended),
             waiting: self.waiting,
             idle: self.idle,
+            // The store knows.
+            rollout: false,
         }
     }
 }

@@ -11,6 +11,11 @@ mod controllers;
 mod edge;
 mod events;
 mod file;
+#[allow(
+    dead_code,
+    reason = "the autoscaler, which asks for samples, is not joined here"
+)]
+mod load;
 mod mirror;
 mod serve;
 mod telemetry;

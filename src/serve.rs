@@ -9,9 +9,12 @@ pub(crate) mod data;
 mod metrics;
 mod neighbours;
 mod places;
+#[allow(dead_code, reason = "the sampler, which feeds it, is not joined here")]
+mod seen;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod single;
+mod sketch;
 mod sweep;
 mod views;
 

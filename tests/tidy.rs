@@ -61,6 +61,11 @@ const MODULES: &[Module] = &[
         crates: &["sampan_core"],
     },
     Module {
+        name: "load",
+        modules: &[],
+        crates: &["sampan_core"],
+    },
+    Module {
         name: "mirror",
         modules: &[],
         crates: &["sampan_core", "sampan_store"],
@@ -75,6 +80,7 @@ const MODULES: &[Module] = &[
             "artifacts",
             "edge",
             "events",
+            "load",
             "mirror",
             "tasks",
             "telemetry",
@@ -90,7 +96,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "api",
-        modules: &["artifacts", "clock", "events", "file", "mirror"],
+        modules: &["artifacts", "clock", "events", "file", "load", "mirror"],
         crates: &["sampan_core", "sampan_store"],
     },
     Module {

@@ -5,13 +5,13 @@ use std::{path::PathBuf, sync::Arc};
 use sampan_runtime::pod::Termination;
 use sampan_store::{Store, StoreError};
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
 
 use super::{
     Node, chronicle, metrics::rollouts::Rollouts, neighbours::GatewayNeighbours,
-    places::GatewayPlaces, sweep,
+    places::GatewayPlaces, seen::Seen, sweep,
 };
 use crate::{
     agent::{
@@ -23,6 +23,7 @@ use crate::{
     clock::Clock,
     controllers::Controllers,
     events::{Change, Journal, Subject},
+    load::{Decided, Measured},
 };
 
 /// Everything that a daemon works with, before it works.
@@ -35,6 +36,12 @@ pub(crate) struct Site {
     pub(crate) workshop: Arc<RuntimeWorkshop>,
     /// How rollouts have ended, for the metrics.
     pub(crate) rollouts: Arc<Rollouts>,
+    /// What services do, measured once a second.
+    pub(crate) loads: watch::Sender<Arc<Measured>>,
+    /// What the autoscaler decided last.
+    pub(crate) decisions: watch::Sender<Decided>,
+    /// What was seen of the services so far, for advice on their limits.
+    pub(crate) seen: Arc<Seen>,
     /// Directories in and below which guests may be lent directories.
     pub(crate) volumes: Vec<PathBuf>,
 }
@@ -64,6 +71,9 @@ impl Site {
             journal,
             workshop: Arc::new(workshop),
             rollouts: Arc::default(),
+            loads: watch::Sender::default(),
+            decisions: watch::Sender::default(),
+            seen: Arc::default(),
             volumes,
         })
     }

@@ -17,16 +17,18 @@ mod rollout;
 mod routes;
 mod socket;
 mod token;
+mod top;
 mod volumes;
 mod wanted;
 mod watch;
 
-use std::{path::PathBuf, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use axum::{Router, extract::State, middleware};
 use sampan_core::{
     name::ServiceKey,
+    plan::advise,
     record::{JobSpec, Template},
     view,
 };
@@ -40,7 +42,11 @@ pub(crate) use {
     token::{Token, TokenError},
 };
 
-use crate::{artifacts::Artifacts, events::Subject};
+use crate::{
+    artifacts::Artifacts,
+    events::Subject,
+    load::{Decisions, Loads},
+};
 
 /// The largest body of a request, but for components.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -98,6 +104,15 @@ pub(crate) trait Views: Send + Sync + 'static {
 
     /// The node.
     fn node(&self) -> view::Node;
+
+    /// What services are doing, as it is measured.
+    fn loads(&self) -> Loads;
+
+    /// What the autoscaler has decided last.
+    fn decisions(&self) -> Decisions;
+
+    /// What was seen of each service so far.
+    fn seen(&self) -> BTreeMap<ServiceKey, advise::Seen>;
 
     /// Its metrics, in the text format of Prometheus.
     fn metrics(&self) -> String;

@@ -23,6 +23,7 @@ mod scale;
 mod schema;
 mod serve;
 mod spec;
+mod top;
 mod up;
 mod validate;
 mod version;
@@ -67,6 +68,7 @@ enum Verb {
     Get(get::Arguments),
     Describe(describe::Arguments),
     Events(events::Arguments),
+    Top(top::Arguments),
     Logs(logs::Arguments),
     Scale(scale::Arguments),
     Restart(restart::Arguments),
@@ -121,6 +123,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Get(arguments) => get::run(&arguments, &output),
         Verb::Describe(arguments) => describe::run(&arguments, &output),
         Verb::Events(arguments) => events::run(&arguments, &output),
+        Verb::Top(arguments) => top::run(&arguments, &output),
         Verb::Logs(arguments) => logs::run(&arguments, &output),
         Verb::Scale(arguments) => scale::run(&arguments, &output),
         Verb::Restart(arguments) => restart::run(&arguments, &output),

@@ -10,9 +10,11 @@ mod metrics;
 mod neighbours;
 mod places;
 mod sampler;
+mod seen;
 #[cfg(test)]
 mod simulation;
 pub(crate) mod single;
+mod sketch;
 mod sweep;
 mod views;
 

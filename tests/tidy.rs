@@ -96,7 +96,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "api",
-        modules: &["artifacts", "clock", "events", "file", "mirror"],
+        modules: &["artifacts", "clock", "events", "file", "load", "mirror"],
         crates: &["sampan_core", "sampan_store"],
     },
     Module {

@@ -359,6 +359,7 @@ mod tests {
     use sampan_core::histogram::LogLinear;
 
     use super::*;
+    use crate::agent::fake;
 
     /// A pod that has used the same all along.
     struct Used(Usage, LogLinear);
@@ -384,10 +385,11 @@ mod tests {
         let requests = LogLinear::default();
         requests.record(second);
         let account: Arc<dyn Account> = Arc::new(Used(usage, requests));
-        let board = Board::default();
+        let (board, spec) = (Board::default(), Arc::new(fake::spec()));
         let [web, api] = ["shop/web", "shop/api"].map(|it| ServiceKey::parse(it).expect("a key"));
         let pods = [(&web, 0), (&web, 1), (&api, 0)].map(|(key, n)| PodName::new(key, 1, n));
-        pods.iter().for_each(|pod| board.open(pod, &account, 0));
+        pods.iter()
+            .for_each(|pod| board.open(pod, &spec, &account, 0));
         board.close(&pods[0]);
         let usage = board.usage(&web);
         assert_eq!((usage.throttled, usage.memory_bytes), (2 * second, 5));

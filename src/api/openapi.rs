@@ -61,6 +61,13 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
             200,
             content("application/jsonl", schema(generator).to_value()),
         ),
+        Answer::Either(schema) => {
+            let schema = schema(generator).to_value();
+            let lines = json!({ "schema": schema.clone() });
+            let mut kinds = content("application/json", schema);
+            kinds["application/jsonl"] = lines;
+            (200, kinds)
+        }
         Answer::Text => (200, content("text/plain", json!({ "type": "string" }))),
         Answer::Status(status) => (*status, json!({})),
     };

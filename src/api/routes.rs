@@ -8,7 +8,9 @@ use axum::{
 use sampan_core::view;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Api, MAX_BODY_BYTES, apply, artifacts, observed, openapi, rollout, wanted, watch};
+use super::{
+    Api, MAX_BODY_BYTES, apply, artifacts, observed, openapi, rollout, top, wanted, watch,
+};
 
 /// Makes the schema of a body.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -19,6 +21,8 @@ pub(super) enum Answer {
     Json(SchemaOf),
     /// A JSON object a line.
     Lines(SchemaOf),
+    /// A JSON document, or one a line if that is asked for.
+    Either(SchemaOf),
     /// Text.
     Text,
     /// The status alone.
@@ -238,6 +242,21 @@ fn of_what_runs() -> Vec<Route> {
             "One pod, and how its last instances ended",
             json::<view::Pod>(),
             routing::get(observed::pod),
+        )
+        .query(&["app", "service"]),
+        Route::new(
+            ("GET", "/v1/top"),
+            "What services and pods are doing; with `watch` again after each measurement, one a \
+             line, until the client goes",
+            Answer::Either(schema::<view::Top>),
+            routing::get(top::top),
+        )
+        .query(&["app", "service", "watch"]),
+        Route::new(
+            ("GET", "/v1/advice"),
+            "Limits that would fit, from what was seen of each service",
+            json::<Vec<view::Advice>>(),
+            routing::get(top::advice),
         )
         .query(&["app", "service"]),
         Route::new(

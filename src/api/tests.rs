@@ -4,6 +4,7 @@ mod access;
 mod changes;
 mod faults;
 mod reads;
+mod top;
 
 use std::{
     collections::BTreeMap,
@@ -20,15 +21,20 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use sampan_core::{
     name::ServiceKey,
+    plan::advise,
     record::{self, JobSpec, Key, Template},
     view,
 };
 use sampan_store::Memory;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tower_service::Service as _;
 
 use super::*;
-use crate::artifacts::digest;
+use crate::{
+    artifacts::digest,
+    load::{Decided, Measured},
+};
 
 /// What the made-up node refuses and has heard.
 #[derive(Default)]
@@ -40,6 +46,9 @@ struct Fake {
     /// Lines that were printed.
     lines: Vec<view::LogLine>,
     pods: Vec<view::Pod>,
+    loads: watch::Sender<Arc<Measured>>,
+    decisions: watch::Sender<Decided>,
+    seen: BTreeMap<ServiceKey, advise::Seen>,
     /// Done once in the middle of the next admission.
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -124,6 +133,18 @@ impl Views for Fake {
             http: None,
             pods: 0,
         }
+    }
+
+    fn loads(&self) -> Loads {
+        self.loads.subscribe()
+    }
+
+    fn decisions(&self) -> Decisions {
+        self.decisions.subscribe()
+    }
+
+    fn seen(&self) -> BTreeMap<ServiceKey, advise::Seen> {
+        self.seen.clone()
     }
 
     fn metrics(&self) -> String {

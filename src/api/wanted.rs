@@ -24,12 +24,13 @@ pub(super) struct Of {
 }
 
 impl Of {
-    fn app(&self) -> Result<Option<Name>, ApiError> {
+    pub(super) fn app(&self) -> Result<Option<Name>, ApiError> {
         let app = self.app.as_deref().map(Name::parse).transpose();
         app.map_err(|error| ApiError::new(Code::BadRequest, format!("`app`: {error}")))
     }
 
-    fn is(&self, key: &ServiceKey) -> bool {
+    /// Whether the service is of those that are asked for, if its app is.
+    pub(super) fn is(&self, key: &ServiceKey) -> bool {
         self.service
             .as_deref()
             .is_none_or(|service| service == key.name.as_str())

@@ -15,7 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sampan_core::spec::Problems;
 use serde::Serialize;
 
-use super::End;
+use super::{End, top::Size};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 /// Colours of service names, in turn.
@@ -126,6 +126,37 @@ impl Output {
         self.terminals[1]
     }
 
+    /// How large the terminal is on which data can be drawn again in place, if there is one.
+    pub(super) fn screen(&self) -> Option<Size> {
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        if !self.terminals[0] || is_dumb {
+            return None;
+        }
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+        Some(match (size.ws_col, size.ws_row) {
+            // One that does not say has what every terminal has.
+            (0, _) | (_, 0) => Size {
+                columns: 80,
+                rows: 24,
+            },
+            (columns, rows) => Size {
+                columns: columns.into(),
+                rows: rows.into(),
+            },
+        })
+    }
+
+    /// Writes to the terminal as it is, but for colours that are not wanted.
+    pub(super) fn draw(&self, text: &str) {
+        let mut out = io::stdout().lock();
+        let text = match anstream::AutoStream::choice(&out) {
+            anstream::ColorChoice::Never => without_styles(text),
+            _ => text.to_owned(),
+        };
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        self.note(written);
+    }
+
     /// A bar for something whose length is not known. It is shown on a terminal only.
     pub(super) fn spinner(&self, text: String) -> ProgressBar {
         let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
@@ -147,9 +178,16 @@ impl Output {
             }
             Channel::Err => anstream::stderr().lock().write_all(text.as_bytes()),
         });
-        // A reader that has gone away, as `head` does, is no failure of this program; and when
-        // talk cannot be written there is no way to say so.
-        if let (Channel::Out, Err(error)) = (channel, written)
+        // When talk cannot be written there is no way to say so.
+        if channel == Channel::Out {
+            self.note(written);
+        }
+    }
+
+    /// Takes note of what came of writing data.
+    fn note(&self, written: io::Result<()>) {
+        // A reader that has gone away, as `head` does, is no failure of this program.
+        if let Err(error) = written
             && error.kind() != io::ErrorKind::BrokenPipe
         {
             // The first reason is the one to tell.
@@ -181,6 +219,23 @@ impl Prefix {
             style: Style::new(),
         }
     }
+}
+
+/// The text without styles, and with all other control sequences.
+fn without_styles(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|it: char| it.is_ascii_alphabetic());
+        match end {
+            Some(end) if part[end..].starts_with('m') => plain.push_str(&part[end + 1..]),
+            _ => {
+                plain.push_str("\x1b[");
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
 }
 
 /// The text with its control characters escaped, except for tabs.
@@ -257,6 +312,14 @@ mod tests {
             ["900 B", "1.5 KiB", "64.0 MiB"]
         );
         assert_eq!([count(1, "job"), count(0, "job")], ["1 job", "0 jobs"]);
+    }
+
+    #[test]
+    fn without_colours_a_table_is_still_drawn() {
+        let bold = Style::new().bold();
+        let drawn = format!("\x1b[?2026h\x1b[3A\r{bold}cpu{bold:#} \x1b[33m93%\x1b[0m\x1b[K\n");
+        let plain = "\x1b[?2026h\x1b[3A\rcpu 93%\x1b[K\n";
+        assert_eq!(without_styles(&drawn), plain);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 pub(crate) mod cold_start;
 mod load;
 pub(crate) mod rollout;
-mod sketch;
 
 use std::{io, path::PathBuf};
 
@@ -17,7 +16,7 @@ use sampan_runtime::{LoadError, StartError, artifact::cache::CacheError};
 use sampan_store::StoreError;
 use tempfile::TempDir;
 
-use super::{AppSource, Node, single};
+use super::{AppSource, Node, single, sketch};
 
 /// What is measured unless a component is named.
 const HELLO: &[u8] = include_bytes!("../../workloads/dist/hello.wasm");

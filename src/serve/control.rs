@@ -66,6 +66,9 @@ pub(crate) fn api(site: &Site, http: Option<SocketAddr>) -> Api {
         workshop: Arc::clone(&site.workshop),
         symbols: Arc::default(),
         rollouts: Arc::clone(&site.rollouts),
+        loads: site.loads.subscribe(),
+        decisions: site.decisions.subscribe(),
+        seen: Arc::clone(&site.seen),
         started: SystemTime::now(),
         http,
     });

@@ -15,6 +15,7 @@ use super::{
     neighbours::GatewayNeighbours,
     places::{GatewayCallers, GatewayPlaces},
     sampler::Sampler,
+    seen::Seen,
     sweep,
 };
 use crate::{
@@ -44,6 +45,8 @@ pub(crate) struct Site {
     pub(crate) loads: watch::Sender<Arc<Measured>>,
     /// What the autoscaler decided last.
     pub(crate) decisions: watch::Sender<Decided>,
+    /// What was seen of the services so far, for advice on their limits.
+    pub(crate) seen: Arc<Seen>,
     /// Directories in and below which guests may be lent directories.
     pub(crate) volumes: Vec<PathBuf>,
 }
@@ -75,6 +78,7 @@ impl Site {
             rollouts: Arc::default(),
             loads: watch::Sender::default(),
             decisions: watch::Sender::default(),
+            seen: Arc::default(),
             volumes,
         })
     }
@@ -147,7 +151,11 @@ impl Daemon {
             workshop: Arc::clone(&site.workshop),
         };
         tasks.spawn(async move { ("the runner of jobs", jobs.run().await) });
-        let sampler = Sampler::new(site.node.clone(), site.loads.clone());
+        let sampler = Sampler::new(
+            site.node.clone(),
+            site.loads.clone(),
+            Arc::clone(&site.seen),
+        );
         tasks.spawn(async move {
             sampler.run().await;
             ("the sampler", Ok(()))

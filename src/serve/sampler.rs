@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::Node;
+use super::{Node, seen::Seen};
 use crate::{
     agent::board::PodMeasure,
     load::{Measured, PERIOD, PodLoad, ServiceLoad},
@@ -25,6 +25,7 @@ const LATENCY_WINDOW: Duration = Duration::from_secs(5);
 pub(super) struct Sampler {
     node: Node,
     loads: watch::Sender<Arc<Measured>>,
+    seen: Arc<Seen>,
     number: u64,
     services: BTreeMap<ServiceKey, ServiceBefore>,
     pods: BTreeMap<PodName, PodBefore>,
@@ -56,10 +57,11 @@ struct Window {
 }
 
 impl Sampler {
-    pub(super) fn new(node: Node, loads: watch::Sender<Arc<Measured>>) -> Self {
+    pub(super) fn new(node: Node, loads: watch::Sender<Arc<Measured>>, seen: Arc<Seen>) -> Self {
         Self {
             node,
             loads,
+            seen,
             number: 0,
             services: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -74,6 +76,7 @@ impl Sampler {
         loop {
             seconds.tick().await;
             let measured = self.measure();
+            self.seen.note(&measured);
             self.loads.send_replace(Arc::new(measured));
         }
     }
@@ -239,6 +242,7 @@ fn pod_load(
         }),
         cpu_limit: pod.spec.cpu,
         memory_bytes: pod.usage.memory_bytes,
+        memory_peak_bytes: pod.usage.memory_peak_bytes,
         memory_limit: pod.spec.memory,
         requests,
         in_flight,

@@ -1,10 +1,11 @@
 //! What the API shows, from what the agent knows.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use sampan_core::{
     name::{PodName, ServiceKey},
+    plan::advise,
     record::{JobSpec, Template},
     time::Utc,
     view,
@@ -14,11 +15,13 @@ use sampan_runtime::{StartError, Symbols, logs, pod::Termination};
 use super::{
     Node,
     metrics::{self, rollouts::Rollouts},
+    seen::Seen,
 };
 use crate::events::{Change, Events, Journal, Subject};
 use crate::{
     agent::{board::PodStatus, instance::one_line, workshop::RuntimeWorkshop},
     api::{Admission, Batch, LogBatch, NextBatch, NextLogs, OnePod, Views},
+    load::{Decisions, Loads},
 };
 
 /// The pods and events of this node.
@@ -28,6 +31,9 @@ pub(super) struct NodeViews {
     pub(super) workshop: Arc<RuntimeWorkshop>,
     pub(super) symbols: Arc<Symbols>,
     pub(super) rollouts: Arc<Rollouts>,
+    pub(super) loads: Loads,
+    pub(super) decisions: Decisions,
+    pub(super) seen: Arc<Seen>,
     pub(super) started: SystemTime,
     /// Where the gateway listens.
     pub(super) http: Option<SocketAddr>,
@@ -86,6 +92,25 @@ impl Views for NodeViews {
             http: self.http.map(|it| it.to_string()),
             pods: self.node.board.all().len() as u64,
         }
+    }
+
+    fn loads(&self) -> Loads {
+        self.loads.clone()
+    }
+
+    fn decisions(&self) -> Decisions {
+        self.decisions.clone()
+    }
+
+    fn seen(&self) -> BTreeMap<ServiceKey, advise::Seen> {
+        self.seen.all(|service| {
+            let cost = self.node.board.request_cpu(service);
+            Some(advise::RequestCpu {
+                requests: cost.count(),
+                p999: cost.quantile(0.999)?,
+                max: cost.quantile(1.0)?,
+            })
+        })
     }
 
     fn metrics(&self) -> String {

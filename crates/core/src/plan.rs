@@ -3,6 +3,7 @@
 //! A planner is a total function of what is, what has happened and what time it is. It does
 //! nothing; an executor does what it says and decides nothing.
 
+pub mod advise;
 pub mod apply;
 pub mod autoscale;
 pub mod gate;

@@ -7,6 +7,7 @@ mod change;
 mod progress;
 mod request;
 mod show;
+mod top;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ pub use change::{Change, Field, Plan, Verb};
 pub use progress::{Verdict, job_verdict, rollout_verdict};
 pub use request::{Apply, Scale, Undo};
 pub(crate) use show::route;
+pub use top::{Advice, PodTop, Seen, ServiceTop, Suggestion, Top};
 
 /// An app: the services and jobs of one spec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -277,6 +277,20 @@ impl Decision {
     pub fn is_steady(&self) -> bool {
         self.replicas == self.current
     }
+
+    /// Why there should be so many: `cpu 168% of 70%`.
+    pub fn why(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            write!(f, "{}", self.cause)?;
+            if self.panic {
+                f.write_str(", in panic")?;
+            }
+            match self.held {
+                Some(held) => write!(f, "; {held}"),
+                None => Ok(()),
+            }
+        })
+    }
 }
 
 /// `2 → 5: cpu 168% of 70%`, or without the arrow if nothing changes.
@@ -285,14 +299,7 @@ impl fmt::Display for Decision {
         if !self.is_steady() {
             write!(f, "{} → {}: ", self.current, self.replicas)?;
         }
-        self.cause.fmt(f)?;
-        if self.panic {
-            f.write_str(", in panic")?;
-        }
-        match self.held {
-            Some(held) => write!(f, "; {held}"),
-            None => Ok(()),
-        }
+        self.why().fmt(f)
     }
 }
 

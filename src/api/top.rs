@@ -1,0 +1,210 @@
+//! What services and pods are doing, as it was measured last, and which limits would fit them.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use sampan_core::{
+    name::{Name, ServiceKey},
+    plan::autoscale::Decision,
+    record::{self, Key, Kind},
+    view::{self, Bounds, PodTop, ServiceTop, Top},
+};
+use serde::Deserialize;
+
+use super::{
+    Api, Shared,
+    body::Asked,
+    error::{ApiError, Code},
+    follow, objects, wanted,
+};
+use crate::load::{Decided, Loads, Measured, PERIOD, PodLoad, ServiceLoad};
+
+/// Of which app and service, and whether again and again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    app: Option<String>,
+    service: Option<String>,
+    #[serde(default)]
+    watch: bool,
+}
+
+/// `GET /v1/top`
+pub(super) async fn top(
+    State(api): Shared,
+    Asked(which): Asked<Which>,
+) -> Result<Response, ApiError> {
+    let app = which.app.as_deref().map(Name::parse).transpose();
+    let app = app.map_err(|error| ApiError::new(Code::BadRequest, format!("`app`: {error}")))?;
+    let mut watching = Watching {
+        loads: api.0.views.loads(),
+        api,
+        app,
+        service: which.service,
+    };
+    let first = watching.look().await?;
+    if !which.watch {
+        return Ok(Json(first).into_response());
+    }
+    let place = watching.api.follower()?;
+    let more = futures::stream::unfold(watching, Watching::next);
+    let first = futures::stream::iter([follow::lines(&[first])]);
+    Ok(follow::forever(
+        place,
+        futures::StreamExt::chain(first, more),
+    ))
+}
+
+struct Watching {
+    api: Api,
+    loads: Loads,
+    app: Option<Name>,
+    service: Option<String>,
+}
+
+impl Watching {
+    /// How it is now.
+    async fn look(&mut self) -> Result<Top, ApiError> {
+        let prefix = objects::prefix(Kind::Service, self.app.as_ref());
+        let found = objects::list::<record::Service>(&*self.api.0.store, &prefix).await?;
+        let services = found.into_iter().map(|(_, service, _)| service);
+        let asked = |it: &record::Service| {
+            let service = self.service.as_deref();
+            service.is_none_or(|service| service == it.key.name.as_str())
+        };
+        let services: Vec<_> = services.filter(asked).collect();
+        let measured = self.loads.borrow_and_update().clone();
+        let decisions = self.api.0.views.decisions().borrow().clone();
+        Ok(show(&services, &measured, &decisions))
+    }
+
+    /// How it is after the next measurement; `None` when there is none any more.
+    async fn next(mut self) -> Option<(Bytes, Self)> {
+        self.loads.changed().await.ok()?;
+        match self.look().await {
+            Ok(top) => Some((follow::lines(&[top]), self)),
+            Err(error) => {
+                tracing::warn!(reason = error.message, "a watch of the load ends");
+                None
+            }
+        }
+    }
+}
+
+/// What is shown of these services.
+fn show(services: &[record::Service], measured: &Measured, decisions: &Decided) -> Top {
+    let mut top = Top {
+        number: measured.number,
+        period_ms: u64::try_from(PERIOD.as_millis()).unwrap_or(u64::MAX),
+        ..Top::default()
+    };
+    let unknown = ServiceLoad::default();
+    for it in services {
+        let load = measured.services.get(&it.key).unwrap_or(&unknown);
+        let decision = decisions.get(&it.key);
+        top.services.push(service(it, load, decision));
+        top.pods.extend(load.pods.iter().map(pod));
+    }
+    top
+}
+
+fn service(
+    service: &record::Service,
+    load: &ServiceLoad,
+    decision: Option<&Decision>,
+) -> ServiceTop {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+    let ready: Vec<_> = load.pods.iter().filter(|pod| pod.ready).collect();
+    let used: Vec<f64> = load.pods.iter().filter_map(|pod| pod.cpu).collect();
+    // One that was decided before the autoscaler was taken away counts for nothing.
+    let decision = decision.filter(|_| service.spec.autoscale.is_some());
+    ServiceTop {
+        app: service.key.app.to_string(),
+        service: service.key.name.to_string(),
+        pods: count(load.pods.len()),
+        ready: count(ready.len()),
+        replicas: service.spec.replicas,
+        wanted: decision.map(|it| it.replicas),
+        autoscale: service.spec.autoscale.as_ref().map(|it| Bounds {
+            min: it.min,
+            max: it.max,
+        }),
+        why: decision.map(|it| it.why().to_string()),
+        cpu_cores: (!used.is_empty()).then(|| used.iter().sum()),
+        cpu_of_limit: share(&ready),
+        throttled: match ready.len() {
+            0 => 0.0,
+            number => ready.iter().map(|pod| pod.throttled).sum::<f64>() / number as f64,
+        },
+        memory_bytes: load.pods.iter().map(|pod| pod.memory_bytes).sum(),
+        rps: load.arrived,
+        in_flight: load.in_flight,
+        queued: load.queued,
+        p50_ms: load.p50.map(millis),
+        p99_ms: load.p99.map(millis),
+        idle_ms: u64::try_from(load.idle.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// What these pods use as a share of what they may use, as far as that is known.
+fn share(pods: &[&PodLoad]) -> Option<f64> {
+    let known = pods.iter().filter_map(|pod| {
+        let limit = f64::from(pod.cpu_limit?.millis) / 1e3;
+        Some((pod.cpu?, limit))
+    });
+    let (used, limits) = known.fold((0.0, 0.0), |(used, limits), (more, limit)| {
+        (used + more, limits + limit)
+    });
+    (limits > 0.0).then_some(used / limits)
+}
+
+fn pod(pod: &PodLoad) -> PodTop {
+    let ServiceKey { app, name } = pod.pod.service();
+    PodTop {
+        app: app.to_string(),
+        service: name.to_string(),
+        pod: pod.pod.to_string(),
+        phase: pod.phase.to_owned(),
+        ready: pod.ready,
+        cpu_cores: pod.cpu,
+        cpu_of_limit: share(&[pod]),
+        throttled: pod.throttled,
+        memory_bytes: pod.memory_bytes,
+        memory_limit_bytes: pod.memory_limit.0,
+        rps: pod.requests,
+        in_flight: pod.in_flight,
+    }
+}
+
+/// `GET /v1/advice`
+pub(super) async fn advice(
+    State(api): Shared,
+    Asked(of): Asked<wanted::Of>,
+) -> Result<Json<Vec<view::Advice>>, ApiError> {
+    let (store, app) = (&*api.0.store, of.app()?);
+    let prefix = objects::prefix(Kind::Service, app.as_ref());
+    let found = objects::list::<record::Service>(store, &prefix).await?;
+    let mut seen = api.0.views.seen();
+    let mut advice = Vec::new();
+    for (_, service, _) in found.iter().filter(|(_, it, _)| of.is(&it.key)) {
+        let mut seen = seen.remove(&service.key).unwrap_or_default();
+        let mut number = seen.revision;
+        let key = |number| Key::Revision(service.key.clone(), number);
+        let mut revision = objects::get::<record::Revision>(store, &key(number)).await?;
+        if revision.is_none() {
+            // Nothing was seen, or that of a revision that is gone.
+            seen = Default::default();
+            number = service.spec.revision;
+            revision = objects::get(store, &key(number)).await?;
+        }
+        // One that is not there has just gone with its service.
+        if let Some((revision, _)) = revision {
+            advice.push(view::Advice::of(service, &revision, &seen));
+        }
+    }
+    Ok(Json(advice))
+}

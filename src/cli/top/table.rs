@@ -1,0 +1,394 @@
+//! What services and pods are doing, as tables.
+
+use std::{cmp::Ordering, collections::BTreeSet, time::Duration};
+
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+use sampan_core::view::{PodTop, ServiceTop, Top};
+
+use super::{
+    grid::{Cell, Grid, Row},
+    screen::Section,
+};
+use crate::cli::output::{one_line, size, time};
+
+/// For what somebody may want to look at. The cell says the same without it.
+const NOTABLE: Style = AnsiColor::Yellow.on_default();
+/// From this share of its limit on, CPU is notable.
+const NEARLY_ALL: f64 = 0.9;
+/// Fewer requests that wait are none.
+const FEW_WAIT: f64 = 0.05;
+/// What stands for a number that there is not.
+const NONE: &str = "-";
+
+const SERVICE: [&str; 10] = [
+    "service",
+    "ready",
+    "replicas",
+    "cpu",
+    "throttled",
+    "memory",
+    "rps",
+    "in flight",
+    "p50",
+    "p99",
+];
+
+const POD: [&str; 8] = [
+    "pod",
+    "phase",
+    "ready",
+    "cpu",
+    "throttled",
+    "memory",
+    "rps",
+    "in flight",
+];
+
+/// By what rows are sorted: the most first, and names from `a` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Sort {
+    Cpu,
+    Memory,
+    Rps,
+    Name,
+}
+
+/// How wide columns were the last time: none becomes narrower.
+#[derive(Default)]
+pub(super) struct Widths {
+    services: Vec<usize>,
+    pods: Vec<usize>,
+}
+
+/// The services, and if `pods` their pods, in lines of at most so many columns.
+pub(super) fn sections(
+    top: &Top,
+    pods: bool,
+    sort: Sort,
+    columns: usize,
+    widths: &mut Widths,
+) -> Vec<Section> {
+    let apps: BTreeSet<_> = top.services.iter().map(|it| &it.app).collect();
+    let name = |app: &str, name: &str| match apps.len() {
+        0 | 1 => name.to_owned(),
+        _ => format!("{app}/{name}"),
+    };
+    let mut services: Vec<_> = top.services.iter().collect();
+    services.sort_by(|a, b| of_services(sort, a, b));
+    let rows = services.iter().map(|it| service(it, &name));
+    let services = Grid {
+        heads: &SERVICE,
+        note: "why",
+        left: 1,
+        rows: rows.collect(),
+    };
+    let mut sections = vec![Section {
+        thing: "service",
+        lines: services.lines(columns, &mut widths.services),
+    }];
+    if pods && !top.pods.is_empty() {
+        let mut pods: Vec<_> = top.pods.iter().collect();
+        pods.sort_by(|a, b| of_pods(sort, a, b));
+        let pods = Grid {
+            heads: &POD,
+            note: "",
+            left: 2,
+            rows: pods.iter().map(|it| pod(it, &name)).collect(),
+        };
+        sections.push(Section {
+            thing: "pod",
+            lines: pods.lines(columns, &mut widths.pods),
+        });
+    }
+    sections
+}
+
+fn service(it: &ServiceTop, name: &dyn Fn(&str, &str) -> String) -> Row {
+    let replicas = match it.wanted {
+        Some(wanted) => format!("{}/{wanted}", it.replicas),
+        None => it.replicas.to_string(),
+    };
+    let is_short = it.ready < it.replicas;
+    let latency = |millis: Option<f64>| match millis {
+        Some(millis) => brief(&time(Duration::from_secs_f64(millis.max(0.0) / 1e3))),
+        None => NONE.to_owned(),
+    };
+    let waits = it.queued >= FEW_WAIT;
+    let queued = waits.then(|| format!("{} in the queue", number(it.queued)));
+    let why: Vec<_> = queued.into_iter().chain(it.why.clone()).collect();
+    Row {
+        cells: vec![
+            Cell::new(name(&it.app, &it.service)),
+            notable(is_short, it.ready.to_string()),
+            Cell::new(replicas),
+            cpu(it.cpu_cores, it.cpu_of_limit),
+            throttled(it.throttled),
+            Cell::new(bytes(it.memory_bytes)),
+            Cell::new(number(it.rps)),
+            notable(waits, number(it.in_flight)),
+            Cell::new(latency(it.p50_ms)),
+            Cell::new(latency(it.p99_ms)),
+        ],
+        note: one_line(&why.join("; ")),
+    }
+}
+
+fn pod(it: &PodTop, name: &dyn Fn(&str, &str) -> String) -> Row {
+    let limit = bytes(it.memory_limit_bytes);
+    Row {
+        cells: vec![
+            Cell::new(name(&it.app, &it.pod)),
+            Cell::new(one_line(&it.phase)),
+            notable(!it.ready, if it.ready { "yes" } else { "no" }.to_owned()),
+            cpu(it.cpu_cores, it.cpu_of_limit),
+            throttled(it.throttled),
+            Cell::new(format!("{}/{limit}", bytes(it.memory_bytes))),
+            Cell::new(number(it.rps)),
+            Cell::new(number(it.in_flight)),
+        ],
+        note: String::new(),
+    }
+}
+
+fn notable(is: bool, text: String) -> Cell {
+    match is {
+        true => Cell::styled(text, NOTABLE),
+        false => Cell::new(text),
+    }
+}
+
+/// `312m  62%`: thousandths of a core, and the share of the limit if there is one.
+fn cpu(cores: Option<f64>, of_limit: Option<f64>) -> Cell {
+    let cores = cores.map_or(NONE.to_owned(), |it| format!("{:.0}m", it * 1e3));
+    let share = of_limit.map(percent).unwrap_or_default();
+    let is_notable = of_limit.is_some_and(|it| it >= NEARLY_ALL);
+    notable(is_notable, format!("{cores} {share:>4}"))
+}
+
+fn throttled(share: f64) -> Cell {
+    // Less than a half of a percent is none.
+    notable(share >= 0.005, percent(share))
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0}%", share * 100.0)
+}
+
+/// With as many digits as say something.
+fn number(number: f64) -> String {
+    match number < 99.95 {
+        true => format!("{number:.1}"),
+        false => format!("{number:.0}"),
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    brief(&size(bytes)).replace(".0", "")
+}
+
+/// A number and its unit without the space.
+fn brief(text: &str) -> String {
+    text.replace(' ', "")
+}
+
+fn of_services(sort: Sort, a: &ServiceTop, b: &ServiceTop) -> Ordering {
+    let names = (&a.app, &a.service).cmp(&(&b.app, &b.service));
+    let most = match sort {
+        Sort::Cpu => most(a.cpu_cores.unwrap_or(0.0), b.cpu_cores.unwrap_or(0.0)),
+        Sort::Memory => b.memory_bytes.cmp(&a.memory_bytes),
+        Sort::Rps => most(a.rps, b.rps),
+        Sort::Name => Ordering::Equal,
+    };
+    most.then(names)
+}
+
+/// Pods of the same rank keep the order in which they came, which is that of their numbers.
+fn of_pods(sort: Sort, a: &PodTop, b: &PodTop) -> Ordering {
+    match sort {
+        Sort::Cpu => most(a.cpu_cores.unwrap_or(0.0), b.cpu_cores.unwrap_or(0.0)),
+        Sort::Memory => b.memory_bytes.cmp(&a.memory_bytes),
+        Sort::Rps => most(a.rps, b.rps),
+        Sort::Name => Ordering::Equal,
+    }
+}
+
+fn most(a: f64, b: f64) -> Ordering {
+    b.total_cmp(&a)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{super::screen::fit, *};
+
+    /// Three services of an app, of which one scales, one sleeps, and one has no limits.
+    pub(in super::super) fn shop() -> Top {
+        Top {
+            number: 7,
+            period_ms: 1000,
+            services: services(),
+            pods: pods(),
+        }
+    }
+
+    fn services() -> Vec<ServiceTop> {
+        let service = |name: &str| ServiceTop {
+            app: "shop".to_owned(),
+            service: name.to_owned(),
+            ..ServiceTop::default()
+        };
+        let why = "cpu 93% of 70%; at most as many again or 4 more in 15s";
+        vec![
+            ServiceTop {
+                pods: 3,
+                ready: 3,
+                replicas: 3,
+                cpu_cores: Some(0.004_2),
+                memory_bytes: 3_300_000,
+                rps: 12.0,
+                in_flight: 0.02,
+                p50_ms: Some(0.412),
+                p99_ms: Some(1.23),
+                ..service("api")
+            },
+            ServiceTop {
+                wanted: Some(0),
+                why: Some("no requests".to_owned()),
+                ..service("reports")
+            },
+            ServiceTop {
+                pods: 3,
+                ready: 2,
+                replicas: 3,
+                wanted: Some(5),
+                why: Some(why.to_owned()),
+                cpu_cores: Some(0.931),
+                cpu_of_limit: Some(0.931),
+                throttled: 0.12,
+                memory_bytes: 36 << 20,
+                rps: 1234.5,
+                in_flight: 61.3,
+                queued: 14.2,
+                p50_ms: Some(12.3),
+                p99_ms: Some(456.0),
+                ..service("web")
+            },
+        ]
+    }
+
+    fn pods() -> Vec<PodTop> {
+        let pod = |name: &str, slot: u32| PodTop {
+            app: "shop".to_owned(),
+            service: name.to_owned(),
+            pod: format!("{name}-1-{slot}"),
+            phase: "Running".to_owned(),
+            ready: true,
+            cpu_cores: Some(0.312),
+            cpu_of_limit: Some(0.624),
+            throttled: 0.12,
+            memory_bytes: 12 << 20,
+            memory_limit_bytes: 64 << 20,
+            rps: 41.3,
+            in_flight: 2.04,
+        };
+        vec![
+            PodTop {
+                cpu_of_limit: None,
+                cpu_cores: Some(0.001_4),
+                throttled: 0.0,
+                memory_bytes: 1_100_000,
+                rps: 4.0,
+                ..pod("api", 0)
+            },
+            pod("web", 0),
+            PodTop {
+                cpu_cores: Some(0.497),
+                cpu_of_limit: Some(0.994),
+                ..pod("web", 1)
+            },
+            PodTop {
+                phase: "CrashLoopBackOff".to_owned(),
+                ready: false,
+                memory_limit_bytes: 64 << 20,
+                pod: "web-1-2".to_owned(),
+                app: "shop".to_owned(),
+                service: "web".to_owned(),
+                ..PodTop::default()
+            },
+        ]
+    }
+
+    fn text(top: &Top, pods: bool, sort: Sort, columns: usize) -> String {
+        let sections = sections(top, pods, sort, columns, &mut Widths::default());
+        let lines = fit(sections, usize::MAX).join("\n");
+        let plain = anstream::adapter::strip_str(&lines).to_string();
+        let lines = plain.lines().map(str::trim_end);
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn tables_fit_every_width() {
+        for columns in [40, 60, 80, 100, 132, 1000] {
+            let name = format!("top_{columns}");
+            insta::assert_snapshot!(name, text(&shop(), true, Sort::Name, columns));
+        }
+    }
+
+    #[test]
+    fn several_apps_are_told_apart() {
+        let mut top = shop();
+        top.services.truncate(1);
+        let mut other = top.services[0].clone();
+        other.app = "blog".to_owned();
+        top.services.push(other);
+        let text = text(&top, false, Sort::Name, 100);
+        insta::assert_snapshot!("top_apps", text);
+    }
+
+    #[test]
+    fn the_most_comes_first() {
+        let order = |sort| {
+            let text = text(&shop(), true, sort, 1000);
+            let firsts = text.lines().filter_map(|line| line.split(' ').next());
+            let names = firsts.filter(|it| !["", "service", "pod"].contains(it));
+            names.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            order(Sort::Name),
+            "api reports web api-1-0 web-1-0 web-1-1 web-1-2"
+        );
+        assert_eq!(
+            order(Sort::Cpu),
+            "web api reports web-1-1 web-1-0 api-1-0 web-1-2"
+        );
+        assert_eq!(
+            order(Sort::Memory),
+            "web api reports web-1-0 web-1-1 api-1-0 web-1-2"
+        );
+        assert_eq!(
+            order(Sort::Rps),
+            "web api reports web-1-0 web-1-1 api-1-0 web-1-2"
+        );
+    }
+
+    #[test]
+    fn colour_is_never_the_only_sign() {
+        let mut widths = Widths::default();
+        let sections = sections(&shop(), true, Sort::Name, 1000, &mut widths);
+        let coloured = fit(sections, usize::MAX).join("\n");
+        let yellow = NOTABLE.render().to_string();
+        // Of the service: too few ready, CPU, throttled, the queue; of pods: CPU, throttled, ready.
+        assert_eq!(coloured.matches(&yellow).count(), 4 + 1 + 2 + 1);
+        let plain = anstream::adapter::strip_str(&coloured).to_string();
+        for sign in [
+            "2       3/5",
+            "93%",
+            "12%",
+            "14.2 in the queue",
+            "99%",
+            "no",
+        ] {
+            assert!(plain.contains(sign), "no {sign} in\n{plain}");
+        }
+    }
+}

@@ -67,21 +67,20 @@ struct Watched {
 
 impl Watched {
     fn start(daemon: &Daemon) -> Self {
-        use std::io::BufRead as _;
         let api = daemon.api();
         let arguments = [
             "get", "services", "web", "--watch", "-o", "json", "--api", &api,
         ];
         let child = sampan(&arguments).stdout(Stdio::piped()).spawn();
         let mut child = child.expect("the program starts");
-        let lines = std::io::BufReader::new(child.stdout.take().expect("piped"));
+        let shown = std::io::BufReader::new(child.stdout.take().expect("piped"));
         let states = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&states);
         std::thread::spawn(move || {
-            for line in lines.lines().map_while(Result::ok) {
+            let shown = serde_json::Deserializer::from_reader(shown).into_iter::<Value>();
+            for value in shown.map_while(Result::ok) {
                 let at = Instant::now();
-                let value: Value = serde_json::from_str(&line).expect("JSON");
-                let service = value.get("service").unwrap_or(&value);
+                let service = value.get(0).unwrap_or(&value);
                 let number =
                     |key: &str| service[key].as_u64().and_then(|it| u32::try_from(it).ok());
                 if let (Some(replicas), Some(ready)) = (number("replicas"), number("ready")) {

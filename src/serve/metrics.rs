@@ -21,7 +21,10 @@ use sampan_gateway::{LATENCY_BOUNDS, RevisionStats, ServiceStats};
 use sampan_runtime::{Timings, pod::Verdict};
 
 use super::Node;
-use crate::agent::board::{PHASES, ServiceTotals};
+use crate::{
+    agent::board::{PHASES, ServiceTotals},
+    load::Decided,
+};
 use exposition::{Exposition, Family};
 use rollouts::{OUTCOMES, RolloutTotals, Rollouts};
 
@@ -38,7 +41,12 @@ struct Known {
 }
 
 /// The metrics of a node that has been up since `started`.
-pub(super) fn text(node: &Node, rollouts: &Rollouts, started: SystemTime) -> String {
+pub(super) fn text(
+    node: &Node,
+    rollouts: &Rollouts,
+    decided: &Decided,
+    started: SystemTime,
+) -> String {
     let gateway = node.edge.gateway();
     let mut out = Exposition::default();
     let services = services(node, rollouts);
@@ -47,6 +55,7 @@ pub(super) fn text(node: &Node, rollouts: &Rollouts, started: SystemTime) -> Str
     single(&families::UNROUTED, gateway.unrouted());
     single(&families::REFUSED, gateway.refused_connections());
     pods(&mut out, &services);
+    scaled(&mut out, decided);
     usage(&mut out, &services);
     timings(&mut out, node.runtime.timings());
     rolled(&mut out, &services);
@@ -164,6 +173,13 @@ fn pods(out: &mut Exposition, services: &Services) {
             let count = known.pods.kills.get(verdict).copied().unwrap_or_default();
             samples.add(&[app, name, &verdict], count);
         }
+    }
+}
+
+fn scaled(out: &mut Exposition, decided: &Decided) {
+    let mut samples = out.family(&families::WANTED);
+    for (ServiceKey { app, name }, decision) in decided.iter() {
+        samples.add(&[app, name], decision.replicas);
     }
 }
 

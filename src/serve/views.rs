@@ -21,7 +21,7 @@ use crate::events::{Change, Events, Journal, Subject};
 use crate::{
     agent::{board::PodStatus, instance::one_line, workshop::RuntimeWorkshop},
     api::{Admission, Batch, LogBatch, NextBatch, NextLogs, OnePod, Views},
-    load::{Decisions, Loads},
+    load::{Decided, Decisions, Loads},
 };
 
 /// The pods and events of this node.
@@ -114,7 +114,8 @@ impl Views for NodeViews {
     }
 
     fn metrics(&self) -> String {
-        metrics::text(&self.node, &self.rollouts, self.started)
+        let decided = Decided::clone(&self.decisions.borrow());
+        metrics::text(&self.node, &self.rollouts, &decided, self.started)
     }
 }
 

@@ -67,6 +67,8 @@ families! {
         "Times a pod was started again after its instance had ended.";
     KILLS = "sampan_kills_total", Counter, &["app", "service", "verdict"],
         "Instances that trapped or were ended, by verdict.";
+    WANTED = "sampan_autoscaler_replicas", Gauge, SERVICE,
+        "Pods that the autoscaler wants, of services that have one.";
     CPU = "sampan_guest_cpu_seconds_total", Counter, SERVICE,
         "CPU time of guests, with the host functions that they called.";
     THROTTLED = "sampan_guest_cpu_throttled_seconds_total", Counter, SERVICE,

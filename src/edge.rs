@@ -12,7 +12,7 @@ use sampan_core::{
 };
 use sampan_gateway::{Endpoint, Gateway, ServiceConfig};
 use sampan_store::{Store, StoreError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::mirror::{Follower, Mirror};
 
@@ -22,6 +22,8 @@ pub(crate) struct Edge {
     known: Mutex<Known>,
     /// Something is to be published.
     changed: Notify,
+    /// Other services are known.
+    opened: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -38,6 +40,7 @@ impl Edge {
             gateway,
             known: Mutex::default(),
             changed: Notify::new(),
+            opened: watch::Sender::default(),
         }
     }
 
@@ -67,6 +70,16 @@ impl Edge {
             .services
             .extend(configs.map(|config| (config.name.clone(), config)));
         self.publish(&known);
+        self.opened.send_replace(());
+    }
+
+    /// Resolves when requests to the service are taken.
+    pub(crate) async fn opened(&self, service: &ServiceKey) {
+        let mut opened = self.opened.subscribe();
+        while !self.known().services.contains_key(service) {
+            // The sender is here as long as this is.
+            let _ = opened.changed().await;
+        }
     }
 
     /// A pod has a place now. It is published soon, and gets no request before it is ready.
@@ -118,6 +131,7 @@ impl Edge {
         if !same {
             known.services = wanted;
             self.publish(&known);
+            self.opened.send_replace(());
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use sampan_core::{
     name::{PodName, ServiceKey},
     plan::pod::PodState,
@@ -34,6 +35,10 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 
 /// Where pods stand to get requests.
 pub(crate) trait Places: Send + Sync + 'static {
+    /// Resolves when requests to the service are taken. Before that no pod of it may say that it is
+    /// ready: who hears so would ask, and be told that there is no such service.
+    fn opened<'a>(&'a self, service: &'a ServiceKey) -> BoxFuture<'a, ()>;
+
     /// A place for a pod, which is not ready yet.
     fn enter(&self, pod: &PodName, capacity: u32, upstream: Arc<dyn Upstream>)
     -> Arc<dyn Rotation>;
@@ -200,7 +205,9 @@ impl<W: Workshop> Life<W> {
     async fn run(mut self) -> PodName {
         let narrator = Narrator::new(self.shared.agent.clock, self.earlier);
         let narrator = Arc::new(Mutex::new(narrator));
-        if let Some(prepared) = self.prepared(&narrator).await {
+        if let Some(prepared) = self.prepared(&narrator).await
+            && self.opened().await
+        {
             let worker = self.start(&prepared, narrator);
             self.over().await;
             worker.stop().await;
@@ -210,6 +217,16 @@ impl<W: Workshop> Life<W> {
             self.shared.reports.gone(&self.pod);
         }
         self.pod
+    }
+
+    /// Waits until requests to its service are taken. Says whether the pod is still to run.
+    async fn opened(&mut self) -> bool {
+        let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
+        tokio::select! {
+            biased;
+            () = self.over() => false,
+            () = shared.agent.places.opened(pod.service()) => true,
+        }
     }
 
     /// Waits until the pod is not to run any more.

@@ -45,6 +45,10 @@ impl Rotation for InRotation {
 pub(super) struct GatewayPlaces(pub(super) Arc<Edge>);
 
 impl Places for GatewayPlaces {
+    fn opened<'a>(&'a self, service: &'a ServiceKey) -> BoxFuture<'a, ()> {
+        Box::pin(self.0.opened(service))
+    }
+
     fn enter(
         &self,
         pod: &PodName,

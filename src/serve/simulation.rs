@@ -230,6 +230,10 @@ impl Workshop for FakeWorkshop {
 struct Nowhere;
 
 impl Places for Nowhere {
+    fn opened<'a>(&'a self, _: &'a ServiceKey) -> BoxFuture<'a, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn enter(&self, _: &PodName, _: u32, _: Arc<dyn Upstream>) -> Arc<dyn Rotation> {
         Arc::new(FakeRotation::default())
     }

@@ -161,7 +161,8 @@ pub fn decide(
         Some(need) => need.pods,
         None => current,
     };
-    let urgent = match panic {
+    // Pods that are not ready yet dampen no panic.
+    let urgent = match panic && load > f64::from(current) && !need::is_on_target(load, current) {
         true => wanted.max(pods(load)),
         false => wanted,
     };

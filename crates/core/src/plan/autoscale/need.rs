@@ -84,7 +84,7 @@ fn total(metric: Metric, target: f64, current: u32, total: Option<f64>) -> Optio
     let total = total.filter(|it| is_sound(*it))?;
     let load = total / target;
     let pods_now = f64::from(current.max(1));
-    let pods = match is_on_target(load / pods_now) {
+    let pods = match is_on_target(load, current) {
         true => current,
         false => super::pods(load),
     };
@@ -139,7 +139,7 @@ fn cpu(target: f64, current: u32, sample: &Sample) -> Option<Need> {
     if !helped && missing == 0 {
         // What would be needed is at least this: there is nothing to tolerate.
         let is_capped = ratio > 1.0 && used / count >= SATURATED;
-        return Some(need(match is_on_target(ratio) && !is_capped {
+        return Some(need(match is_tolerable(ratio) && !is_capped {
             true => current,
             false => super::pods(ratio * count),
         }));
@@ -158,7 +158,7 @@ fn cpu(target: f64, current: u32, sample: &Sample) -> Option<Need> {
         false => pods > current,
     };
     Some(need(
-        match reversed || backwards || is_on_target(cautious) {
+        match reversed || backwards || is_tolerable(cautious) {
             true => current,
             false => pods,
         },
@@ -178,7 +178,12 @@ fn backlog(mean: f64, sample: &Sample) -> f64 {
     }
 }
 
-fn is_on_target(ratio: f64) -> bool {
+/// Whether so many pods are enough for a load in pods, and not too many.
+pub(super) fn is_on_target(load: f64, pods: u32) -> bool {
+    is_tolerable(load / f64::from(pods.max(1)))
+}
+
+fn is_tolerable(ratio: f64) -> bool {
     // A tenth is not a number that computers have.
     (ratio - 1.0).abs() <= TOLERANCE + 1e-9
 }

@@ -119,6 +119,11 @@ impl Daemon {
             board: Arc::clone(&site.node.board),
         };
         let mut tasks = JoinSet::new();
+        let sampler = Sampler::new(site);
+        tasks.spawn(async move {
+            sampler.run().await;
+            ("the sampler", Ok(()))
+        });
         let (edge, followed) = (Arc::clone(&site.node.edge), store());
         tasks.spawn(async move { ("the edge", edge.follow(&followed).await) });
         let (looked, ready) = oneshot::channel();
@@ -126,11 +131,7 @@ impl Daemon {
             store: store(),
             journal: journal(),
             clock,
-            autoscaling: Autoscaling {
-                loads: site.loads.subscribe(),
-                callers: Arc::new(GatewayCallers(site.node.edge.gateway().clone())),
-                decisions: site.decisions.clone(),
-            },
+            autoscaling: autoscaling(site),
             looked: Some(looked),
         };
         let (watches, watched) = oneshot::channel();
@@ -151,15 +152,6 @@ impl Daemon {
             workshop: Arc::clone(&site.workshop),
         };
         tasks.spawn(async move { ("the runner of jobs", jobs.run().await) });
-        let sampler = Sampler::new(
-            site.node.clone(),
-            site.loads.clone(),
-            Arc::clone(&site.seen),
-        );
-        tasks.spawn(async move {
-            sampler.run().await;
-            ("the sampler", Ok(()))
-        });
         let writing = chronicle::write(store(), journal(), site.journal.last());
         tasks.spawn(async move {
             writing.await;
@@ -209,6 +201,14 @@ impl Daemon {
         self.rest.notify_one();
         // One that was aborted has no pods left.
         let _ = (&mut self.agent).await;
+    }
+}
+
+fn autoscaling(site: &Site) -> Autoscaling {
+    Autoscaling {
+        loads: site.loads.subscribe(),
+        callers: Arc::new(GatewayCallers(site.node.edge.gateway().clone())),
+        decisions: site.decisions.clone(),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{Node, seen::Seen};
+use super::{Node, daemon::Site, seen::Seen};
 use crate::{
     agent::board::PodMeasure,
     load::{Measured, PERIOD, PodLoad, ServiceLoad},
@@ -57,11 +57,11 @@ struct Window {
 }
 
 impl Sampler {
-    pub(super) fn new(node: Node, loads: watch::Sender<Arc<Measured>>, seen: Arc<Seen>) -> Self {
+    pub(super) fn new(site: &Site) -> Self {
         Self {
-            node,
-            loads,
-            seen,
+            node: site.node.clone(),
+            loads: site.loads.clone(),
+            seen: Arc::clone(&site.seen),
             number: 0,
             services: BTreeMap::new(),
             pods: BTreeMap::new(),

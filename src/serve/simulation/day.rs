@@ -9,7 +9,8 @@ use sampan_core::{
 use super::*;
 use crate::load::{Measured, PodLoad, ServiceLoad};
 
-const DAY: u64 = 24 * 3600;
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
 /// CPU that each pod should use, as a share of what it may.
 const TARGET: f64 = 0.7;
 const MIN: u32 = 2;
@@ -107,9 +108,21 @@ struct Day {
     load: f64,
     over: f64,
     changes: u32,
-    /// Pods that were added less than `stabilization` after others had gone, though the load had
-    /// not jumped.
-    reversals: u32,
+    /// When pods were added less than `stabilization` after others had gone: the load has risen by
+    /// more than the tolerance in that time, or the autoscaler swings.
+    reversals: Vec<u64>,
+}
+
+impl Day {
+    fn told(&self) -> String {
+        format!(
+            "{:.2} times the ideal, {:.3}% over capacity, {} changes, {} reversals",
+            self.pods / self.ideal,
+            self.over / self.load * 100.0,
+            self.changes,
+            self.reversals.len()
+        )
+    }
 }
 
 async fn live(seed: u64) -> Day {
@@ -150,7 +163,9 @@ async fn live(seed: u64) -> Day {
         if change != 0 {
             let is_reversed = change.signum() == -last.0 && second - last.1 < window;
             day.changes += 1;
-            day.reversals += u32::from(is_reversed && change > 0 && noisy.burst == 0);
+            if is_reversed && change > 0 {
+                day.reversals.push(second);
+            }
             last = (change.signum(), second);
             before = now;
         }
@@ -159,7 +174,7 @@ async fn live(seed: u64) -> Day {
 }
 
 /// Twenty-four hours: at most a quarter more pods than it takes, next to no work that there is no
-/// pod for, and no pods that go and are missed in the window for which they would have been kept.
+/// pod for, and no swinging: pods that go and are missed at once, twice within an hour.
 #[test]
 fn a_day_is_followed_without_waste_or_want() {
     for seed in 0..setting("SAMPAN_DAYS").unwrap_or(1) {
@@ -169,15 +184,12 @@ fn a_day_is_followed_without_waste_or_want() {
             .build()
             .expect("a runtime");
         let day = runtime.block_on(live(seed));
-        println!(
-            "seed {seed}: {:.3} of the ideal, {:.4}% over capacity, {} changes, {} reversals",
-            day.pods / day.ideal,
-            day.over / day.load * 100.0,
-            day.changes,
-            day.reversals
-        );
         assert!(day.pods / day.ideal <= 1.25, "seed {seed}: {day:?}");
         assert!(day.over / day.load < 0.001, "seed {seed}: {day:?}");
-        assert_eq!(day.reversals, 0, "seed {seed}: {day:?}");
+        let swings = day.reversals.windows(2).any(|two| two[1] - two[0] < HOUR);
+        assert!(!swings, "seed {seed}: {day:?}");
+        if seed == 0 {
+            insta::assert_snapshot!(day.told(), @"1.08 times the ideal, 0.000% over capacity, 55 changes, 0 reversals");
+        }
     }
 }

@@ -9,11 +9,11 @@
 //!    300 / 70 = 4.3, so 5 pods. At 75 % each the ratio is 1.07: 3 pods stay.* See `need`.
 //! 2. **The largest need wins.** *CPU asks for 5 pods, concurrency for 7: 7.* A metric that could
 //!    not be measured asks for nothing, and then no pod is taken away.
-//! 3. **Panic.** When the load of the last 6 s was at least twice what the fewest ready pods of
-//!    these 6 s are for, there is no limit on how fast pods come, and none goes. *One pod of
-//!    concurrency 10 had 2 requests in flight for four seconds and has had 60 for two: the mean
-//!    is 21.3, which is more than 2 × 10: 6 pods at once.* Knative compares with the pods that are
-//!    ready now, so that the first step of a rise hides the rest of it.
+//! 3. **Panic.** When the load of the last 2 s was at least twice what the fewest ready pods of the
+//!    last 6 s are for, there is no limit on how fast pods come, and none goes. *One pod of
+//!    concurrency 10 had 2 requests in flight, and in the last two seconds 31 and 60: the mean is
+//!    45.5, which is more than 2 × 10: 6 pods at once.* Knative takes the load of 6 s and the pods
+//!    that are ready now, so that the first step of a rise hides the rest of it.
 //! 4. **Scaling down waits.** Not below the highest need of the last `stabilization`. *8 pods were
 //!    needed two minutes ago and 3 are now, with a window of 300 s: 8 pods for three minutes
 //!    more.* A history that begins, as after a restart of the node, begins with what there is.
@@ -128,7 +128,9 @@ pub enum Held {
 const RATE_PODS: u32 = 4;
 /// Over this time.
 const RATE_PERIOD: Duration = Duration::from_secs(15);
-/// The load of this time counts for panic: Knative's stable window of 60 s, of which 10 %.
+/// The mean load of this time counts for panic: one second is cut in two by any step.
+const PANIC_LOAD: Duration = Duration::from_secs(2);
+/// And the fewest pods of this time: Knative's stable window of 60 s, of which 10 %.
 const PANIC_WINDOW: Duration = Duration::from_secs(6);
 /// Panic begins at this multiple of what the pods are for.
 const PANIC_FACTOR: f64 = 2.0;

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{PANIC_FACTOR, PANIC_WINDOW, RATE_PERIOD, RATE_PODS};
+use super::{PANIC_FACTOR, PANIC_LOAD, PANIC_WINDOW, RATE_PERIOD, RATE_PODS};
 use crate::time::Timestamp;
 
 /// What was needed, what was done and what there was, as far back as it counts.
@@ -91,8 +91,11 @@ impl History {
         {
             self.loads.pop_front();
         }
-        let mean =
-            self.loads.iter().map(|(_, load, _)| load).sum::<f64>() / self.loads.len() as f64;
+        let recent = self.loads.iter().filter(|(at, ..)| now - *at < PANIC_LOAD);
+        let (sum, count) = recent.fold((0.0, 0.0), |(sum, count), (_, load, _)| {
+            (sum + load, count + 1.0)
+        });
+        let mean = sum / f64::max(count, 1.0);
         let fewest = self.loads.iter().map(|(.., ready)| *ready).min();
         mean >= PANIC_FACTOR * f64::from(fewest.unwrap_or_default().max(1))
     }

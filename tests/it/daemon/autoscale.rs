@@ -1,7 +1,9 @@
 //! The number of pods follows the load, down to none and back.
 //!
 //! `SAMPAN_TRIES` says how often a service is woken, `SAMPAN_WAKE_MS` how long 99 of 100 times may
-//! take; `SAMPAN_CURVE` names a directory for the curve of the step, as a table and as a picture.
+//! take; `SAMPAN_STEP_SECONDS` how long it may take to follow a step of the load: both are generous
+//! for machines that do other things. `SAMPAN_CURVE` names a directory for the curve of the step, as
+//! a table and as a picture.
 
 mod curve;
 mod step;

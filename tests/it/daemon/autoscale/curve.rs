@@ -22,7 +22,7 @@ pub(super) struct Curve {
 }
 
 const WIDTH: f64 = 720.0;
-const LEFT: f64 = 60.0;
+const LEFT: f64 = 72.0;
 const PANEL: f64 = 90.0;
 const GAP: f64 = 28.0;
 

@@ -122,9 +122,13 @@ impl Controllers {
 
     fn reconcile(&self, object: &Object, mirror: &Mirror, autoscaler: &Autoscaler) -> Plan {
         match object {
-            Object::Service(key) => {
-                rollout::reconcile(key, mirror, &self.clock, autoscaler.decision(key))
-            }
+            Object::Service(key) => match mirror.services.get(key) {
+                Some(stored) => {
+                    let scaling = autoscaler.decision(&stored.value);
+                    rollout::reconcile(stored, mirror, &self.clock, scaling)
+                }
+                None => Plan::default(),
+            },
             Object::Job(key) => job::reconcile(key, mirror, &self.clock),
             Object::App(name) => prune::reconcile(name, mirror),
         }

@@ -41,11 +41,12 @@ pub(crate) struct ServiceLoad {
     /// Requests that wait for a pod now.
     pub(crate) waiting: u32,
     /// Mean number of requests in flight, those that waited too, without those at pods that drain.
-    pub(crate) in_flight: f64,
+    /// Like the rates below, nothing at the first measurement.
+    pub(crate) in_flight: Option<f64>,
     /// Requests that arrived, per second.
-    pub(crate) arrived: f64,
-    /// Requests that ended, per second.
-    pub(crate) ended: f64,
+    pub(crate) arrived: Option<f64>,
+    /// Requests that pods have answered, per second.
+    pub(crate) served: Option<f64>,
     /// For how long there has been no request.
     pub(crate) idle: Duration,
     /// Latencies of the last ten seconds, if there were any: half of the answers took no longer.
@@ -78,6 +79,8 @@ pub(crate) struct PodLoad {
     pub(crate) memory_limit: ByteSize,
     /// Requests it was given, per second.
     pub(crate) requests: f64,
+    /// Requests that it has ended, per second.
+    pub(crate) served: f64,
     /// Mean number of requests it had in flight.
     pub(crate) in_flight: f64,
 }
@@ -88,9 +91,9 @@ impl ServiceLoad {
         let staying = self.pods.iter().filter(|pod| !pod.drains);
         Sample {
             pods: staying.map(PodLoad::sample).collect(),
-            in_flight: Some(self.in_flight),
-            arrived: Some(self.arrived),
-            ended: Some(self.ended),
+            in_flight: self.in_flight,
+            arrived: self.arrived,
+            served: self.served,
             waiting: self.waiting,
             idle: self.idle,
             // The store knows.

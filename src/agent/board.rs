@@ -223,10 +223,9 @@ impl Board {
         let board = self.lock();
         let past = board.services.get(service).map(|it| &it.request_cpu);
         let mut all = past.cloned().unwrap_or_default();
-        for (pod, entry) in &board.pods {
-            if pod.service() == service {
-                all.add(&entry.account.request_cpu());
-            }
+        let own = board.pods.range(PodName::new(service, 0, 0)..);
+        for (_, entry) in own.take_while(|(pod, _)| pod.service() == service) {
+            all.add(&entry.account.request_cpu());
         }
         all
     }

@@ -57,6 +57,8 @@ pub(super) struct Autoscaler {
 struct State {
     history: History,
     decision: Decision,
+    /// The service's, about which it was decided.
+    generation: u64,
     /// It has been carried out: should the service come back to where it was, it says nothing.
     is_done: bool,
 }
@@ -84,19 +86,23 @@ impl Autoscaler {
     /// Decides for all services. Returns those that are to have another number of pods.
     pub(super) fn decide(&mut self, mirror: &Mirror, now: Timestamp) -> BTreeSet<ServiceKey> {
         let measured = Arc::clone(&self.with.loads.borrow_and_update());
+        let is_there = |key: &ServiceKey| {
+            let service = mirror.services.get(key);
+            service.is_some_and(|stored| is_autoscaled(&stored.value))
+        };
+        self.services.retain(|key, _| is_there(key));
         let services = mirror.services.values().map(|stored| &stored.value);
-        let scaled: Vec<&Service> = services.filter(|it| is_autoscaled(it)).collect();
-        self.services
-            .retain(|key, _| scaled.iter().any(|it| it.key == *key));
-        for service in &scaled {
+        for service in services.filter(|it| is_autoscaled(it)) {
             if let Some(load) = measured.services.get(&service.key) {
                 self.look(service, &load.sample(), now);
             }
         }
         self.publish();
+        // Who began to wait after the measurement is not in it.
+        let woken = self.wake(mirror, now);
         let changing = self.services.iter();
         let changing = changing.filter(|(_, state)| state.is_due());
-        changing.map(|(key, _)| key.clone()).collect()
+        changing.map(|(key, _)| key.clone()).chain(woken).collect()
     }
 
     /// Decides for the services at zero that somebody calls. Returns them.
@@ -120,10 +126,12 @@ impl Autoscaler {
         woken
     }
 
-    /// What is to be carried out for a service.
-    pub(super) fn decision(&self, key: &ServiceKey) -> Option<&Decision> {
-        let state = self.services.get(key)?;
-        state.is_due().then_some(&state.decision)
+    /// What is to be carried out for a service as it is now: not what was decided before somebody
+    /// changed what is wanted.
+    pub(super) fn decision(&self, service: &Service) -> Option<&Decision> {
+        let state = self.services.get(&service.key)?;
+        let is_due = state.is_due() && state.generation == service.generation;
+        is_due.then_some(&state.decision)
     }
 
     /// Notes that a decision has been carried out.
@@ -149,6 +157,7 @@ impl Autoscaler {
         let state = State {
             history,
             decision,
+            generation: service.generation,
             is_done: false,
         };
         self.services.insert(service.key.clone(), state);

@@ -23,21 +23,21 @@ const PODS_AT_ONCE: usize = 100;
 
 /// `scaling` is what the autoscaler has decided, and is carried out if it still holds.
 pub(super) fn reconcile(
-    key: &ServiceKey,
+    stored: &Stored<Service>,
     mirror: &Mirror,
     clock: &Clock,
     scaling: Option<&Decision>,
 ) -> Plan {
-    let Some(stored) = mirror.services.get(key) else {
-        return Plan::default();
-    };
     let moment = clock.moment();
     let scaled = scaling.and_then(|decision| {
         let scaled = autoscale::carry_out(&stored.value, decision, moment.wall_ms)?;
         Some((scaled, decision.clone()))
     });
     let service = scaled.as_ref().map_or(&stored.value, |(scaled, _)| scaled);
-    let pods: Vec<Pod> = mirror.pods_of(key).map(|it| it.value.clone()).collect();
+    let pods: Vec<Pod> = mirror
+        .pods_of(&stored.value.key)
+        .map(|it| it.value.clone())
+        .collect();
     let planned = rollout::plan(service, &pods, &gate(service, mirror), moment);
     let mut next = service.clone();
     next.status = planned.status;
@@ -52,6 +52,11 @@ pub(super) fn reconcile(
         writes.tell("Scaled", decision.to_string());
     }
     for action in planned.actions {
+        let is_told = scaled.is_some() && matches!(action, Action::Announce { word: "Scaled", .. });
+        if is_told {
+            // By the decision, which says why.
+            continue;
+        }
         writes.take(action, &mut next);
     }
     Plan {

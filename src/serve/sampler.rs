@@ -146,8 +146,9 @@ impl Sampler {
             };
         };
         let earlier = &before.counted;
-        let seconds = seconds(earlier.in_flight.at(), now);
+        let seconds = seconds(earlier.in_flight.at(), counted.in_flight.at());
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        let served = pods.iter().map(|it| it.served).sum();
         let draining: f64 = pods
             .iter()
             .filter(|it| it.drains)
@@ -162,9 +163,9 @@ impl Sampler {
             pods,
             queued: counted.queued.mean_since(&earlier.queued),
             waiting: counted.queued.in_flight(),
-            in_flight,
-            arrived: rate(counted.requests, earlier.requests),
-            ended: rate(counted.ended, earlier.ended),
+            in_flight: Some(in_flight),
+            arrived: Some(rate(counted.requests, earlier.requests)),
+            served: Some(served),
             idle: now - active,
             p50: quantiles.map(|[p50, _]| p50),
             p99: quantiles.map(|[_, p99]| p99),
@@ -221,13 +222,14 @@ fn pod_load(
         _ => pod.usage.cpu.saturating_sub(before.cpu).as_secs_f64() / seconds(before.at, now),
     });
     let since = before.and_then(|before| Some((before.at, before.counted.as_ref()?)));
-    let (requests, in_flight) = match (counted, since) {
+    let (requests, served, in_flight) = match (counted, since) {
         (Some(counted), Some((at, earlier))) => (
             counted.requests.saturating_sub(earlier.requests) as f64 / seconds(at, now),
+            ended(counted).saturating_sub(ended(earlier)) as f64 / seconds(at, now),
             counted.in_flight.mean_since(&earlier.in_flight),
         ),
-        (Some(counted), None) => (0.0, f64::from(counted.in_flight.in_flight())),
-        (None, _) => (0.0, 0.0),
+        (Some(counted), None) => (0.0, 0.0, f64::from(counted.in_flight.in_flight())),
+        (None, _) => (0.0, 0.0, 0.0),
     };
     PodLoad {
         pod: pod.pod.clone(),
@@ -245,8 +247,15 @@ fn pod_load(
         memory_peak_bytes: pod.usage.memory_peak_bytes,
         memory_limit: pod.spec.memory,
         requests,
+        served,
         in_flight,
     }
+}
+
+/// Requests that a pod got and that have ended.
+fn ended(counted: &EndpointLoad) -> u64 {
+    let in_flight = u64::from(counted.in_flight.in_flight());
+    counted.requests.saturating_sub(in_flight)
 }
 
 impl Window {

@@ -157,6 +157,7 @@ mod tests {
             memory_peak_bytes: 3 << 20,
             memory_limit: ByteSize(64 << 20),
             requests: 0.0,
+            served: 0.0,
             in_flight: 0.0,
         }
     }

@@ -89,7 +89,10 @@ impl Faulty {
     async fn inspect(&self) {
         let service = service(&self.memory).await;
         let pods = pods(&self.memory).await;
-        let alive = u32::try_from(pods.len()).expect("few pods");
+        let replaces = pods.iter().any(|pod| pod.revision != pods[0].revision);
+        let counted = |pod: &&Pod| replaces || pod.stop.is_none();
+        let alive = pods.iter().filter(counted).count();
+        let alive = u32::try_from(alive).expect("few pods");
         let mut broken = lock(&self.broken);
         let highest = MAX_REPLICAS + MAX_SURGE;
         if alive > highest {

@@ -266,7 +266,8 @@ impl Queue {
         inner.busy.begin(now);
         self.waiting.store(inner.waiters.len() as u32, SeqCst);
         let unused = self.serve(&mut inner, now);
-        if inner.is_parked() {
+        // Whoever comes later waits for what the first has set off.
+        if inner.waiters.len() == 1 && inner.is_parked() {
             self.parked.notify_one();
         }
         drop(inner);

@@ -32,6 +32,7 @@ fn pod(slot: u32, cpu: Option<f64>, limit: Option<u32>) -> PodLoad {
         memory_peak_bytes: 20 << 20,
         memory_limit: ByteSize(64 << 20),
         requests: 12.5,
+        served: 12.0,
         in_flight: 1.25,
     }
 }
@@ -48,9 +49,9 @@ fn measured(number: u64) -> Arc<Measured> {
         ],
         queued: 0.5,
         waiting: 1,
-        in_flight: 3.0,
-        arrived: 25.0,
-        ended: 24.0,
+        in_flight: Some(3.0),
+        arrived: Some(25.0),
+        served: Some(24.0),
         idle: Duration::ZERO,
         p50: Some(Duration::from_micros(1500)),
         p99: Some(Duration::from_millis(20)),

@@ -53,13 +53,14 @@ pub(super) fn measured(pods: &[Pod], load: f64) -> Arc<Measured> {
         memory_peak_bytes: 0,
         memory_limit: ByteSize(1),
         requests: 0.0,
+        served: 0.0,
         in_flight: 0.0,
     };
     let service = ServiceLoad {
         pods: ready.iter().map(pod).collect(),
-        in_flight: load,
-        arrived: load * 100.0,
-        ended: done * 100.0,
+        in_flight: Some(load),
+        arrived: Some(load * 100.0),
+        served: Some(done * 100.0),
         ..ServiceLoad::default()
     };
     Arc::new(Measured {

@@ -14,7 +14,7 @@
 //!    concurrency 10 had 2 requests in flight, and in the last two seconds 31 and 60: the mean is
 //!    45.5, which is more than 2 × 10: 6 pods at once.* Knative takes the load of 6 s and the pods
 //!    that are ready now, so that the first step of a rise hides the rest of it.
-//! 4. **Scaling down waits.** Not below the highest need of the last `stabilization`. *8 pods were
+//! 4. **Scaling down waits.** Not below the highest need of the last `stabilization`, or 3 s. *8 pods were
 //!    needed two minutes ago and 3 are now, with a window of 300 s: 8 pods for three minutes
 //!    more.* A history that begins, as after a restart of the node, begins with what there is.
 //! 5. **Scaling up is limited** to what 15 s ago was there, plus as many again or 4, whichever is
@@ -53,8 +53,8 @@ pub struct Sample {
     pub in_flight: Option<f64>,
     /// Requests that arrived, per second.
     pub arrived: Option<f64>,
-    /// Requests that ended, per second.
-    pub ended: Option<f64>,
+    /// Requests that pods have answered, per second: not those that were refused.
+    pub served: Option<f64>,
     /// Requests that wait for a pod now.
     pub waiting: u32,
     /// For how long there has been no request. Zero while one is in flight.
@@ -124,6 +124,9 @@ pub enum Held {
     Panic,
 }
 
+/// Needs are kept for at least this time: pods that have just come are not measured for a second,
+/// and the others, which share the load with them already, ask for fewer.
+const MIN_STABILIZATION: Duration = Duration::from_secs(3);
 /// Pods that may come in [`RATE_PERIOD`], if that is more than as many as there are.
 const RATE_PODS: u32 = 4;
 /// Over this time.
@@ -210,7 +213,7 @@ fn limited(
     };
     let least = spec.min.max(1);
     let bounded = replicas.min(spec.max.max(least)).max(least);
-    let bound = (bounded != replicas).then_some(Held::Bound(bounded));
+    let bound = (bounded != replicas && replicas > 0).then_some(Held::Bound(bounded));
     (bounded, bound.or(held))
 }
 

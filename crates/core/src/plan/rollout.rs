@@ -103,7 +103,9 @@ pub enum Action {
 ///
 /// - Alive is every pod that there is, one that drains too: it still takes memory and CPU, so that
 ///   `replicas` + surge would bound nothing without it. Kubernetes calls this the
-///   `podReplacementPolicy` `TerminationComplete`.
+///   `podReplacementPolicy` `TerminationComplete`. Where there are pods of one revision only,
+///   nothing is replaced and those that drain do not count, as in a ReplicaSet: a service that
+///   scales up again, or wakes from zero, does not wait for drains.
 /// - Available is a pod that has been ready for `min_ready` without a break and is not to stop.
 ///   None of them is stopped when fewer than `replicas` − unavailable would be left.
 /// - A pod that has ended for good keeps its place and is not available.

@@ -84,8 +84,8 @@ fn alive(service: &Service) -> Result<String, VerbError> {
 
 /// Another number of pods; `None` if it has as many.
 ///
-/// A service with an autoscaler can be scaled within its bounds, and the autoscaler goes on from
-/// there, as in Kubernetes. Beyond the bounds it would take the number back at once: that is
+/// A service with an autoscaler can be scaled within its bounds. The autoscaler goes on from there,
+/// as in Kubernetes: what it does not need goes again within a second. Beyond the bounds it would take the number back at once: that is
 /// refused, where Kubernetes lets it happen.
 pub fn scale(service: &Service, replicas: u32) -> Result<Option<Service>, VerbError> {
     let name = alive(service)?;
@@ -203,6 +203,10 @@ fn retargeted(service: &Service, number: u64) -> Service {
     let mut changed = service.clone();
     changed.spec.previous = Some(service.spec.revision);
     changed.spec.revision = number;
+    if changed.spec.autoscale.is_some() {
+        // One at zero shows whether the revision works, as after an apply.
+        changed.spec.replicas = changed.spec.replicas.max(1);
+    }
     changed.generation += 1;
     changed.status.refused = None;
     changed

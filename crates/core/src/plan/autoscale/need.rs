@@ -109,9 +109,9 @@ fn total(metric: Metric, target: f64, current: u32, total: Option<f64>) -> Optio
 /// ceil(1.8 × 2) = 4 of 2.*
 ///
 /// What pods *use* is at most what they are given, and Kubernetes has no word for that. When they
-/// use all of it there is no tolerance, and if requests arrive faster than they end, what they
-/// would need counts instead: *one pod at 100 %, 25 requests per second arrived and 5 ended:
-/// 500 %.*
+/// use all of it there is no tolerance, and if requests arrive faster than they are answered, what
+/// they would need counts instead: *one pod at 100 %, 25 requests per second arrived and 5 were
+/// answered: 500 %.*
 fn cpu(target: f64, current: u32, sample: &Sample) -> Option<Need> {
     let (ready, unready): (Vec<PodSample>, Vec<PodSample>) =
         sample.pods.iter().partition(|pod| pod.ready);
@@ -167,8 +167,8 @@ fn cpu(target: f64, current: u32, sample: &Sample) -> Option<Need> {
 
 /// By how much the work that arrived exceeds the work that was done.
 fn backlog(mean: f64, sample: &Sample) -> f64 {
-    let ratio = match (sample.arrived, sample.ended) {
-        (Some(arrived), Some(ended)) if mean >= SATURATED => arrived / ended,
+    let ratio = match (sample.arrived, sample.served) {
+        (Some(arrived), Some(served)) if mean >= SATURATED => arrived / served,
         (_, _) => 1.0,
     };
     match ratio.is_finite() {

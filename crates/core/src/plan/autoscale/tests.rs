@@ -146,17 +146,17 @@ fn work_that_piles_up_counts_as_cpu() {
     let mut sample = Sample {
         pods: vec![ready(0.99)],
         arrived: Some(25.0),
-        ended: Some(5.0),
+        served: Some(5.0),
         ..Sample::default()
     };
     let decision = service.step(&sample);
     assert_eq!(decision.to_string(), "1 → 8: cpu 495% of 70%, in panic");
     // Nothing has ended yet: how much it takes is not known.
     let mut service = Service::new(by_cpu(70, 1, 20), 1);
-    sample.ended = Some(0.0);
+    sample.served = Some(0.0);
     assert_eq!(service.step(&sample).replicas, 2);
     // A pod that is not at its limit needs what it uses, however long its requests take.
-    sample.ended = Some(5.0);
+    sample.served = Some(5.0);
     sample.pods = vec![ready(0.6)];
     let mut service = Service::new(by_cpu(70, 1, 20), 1);
     assert_eq!(service.step(&sample).replicas, 1);
@@ -222,7 +222,7 @@ fn nothing_measured_changes_nothing() {
             pods: vec![ready(bad); 7],
             in_flight: Some(bad),
             arrived: Some(bad),
-            ended: Some(bad),
+            served: Some(bad),
             waiting: 0,
             idle: Duration::ZERO,
             rollout: false,
@@ -242,4 +242,29 @@ fn numbers_out_of_bounds_come_back() {
         let mut service = Service::new(by_cpu(50, 2, 9), current);
         assert_eq!(service.step(&Sample::default()).replicas, wanted);
     }
+}
+
+/// Pods that have just come are not measured, and the others are less busy already: without a
+/// window that would be a need for fewer.
+#[test]
+fn no_window_is_no_reason_to_swing() {
+    let mut spec = by_cpu(70, 1, 20);
+    spec.stabilization = Duration::ZERO;
+    let mut service = Service::new(spec, 2);
+    let mut old = 2;
+    for second in 0..60 {
+        let each = (1.6 / f64::from(service.replicas)).min(1.0);
+        let pods = (0..service.replicas).map(|pod| PodSample {
+            ready: pod < old,
+            cpu: (pod < old).then_some(each),
+        });
+        let pods = pods.collect();
+        old = service.replicas;
+        let decision = service.step(&Sample {
+            pods,
+            ..Sample::default()
+        });
+        assert!(second < 1 || decision.is_steady(), "{second}: {decision}");
+    }
+    assert_eq!(service.replicas, 3);
 }

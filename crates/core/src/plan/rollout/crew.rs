@@ -110,6 +110,15 @@ impl Crew {
         count(self.members.iter())
     }
 
+    /// How many count towards the surge: all, but where there are pods of `target` only, and so
+    /// nothing is replaced, those that drain do not.
+    pub(super) fn counted(&self, target: u64) -> u32 {
+        match self.alive_beside(target) {
+            0 => count(self.active()),
+            1.. => self.alive(),
+        }
+    }
+
     /// How many there are of revisions other than `target`, with those that drain.
     pub(super) fn alive_beside(&self, target: u64) -> u32 {
         count(self.members.iter().filter(|it| it.revision != target))

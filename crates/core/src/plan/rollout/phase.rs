@@ -362,9 +362,7 @@ impl<'a> Rollout<'a> {
         let mut status = before.clone();
         if outcome.scaled {
             status.scaled_to = self.bounds.replicas;
-            // An autoscaler has told it, and why.
-            let told = self.service.spec.autoscale.is_some();
-            if status.scaled_to != before.scaled_to && before.target != 0 && !told {
+            if status.scaled_to != before.scaled_to && before.target != 0 {
                 let (from, to) = (before.scaled_to, status.scaled_to);
                 self.announce("Scaled", format!("from {from} to {to} replicas"));
             }

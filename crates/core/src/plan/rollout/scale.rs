@@ -46,7 +46,8 @@ fn scale_held(crew: &mut Crew, goal: &Goal<'_>) -> bool {
     let sizes = crew.sizes();
     let size = |revision| sizes.get(revision).copied().unwrap_or_default();
     let only = match sizes.len() {
-        0 => goal.last_good,
+        // Nothing runs, and nothing has ever run well: the target is all there is.
+        0 => goal.last_good.or(Some(goal.target).filter(|_| !goal.waits)),
         1 => sizes.keys().next().copied(),
         2.. => None,
     };
@@ -80,7 +81,7 @@ fn room(crew: &Crew, goal: &Goal<'_>, revision: u64) -> u32 {
         Strategy::Recreate => crew.alive_beside(revision) == 0,
     };
     match apart {
-        true => goal.bounds.most().saturating_sub(crew.alive()),
+        true => goal.bounds.most().saturating_sub(crew.counted(revision)),
         false => 0,
     }
 }

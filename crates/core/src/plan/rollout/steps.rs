@@ -72,7 +72,7 @@ fn trim(crew: &mut Crew, goal: &Goal<'_>) {
 /// that are not yet. Old pods that are not available go first.
 fn rolling(crew: &mut Crew, goal: &Goal<'_>) {
     let Bounds { replicas, .. } = goal.bounds;
-    let room = goal.bounds.most().saturating_sub(crew.alive());
+    let room = goal.bounds.most().saturating_sub(crew.counted(goal.target));
     let missing = replicas.saturating_sub(count(crew.active_of(goal.target)));
     crew.create(goal.target, room.min(missing), goal.cause);
 
@@ -112,7 +112,7 @@ fn recreate(crew: &mut Crew, goal: &Goal<'_>) {
         crew.stop(at, &reason);
     }
     if crew.alive_beside(goal.target) == 0 {
-        let room = goal.bounds.most().saturating_sub(crew.alive());
+        let room = goal.bounds.most().saturating_sub(crew.counted(goal.target));
         let missing = goal.bounds.replicas;
         let missing = missing.saturating_sub(count(crew.active_of(goal.target)));
         crew.create(goal.target, room.min(missing), goal.cause);

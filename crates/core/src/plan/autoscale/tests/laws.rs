@@ -42,7 +42,7 @@ prop_compose! {
         ),
         in_flight in any_measurement(),
         arrived in any_measurement(),
-        ended in any_measurement(),
+        served in any_measurement(),
         waiting in 0u32..3,
         idle in 0u64..120,
     ) -> Sample {
@@ -50,7 +50,7 @@ prop_compose! {
             pods: pods.into_iter().map(|(ready, cpu)| PodSample { ready, cpu }).collect(),
             in_flight,
             arrived,
-            ended,
+            served,
             waiting,
             idle: Duration::from_secs(idle),
             rollout: false,

@@ -3,7 +3,7 @@
 use proptest::prelude::{Strategy as Draw, any, prop, prop_assert_eq, proptest};
 
 use super::{
-    laws::{KINDS, available, check, crews, limits, with_crew},
+    laws::{KINDS, available, check, counted, crews, limits, with_crew},
     *,
 };
 use crate::quantity::Percent;
@@ -135,11 +135,11 @@ proptest! {
         world.gate = Gate::Open;
         for lot in lots {
             let before = available(&world);
-            let alive = world.pods.len();
+            let alive = counted(&world);
             let plan = world.step();
             let (most, least) = limits(&world);
             let rolling = world.service.spec.rollout.strategy == Strategy::Rolling;
-            assert!(world.pods.len() <= alive.max(most as usize));
+            assert!(counted(&world) <= alive.max(most), "{plan:#?}");
             assert!(!rolling || available(&world) >= before.min(least), "{plan:#?}");
             // Some of what can happen does.
             let now = world.moment.now;

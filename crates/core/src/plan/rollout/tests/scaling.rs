@@ -83,11 +83,11 @@ fn at_rest_the_worst_and_highest_go_first() {
     assert_eq!(stopped(&plan), ["web-1-1", "web-1-2", "web-1-4"]);
     assert_eq!(plan.status.phase, Phase::Complete);
     world.assert_told(&["Scaled"]);
-    // The lowest free slots are taken again, those of pods that drain only later.
+    // The lowest free slots are taken, not those of pods that drain.
     world.pods.retain(|pod| pod.slot != 1);
     world.scale(4);
     let plan = world.step();
-    assert_eq!(moves(&plan), BTreeMap::from([(1, (1, 0))]));
+    assert_eq!(moves(&plan), BTreeMap::from([(1, (2, 0))]));
     assert!(world.pods.iter().any(|pod| pod.slot == 1));
     world.settle(|_| Fate::Good);
     assert_eq!(world.active(1), 4);
@@ -138,4 +138,38 @@ fn a_target_without_pods_has_no_share() {
     assert_eq!(moves(&plan), BTreeMap::from([(2, (3, 0))]));
     world.settle(|_| Fate::Good);
     assert_eq!((world.active(1), world.active(2)), (0, 5));
+}
+
+/// Pods that drain hold nobody up who scales the same revision, with whatever surge.
+#[test]
+fn a_service_wakes_while_its_last_pods_drain() {
+    for strategy in [Strategy::Rolling, Strategy::Recreate] {
+        for surge in [0, 1] {
+            let mut world = World::running(4, surge, 1);
+            world.service.spec.rollout.strategy = strategy;
+            world.scale(0);
+            let _ = world.step();
+            assert_eq!((world.active(1), world.pods.len()), (0, 4));
+            world.scale(1);
+            let plan = world.step();
+            assert_eq!(moves(&plan), BTreeMap::from([(1, (1, 0))]), "{strategy:?}");
+            world.scale(8);
+            let plan = world.step();
+            assert_eq!(moves(&plan), BTreeMap::from([(1, (7, 0))]), "{strategy:?}");
+        }
+    }
+}
+
+#[test]
+fn a_paused_service_that_was_never_complete_wakes() {
+    let mut world = World::running(2, 1, 0);
+    world.service.status.last_good = None;
+    world.service.status.phase = Phase::Progressing;
+    world.pause(true);
+    world.scale(0);
+    let _ = world.step();
+    world.pods.clear();
+    world.scale(1);
+    let plan = world.step();
+    assert_eq!(moves(&plan), BTreeMap::from([(1, (1, 0))]));
 }

@@ -26,8 +26,9 @@ const MAX: u32 = 8;
 const WINDOW: Duration = Duration::from_secs(6);
 /// Requests per second before and after the step.
 const QUIET: f64 = 2.0;
-/// Pods that the load of the step calls for.
-const WANTED: u32 = 6;
+/// Pods that the load of the step should call for; more or fewer if requests then cost more or
+/// less than those that were tried before.
+const AIM: f64 = 6.5;
 /// What a request computes.
 const TURNS: u64 = 4_000_000;
 
@@ -120,25 +121,29 @@ impl Drop for Watched {
     }
 }
 
+/// CPU seconds that the pods which there are have used.
+fn used(daemon: &Daemon) -> f64 {
+    let pods = tokio::task::block_in_place(|| daemon.json(&["get", "pods"]));
+    let pods = pods.as_array().expect("a list");
+    let used = pods.iter().map(|pod| pod["usage"]["cpu_ms"].as_f64());
+    used.flatten().sum::<f64>() / 1e3
+}
+
 /// CPU seconds that one request takes.
 async fn cost(daemon: &Daemon, at: SocketAddr) -> f64 {
     const ASKED: u32 = 10;
-    let used = || {
-        let pods = daemon.json(&["get", "pods"]);
-        let pods = pods.as_array().expect("a list");
-        pods.iter()
-            .filter_map(|pod| pod["usage"]["cpu_ms"].as_f64())
-            .sum::<f64>()
-            / 1e3
-    };
-    let before = tokio::task::block_in_place(used);
+    let before = used(daemon);
     for _ in 0..ASKED {
-        assert_eq!(
-            get(at, "x", &format!("/work?turns={TURNS}")).await.status,
-            200
-        );
+        let answer = get(at, "x", &format!("/work?turns={TURNS}")).await;
+        assert_eq!(answer.status, 200);
     }
-    (tokio::task::block_in_place(used) - before) / f64::from(ASKED)
+    (used(daemon) - before) / f64::from(ASKED)
+}
+
+/// The pods that the formula calls for, within its tolerance.
+fn wanted(rate: f64, cost: f64) -> u32 {
+    let pods = rate * cost / LIMIT / TARGET / 1.1;
+    (pods.ceil() as u32).clamp(2, MAX)
 }
 
 fn spec() -> String {
@@ -158,8 +163,7 @@ async fn a_step_of_the_load_is_followed() {
     let at = daemon.running().address();
     daemon.apply(&spec());
     let cost = cost(&daemon, at).await;
-    // In the middle between what five pods and what six are for.
-    let rate = (f64::from(WANTED) - 0.5) * LIMIT * TARGET / cost;
+    let rate = AIM * LIMIT * TARGET / cost;
     let watched = Watched::start(&daemon);
     let seen = Arc::new(Mutex::new(Seen::default()));
     let began = Instant::now();
@@ -170,12 +174,20 @@ async fn a_step_of_the_load_is_followed() {
         began,
     );
     single.await;
+    let before = (used(&daemon), seen.lock().expect("no panic").answers.len());
     let step = Instant::now();
     let long = Duration::from_secs(times("SAMPAN_SECONDS", 8) as u64);
     let busy = send(at, rate, long, &seen).await;
     let end = Instant::now();
+    // All pods of the step are there still.
+    let (used, answered) = (
+        used(&daemon) - before.0,
+        seen.lock().expect("no panic").answers.len(),
+    );
+    let cost = used / (answered - before.1) as f64;
+    let wanted = wanted(rate, cost);
     let reached = watched
-        .when("enough pods", |_, ready| ready >= WANTED, step)
+        .when("enough pods", |_, ready| ready >= wanted, step)
         .await;
     let after = send(at, QUIET, Duration::from_secs(3), &seen).await;
     for clients in [quiet, busy, after] {
@@ -197,7 +209,7 @@ async fn a_step_of_the_load_is_followed() {
     };
     curve.write();
     eprintln!(
-        "{:.1} ms a request, {rate:.0} a second: {WANTED} pods after {:.2} s, 1 again {:.2} s after the end, {} answers",
+        "{:.1} ms a request, {rate:.0} a second: {wanted} pods after {:.2} s, 1 again {:.2} s after the end, {} answers",
         cost * 1e3,
         (reached - step).as_secs_f64(),
         (settled - end).as_secs_f64(),

@@ -140,6 +140,10 @@ async fn cost(daemon: &Daemon, at: SocketAddr) -> f64 {
     (used(daemon) - before) / f64::from(ASKED)
 }
 
+fn answers(seen: &Mutex<Seen>) -> usize {
+    seen.lock().expect("no panic").answers.len()
+}
+
 /// The pods that the formula calls for, within its tolerance.
 fn wanted(rate: f64, cost: f64) -> u32 {
     let pods = rate * cost / LIMIT / TARGET / 1.1;
@@ -174,17 +178,14 @@ async fn a_step_of_the_load_is_followed() {
         began,
     );
     single.await;
-    let before = (used(&daemon), seen.lock().expect("no panic").answers.len());
+    let before = (used(&daemon), answers(&seen));
     let step = Instant::now();
     let long = Duration::from_secs(times("SAMPAN_SECONDS", 8) as u64);
     let busy = send(at, rate, long, &seen).await;
     let end = Instant::now();
     // All pods of the step are there still.
-    let (used, answered) = (
-        used(&daemon) - before.0,
-        seen.lock().expect("no panic").answers.len(),
-    );
-    let cost = used / (answered - before.1) as f64;
+    let (used, answered) = (used(&daemon) - before.0, answers(&seen) - before.1);
+    let cost = used / answered as f64;
     let wanted = wanted(rate, cost);
     let reached = watched
         .when("enough pods", |_, ready| ready >= wanted, step)
@@ -213,7 +214,7 @@ async fn a_step_of_the_load_is_followed() {
         cost * 1e3,
         (reached - step).as_secs_f64(),
         (settled - end).as_secs_f64(),
-        seen.lock().expect("no panic").answers.len(),
+        answers(&seen),
     );
     let seen = seen.lock().expect("no panic");
     assert!(seen.wrong.is_empty(), "{:?}", seen.wrong);

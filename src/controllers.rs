@@ -1,8 +1,9 @@
 //! The controllers: bring what is closer to what is wanted, by writing to the store.
 //!
 //! One loop for all keys, with two laws: there are never two reconciles of one key at a time, and
-//! of two times at which a key is to be looked at the earlier one holds. A reconcile is given a key
-//! and nothing else, so it does not matter what woke it, nor whether it was woken too often.
+//! of two times at which a key is to be looked at the earlier one holds. A reconcile is given a key,
+//! and looks at what is known: the mirror of the store, and what the autoscaler wants. So it does
+//! not matter what woke it, nor whether it was woken too often.
 
 pub(crate) mod autoscale;
 mod job;

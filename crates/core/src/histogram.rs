@@ -63,10 +63,45 @@ impl Histogram {
     }
 }
 
-/// Buckets of a [`LogLinear`] to each power of two: its values are within 1/16 of the truth.
-const STEPS: u64 = 8;
-/// All of them: up to 2²⁷ µs, which is 134 s; what is longer counts as that.
-const BUCKETS: usize = (STEPS * (27 - 3 + 1)) as usize;
+/// Buckets whose width grows with what is in them: one for each of the lowest values, above them
+/// equally many to each power of two.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// To each power of two.
+    steps: u64,
+    /// How many buckets there are.
+    pub count: usize,
+}
+
+impl Scale {
+    /// `2^precision` buckets to each power of two, so that the middle of one is within
+    /// `1 / 2^(precision + 1)` of what is in it. What is `2^end` or more is in the last one.
+    pub const fn new(precision: u32, end: u32) -> Self {
+        let steps = 1 << precision;
+        Self {
+            steps,
+            count: (steps * (end - precision + 1) as u64) as usize,
+        }
+    }
+
+    /// The bucket of a value.
+    pub fn bucket(self, value: u64) -> usize {
+        let octave = u64::from(value.max(self.steps).ilog2()) - u64::from(self.steps.ilog2());
+        let index = octave * self.steps + (value >> octave);
+        (index as usize).min(self.count - 1)
+    }
+
+    /// The middle of a bucket.
+    pub fn middle(self, index: usize) -> u64 {
+        let index = index as u64;
+        let octave = (index / self.steps).saturating_sub(1);
+        let low = (index - octave * self.steps) << octave;
+        low + (1 << octave) / 2
+    }
+}
+
+/// Of a [`LogLinear`], in microseconds: within 1/16 of the truth, up to 134 s.
+const SCALE: Scale = Scale::new(3, 27);
 
 /// Counts durations from 1 µs to 134 s, in buckets whose width grows with the durations. As long as
 /// it has counted nothing it takes no memory to speak of, and whoever records waits for nobody.
@@ -89,9 +124,9 @@ impl LogLinear {
     pub fn record(&self, took: Duration) {
         let counts = self
             .counts
-            .get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect());
+            .get_or_init(|| (0..SCALE.count).map(|_| AtomicU64::new(0)).collect());
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        counts[bucket(micros)].fetch_add(1, Relaxed);
+        counts[SCALE.bucket(micros)].fetch_add(1, Relaxed);
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.sum_nanos.fetch_add(nanos, Relaxed);
     }
@@ -138,7 +173,7 @@ impl Distribution {
             seen += count;
             seen >= rank
         });
-        found.map(|index| Duration::from_micros(middle(index)))
+        found.map(|index| Duration::from_micros(SCALE.middle(index)))
     }
 
     /// The same with these upper bounds, in seconds, which rise. What is in a bucket counts as its
@@ -146,7 +181,7 @@ impl Distribution {
     pub fn buckets(&self, bounds: &[f64]) -> Buckets {
         let below = |bound: f64| {
             let counts = self.counts.iter().enumerate();
-            let below = counts.filter(|(index, _)| middle(*index) as f64 <= bound * 1e6);
+            let below = counts.filter(|(index, _)| SCALE.middle(*index) as f64 <= bound * 1e6);
             (bound, below.map(|(_, count)| count).sum())
         };
         let bounds = bounds.iter().copied().chain([f64::INFINITY]);
@@ -157,21 +192,6 @@ impl Distribution {
     }
 }
 
-/// The bucket of a value: below `STEPS` one each, above that `STEPS` to each power of two.
-fn bucket(micros: u64) -> usize {
-    let octave = u64::from(micros.max(STEPS).ilog2()) - u64::from(STEPS.ilog2());
-    let index = octave * STEPS + (micros >> octave);
-    (index as usize).min(BUCKETS - 1)
-}
-
-/// The middle of a bucket.
-fn middle(index: usize) -> u64 {
-    let index = index as u64;
-    let octave = (index / STEPS).saturating_sub(1);
-    let low = (index - octave * STEPS) << octave;
-    low + (1 << octave) / 2
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +199,10 @@ mod tests {
     #[test]
     fn growing_buckets_are_contiguous_and_narrow() {
         for value in 1..200_000_u64 {
-            assert!(bucket(value + 1) - bucket(value) <= 1, "{value}");
+            assert!(
+                SCALE.bucket(value + 1) - SCALE.bucket(value) <= 1,
+                "{value}"
+            );
         }
         for exponent in 0..27 {
             for value in [
@@ -187,12 +210,12 @@ mod tests {
                 (1 << exponent) * 3 / 2,
                 (2 << exponent) - 1,
             ] {
-                let error = middle(bucket(value)).abs_diff(value) as f64 / value as f64;
+                let error = SCALE.middle(SCALE.bucket(value)).abs_diff(value) as f64 / value as f64;
                 assert!(error <= 1.0 / 16.0, "{value}: {error}");
             }
         }
-        assert_eq!(bucket((1 << 27) - 1), BUCKETS - 1);
-        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+        assert_eq!(SCALE.bucket((1 << 27) - 1), SCALE.count - 1);
+        assert_eq!(SCALE.bucket(u64::MAX), SCALE.count - 1);
     }
 
     #[test]

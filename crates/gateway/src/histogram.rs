@@ -5,12 +5,13 @@ use std::{
     time::Duration,
 };
 
+use sampan_core::histogram::Scale;
+
 use crate::stats::LATENCY_BOUNDS;
 
-/// Sub-buckets per power of two: 32 make a bucket 1/32 wide, so its middle is within 1/64.
-const STEPS: u64 = 32;
-/// Covers 2³⁶ µs, which is 19 hours; what is longer counts as that.
-const BUCKETS: usize = (STEPS * (36 - 5 + 1)) as usize;
+/// In microseconds: the middle of a bucket is within 1/64, and the last one ends at 2³⁶ µs, which
+/// is 19 hours; what is longer counts as that.
+const SCALE: Scale = Scale::new(5, 36);
 
 /// A log-linear histogram of durations in microseconds.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct Histogram {
 impl Default for Histogram {
     fn default() -> Self {
         Self {
-            buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            buckets: (0..SCALE.count).map(|_| AtomicU64::new(0)).collect(),
             max: AtomicU64::new(0),
             sum: AtomicU64::new(0),
         }
@@ -34,7 +35,7 @@ impl Default for Histogram {
 impl Histogram {
     pub(crate) fn record(&self, value: Duration) {
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        self.buckets[bucket(micros)].fetch_add(1, Relaxed);
+        self.buckets[SCALE.bucket(micros)].fetch_add(1, Relaxed);
         self.sum.fetch_add(micros, Relaxed);
         if micros > self.max.load(Relaxed) {
             self.max.fetch_max(micros, Relaxed);
@@ -61,7 +62,7 @@ impl Histogram {
         let mut counts = [0; LATENCY_BOUNDS.len() + 1];
         let mut place = 0;
         for (index, count) in self.buckets.iter().enumerate() {
-            while middle(index) as f64 > bound(place) {
+            while SCALE.middle(index) as f64 > bound(place) {
                 place += 1;
                 counts[place] = counts[place - 1];
             }
@@ -94,7 +95,7 @@ impl Default for Latencies {
 impl Latencies {
     /// Those of several histograms together, up to now.
     pub(crate) fn of<'a>(histograms: impl IntoIterator<Item = &'a Histogram>) -> Self {
-        let mut counts = vec![0; BUCKETS];
+        let mut counts = vec![0; SCALE.count];
         let mut max = 0;
         for histogram in histograms {
             for (count, bucket) in counts.iter_mut().zip(&histogram.buckets) {
@@ -139,7 +140,7 @@ impl Latencies {
                 seen >= rank
             });
             found.map_or(Duration::ZERO, |index| {
-                Duration::from_micros(middle(index)).min(self.max)
+                Duration::from_micros(SCALE.middle(index)).min(self.max)
             })
         })
     }
@@ -148,21 +149,6 @@ impl Latencies {
     pub(crate) fn max(&self) -> Duration {
         self.max
     }
-}
-
-/// The bucket of a value: below `STEPS` one each, above that `STEPS` per power of two.
-fn bucket(micros: u64) -> usize {
-    let octave = u64::from(micros.max(STEPS).ilog2()) - u64::from(STEPS.ilog2());
-    let index = octave * STEPS + (micros >> octave);
-    (index as usize).min(BUCKETS - 1)
-}
-
-/// The middle of a bucket.
-fn middle(index: usize) -> u64 {
-    let index = index as u64;
-    let octave = (index / STEPS).saturating_sub(1);
-    let low = (index - octave * STEPS) << octave;
-    low + (1 << octave) / 2
 }
 
 #[cfg(test)]
@@ -178,18 +164,21 @@ mod tests {
                 (1 << exponent) + 1,
                 (1 << exponent) * 3 / 2,
             ] {
-                let index = bucket(value);
+                let index = SCALE.bucket(value);
                 assert!(index >= last || value < 4, "{value}");
                 last = index;
-                let error = middle(index).abs_diff(value) as f64 / value as f64;
+                let error = SCALE.middle(index).abs_diff(value) as f64 / value as f64;
                 assert!(error <= 1.0 / 64.0 + f64::EPSILON, "{value}: {error}");
             }
         }
         for value in 0..100_000 {
-            assert!(bucket(value + 1) - bucket(value) <= 1, "{value}");
+            assert!(
+                SCALE.bucket(value + 1) - SCALE.bucket(value) <= 1,
+                "{value}"
+            );
         }
-        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
-        assert_eq!(bucket((1 << 36) - 1), BUCKETS - 1);
+        assert_eq!(SCALE.bucket(u64::MAX), SCALE.count - 1);
+        assert_eq!(SCALE.bucket((1 << 36) - 1), SCALE.count - 1);
     }
 
     #[test]

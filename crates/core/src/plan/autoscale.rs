@@ -14,9 +14,10 @@
 //!    concurrency 10 had 2 requests in flight, and in the last two seconds 31 and 60: the mean is
 //!    45.5, which is more than 2 × 10: 6 pods at once.* Knative takes the load of 6 s and the pods
 //!    that are ready now, so that the first step of a rise hides the rest of it.
-//! 4. **Scaling down waits.** Not below the highest need of the last `stabilization`, or 3 s. *8 pods were
-//!    needed two minutes ago and 3 are now, with a window of 300 s: 8 pods for three minutes
-//!    more.* A history that begins, as after a restart of the node, begins with what there is.
+//! 4. **Scaling down waits.** Not below the highest need of the last `stabilization`, or 3 s. *8
+//!    pods were needed two minutes ago and 3 are now, with a window of 300 s: 8 pods for three
+//!    minutes more.* A history that begins, as after a restart of the node, begins with what there
+//!    is.
 //! 5. **Scaling up is limited** to what 15 s ago was there, plus as many again or 4, whichever is
 //!    more. *2 pods since a minute, 9 needed: 2 + 4 = 6 now. A second later 6 - 4 = 2 were there at
 //!    the beginning of the 15 s: still 6.* Scaling down has no limit: in Kubernetes it is 100 % in
@@ -152,9 +153,10 @@ pub fn decide(
 ) -> (Decision, History) {
     let mut history = history.clone();
     history.begin(current, now);
+    let window = spec.stabilization.max(MIN_STABILIZATION);
     let idle = sample.idle.min(history.awake(now));
     if let Some(decision) = sleep(spec, current, sample, idle) {
-        history.needed(decision.replicas, spec.stabilization, now);
+        history.needed(decision.replicas, window, now);
         return (decision, history);
     }
     let needs = need::needs(spec, current, sample);
@@ -171,7 +173,7 @@ pub fn decide(
         true => wanted.max(pods(load)),
         false => wanted,
     };
-    history.needed(urgent, spec.stabilization, now);
+    history.needed(urgent, window, now);
     let (replicas, held) = limited(spec, current, urgent, panic, &history, now);
     let missing = !needs.is_complete() && largest.as_ref().is_none_or(|it| it.pods < wanted);
     let decision = Decision {
@@ -203,7 +205,7 @@ fn limited(
     } else if panic {
         (current, Some(Held::Panic))
     } else {
-        let window = spec.stabilization;
+        let window = spec.stabilization.max(MIN_STABILIZATION);
         let needed = highest.min(current);
         let held = Held::Stabilization {
             needed: highest,

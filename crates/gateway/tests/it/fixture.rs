@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -337,4 +337,21 @@ where
 
 pub(crate) async fn tcp(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
+}
+
+/// A pod that notes the paths it sees and holds each request until the gate opens.
+pub(crate) fn recording(gate: &Arc<Semaphore>) -> (Arc<dyn Upstream>, Arc<Mutex<Vec<String>>>) {
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let upstream = pod({
+        let (gate, seen) = (gate.clone(), seen.clone());
+        move |request: Request<Body>, _| {
+            seen.lock().unwrap().push(request.uri().path().to_owned());
+            let gate = gate.clone();
+            async move {
+                gate.acquire().await.unwrap().forget();
+                Ok(Response::new(empty()))
+            }
+        }
+    });
+    (upstream, seen)
 }

@@ -1,13 +1,10 @@
 //! The signal that a request waits at a service without pods, and what comes of such a request.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use http::{Request, Response, StatusCode};
+use http::StatusCode;
 use sampan_core::name::ServiceKey;
-use sampan_gateway::{Body, EndpointState, Gateway, Limits, RequestContext, ServiceConfig, empty};
+use sampan_gateway::{EndpointState, Gateway, Limits, RequestContext, ServiceConfig};
 use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
 
 use crate::fixture::*;
@@ -169,19 +166,8 @@ async fn hundreds_that_wait_without_pods_are_answered_in_order() {
     let load = gateway.load(&name("web")).unwrap();
     assert_eq!(load.queued.in_flight() as usize, WAITING);
 
-    let seen = Arc::<Mutex<Vec<String>>>::default();
     let gate = Arc::new(Semaphore::new(0));
-    let upstream = pod({
-        let (seen, gate) = (seen.clone(), gate.clone());
-        move |request: Request<Body>, _| {
-            seen.lock().unwrap().push(request.uri().path().to_owned());
-            let gate = gate.clone();
-            async move {
-                gate.acquire().await.unwrap().forget();
-                Ok(Response::new(empty()))
-            }
-        }
-    });
+    let (upstream, seen) = recording(&gate);
     let endpoint = ready(0, CAPACITY, upstream);
     endpoint.set_state(EndpointState::Unready);
     gateway.publish(vec![(config, vec![endpoint.clone()])]);

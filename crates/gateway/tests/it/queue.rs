@@ -1,32 +1,12 @@
 //! Waiting for a pod: order, limits, and what ends a wait.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use http::{Request, Response, StatusCode};
-use sampan_gateway::{Body, Endpoint, EndpointState, Gateway, ServiceConfig, Upstream, empty};
+use http::{Response, StatusCode};
+use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig, empty};
 use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 
 use crate::fixture::*;
-
-/// A pod that notes the paths it sees and holds each request until the gate opens.
-fn recording(gate: &Arc<Semaphore>) -> (Arc<dyn Upstream>, Arc<Mutex<Vec<String>>>) {
-    let seen = Arc::<Mutex<Vec<String>>>::default();
-    let upstream = pod({
-        let (gate, seen) = (gate.clone(), seen.clone());
-        move |request: Request<Body>, _| {
-            seen.lock().unwrap().push(request.uri().path().to_owned());
-            let gate = gate.clone();
-            async move {
-                gate.acquire().await.unwrap().forget();
-                Ok(Response::new(empty()))
-            }
-        }
-    });
-    (upstream, seen)
-}
 
 fn spawn(gateway: &Gateway, path: &str) -> JoinHandle<StatusCode> {
     let (gateway, request) = (gateway.clone(), get(path));

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{MIN_STABILIZATION, PANIC_FACTOR, PANIC_LOAD, PANIC_WINDOW, RATE_PERIOD, RATE_PODS};
+use super::{PANIC_FACTOR, PANIC_LOAD, PANIC_WINDOW, RATE_PERIOD, RATE_PODS};
 use crate::time::Timestamp;
 
 /// What was needed, what was done and what there was, as far back as it counts.
@@ -40,7 +40,6 @@ impl History {
 
     /// Notes what is needed now.
     pub(super) fn needed(&mut self, pods: u32, window: Duration, now: Timestamp) {
-        let window = window.max(MIN_STABILIZATION);
         while self.needs.back().is_some_and(|(_, less)| *less <= pods) {
             self.needs.pop_back();
         }

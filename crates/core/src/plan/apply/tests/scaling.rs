@@ -6,19 +6,24 @@ use crate::{
     record::MAX_SCALINGS,
 };
 
-#[test]
-fn an_autoscaler_keeps_its_number() {
-    let mut wanted = app(SHOP);
-    let service = wanted.services.get_mut(&name("web")).expect("there");
-    let mut bounds = Autoscale {
-        min: 2,
+/// From so many pods to 8.
+fn bounds(min: u32) -> Autoscale {
+    Autoscale {
+        min,
         max: 8,
         cpu: None,
         concurrency: None,
         rps: Some(10.0),
         stabilization: std::time::Duration::from_secs(300),
         idle: std::time::Duration::from_secs(60),
-    };
+    }
+}
+
+#[test]
+fn an_autoscaler_keeps_its_number() {
+    let mut wanted = app(SHOP);
+    let service = wanted.services.get_mut(&name("web")).expect("there");
+    let mut bounds = bounds(2);
     service.autoscale = Some(bounds.clone());
     let mut present = Present::default();
     take(
@@ -54,15 +59,7 @@ fn an_autoscaler_keeps_its_number() {
 fn a_new_revision_of_a_service_at_zero_gets_a_pod() {
     let mut wanted = app(SHOP);
     let service = wanted.services.get_mut(&name("web")).expect("there");
-    service.autoscale = Some(Autoscale {
-        min: 0,
-        max: 8,
-        cpu: None,
-        concurrency: None,
-        rps: Some(10.0),
-        stabilization: std::time::Duration::from_secs(300),
-        idle: std::time::Duration::from_secs(60),
-    });
+    service.autoscale = Some(bounds(0));
     let mut present = Present::default();
     take(
         &mut present,

@@ -57,10 +57,8 @@ pub(super) struct Autoscaler {
 struct State {
     history: History,
     decision: Decision,
-    /// The service's, about which it was decided.
+    /// The service's, about which it was decided. It is another one once that has been carried out.
     generation: u64,
-    /// It has been carried out: should the service come back to where it was, it says nothing.
-    is_done: bool,
 }
 
 impl Autoscaler {
@@ -94,34 +92,38 @@ impl Autoscaler {
         let services = mirror.services.values().map(|stored| &stored.value);
         for service in services.filter(|it| is_autoscaled(it)) {
             if let Some(load) = measured.services.get(&service.key) {
-                self.look(service, &load.sample(), now);
+                self.look(service, load.sample(), now);
             }
         }
-        self.publish();
         // Who began to wait after the measurement is not in it.
-        let woken = self.wake(mirror, now);
+        self.rouse(mirror, now);
+        self.publish();
         let changing = self.services.iter();
-        let changing = changing.filter(|(_, state)| state.is_due());
-        changing.map(|(key, _)| key.clone()).chain(woken).collect()
+        let changing = changing.filter(|(_, state)| !state.decision.is_steady());
+        changing.map(|(key, _)| key.clone()).collect()
     }
 
     /// Decides for the services at zero that somebody calls. Returns them.
     pub(super) fn wake(&mut self, mirror: &Mirror, now: Timestamp) -> BTreeSet<ServiceKey> {
-        let called = self.with.callers.waiting().into_iter();
+        let woken = self.rouse(mirror, now);
+        if !woken.is_empty() {
+            self.publish();
+        }
+        woken
+    }
+
+    fn rouse(&mut self, mirror: &Mirror, now: Timestamp) -> BTreeSet<ServiceKey> {
         let mut woken = BTreeSet::new();
-        for key in called {
+        for key in self.with.callers.waiting() {
             let service = mirror.services.get(&key).map(|stored| &stored.value);
             if let Some(service) = service.filter(|it| is_autoscaled(it) && it.spec.replicas == 0) {
                 let waits = Sample {
                     waiting: 1,
                     ..Sample::default()
                 };
-                self.look(service, &waits, now);
+                self.look(service, waits, now);
                 woken.insert(key);
             }
-        }
-        if !woken.is_empty() {
-            self.publish();
         }
         woken
     }
@@ -130,7 +132,7 @@ impl Autoscaler {
     /// changed what is wanted.
     pub(super) fn decision(&self, service: &Service) -> Option<&Decision> {
         let state = self.services.get(&service.key)?;
-        let is_due = state.is_due() && state.generation == service.generation;
+        let is_due = !state.decision.is_steady() && state.generation == service.generation;
         is_due.then_some(&state.decision)
     }
 
@@ -140,15 +142,13 @@ impl Autoscaler {
             state
                 .history
                 .scaled(decision.current, decision.replicas, now);
-            state.is_done |= state.decision == *decision;
         }
     }
 
-    fn look(&mut self, service: &Service, sample: &Sample, now: Timestamp) {
+    fn look(&mut self, service: &Service, mut sample: Sample, now: Timestamp) {
         let Some(spec) = &service.spec.autoscale else {
             return;
         };
-        let mut sample = sample.clone();
         sample.rollout = is_rolling(service);
         let state = self.services.remove(&service.key);
         let history = state.map(|state| state.history).unwrap_or_default();
@@ -158,7 +158,6 @@ impl Autoscaler {
             history,
             decision,
             generation: service.generation,
-            is_done: false,
         };
         self.services.insert(service.key.clone(), state);
     }
@@ -169,12 +168,6 @@ impl Autoscaler {
         self.with
             .decisions
             .send_replace(Arc::new(decided.collect()));
-    }
-}
-
-impl State {
-    fn is_due(&self) -> bool {
-        !self.is_done && !self.decision.is_steady()
     }
 }
 

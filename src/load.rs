@@ -73,8 +73,8 @@ pub(crate) struct PodLoad {
     pub(crate) throttled: f64,
     pub(crate) cpu_limit: Option<Cpu>,
     pub(crate) memory_bytes: u64,
-    /// The most bytes that its instances held at once, since it was made.
-    pub(crate) memory_peak_bytes: u64,
+    /// The most bytes that one of its instances held, since it was made.
+    pub(crate) instance_peak_bytes: u64,
     /// The limit of each of its instances.
     pub(crate) memory_limit: ByteSize,
     /// Requests it was given, per second.

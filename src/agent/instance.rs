@@ -72,7 +72,7 @@ pub(super) fn sample(usage: &Usage) -> Sample {
     }
 }
 
-/// Usages together; the peak is that of the one with the highest.
+/// Usages together; a peak is that of the one with the highest.
 pub(crate) fn sum(usages: impl IntoIterator<Item = Usage>) -> Usage {
     usages
         .into_iter()
@@ -81,6 +81,7 @@ pub(crate) fn sum(usages: impl IntoIterator<Item = Usage>) -> Usage {
             throttled: sum.throttled + usage.throttled,
             memory_bytes: sum.memory_bytes + usage.memory_bytes,
             memory_peak_bytes: sum.memory_peak_bytes.max(usage.memory_peak_bytes),
+            instance_peak_bytes: sum.instance_peak_bytes.max(usage.instance_peak_bytes),
             instances: sum.instances + usage.instances,
             failures: sum.failures + usage.failures,
             killed: sum.killed + usage.killed,

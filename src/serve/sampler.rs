@@ -244,7 +244,7 @@ fn pod_load(
         }),
         cpu_limit: pod.spec.cpu,
         memory_bytes: pod.usage.memory_bytes,
-        memory_peak_bytes: pod.usage.memory_peak_bytes,
+        instance_peak_bytes: pod.usage.instance_peak_bytes,
         memory_limit: pod.spec.memory,
         requests,
         served,

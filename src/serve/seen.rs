@@ -8,7 +8,7 @@ use std::{
 
 use sampan_core::{
     name::ServiceKey,
-    plan::advise::{self, Memory, RequestCpu},
+    plan::advise::{self, RequestCpu},
 };
 
 use super::sketch::Sketch;
@@ -38,7 +38,8 @@ struct Entry {
     cpu: Sketch,
     /// The sum of the shares of time in which they were held back.
     throttled: f64,
-    memory_bytes: u64,
+    /// The most that one instance held.
+    instance_bytes: u64,
 }
 
 impl Seen {
@@ -102,8 +103,7 @@ impl Entry {
     }
 
     fn sample(&mut self, pod: &PodLoad) {
-        let held = pod.memory_peak_bytes.max(pod.memory_bytes);
-        self.memory_bytes = self.memory_bytes.max(held);
+        self.instance_bytes = self.instance_bytes.max(pod.instance_peak_bytes);
         let Some(cores) = pod.cpu else {
             return;
         };
@@ -123,11 +123,7 @@ impl Entry {
             cpu_p95: self.cpu.quantile(0.95).as_secs_f64(),
             cpu_max: self.cpu.max().as_secs_f64(),
             throttled: self.throttled / samples.max(1) as f64,
-            memory: Memory {
-                instance_bytes: None,
-                together_bytes: self.memory_bytes,
-                instances: None,
-            },
+            instance_bytes: self.instance_bytes,
             request_cpu: None,
         }
     }
@@ -154,7 +150,7 @@ mod tests {
             throttled: 0.5,
             cpu_limit: None,
             memory_bytes: 1 << 20,
-            memory_peak_bytes: 3 << 20,
+            instance_peak_bytes: 3 << 20,
             memory_limit: ByteSize(64 << 20),
             requests: 0.0,
             served: 0.0,
@@ -205,7 +201,7 @@ mod tests {
             let mut drains = pod(1, 4, 9.0);
             drains.drains = true;
             let mut unknown = pod(1, 5, 0.0);
-            (unknown.cpu, unknown.memory_peak_bytes) = (None, 5 << 20);
+            (unknown.cpu, unknown.instance_peak_bytes) = (None, 5 << 20);
             rig.note(vec![pod(1, 0, cores), idle, calls, starts, drains, unknown]);
         }
         let seen = rig.of();
@@ -217,7 +213,7 @@ mod tests {
         assert!((seen.cpu_p95 - 0.9).abs() < 0.01, "{}", seen.cpu_p95);
         assert_eq!(seen.cpu_max, 1.0);
         assert_eq!(seen.throttled, 0.5);
-        assert_eq!(seen.memory.together_bytes, 5 << 20);
+        assert_eq!(seen.instance_bytes, 5 << 20);
     }
 
     #[test]

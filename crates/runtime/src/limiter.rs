@@ -50,7 +50,7 @@ impl Limiter {
             return false;
         };
         self.held = held;
-        self.pod.grow_memory(bytes as u64);
+        self.pod.grow_memory(bytes as u64, held as u64);
         true
     }
 }

@@ -28,6 +28,8 @@ pub struct Usage {
     pub memory_bytes: u64,
     /// The most bytes its live instances held at once.
     pub memory_peak_bytes: u64,
+    /// The most bytes that any one of its instances held: what `limits.memory` bounds.
+    pub instance_peak_bytes: u64,
     /// Instances made since the pod's start.
     pub instances: u64,
     /// Instances that ended by a trap, a limit or a deadline.
@@ -46,6 +48,7 @@ pub(crate) struct PodMeter {
     cpu_nanos: AtomicU64,
     memory: AtomicU64,
     memory_peak: AtomicU64,
+    instance_peak: AtomicU64,
     instances: AtomicU64,
     failures: AtomicU64,
     killed: AtomicU64,
@@ -69,6 +72,7 @@ impl PodMeter {
             throttled: throttled.unwrap_or_default(),
             memory_bytes: self.memory.load(Relaxed),
             memory_peak_bytes: self.memory_peak.load(Relaxed),
+            instance_peak_bytes: self.instance_peak.load(Relaxed),
             instances: self.instances.load(Relaxed),
             failures: self.failures.load(Relaxed),
             killed: self.killed.load(Relaxed),
@@ -107,7 +111,9 @@ impl PodMeter {
         self.log_lines_dropped.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn grow_memory(&self, bytes: u64) {
+    /// An instance takes so many bytes more, and `held` with them.
+    pub(crate) fn grow_memory(&self, bytes: u64, held: u64) {
+        self.instance_peak.fetch_max(held, Relaxed);
         let now = self.memory.fetch_add(bytes, Relaxed) + bytes;
         self.memory_peak.fetch_max(now, Relaxed);
     }
@@ -337,11 +343,12 @@ mod tests {
     #[test]
     fn the_peak_is_of_all_instances_together() {
         let pod = PodMeter::default();
-        pod.grow_memory(10);
-        pod.grow_memory(20);
+        pod.grow_memory(10, 10);
+        pod.grow_memory(20, 20);
         pod.shrink_memory(10);
-        pod.grow_memory(5);
+        pod.grow_memory(5, 25);
         let usage = pod.usage();
         assert_eq!((usage.memory_bytes, usage.memory_peak_bytes), (25, 30));
+        assert_eq!(usage.instance_peak_bytes, 25);
     }
 }

@@ -29,7 +29,7 @@ fn pod(slot: u32, cpu: Option<f64>, limit: Option<u32>) -> PodLoad {
         throttled: 0.24,
         cpu_limit: limit.map(|millis| Cpu { millis }),
         memory_bytes: 10 << 20,
-        memory_peak_bytes: 20 << 20,
+        instance_peak_bytes: 20 << 20,
         memory_limit: ByteSize(64 << 20),
         requests: 12.5,
         served: 12.0,
@@ -177,11 +177,7 @@ async fn limits_are_advised_from_what_was_seen() {
         cpu_p95: 0.312,
         cpu_max: 0.48,
         throttled: 0.0,
-        memory: advise::Memory {
-            instance_bytes: None,
-            together_bytes: 40 << 20,
-            instances: None,
-        },
+        instance_bytes: 40 << 20,
         request_cpu: Some(advise::RequestCpu {
             requests: 9000,
             p999: Duration::from_micros(12_400),

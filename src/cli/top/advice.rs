@@ -27,10 +27,9 @@ fn limits(it: &Advice) -> [Limit<'_>; 3] {
 }
 
 fn memory(seen: &Seen) -> String {
-    match (seen.memory_instance_bytes, seen.memory_together_bytes) {
-        (Some(bytes), _) => format!("peak {}", size(bytes)),
-        (None, 0) => String::new(),
-        (None, bytes) => format!("peak {} together", size(bytes)),
+    match seen.memory_instance_bytes {
+        0 => String::new(),
+        bytes => format!("peak {}", size(bytes)),
     }
 }
 
@@ -164,8 +163,7 @@ mod tests {
                 cpu_p95_cores: 0.312,
                 cpu_max_cores: 0.48,
                 throttled: 0.0,
-                memory_instance_bytes: Some(43_200_000),
-                memory_together_bytes: 43_200_000,
+                memory_instance_bytes: 43_200_000,
                 requests: 9000,
                 request_cpu_p999_ms: Some(12.4),
                 request_cpu_max_ms: Some(31.0),
@@ -195,7 +193,7 @@ mod tests {
                 samples: 1,
                 cpu_p95_cores: 0.02,
                 cpu_max_cores: 0.02,
-                memory_together_bytes: 1 << 20,
+                memory_instance_bytes: 1 << 20,
                 ..Seen::default()
             },
             memory: suggestion(Some("128MiB"), None, missing),

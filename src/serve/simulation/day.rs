@@ -50,7 +50,7 @@ pub(super) fn measured(pods: &[Pod], load: f64) -> Arc<Measured> {
         throttled: 0.0,
         cpu_limit: Some(Cpu { millis: 1000 }),
         memory_bytes: 0,
-        memory_peak_bytes: 0,
+        instance_peak_bytes: 0,
         memory_limit: ByteSize(1),
         requests: 0.0,
         served: 0.0,

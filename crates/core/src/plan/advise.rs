@@ -9,8 +9,7 @@
 //! 1. **Memory** is the most that one instance held, plus 15 %, in steps of an eighth of a power
 //!    of two, at least 1 MiB. *41.2 MiB: × 1.15 = 47.4, in steps of 4 MiB 48 MiB.* In Kubernetes it
 //!    is a percentile of the peaks of each day; here a limit ends an instance at once, so it is the
-//!    highest of all. Of instances that come and go only the sum is known: no instance held more
-//!    than that, so it is suggested if that is less than the limit.
+//!    highest of all.
 //! 2. **CPU** is what a pod used in 95 of 100 samples, as the autoscaler's target of the limit, or
 //!    plus 15 % without one; rounded up to 10m, from one core on to 100m. *312m with a target of
 //!    70 %: 312 / 0.7 = 445.7, 450m. Without: × 1.15 = 358.8, 360m.* In Kubernetes the target is
@@ -26,7 +25,7 @@
 use std::time::Duration;
 
 use crate::{
-    object::{Autoscale, Isolation},
+    object::Autoscale,
     quantity::{ByteSize, Cpu},
     record::Template,
 };
@@ -63,21 +62,10 @@ pub struct Seen {
     pub cpu_max: f64,
     /// Share of the time in which these pods were held back.
     pub throttled: f64,
-    /// The most memory.
-    pub memory: Memory,
+    /// The most bytes that one instance held.
+    pub instance_bytes: u64,
     /// CPU of single requests, if that was measured.
     pub request_cpu: Option<RequestCpu>,
-}
-
-/// The most memory that was seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Of one instance, if that was measured.
-    pub instance_bytes: Option<u64>,
-    /// Of all instances of a pod at once.
-    pub together_bytes: u64,
-    /// How many instances a pod had at once at the most, if that was counted.
-    pub instances: Option<u32>,
 }
 
 /// CPU of single requests.
@@ -110,15 +98,6 @@ pub struct Suggestion<T> {
     pub value: Option<T>,
     /// From what it follows, or what is missing.
     pub why: String,
-}
-
-impl Memory {
-    /// The most that one instance held, if it can be told.
-    pub fn instance(&self, isolation: Option<Isolation>) -> Option<u64> {
-        let is_alone = isolation == Some(Isolation::Pod) || self.instances == Some(1);
-        let alone = is_alone.then_some(self.together_bytes);
-        self.instance_bytes.or(alone).filter(|bytes| *bytes > 0)
-    }
 }
 
 impl<T> Suggestion<T> {
@@ -157,33 +136,16 @@ fn memory(template: &Template, seen: &Seen) -> Suggestion<ByteSize> {
     if let Some(missing) = too_few(seen) {
         return missing;
     }
-    let (limit, memory) = (template.limits.memory, seen.memory);
-    if let Some(bytes) = memory.instance(template.isolation) {
-        let nearly = match bytes as f64 > limit.0 as f64 * 0.95 {
-            true => ", nearly all it may",
-            false => "",
-        };
-        let why = format!("an instance held up to {}{nearly}, plus 15%", mib(bytes));
-        return Suggestion::of(roomy(bytes), why);
-    }
-    let together = memory.together_bytes;
-    if together == 0 {
+    let (limit, bytes) = (template.limits.memory, seen.instance_bytes);
+    if bytes == 0 {
         return Suggestion::none("no memory was seen");
     }
-    let (value, held) = (roomy(together), mib(together));
-    let instances = match memory.instances {
-        Some(number) => format!("up to {number} instances of a pod"),
-        None => "all instances of a pod".to_owned(),
+    let nearly = match bytes as f64 > limit.0 as f64 * 0.95 {
+        true => ", nearly all it may",
+        false => "",
     };
-    match value < limit {
-        true => Suggestion::of(
-            value,
-            format!("{instances} together held up to {held}, plus 15%"),
-        ),
-        false => Suggestion::none(format!(
-            "{instances} together held up to {held}; what one held is not known"
-        )),
-    }
+    let why = format!("an instance held up to {}{nearly}, plus 15%", mib(bytes));
+    Suggestion::of(roomy(bytes), why)
 }
 
 /// So many bytes with the margin, in whole steps.

@@ -129,10 +129,8 @@ pub struct Seen {
     pub cpu_max_cores: f64,
     /// Share of the time in which pods that worked were held back, from 0 to 1.
     pub throttled: f64,
-    /// The most bytes that one instance held, if that is known.
-    pub memory_instance_bytes: Option<u64>,
-    /// The most bytes that the instances of one pod held at once.
-    pub memory_together_bytes: u64,
+    /// The most bytes that one instance held.
+    pub memory_instance_bytes: u64,
     /// Requests whose CPU was measured.
     pub requests: u64,
     /// 999 of 1000 requests used no more CPU than this, in milliseconds.
@@ -177,13 +175,13 @@ impl Advice {
                 suggested: advice.request_cpu.value.map(format_duration),
                 why: advice.request_cpu.why,
             },
-            seen: Seen::of(seen, template.isolation),
+            seen: Seen::of(seen),
         }
     }
 }
 
 impl Seen {
-    fn of(seen: &advise::Seen, isolation: Option<crate::object::Isolation>) -> Self {
+    fn of(seen: &advise::Seen) -> Self {
         let requests = seen.request_cpu.as_ref();
         let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
         Self {
@@ -192,8 +190,7 @@ impl Seen {
             cpu_p95_cores: seen.cpu_p95,
             cpu_max_cores: seen.cpu_max,
             throttled: seen.throttled,
-            memory_instance_bytes: seen.memory.instance(isolation),
-            memory_together_bytes: seen.memory.together_bytes,
+            memory_instance_bytes: seen.instance_bytes,
             requests: requests.map_or(0, |it| it.requests),
             request_cpu_p999_ms: requests.map(|it| millis(it.p999)),
             request_cpu_max_ms: requests.map(|it| millis(it.max)),

@@ -21,6 +21,7 @@ async fn there_are_never_more_instances_than_slots() {
     let answers = join_all((0..30).map(|_| ask(&pod, "/?ms=10"))).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     assert_eq!(pod.usage().memory_peak_bytes, 3 * one);
+    assert_eq!(pod.usage().instance_peak_bytes, one);
     assert_eq!(pod.usage().instances, 31);
 }
 

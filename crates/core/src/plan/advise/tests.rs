@@ -17,15 +17,13 @@ fn load(text: &str) -> Result<crate::object::App, spec::Problems> {
     })
 }
 
-fn template(isolation: Option<Isolation>) -> Template {
+fn template() -> Template {
     let app = load("app = 'shop'\n[service.web]\ncomponent = 'web.wasm'\n").expect("a good spec");
     let component = Component {
         digest: String::new(),
         path: String::new(),
     };
-    let mut template = Template::new(&app.services["web"], component);
-    template.isolation = isolation;
-    template
+    Template::new(&app.services["web"], component)
 }
 
 fn autoscale(target: u32) -> Autoscale {
@@ -47,13 +45,9 @@ fn seen(samples: u64) -> Seen {
     }
 }
 
-fn held(instance: Option<u64>, together: u64, instances: Option<u32>) -> Seen {
+fn held(instance_bytes: u64) -> Seen {
     Seen {
-        memory: Memory {
-            instance_bytes: instance,
-            together_bytes: together,
-            instances,
-        },
+        instance_bytes,
         ..seen(MIN_SAMPLES)
     }
 }
@@ -66,57 +60,35 @@ fn told<T: ToString>(suggestion: &Suggestion<T>) -> String {
 
 #[test]
 fn memory_is_that_of_one_instance() {
-    let (pod, request) = (Some(Isolation::Pod), Some(Isolation::Request));
     let tenths = |number: u64| number * MIB / 10;
-    for (isolation, seen, text) in [
+    for (seen, text) in [
         (
-            pod,
-            held(None, tenths(412), None),
+            held(tenths(412)),
             "48MiB: an instance held up to 41.2 MiB, plus 15%",
         ),
         (
-            pod,
-            held(None, tenths(11), None),
+            held(tenths(11)),
             "2MiB: an instance held up to 1.1 MiB, plus 15%",
         ),
         (
-            pod,
-            held(None, 128 * MIB, None),
-            "160MiB: an instance held up to 128.0 MiB, nearly all it may, plus 15%",
-        ),
-        (
-            request,
-            held(Some(8 * MIB), 90 * MIB, Some(20)),
+            held(8 * MIB),
             "10MiB: an instance held up to 8.0 MiB, plus 15%",
         ),
         (
-            request,
-            held(None, 40 * MIB, Some(1)),
-            "48MiB: an instance held up to 40.0 MiB, plus 15%",
+            held(128 * MIB),
+            "160MiB: an instance held up to 128.0 MiB, nearly all it may, plus 15%",
         ),
+        (held(0), "none: no memory was seen"),
         (
-            request,
-            held(None, 40 * MIB, Some(7)),
-            "48MiB: up to 7 instances of a pod together held up to 40.0 MiB, plus 15%",
-        ),
-        (
-            None,
-            held(None, 900 * MIB, None),
-            "none: all instances of a pod together held up to 900.0 MiB; what one held is not known",
-        ),
-        (pod, held(None, 0, None), "none: no memory was seen"),
-        (
-            pod,
-            held(None, 6000 * MIB, None),
+            held(6000 * MIB),
             "4GiB: an instance held up to 6000.0 MiB, nearly all it may, plus 15%",
         ),
         (
-            pod,
             seen(59),
             "none: not enough seen: 59 of 60 seconds with work",
         ),
     ] {
-        let advice = advise(&template(isolation), None, &seen);
+        let advice = advise(&template(), None, &seen);
         assert_eq!(told(&advice.memory), text);
     }
 }
@@ -128,7 +100,7 @@ fn cpu_leaves_what_the_autoscaler_aims_at() {
         throttled,
         ..seen(MIN_SAMPLES)
     };
-    let template = template(None);
+    let template = template();
     for (target, seen, text) in [
         (
             Some(70),
@@ -233,10 +205,10 @@ proptest! {
         let seen = Seen {
             cpu_p95,
             request_cpu: Some(RequestCpu { requests: MIN_REQUESTS, p999, max }),
-            ..held(Some(bytes), bytes, None)
+            ..held(bytes)
         };
         let autoscale = target.map(autoscale);
-        let advice = advise(&template(None), autoscale.as_ref(), &seen);
+        let advice = advise(&template(), autoscale.as_ref(), &seen);
         let memory = advice.memory.value.expect("enough was seen");
         let cpu = advice.cpu.value.expect("enough was seen");
         let request = advice.request_cpu.value.expect("enough was seen");
@@ -260,8 +232,8 @@ proptest! {
     fn who_needs_more_is_not_advised_to_take_less(a in 0.0f64..64.0, b in 0.0f64..64.0) {
         let advised = |used: f64| {
             let bytes = (used * 1e8) as u64 + 1;
-            let seen = Seen { cpu_p95: used, ..held(Some(bytes), bytes, None) };
-            let advice = advise(&template(None), None, &seen);
+            let seen = Seen { cpu_p95: used, ..held(bytes) };
+            let advice = advise(&template(), None, &seen);
             (advice.memory.value, advice.cpu.value)
         };
         let (less, more) = (a.min(b), a.max(b));

@@ -19,9 +19,9 @@ use std::{
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
-use crate::rig::{PATIENCE, Running, directory, done, get, guest, out, sampan};
+use crate::rig::{PATIENCE, Running, directory, done, get, guest, latencies, out, sampan};
 
 /// How long is measured unless the environment says otherwise.
 const USUAL_SECONDS: u64 = 2;
@@ -165,7 +165,7 @@ async fn measure(at: SocketAddr, api: &Path, time: Duration) -> Figures {
         (begin, before) = (Instant::now(), usage(api).await);
     }
     let (idle_before, all_before) = processors();
-    let mut times = latencies(at, time).await;
+    let mut times = latencies(at, time, Some(PAUSE)).await;
     let (ran, after) = (begin.elapsed().as_secs_f64() * 1e3, usage(api).await);
     let (idle, all) = processors();
     times.sort_unstable();
@@ -211,30 +211,4 @@ async fn usage(api: &Path) -> Vec<(f64, f64)> {
         (number("cpu_ms"), number("throttled_ms"))
     };
     BUSY.iter().map(|(service, _)| of(service)).collect()
-}
-
-/// How long hello took each time, asked now and then on one connection.
-async fn latencies(at: SocketAddr, time: Duration) -> Vec<Duration> {
-    let stream = TcpStream::connect(at).await.expect("it accepts");
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.expect("HTTP/1.1");
-    let connection = tokio::spawn(connection);
-    let mut pause = tokio::time::interval(PAUSE);
-    let mut times = Vec::new();
-    let end = Instant::now() + time;
-    while Instant::now() < end {
-        pause.tick().await;
-        let request = http::Request::get("/").header("host", "hello.test");
-        let request = request.body(Empty::<&[u8]>::new()).expect("a good request");
-        sender.ready().await.expect("the connection stays");
-        let start = Instant::now();
-        let response = sender.send_request(request).await.expect("a response");
-        assert_eq!(response.status(), 200);
-        response.into_body().collect().await.expect("a whole body");
-        times.push(start.elapsed());
-    }
-    drop(sender);
-    // It ends with its last handle.
-    let _ = connection.await;
-    times
 }

@@ -10,17 +10,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use http_body_util::{BodyExt as _, Empty};
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::rig::{PATIENCE, Running, directory, guest, sampan};
+use crate::rig::{PATIENCE, Running, directory, guest, latencies, sampan};
 use process::Footprint;
 
 /// What a client must see.
@@ -118,8 +116,8 @@ async fn hostile_guests_meet_their_limits_and_leave_nothing_behind() {
     let before = Footprint::of(running.id());
     let mut figures = Vec::new();
     for _ in 0..ROUNDS {
-        let quiet = p99(latencies(at, ROUND).await);
-        let (all, beside) = tokio::join!(all_at_once(at), latencies(at, ROUND));
+        let quiet = p99(latencies(at, ROUND, None).await);
+        let (all, beside) = tokio::join!(all_at_once(at), latencies(at, ROUND, None));
         let (least, beside) = (all, p99(beside));
         assert!(least > 0, "some hostile guest was never run");
         figures.push((quiet, beside));
@@ -228,30 +226,6 @@ async fn ask(at: SocketAddr, host: &str, path: &str) -> (u16, Result<String, ()>
         false => Err(()),
     };
     (status.unwrap_or(0), body)
-}
-
-/// How long hello took each time, asked one after the other on one connection.
-async fn latencies(at: SocketAddr, time: Duration) -> Vec<Duration> {
-    let stream = TcpStream::connect(at).await.expect("it accepts");
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.expect("HTTP/1.1");
-    let connection = tokio::spawn(connection);
-    let mut times = Vec::new();
-    let end = Instant::now() + time;
-    while Instant::now() < end {
-        let request = http::Request::get("/").header("host", "hello.test");
-        let request = request.body(Empty::<&[u8]>::new()).expect("a good request");
-        let start = Instant::now();
-        sender.ready().await.expect("the connection stays");
-        let response = sender.send_request(request).await.expect("a response");
-        assert_eq!(response.status(), 200);
-        response.into_body().collect().await.expect("a whole body");
-        times.push(start.elapsed());
-    }
-    drop(sender);
-    // It ends with its last handle.
-    let _ = connection.await;
-    times
 }
 
 fn p99(mut times: Vec<Duration>) -> Duration {

@@ -245,6 +245,41 @@ pub(crate) async fn get(address: SocketAddr, host: &str, path: &str) -> Response
     send(address, "GET", host, path, "").await
 }
 
+/// How long `hello.test` took each time, asked on one connection: once a `pause`, or one after the
+/// other.
+pub(crate) async fn latencies(
+    at: SocketAddr,
+    time: Duration,
+    pause: Option<Duration>,
+) -> Vec<Duration> {
+    let stream = TcpStream::connect(at).await.expect("it accepts");
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.expect("HTTP/1.1");
+    let connection = tokio::spawn(connection);
+    let mut pause = pause.map(tokio::time::interval);
+    let mut times = Vec::new();
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        if let Some(pause) = &mut pause {
+            pause.tick().await;
+        }
+        let request = http::Request::get("/").header("host", "hello.test");
+        let request = request
+            .body(Full::new(Bytes::new()))
+            .expect("a good request");
+        let start = Instant::now();
+        sender.ready().await.expect("the connection stays");
+        let response = sender.send_request(request).await.expect("a response");
+        assert_eq!(response.status(), 200);
+        response.into_body().collect().await.expect("a whole body");
+        times.push(start.elapsed());
+    }
+    drop(sender);
+    // It ends with its last handle.
+    let _ = connection.await;
+    times
+}
+
 /// Asks until an answer is as wanted, or panics with the last one.
 pub(crate) async fn eventually(
     address: SocketAddr,

@@ -13,6 +13,7 @@ mod bad;
 mod killed;
 mod load;
 mod lost;
+mod soak;
 mod verbs;
 
 use std::{

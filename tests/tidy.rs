@@ -187,6 +187,7 @@ const LIBRARIES: &[Library] = &[
         // Pure libraries: none reads a clock, a file, a socket or entropy.
         only: Some(&[
             "annotate-snippets",
+            "icu_properties",
             "schemars",
             "serde",
             "serde_json",

@@ -4,6 +4,7 @@
 //! needs of the world is an argument, and the crate's `Cargo.toml` has no library that could.
 
 pub mod deadlock;
+pub mod escape;
 pub mod histogram;
 pub mod name;
 pub mod object;
@@ -12,4 +13,5 @@ pub mod quantity;
 pub mod record;
 pub mod spec;
 pub mod time;
+pub mod uri;
 pub mod view;

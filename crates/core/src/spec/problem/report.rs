@@ -3,6 +3,7 @@
 use std::{ops::Range, rc::Rc};
 
 use super::{MAX_PROBLEMS, Problem, ProblemKind, Problems, Related, Source};
+use crate::escape;
 
 /// The longest excerpt of a file's text in a message, in characters.
 const MAX_QUOTED: usize = 80;
@@ -147,15 +148,15 @@ impl Report {
             line,
             column,
             key: draft.place.key.to_string(),
-            message: visible(&draft.message),
-            hint: visible(&draft.hint),
+            message: escape::word(&draft.message).into(),
+            hint: escape::word(&draft.hint).into(),
             related: draft.related.map(|(span, message)| {
                 let (line, column) = line_and_column(&source.text, span.start);
                 Related {
                     span,
                     line,
                     column,
-                    message: visible(&message),
+                    message: escape::word(&message).into(),
                 }
             }),
         };
@@ -205,33 +206,12 @@ pub(crate) fn quoted(text: &str) -> String {
 
 /// Text of a file for the path of a key: the same without backticks.
 pub(crate) fn excerpt(text: &str) -> String {
-    let mut shown = visible(&text.chars().take(MAX_QUOTED).collect::<String>());
+    let start: String = text.chars().take(MAX_QUOTED).collect();
+    let mut shown = escape::word(&start).into_owned();
     if text.chars().nth(MAX_QUOTED).is_some() {
         shown.push('…');
     }
     shown
-}
-
-/// The text with characters that could steer a terminal, or hide or turn round what is shown,
-/// escaped.
-fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() || is_invisible(character) {
-            true => shown.extend(character.escape_default()),
-            false => shown.push(character),
-        }
-    }
-    shown
-}
-
-/// Characters without a shape: those for the direction of text, joiners, line separators.
-fn is_invisible(character: char) -> bool {
-    matches!(
-        character,
-        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}'
-    )
 }
 
 /// The known word `text` was probably meant to be.

@@ -7,6 +7,7 @@
 mod apply;
 mod artifacts;
 mod body;
+mod claims;
 mod error;
 mod follow;
 mod guard;

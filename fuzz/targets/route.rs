@@ -1,4 +1,5 @@
-//! Any table of routes and any request: the table finds what a look at every route finds.
+//! Any table of routes and any request: the table finds what a look at every route finds, and a
+//! normal form is its own.
 //!
 //! The input is a route a line, `HOST/PREFIX` or `/PREFIX`, then an empty line, then a request a
 //! line, `AUTHORITY/PATH`.
@@ -6,7 +7,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sampan_core::object::Route;
+use sampan_core::{
+    object::Route,
+    uri::{normal_host, normal_path},
+};
 use sampan_gateway::route::{Table, is_authority};
 
 fuzz_target!(|text: &str| {
@@ -25,8 +29,10 @@ fuzz_target!(|text: &str| {
             continue;
         }
         let authority = (!authority.is_empty()).then_some(authority);
+        let normal = normal_path(path);
+        assert_eq!(normal_path(&normal), normal, "{path}");
         let found = table.find(authority, path).copied();
-        assert_eq!(found, look(&routes, authority, path), "{request}");
+        assert_eq!(found, look(&routes, authority, &normal), "{request}");
     }
 });
 
@@ -34,10 +40,10 @@ fn route(line: &str) -> Option<Route> {
     let slash = line.find('/')?;
     let (host, prefix) = line.split_at(slash);
     // As the check of the spec leaves them.
-    let host = (!host.is_empty()).then(|| host.to_ascii_lowercase());
+    let host = (!host.is_empty()).then(|| normal_host(host).into_owned());
     Some(Route {
         host,
-        prefix: prefix.to_owned(),
+        prefix: normal_path(prefix).into_owned(),
     })
 }
 
@@ -63,12 +69,11 @@ fn covers(prefix: &str, path: &str) -> bool {
     }
 }
 
-/// Lower case, without a port and one final dot.
+/// The normal form without a port.
 fn host_of(authority: &str) -> String {
     let port = match authority.find(']') {
         Some(end) => end + 1,
         None => authority.find(':').unwrap_or(authority.len()),
     };
-    let host = authority[..port].to_ascii_lowercase();
-    host.strip_suffix('.').unwrap_or(&host).to_owned()
+    normal_host(&authority[..port]).into_owned()
 }

@@ -19,6 +19,7 @@ use super::{
     Api, MAX_CHANGES, Shared,
     artifacts::blocking,
     body::{AppPath, Body},
+    claims,
     error::{ApiError, Code},
     objects::{self, AppObjects, MAX_TRIES, Writes, wall_ms},
     volumes,
@@ -173,6 +174,7 @@ impl Checked {
 
     /// What there is, and what to write.
     async fn plan(&self, api: &Api) -> Result<(AppObjects, Applied), ApiError> {
+        claims::check(api, &self.app).await?;
         let objects = AppObjects::read(&*api.0.store, &self.app.name).await?;
         let wanted = Wanted {
             app: &self.app,

@@ -108,10 +108,10 @@ pub enum Isolation {
 /// Which requests reach a service: a host and a path prefix.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Route {
-    /// Lower-case host without a port; `None` means any host.
+    /// Host without a port, in its normal form (`uri::normal_host`); `None` means any host.
     pub host: Option<String>,
-    /// Path prefix, starting with `/`. It matches whole segments: `/a` matches `/a` and `/a/b`,
-    /// not `/ab`; `/a/` matches `/a/` and below.
+    /// Path prefix, starting with `/`, in its normal form (`uri::normal_path`). It matches whole
+    /// segments: `/a` matches `/a` and `/a/b`, not `/ab`; `/a/` matches `/a/` and below.
     pub prefix: String,
 }
 

@@ -1,11 +1,14 @@
 //! The route table: host and longest path prefix to a service.
 //!
-//! Paths are compared as they came, segment by segment, without decoding: what the table looks at
-//! is what the guest sees.
+//! Paths and hosts are compared in their normal form (`sampan_core::uri`), segment by segment. The
+//! guest sees what came.
 
 use std::collections::HashMap;
 
-use sampan_core::object::Route;
+use sampan_core::{
+    object::Route,
+    uri::{normal_host, normal_path},
+};
 
 /// The longest host name, in bytes: RFC 1035 allows 255, which is one more than fits in text.
 const MAX_HOST_BYTES: usize = 255;
@@ -50,13 +53,11 @@ impl<T> Table<T> {
     /// Adds a route. `false` if the table has the same one already; the first stays.
     pub fn insert(&mut self, route: &Route, value: T) -> bool {
         let root = match &route.host {
-            Some(host) => self
-                .hosts
-                .entry(host.to_ascii_lowercase().into())
-                .or_default(),
+            Some(host) => self.hosts.entry(normal_host(host).into()).or_default(),
             None => &mut self.any_host,
         };
-        let path = route.prefix.strip_prefix('/').unwrap_or(&route.prefix);
+        let prefix = normal_path(&route.prefix);
+        let path = prefix.strip_prefix('/').unwrap_or(&prefix);
         let place = if path.is_empty() {
             &mut root.below
         } else {
@@ -81,13 +82,12 @@ impl<T> Table<T> {
     /// Finds the value for a host, as an authority or `Host` field gives it, and a path. A route
     /// of that very host goes before those of any host; then the longest prefix wins.
     pub fn find(&self, authority: Option<&str>, path: &str) -> Option<&T> {
-        if !self.hosts.is_empty()
-            && let Some(authority) = authority
-            && let Some(found) = with_host(authority, |host| self.hosts.get(host)?.find(path))
-        {
-            return Some(found);
-        }
-        self.any_host.find(path)
+        let path = &*normal_path(path);
+        let of_host = authority.filter(|_| !self.hosts.is_empty());
+        let of_host = of_host.and_then(|it| self.hosts.get(&*normal_host(host_of(it))));
+        of_host
+            .and_then(|node| node.find(path))
+            .or_else(|| self.any_host.find(path))
     }
 }
 
@@ -114,29 +114,15 @@ impl<T> Node<T> {
     }
 }
 
-/// Calls `f` with the host of an authority: lower case, without port and final dot.
-fn with_host<R>(authority: &str, f: impl FnOnce(&str) -> Option<R>) -> Option<R> {
-    let host = host_of(authority);
-    if !host.bytes().any(|c| c.is_ascii_uppercase()) {
-        return f(host);
-    }
-    let mut buffer = [0; MAX_HOST_BYTES];
-    let lower = buffer.get_mut(..host.len())?;
-    lower.copy_from_slice(host.as_bytes());
-    lower.make_ascii_lowercase();
-    f(std::str::from_utf8(lower).ok()?)
-}
-
-/// The host of an authority, without port and final dot.
+/// The host of an authority, without its port.
 fn host_of(authority: &str) -> &str {
-    let host = match authority.rfind(']') {
+    match authority.rfind(']') {
         // The colons of an IPv6 address are inside its brackets.
         Some(end) => &authority[..=end],
         None => authority
             .split_once(':')
             .map_or(authority, |(host, _)| host),
-    };
-    host.strip_suffix('.').unwrap_or(host)
+    }
 }
 
 /// Whether a text is `host [":" port]` with a host that is not empty: RFC 3986 §3.2 without user
@@ -236,12 +222,17 @@ mod tests {
             ("/d/e", "/"),
             ("/d//e", "/d//e"),
             ("/d//e/f", "/d//e"),
-            ("/x y", "/"),
+            ("/x y", "/x%20y"),
             ("/x%20y", "/x%20y"),
             ("/x%20y/z", "/x%20y"),
             ("/.well-known/acme", "/.well-known"),
-            ("/a/../secret", "/a"),
-            ("/%61", "/"),
+            ("/a/../secret", "/"),
+            ("/z/../a/b", "/a/b"),
+            ("/a/%2e%2E/a/b/.", "/a/b/"),
+            ("/%61", "/a"),
+            ("/%2561", "/"),
+            ("/a%2Fb", "/"),
+            ("/x%20%79", "/x%20y"),
             ("/a;v=1", "/"),
         ] {
             assert_eq!(table.find(None, path), Some(&route), "{path}");
@@ -273,7 +264,9 @@ mod tests {
             ("other", "/", None),
             ("[::1]:80", "/six", Some("[::1]/six")),
             ("[::1]", "/six", Some("[::1]/six")),
+            ("[0::0:1]", "/six", Some("[::1]/six")),
             ("[::2]", "/six", None),
+            ("sh%6fp%2Elocalhost.", "/", Some("shop.localhost/")),
         ] {
             assert_eq!(
                 table.find(Some(host), path),
@@ -294,6 +287,11 @@ mod tests {
             prefix: "/x".to_owned(),
         };
         assert!(!table.insert(&again, "second"));
+        let written_otherwise = Route {
+            host: Some("a".to_owned()),
+            prefix: "/y/../%78".to_owned(),
+        };
+        assert!(!table.insert(&written_otherwise, "third"));
         assert_eq!(table.find(Some("a"), "/x"), Some(&"a/x"));
     }
 

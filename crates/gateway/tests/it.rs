@@ -26,6 +26,8 @@ mod parked;
 mod queue;
 #[path = "it/retry.rs"]
 mod retry;
+#[path = "it/routes.rs"]
+mod routes;
 #[path = "it/shutdown.rs"]
 mod shutdown;
 #[path = "it/slow.rs"]

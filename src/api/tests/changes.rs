@@ -67,6 +67,44 @@ async fn an_app_is_applied_changed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_route_belongs_to_one_app() {
+    let rig = Rig::new();
+    let digest = rig.upload(b"first").await;
+    let routes = |routes: &str| format!("{SHOP}route = {routes}\n");
+    let reply = rig
+        .apply(&routes("['/admin', 'shop.localhost/']"), &digest)
+        .await;
+    assert_eq!(reply.status, 200, "{}", reply.json());
+    let blog = async |wanted: &str| {
+        let spec = routes(wanted).replace("'shop'", "'blog'");
+        let body = rig.body(&spec, &digest);
+        rig.ask(Method::PUT, "/v1/apps/blog", Some(&body)).await
+    };
+    for (taken, shown) in [
+        ("['/', '/%61dmin']", "/admin"),
+        ("['Shop.LOCALHOST./']", "shop.localhost/"),
+    ] {
+        let reply = blog(taken).await;
+        let wanted = format!(
+            "409 Impossible: the route `{shown}` belongs to the service `web` of app `shop`\n\
+             hint: give one of the two another host or prefix, or delete the other app"
+        );
+        assert_eq!(reply.error(), wanted);
+    }
+    assert_eq!(
+        rig.get("/v1/apps").await.json().as_array().map(Vec::len),
+        Some(1)
+    );
+    for free in ["['/admin/', 'admin.localhost/admin']", "[]"] {
+        assert_eq!(blog(free).await.status, 200);
+    }
+    // What is being deleted has let go of it.
+    let reply = rig.ask(Method::DELETE, "/v1/apps/shop", None).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(blog("['/admin']").await.status, 200);
+}
+
+#[tokio::test]
 async fn missing_components_are_listed() {
     let rig = Rig::new();
     let absent = digest(b"absent");

@@ -58,8 +58,12 @@ table! {
         /// Requests in flight per pod. Without it the component's world and isolation decide.
         optional concurrency: At<Count<1, 10_000>>;
         /// Which requests from outside reach the service: a host and a path prefix, as in
-        /// `shop.localhost/`, or a path prefix alone for any host, as in `/api`. The longest
-        /// prefix wins. Without a route the service can only be reached by other services.
+        /// `shop.localhost/`, or a path prefix alone for any host, as in `/api`. `/api` matches
+        /// `/api` and all below it, not `/apis`; `/api/` matches `/api/` and all below it, not
+        /// `/api`. Nothing in a path is a pattern. The longest prefix wins. Paths that RFC 3986
+        /// calls equal are one path: a request for `/x/../%61pi` goes where `/api` goes, and the
+        /// guest sees what was sent. Without a route the service can only be reached by other
+        /// services.
         nested route: Vec<At<Route>>;
         /// Services and jobs to wait for: a list, which means `ready` for a service and
         /// `completed` for a job, or a table with `started`, `ready` or `completed` for each.

@@ -1,6 +1,9 @@
 //! Leaves that name hosts: routes into the app, and servers outside it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use schemars::Schema;
 
@@ -12,6 +15,7 @@ use crate::{
     name::MAX_NAME_BYTES,
     object::{HostPattern, Outbound, Route, Scheme},
     spec::problem::quoted,
+    uri,
 };
 
 /// The longest host name, in characters: RFC 1035, section 2.3.4.
@@ -41,17 +45,15 @@ impl Leaf for Route {
             "" => None,
             host => Some(route_host(host).map_err(|why| refusal(text, why))?),
         };
-        path_prefix(prefix).map_err(|why| refusal(text, why))?;
-        Ok(Self {
-            host,
-            prefix: prefix.to_owned(),
-        })
+        let before = &text[..slash];
+        let prefix = path_prefix(before, prefix).map_err(|why| refusal(text, why))?;
+        Ok(Self { host, prefix })
     }
 
     fn schema() -> Schema {
         text(
             "route",
-            "^[^/:]*(\\[[0-9a-fA-F:.]+\\])?/[!-\"$->@-~]*$",
+            "^[^/:]*(\\[[0-9a-fA-F:.]+\\])?/[a-zA-Z0-9._~%!$&'+,;=:@/-]*$",
             &["/", "/api", "shop.localhost/"],
         )
     }
@@ -79,7 +81,16 @@ fn refusal(text: &str, why: Why) -> Refusal {
 
 struct Why {
     message: String,
-    hint: Option<&'static str>,
+    hint: Option<Cow<'static, str>>,
+}
+
+impl Why {
+    fn new(message: impl Into<String>, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
+    }
 }
 
 impl From<&str> for Why {
@@ -93,21 +104,15 @@ impl From<&str> for Why {
 
 fn route_host(host: &str) -> Result<String, Why> {
     if host.contains('*') {
-        let hint = Some("name one host, or leave the host out for any, as in \"/\"");
-        return Err(Why {
-            message: "has a `*` in its host".to_owned(),
-            hint,
-        });
+        let hint = "name one host, or leave the host out for any, as in \"/\"";
+        return Err(Why::new("has a `*` in its host", hint));
     }
     if let Some(address) = bracketed(host)? {
         return Ok(format!("[{address}]"));
     }
     if host.contains(':') {
-        let hint = Some("leave the port out: the gateway listens on one port for all routes");
-        return Err(Why {
-            message: "has a port".to_owned(),
-            hint,
-        });
+        let hint = "leave the port out: the gateway listens on one port for all routes";
+        return Err(Why::new("has a port", hint));
     }
     match host.parse::<Ipv4Addr>() {
         Ok(address) => Ok(address.to_string()),
@@ -124,11 +129,8 @@ fn bracketed(host: &str) -> Result<Option<Ipv6Addr>, Why> {
         return Err("has a `[` that is not closed".into());
     };
     if !after.is_empty() {
-        let hint = Some("leave out what stands between `]` and the path");
-        return Err(Why {
-            message: "has text after the `]`".to_owned(),
-            hint,
-        });
+        let hint = "leave out what stands between `]` and the path";
+        return Err(Why::new("has text after the `]`", hint));
     }
     match inside.parse() {
         Ok(address) => Ok(Some(address)),
@@ -143,11 +145,8 @@ fn host_name(host: &str) -> Result<String, Why> {
         return Err("has a host of more than 253 characters".into());
     }
     if !name.is_ascii() {
-        let hint = Some("write the host in its ASCII form, as in \"xn--bcher-kva.example\"");
-        return Err(Why {
-            message: "has a host beyond ASCII".to_owned(),
-            hint,
-        });
+        let hint = "write the host in its ASCII form, as in \"xn--bcher-kva.example\"";
+        return Err(Why::new("has a host beyond ASCII", hint));
     }
     for label in name.split('.') {
         let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -176,33 +175,63 @@ fn host_name(host: &str) -> Result<String, Why> {
     }
 }
 
-/// A path prefix: what a request line can carry, without a query and without parts that a
-/// client would resolve before it sends.
-fn path_prefix(prefix: &str) -> Result<(), Why> {
-    if let Some(bad) = prefix
-        .chars()
-        .find(|&c| !c.is_ascii_graphic() || matches!(c, '?' | '#'))
-    {
-        return Err(Why {
-            message: format!("has the character `{}` in its path", bad.escape_debug()),
-            hint: Some(
-                "a path prefix has no query, and other characters stand as `%` and hex digits",
-            ),
-        });
+/// What patterns of other systems are made of. A path may carry some of these characters, but
+/// whoever writes one here means a pattern, and a prefix with it would match next to nothing.
+const PATTERN: &[char] = &[
+    '*', '(', ')', '[', ']', '{', '}', '<', '>', '|', '^', '\\', '`', '"',
+];
+
+/// A path prefix in its normal form: what a request line can carry, without a query and without
+/// parts that a client would resolve before it sends. `host` is what stands before it.
+fn path_prefix(host: &str, prefix: &str) -> Result<String, Why> {
+    let is_bad = |c: &char| !c.is_ascii_graphic() || matches!(c, '?' | '#');
+    if let Some(bad) = prefix.chars().find(is_bad) {
+        return Err(Why::new(
+            format!("has the character `{}` in its path", bad.escape_debug()),
+            "a path prefix has no query, and other characters stand as `%` and hex digits",
+        ));
     }
-    let inner = prefix.strip_prefix('/').unwrap_or(prefix);
-    let inner = inner.strip_suffix('/').unwrap_or(inner);
-    match inner
-        .split('/')
-        .find(|part| matches!(*part, "" | "." | ".."))
-    {
-        Some("") if inner.is_empty() && prefix != "//" => Ok(()),
-        Some(part) => Err(Why {
-            message: format!("has the part `/{part}/` in its path"),
-            hint: Some("write the path without `//`, `/./` and `/../`"),
-        }),
-        None => Ok(()),
+    let percents = prefix.match_indices('%');
+    let mut escapes = percents.map(|(at, _)| uri::escaped_byte(&prefix.as_bytes()[at..]));
+    if escapes.any(|byte| byte.is_none()) {
+        return Err(Why::new(
+            "has a `%` without two hex digits in its path",
+            "write `%25` for a `%`",
+        ));
     }
+    let parts: Vec<_> = prefix.split('/').skip(1).collect();
+    for (number, given) in parts.iter().enumerate() {
+        let is_last = number + 1 == parts.len();
+        let part = uri::normal_escapes(given);
+        match part.as_str() {
+            "" if is_last && prefix != "//" => {}
+            "" | "." | ".." => {
+                return Err(Why::new(
+                    format!("has the part `/{part}/` in its path"),
+                    "write the path without `//`, `/./` and `/../`",
+                ));
+            }
+            part if given.contains(PATTERN) || is_pattern(part, is_last) => {
+                let above = parts[..number].iter().map(|it| format!("/{it}"));
+                let below = format!("{host}{}/", above.collect::<String>());
+                return Err(Why::new(
+                    format!("has the pattern `{given}` in its path"),
+                    format!("a path stands for all below it: \"{below}\" is what can be written"),
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(uri::normal_path(prefix).into_owned())
+}
+
+/// Whether a part of a path is meant to stand for others, as `:id`, `...`, `.+` and `+` are.
+fn is_pattern(part: &str, is_last: bool) -> bool {
+    part.starts_with(':')
+        || part.starts_with("...")
+        || part.contains(".+")
+        || part == "+"
+        || is_last && part.ends_with('$')
 }
 
 impl Leaf for Outbound {
@@ -240,23 +269,17 @@ fn parse_outbound(text: &str) -> Result<Outbound, Why> {
         _ => return Err("has a scheme other than `http` and `https`".into()),
     };
     if let Some(end) = authority.find(['/', '?', '#']) {
-        let hint = Some("leave out what follows the host: a grant covers the whole server");
+        let hint = "leave out what follows the host: a grant covers the whole server";
         let part = match &authority[end..=end] {
             "/" => "a path",
             "?" => "a query",
             _ => "a fragment",
         };
-        return Err(Why {
-            message: format!("has {part}"),
-            hint,
-        });
+        return Err(Why::new(format!("has {part}"), hint));
     }
     if authority.contains('@') {
-        let hint = Some("leave it out: the guest sends its own credentials");
-        return Err(Why {
-            message: "has a user".to_owned(),
-            hint,
-        });
+        let hint = "leave it out: the guest sends its own credentials";
+        return Err(Why::new("has a user", hint));
     }
     let (host, port) = split_port(authority)?;
     let port = match (port, scheme) {
@@ -285,10 +308,10 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), Why> {
         None => (authority, None),
     };
     match port.is_some_and(|port| port.contains(':')) {
-        true => Err(Why {
-            message: "has a host with colons".to_owned(),
-            hint: Some("write an IPv6 address in square brackets, as in \"http://[::1]:9000\""),
-        }),
+        true => Err(Why::new(
+            "has a host with colons",
+            "write an IPv6 address in square brackets, as in \"http://[::1]:9000\"",
+        )),
         false => Ok((host, port)),
     }
 }
@@ -304,19 +327,16 @@ fn host_pattern(host: &str) -> Result<HostPattern, Why> {
         return Ok(HostPattern::Address(IpAddr::V4(address)));
     }
     if host == "*" {
-        let hint = Some("name the servers, or all below a name, as in \"https://*.example.com\"");
-        return Err(Why {
-            message: "allows every host".to_owned(),
-            hint,
-        });
+        let hint = "name the servers, or all below a name, as in \"https://*.example.com\"";
+        return Err(Why::new("allows every host", hint));
     }
     match host.strip_prefix("*.") {
         Some(below) if !below.contains('*') => host_name(below).map(HostPattern::Below),
         None if !host.contains('*') => host_name(host).map(HostPattern::Exact),
-        Some(_) | None => Err(Why {
-            message: "has a `*` in the wrong place".to_owned(),
-            hint: Some("a `*` stands for all names below one, as in \"https://*.example.com\""),
-        }),
+        Some(_) | None => Err(Why::new(
+            "has a `*` in the wrong place",
+            "a `*` stands for all names below one, as in \"https://*.example.com\"",
+        )),
     }
 }
 
@@ -431,6 +451,12 @@ mod tests {
             ("shop.localhost./a/b", Some("shop.localhost"), "/a/b"),
             ("127.0.0.1/x", Some("127.0.0.1"), "/x"),
             ("[::0:1]/x", Some("[::1]"), "/x"),
+            ("/%61%2D%7e", None, "/a-~"),
+            ("/a%2fb%c3%a4", None, "/a%2Fb%C3%A4"),
+            ("/%2A/%3Aid", None, "/%2A/%3Aid"),
+            ("/v1/things:batch", None, "/v1/things:batch"),
+            ("/@user;v=1/$metadata", None, "/@user;v=1/$metadata"),
+            ("/.well-known/a..b", None, "/.well-known/a..b"),
         ] {
             let expected = Route {
                 host: host.map(str::to_owned),
@@ -449,6 +475,11 @@ mod tests {
             "/a//b",
             "/../a",
             "/a/.",
+            "/%2e%2E/a",
+            "/a/.%2e",
+            "/a%",
+            "/a%2",
+            "/%zz",
             "/a?b",
             "/a#b",
             "/a b",
@@ -463,10 +494,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn patterns_of_other_systems_are_refused_with_what_to_write() {
+        for (text, part, remedy) in [
+            ("/...", "...", "/"),
+            ("/static/...", "...", "/static/"),
+            ("/api/*", "*", "/api/"),
+            ("/api/**", "**", "/api/"),
+            ("/*", "*", "/"),
+            ("/*.php", "*.php", "/"),
+            ("/:id", ":id", "/"),
+            ("/users/:id/edit", ":id", "/users/"),
+            ("/{id}", "{id}", "/"),
+            ("shop.localhost/{path...}", "{path...}", "shop.localhost/"),
+            ("/<int:id>", "<int:id>", "/"),
+            ("/[slug]", "[slug]", "/"),
+            ("/(.*)", "(.*)", "/"),
+            ("/a/.+", ".+", "/a/"),
+            ("/a|b", "a|b", "/"),
+            ("/^x", "^x", "/"),
+            ("/x$", "x$", "/"),
+            ("/a/+", "+", "/a/"),
+            ("/\\d", "\\d", "/"),
+            ("/%2E%2e.", "%2E%2e.", "/"),
+        ] {
+            let Err(Refusal::Value(message, Some(hint))) = route(text) else {
+                panic!("{text}: {:?}", route(text));
+            };
+            assert_eq!(
+                message,
+                format!("{} has the pattern `{part}` in its path", quoted(text))
+            );
+            assert!(hint.contains(&format!("\"{remedy}\"")), "{text}: {hint}");
+            route(remedy).expect("a remedy that works");
+        }
+    }
+
     proptest! {
         #[test]
-        fn no_text_panics(text in "([a*.:/@\\[\\]0-9?#-]|https?://|ä|\\PC){0,24}") {
+        fn no_text_panics(text in "([a*.:/@\\[\\]0-9?#{}$+-]|%2[eE]|%[46]1|%|https?://|ä|\\PC){0,24}") {
             if let Ok(first) = route(&text) {
+                prop_assert_eq!(uri::normal_path(&first.prefix), first.prefix.as_str());
                 prop_assert_eq!(route(&first.to_string()).expect("its own text"), first);
             }
             let _ = outbound(&text);

@@ -1,5 +1,5 @@
-//! Text that somebody else wrote, made safe to show: everything in it is seen, and nothing in it
-//! is obeyed.
+//! Text of a guest, a file or another user, made safe to show: everything in it is seen, and
+//! nothing in it is obeyed.
 //!
 //! A character that moves the cursor, ends a line, reorders what stands around it or has no shape
 //! could forge another pod's line or hide a part of its own. It is shown as Rust and JavaScript

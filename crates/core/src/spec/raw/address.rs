@@ -176,7 +176,7 @@ fn host_name(host: &str) -> Result<String, Why> {
 }
 
 /// What patterns of other systems are made of. A path may carry some of these characters, but
-/// whoever writes one here means a pattern, and a prefix with it would match next to nothing.
+/// where one stands here a pattern is meant, and a prefix with it would match next to nothing.
 const PATTERN: &[char] = &[
     '*', '(', ')', '[', ']', '{', '}', '<', '>', '|', '^', '\\', '`', '"',
 ];

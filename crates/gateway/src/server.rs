@@ -3,6 +3,7 @@
 mod accept;
 mod clients;
 mod connection;
+mod watched;
 
 use std::{
     io,
@@ -92,9 +93,13 @@ impl<A: Accept> Server<A> {
         self.local_addr
     }
 
-    /// Serves until `shutdown` resolves, then drains: accepts no more, tells the clients (with
-    /// `Connection: close` or GOAWAY), waits up to [`Limits::drain`] for the requests in flight,
-    /// and cuts what is left.
+    /// Serves until `shutdown` resolves, then drains, for up to [`Limits::drain`], and cuts what is
+    /// left.
+    ///
+    /// Clients had their connections and requests under way before it stopped, so all are taken:
+    /// what waits to be accepted, what is in flight, what was sent and not yet read, and for
+    /// [`Limits::drain_idle`] what comes on connections that are open. The last answer on each says
+    /// `Connection: close`, or HTTP/2 a GOAWAY.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
         let Self {
             gateway, accept, ..
@@ -104,10 +109,13 @@ impl<A: Accept> Server<A> {
         let tasks = Arc::<Tasks>::default();
         let cut = Arc::<Cut>::default();
         let connections = Connections::new(gateway, tasks.clone(), cut.clone(), stage.subscribe());
+        let mut acceptor = Acceptor::new(accept, connections, &limits);
         tokio::select! {
-            () = accept_all(accept, connections, &limits) => {}
+            () = acceptor.run() => {}
             () = shutdown => {}
         }
+        cut.draining.store(true, Ordering::Release);
+        acceptor.close();
         // The listener is closed now.
         stage.send_replace(Stage::Draining);
         if timeout_at(Instant::now() + limits.drain, tasks.ended())
@@ -135,47 +143,86 @@ impl<A: Accept> Server<A> {
     }
 }
 
-/// Accepts for ever, as many connections at once as the limit allows.
-async fn accept_all<A: Accept>(mut accept: A, connections: Connections, limits: &Limits) {
-    let permits = Arc::new(Semaphore::new(
-        limits.connections.min(Semaphore::MAX_PERMITS),
-    ));
-    let clients = Clients::new(limits.connections_per_client);
-    let first_backoff = limits.accept_backoff.min(limits.accept_backoff_max);
-    let mut backoff = first_backoff;
-    loop {
-        let permit = permits
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        match accept.accept().await {
-            Ok((mut io, address)) => {
-                backoff = first_backoff;
-                match clients.place(address.ip()) {
-                    Some(place) => drop(tokio::spawn({
-                        let served = connections.serve(io, address, permit);
-                        async move {
-                            served.await;
-                            drop(place);
-                        }
-                    })),
-                    None => {
-                        tracing::debug!(client = %address, "too many connections");
-                        io.reset_on_drop();
-                        connections.refused();
-                    }
+/// Accepts connections, as many at once as the limits allow.
+struct Acceptor<A> {
+    accept: A,
+    connections: Connections,
+    permits: Arc<Semaphore>,
+    clients: Arc<Clients>,
+    backoff: Duration,
+    backoff_max: Duration,
+}
+
+impl<A: Accept> Acceptor<A> {
+    fn new(accept: A, connections: Connections, limits: &Limits) -> Self {
+        let permits = limits.connections.min(Semaphore::MAX_PERMITS);
+        Self {
+            accept,
+            connections,
+            permits: Arc::new(Semaphore::new(permits)),
+            clients: Clients::new(limits.connections_per_client),
+            backoff: limits.accept_backoff.min(limits.accept_backoff_max),
+            backoff_max: limits.accept_backoff_max,
+        }
+    }
+
+    /// Accepts for ever.
+    async fn run(&mut self) {
+        let first_backoff = self.backoff;
+        loop {
+            let permit = self.permits.clone().acquire_owned().await;
+            let permit = permit.expect("the semaphore is never closed");
+            match self.accept.accept().await {
+                Ok((io, address)) => {
+                    self.backoff = first_backoff;
+                    let permit = std::future::ready(permit);
+                    serve(&self.connections, &self.clients, io, address, permit);
                 }
-            }
-            Err(error) => {
-                // Out of descriptors or memory, or the client is gone already. Whatever it is, it
-                // passes, and the loop must not spin until it does.
-                tracing::warn!(%error, pause = ?backoff, "cannot accept a connection");
-                tokio::time::sleep(backoff).await;
-                backoff = (backoff * 2).min(limits.accept_backoff_max);
+                Err(error) => {
+                    // Out of descriptors or memory, or the client is gone already. Whatever it is,
+                    // it passes, and the loop must not spin until it does.
+                    let pause = self.backoff;
+                    tracing::warn!(%error, ?pause, "cannot accept a connection");
+                    tokio::time::sleep(pause).await;
+                    self.backoff = (pause * 2).min(self.backoff_max);
+                }
             }
         }
     }
+
+    /// Accepts what waits for that, and no more. Beyond the limit they wait for a place: the system
+    /// bounds how many that are.
+    fn close(self) {
+        for (io, address) in self.accept.close() {
+            let permits = self.permits.clone();
+            let permit = async move {
+                let permit = permits.acquire_owned().await;
+                permit.expect("the semaphore is never closed")
+            };
+            serve(&self.connections, &self.clients, io, address, permit);
+        }
+    }
+}
+
+/// Serves a connection in a task of its own, once it has its permit, if its client may have one
+/// more.
+fn serve<T: Transport>(
+    connections: &Connections,
+    clients: &Arc<Clients>,
+    mut io: T,
+    address: SocketAddr,
+    permit: impl Future<Output = OwnedSemaphorePermit> + Send + 'static,
+) {
+    let Some(place) = clients.place(address.ip()) else {
+        tracing::debug!(client = %address, "too many connections");
+        io.reset_on_drop();
+        return connections.refused();
+    };
+    let served = connections.serve(io, address, permit);
+    tokio::spawn(async move {
+        served.await;
+        drop(place);
+    });
 }
 
 /// The tasks of a server that still run: its connections, and the HTTP/2 streams on them.
@@ -192,15 +239,15 @@ impl Tasks {
         self.all.fetch_add(1, Ordering::AcqRel);
         Task {
             tasks: self.clone(),
-            permit: None,
+            is_connection: false,
         }
     }
 
-    /// Counts a connection, which gives its permit back at the end.
-    fn begin_connection(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Task {
+    /// Counts a connection.
+    fn begin_connection(self: &Arc<Self>) -> Task {
         self.connections.fetch_add(1, Ordering::AcqRel);
         let mut task = self.begin();
-        task.permit = Some(permit);
+        task.is_connection = true;
         task
     }
 
@@ -224,12 +271,12 @@ impl Tasks {
 #[derive(Debug)]
 struct Task {
     tasks: Arc<Tasks>,
-    permit: Option<OwnedSemaphorePermit>,
+    is_connection: bool,
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if self.permit.is_some() {
+        if self.is_connection {
             self.tasks.connections.fetch_sub(1, Ordering::AcqRel);
         }
         if self.tasks.all.fetch_sub(1, Ordering::AcqRel) == 1 {

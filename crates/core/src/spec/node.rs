@@ -75,6 +75,11 @@ pub struct GatewayLimits {
     pub accept_backoff_max: Duration,
     /// Time requests in flight have to end when the server stops.
     pub drain: Duration,
+    /// Time a connection without a request may still send one when the server stops. Within
+    /// `drain`.
+    pub drain_idle: Duration,
+    /// Time a client has to close its end after the last answer on a connection, RFC 9112 §9.6.
+    pub linger: Duration,
     /// What `Retry-After` of a 503 says, rounded up to seconds.
     pub retry_after: Duration,
 }
@@ -195,6 +200,8 @@ fn gateway(raw: &raw::Gateway) -> GatewayLimits {
         accept_backoff: raw.accept_backoff.value.0,
         accept_backoff_max: raw.accept_backoff_max.value.0,
         drain: raw.drain.value.0,
+        drain_idle: raw.drain_idle.value.0,
+        linger: raw.linger.value.0,
         retry_after: raw.retry_after.value.0,
     }
 }

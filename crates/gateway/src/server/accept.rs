@@ -20,6 +20,10 @@ pub trait Accept: Send + 'static {
     /// Whatever keeps one connection, or any for now, from being accepted. The server pauses and
     /// tries again.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
+
+    /// Ends the source. Yields the connections that clients had made before: to them they are open,
+    /// and requests may have been sent on them.
+    fn close(self) -> impl Iterator<Item = (Self::Io, SocketAddr)> + Send;
 }
 
 /// A byte stream that can be ended in a way the other side cannot take for an orderly end.
@@ -45,6 +49,20 @@ impl Accept for TcpAccept {
         let (stream, address) = self.0.accept().await?;
         stream.set_nodelay(true)?;
         Ok((stream, address))
+    }
+
+    fn close(self) -> impl Iterator<Item = (TcpStream, SocketAddr)> + Send {
+        // Not as above: what the runtime knows of the listener may be older than what is there.
+        let listener = self.0.into_std().ok();
+        std::iter::from_fn(move || {
+            // The listener does not block. It is closed when nothing is left, or at the end of
+            // descriptors.
+            let (stream, address) = listener.as_ref()?.accept().ok()?;
+            stream.set_nonblocking(true).ok()?;
+            stream.set_nodelay(true).ok()?;
+            Some((TcpStream::from_std(stream).ok()?, address))
+        })
+        .fuse()
     }
 }
 

@@ -2,34 +2,34 @@
 
 use std::{
     convert::Infallible,
-    io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll, ready},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use hyper::{rt::Executor, service::service_fn};
+use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{OwnedSemaphorePermit, watch},
-};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{Tasks, Transport};
+use super::{Tasks, Transport, watched::Watched};
 use crate::{
     Limits,
     gateway::Gateway,
     peer::{Cut, Expired, Peer},
     proxy,
-    stall::Stall,
+    response::ResponseBody,
 };
 
-/// Time an idle connection has to close in good order before it is dropped.
+/// Time an HTTP/2 connection has to close in good order, without a request, before it is dropped.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// How hyper's default looks at a limit on header fields: asking for it costs an allocation per
@@ -80,18 +80,28 @@ impl Connections {
         self.gateway.count_refused();
     }
 
-    /// Serves one connection to its end.
-    pub(super) fn serve<T: Transport>(
+    /// Serves one connection to its end, once it has its permit. One that has none when the rest
+    /// is cut is reset.
+    pub(super) fn serve<T: Transport, P>(
         &self,
-        io: T,
+        mut io: T,
         address: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) -> impl Future<Output = ()> + Send + use<T> {
-        let task = self.tasks.begin_connection(permit);
-        let peer = Peer::new(Some(address), self.cut.clone());
-        let (gateway, http, stage) = (self.gateway.clone(), self.http.clone(), self.stage.clone());
+        permit: P,
+    ) -> impl Future<Output = ()> + Send + use<T, P>
+    where
+        P: Future<Output = OwnedSemaphorePermit> + Send,
+    {
+        let task = self.tasks.begin_connection();
+        let (gateway, http, cut) = (self.gateway.clone(), self.http.clone(), self.cut.clone());
+        let mut stage = self.stage.clone();
         async move {
             let _task = task;
+            let _permit = tokio::select! {
+                biased;
+                permit = permit => permit,
+                _ = reach(&mut stage, Stage::Cut) => return io.reset_on_drop(),
+            };
+            let peer = Peer::new(Some(address), cut);
             serve(&gateway, &http, stage, io, &peer).await;
         }
     }
@@ -104,18 +114,27 @@ async fn serve<T: Transport>(
     io: T,
     peer: &Arc<Peer>,
 ) {
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         let (gateway, peer) = (gateway.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(proxy::handle(&gateway, request, &peer).await) }
+        async move {
+            let version = request.version();
+            let mut response = proxy::handle(&gateway, request, &peer).await;
+            if peer.cut.draining.load(Ordering::Acquire)
+                && version < Version::HTTP_2
+                && !peer.has_unread()
+            {
+                // The last answer on this connection. One that is followed by another says nothing:
+                // what was sent after a `close` is not answered, RFC 9112 §9.6.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
-    let io = TokioIo::new(Watched {
-        io,
-        peer: peer.clone(),
-        write: Stall::default(),
-        patience: gateway.limits().write_idle_timeout,
-    });
+    let limits = gateway.limits();
+    let io = TokioIo::new(Watched::new(io, peer.clone(), limits));
     let mut connection = pin!(http.serve_connection(io, service));
-    let mut expired = pin!(peer.expired(gateway.limits()));
+    let mut expired = pin!(peer.expired(limits));
     let event = tokio::select! {
         // What came in before its time ran out counts.
         biased;
@@ -131,24 +150,37 @@ async fn serve<T: Transport>(
     match event {
         Event::Stage(Stage::Cut) | Event::Expired(Expired::Head) => {}
         Event::Stage(Stage::Serving | Stage::Draining) => {
-            connection.as_mut().graceful_shutdown();
             tokio::select! {
                 biased;
-                _ = connection => {}
-                _ = reach(&mut stage, Stage::Cut) => {}
-                _ = expired => {}
+                _ = connection.as_mut() => return,
+                _ = reach(&mut stage, Stage::Cut) => return,
+                _ = expired => return,
+                () = peer.spent(limits.drain_idle) => {}
             }
+            close(connection, &mut stage, peer).await;
         }
-        Event::Expired(Expired::Idle) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                biased;
-                _ = connection => {}
-                _ = reach(&mut stage, Stage::Cut) => {}
-                // An HTTP/2 client may have begun a request that crossed the GOAWAY.
-                () = peer.quiet(CLOSE_GRACE) => {}
-            }
-        }
+        Event::Expired(Expired::Idle) => close(connection, &mut stage, peer).await,
+    }
+}
+
+/// Ends a connection that has no request in flight, or speaks HTTP/2. That tells its client twice
+/// that it ends, and takes what was begun in between.
+async fn close<T: Transport, S>(
+    mut connection: Pin<&mut auto::Connection<'_, TokioIo<Watched<T>>, S, Streams>>,
+    stage: &mut watch::Receiver<Stage>,
+    peer: &Peer,
+) where
+    S: Service<Request<Incoming>, Response = Response<ResponseBody>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    peer.leave();
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        _ = connection => {}
+        _ = reach(stage, Stage::Cut) => {}
+        // A client that does not answer the PING that goes with the GOAWAY.
+        () = peer.quiet(CLOSE_GRACE) => {}
     }
 }
 
@@ -202,92 +234,5 @@ where
             stream.await;
             drop(task);
         });
-    }
-}
-
-/// A transport that tells its peer record what comes in, and ends as that asks.
-struct Watched<T: Transport> {
-    io: T,
-    peer: Arc<Peer>,
-    write: Stall,
-    /// How long the client may read nothing.
-    patience: Duration,
-}
-
-impl<T: Transport> Watched<T> {
-    /// Passes on how writing went, unless the client has kept it waiting for too long.
-    fn written<R>(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<R>>,
-    ) -> Poll<io::Result<R>> {
-        if written.is_ready() {
-            if self.write.over() > Duration::ZERO {
-                self.peer.progressed();
-            }
-            return written;
-        }
-        ready!(self.write.poll(cx, self.patience));
-        self.peer.stalled();
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl<T: Transport> AsyncRead for Watched<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.peer.received();
-        }
-        read
-    }
-}
-
-impl<T: Transport> AsyncWrite for Watched<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.written(cx, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        self.written(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // An orderly end would speak for an answer that is not whole.
-        if self.peer.must_reset() {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-impl<T: Transport> Drop for Watched<T> {
-    fn drop(&mut self) {
-        if self.peer.must_reset() {
-            self.io.reset_on_drop();
-        }
     }
 }

@@ -57,6 +57,10 @@ impl Accept for Flaky {
             None => std::future::pending().await,
         }
     }
+
+    fn close(self) -> impl Iterator<Item = (Pipe, SocketAddr)> + Send {
+        std::iter::empty()
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -264,6 +264,13 @@ impl Accept for Pipes {
             None => std::future::pending().await,
         }
     }
+
+    fn close(mut self) -> impl Iterator<Item = (Pipe, SocketAddr)> + Send {
+        std::iter::from_fn(move || {
+            let pipe = self.0.try_recv().ok()?.ok()?;
+            Some((pipe, SocketAddr::from(([192, 0, 2, 1], 4711))))
+        })
+    }
 }
 
 /// The client side of [`Pipes`].

@@ -72,6 +72,12 @@ table! {
         preset accept_backoff_max: At<Time<1>>, "1s";
         /// Time requests in flight have to end when the node stops.
         preset drain: At<Time<0>>, "30s";
+        /// Time a connection without a request may still send one when the node stops. Its answer
+        /// says `Connection: close`. Within `drain`.
+        preset drain_idle: At<Time<0>>, "1s";
+        /// Time a client has to close its end after the last answer on a connection. What it sends
+        /// meanwhile is read and dropped, so that no reset destroys the answer.
+        preset linger: At<Time<0>>, "2s";
         /// What `Retry-After` of a 503 says, rounded up to seconds.
         preset retry_after: At<Time<0>>, "1s";
     }

@@ -137,6 +137,7 @@ impl RuntimeWorkshop {
             memory_bytes: limits.memory.0,
             coredump,
             path: Some(path),
+            app: Some(subject.app().clone()),
         };
         let tell = |change| self.journal.record(subject.clone(), change);
         let loading = self
@@ -176,6 +177,7 @@ impl RuntimeWorkshop {
             memory_bytes: limits.memory.0,
             coredump,
             path: Some(path.clone()),
+            app: Some(subject.app().clone()),
         };
         let tell = |change| self.journal.record(subject.clone(), change);
         let loading = self

@@ -11,9 +11,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use sampan_core::spec::node::GuestLimits;
+use sampan_core::{name::Name, spec::node::GuestLimits};
 use tokio::sync::Semaphore;
-use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{
+    Engine,
+    component::{Component, InstancePre, Linker},
+};
 
 use crate::{
     admission::{
@@ -173,6 +176,8 @@ pub struct Demands {
     /// The file it was read from: what happens to its instances is explained with source lines as
     /// long as it is there.
     pub path: Option<PathBuf>,
+    /// The app it is of. Apps share the places of compiling processes.
+    pub app: Option<Name>,
 }
 
 impl Default for Demands {
@@ -184,6 +189,7 @@ impl Default for Demands {
             memory_bytes: MAX_MEMORY_BYTES as u64,
             coredump: false,
             path: None,
+            app: None,
         }
     }
 }
@@ -273,7 +279,7 @@ impl Runtime {
     ) -> Result<Arc<Loaded>, LoadError> {
         let start = Instant::now();
         let (read, memory_bytes) = (bytes.clone(), demands.memory_bytes);
-        let inspection = off_thread(move || inspect(&read, memory_bytes)).await?;
+        let mut inspection = off_thread(move || inspect(&read, memory_bytes)).await?;
         if let Some(wanted) = demands.digest
             && wanted != inspection.digest.to_hex()
         {
@@ -302,16 +308,17 @@ impl Runtime {
                     tracing::warn!(digest = %key.digest, "the cached code is damaged, compiling again");
                 }
                 // What is in the cache has passed this check before it was compiled.
-                link::check(self.linker(class)?, &bytes, &inspection)?;
+                let (this, read) = (Arc::clone(self), bytes.clone());
+                let check = move || {
+                    let checked = link::check(this.linker(class)?, &read, &inspection);
+                    checked.map(|()| inspection).map_err(LoadError::from)
+                };
+                inspection = off_thread(check).await?;
                 compiling();
-                self.compile(&bytes, class.code, &key).await?
+                self.compile(bytes, class.code, &key, &demands.app).await?
             }
         };
-        let component = off_thread(move || map_code(&engine, &code)).await?;
-        let pre = self
-            .linker(class)?
-            .instantiate_pre(&component)
-            .map_err(|error| LinkError::Differs(format!("{error:#}")))?;
+        let (component, pre) = self.link(engine, code, class).await?;
         let loaded = Arc::new(Loaded {
             inspection,
             origin,
@@ -330,21 +337,44 @@ impl Runtime {
         Ok(loaded)
     }
 
+    /// Maps the code, and joins its imports with what the host has.
+    async fn link(
+        self: &Arc<Self>,
+        engine: Engine,
+        code: File,
+        class: EngineClass,
+    ) -> Result<(Component, InstancePre<State>), LoadError> {
+        let this = Arc::clone(self);
+        let linked = move || {
+            let component = map_code(&engine, &code)?;
+            let linked = this.linker(class)?.instantiate_pre(&component);
+            let pre = linked.map_err(|error| LinkError::Differs(format!("{error:#}")))?;
+            Ok((component, pre))
+        };
+        off_thread(linked).await
+    }
+
     async fn compile(
-        &self,
-        bytes: &[u8],
+        self: &Arc<Self>,
+        bytes: Bytes,
         class: CodeClass,
         key: &CacheKey,
+        app: &Option<Name>,
     ) -> Result<(File, Origin), LoadError> {
         let start = Instant::now();
-        let mut output = self.compiler.compile(bytes, class).await?;
+        let mut output = self.compiler.compile(bytes, class, app).await?;
+        let (this, key) = (Arc::clone(self), key.clone());
+        let keep = move || {
+            let code = cache::seal(&mut output)?;
+            let stored = read_whole(&mut output).and_then(|code| this.cache.store(&key, &code));
+            if let Err(error) = stored {
+                // The code at hand is good: the next start pays for the full disk, not this one.
+                tracing::warn!(%error, digest = %key.digest, "cannot keep compiled code");
+            }
+            Ok(code)
+        };
         let io = |error: io::Error| LoadError::Code(error.to_string());
-        let code = cache::seal(&mut output).map_err(io)?;
-        let stored = read_whole(&mut output).and_then(|code| self.cache.store(key, &code));
-        if let Err(error) = stored {
-            // The code at hand is good: the next start pays for the full disk, this one does not.
-            tracing::warn!(%error, digest = %key.digest, "cannot keep compiled code in the cache");
-        }
+        let code = off_thread(keep).await.map_err(io)?;
         Ok((code, Origin::Compiled(start.elapsed())))
     }
 
@@ -376,7 +406,7 @@ impl Runtime {
 }
 
 /// Runs what takes milliseconds where it keeps no request waiting.
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {

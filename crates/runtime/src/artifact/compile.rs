@@ -6,6 +6,7 @@
 //! child, the parent lives and can say which limit was hit.
 
 pub mod child;
+mod places;
 
 use std::{
     fs::File,
@@ -16,14 +17,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rustix::fs::{MemfdFlags, memfd_create};
 pub use sampan_core::spec::node::CompileLimits;
-use tokio::{io::AsyncReadExt as _, sync::Semaphore};
+use tokio::io::AsyncReadExt as _;
 
-use crate::engine::CodeClass;
+use crate::{engine::CodeClass, runtime::off_thread};
+use places::{Owner, Places};
 
-/// Compilations that run at once on one node.
-const MAX_COMPILATIONS: usize = 2;
+/// Compilations that run at once on one node, of one app half of them at most.
+const MAX_COMPILATIONS: usize = 4;
 /// Bytes of the child's last words that are kept.
 const MAX_LAST_WORDS_BYTES: u64 = 16 << 10;
 
@@ -62,7 +65,7 @@ pub type ChildCommand = Arc<dyn Fn() -> Command + Send + Sync>;
 pub(crate) struct Compiler {
     command: ChildCommand,
     limits: CompileLimits,
-    permits: Semaphore,
+    places: Arc<Places>,
 }
 
 impl Compiler {
@@ -70,25 +73,26 @@ impl Compiler {
         Self {
             command,
             limits,
-            permits: Semaphore::new(MAX_COMPILATIONS),
+            places: Places::new(MAX_COMPILATIONS),
         }
     }
 
-    /// Compiles `component` for engines of `class`. The code comes back in an anonymous file.
+    /// Compiles `component` for engines of `class`, in a place of `owner`, which it may wait for.
+    /// The code comes back in an anonymous file.
     pub(crate) async fn compile(
         &self,
-        component: &[u8],
+        component: Bytes,
         class: CodeClass,
+        owner: &Owner,
     ) -> Result<File, CompileError> {
-        let _permit = self
-            .permits
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
-        let mut input = anonymous_file("sampan-component")?;
-        input.write_all(component)?;
-        input.rewind()?;
-        let output = anonymous_file("sampan-code")?;
+        let _place = self.places.place(owner).await;
+        let files = move || -> io::Result<_> {
+            let mut input = anonymous_file("sampan-component")?;
+            input.write_all(&component)?;
+            input.rewind()?;
+            Ok((input, anonymous_file("sampan-code")?))
+        };
+        let (input, output) = off_thread(files).await?;
         let (status, last_words) = self.run_child(input, output.try_clone()?, class).await?;
         self.judge(status, last_words).map(|()| output)
     }
@@ -196,7 +200,7 @@ mod tests {
             metered: false,
         };
         let mut file = compiler(script, limits)
-            .compile(b"component", class)
+            .compile(Bytes::from_static(b"component"), class, &None)
             .await
             .map_err(|error| error.to_string())?;
         Ok(read_whole(&mut file).expect("a readable file"))

@@ -4,6 +4,7 @@
 //! it. What is wanted is in the store, and is changed there by `apply` and `rollout`. What runs is
 //! what the node says through [`Views`].
 
+mod answer;
 mod apply;
 mod artifacts;
 mod body;
@@ -19,9 +20,11 @@ mod routes;
 mod socket;
 mod token;
 mod top;
+mod turns;
 mod volumes;
 mod wanted;
 mod watch;
+mod work;
 
 use std::{collections::BTreeMap, path::PathBuf, pin::Pin, sync::Arc};
 
@@ -34,7 +37,9 @@ use sampan_core::{
     view,
 };
 use sampan_store::Store;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use {turns::Turns, work::Work};
 
 pub(crate) use {
     apply::Checked,
@@ -51,8 +56,22 @@ use crate::{
 
 /// The largest body of a request, but for components.
 const MAX_BODY_BYTES: usize = 1 << 20;
-/// Requests at once that change what is wanted. Applies take turns; more are refused.
+/// Requests at once that change a service or delete an app. More are refused.
 const MAX_CHANGES: usize = 16;
+/// Applies, and plans, at once. More are refused.
+const MAX_SPECS: usize = 64;
+/// Of these, those of one app, which take turns.
+const MAX_SPECS_OF_AN_APP: usize = 16;
+/// Specs of applies that are read and compared at once. More wait.
+const MAX_APPLIES_AT_WORK: usize = 2;
+/// Specs of plans that are read and compared at once. More wait: applies need no plan's turn.
+const MAX_PLANS_AT_WORK: usize = 1;
+/// Lists that are gathered and written at once. More wait.
+const MAX_LISTS_AT_WORK: usize = 2;
+/// Lists that wait for that. More are refused.
+const MAX_LISTS_WAITING: usize = 64;
+/// Large answers that are being sent at once. More are refused.
+const MAX_LARGE_ANSWERS: usize = 8;
 /// Components that are uploaded at once. More are refused.
 const MAX_UPLOADS: usize = 4;
 /// Answers at once that go on until the client goes. More are refused.
@@ -146,6 +165,8 @@ pub(crate) struct Parts {
     pub(crate) admission: Arc<dyn Admission>,
     /// Directories below which guests may be lent directories.
     pub(crate) volumes: Vec<PathBuf>,
+    /// The threads of the control side, on which requests are answered.
+    pub(crate) threads: Handle,
 }
 
 /// The API of a node, whichever way it is reached.
@@ -154,10 +175,16 @@ pub(crate) struct Api(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
-    /// Requests that change something, and wait for their turn or have it.
+    /// Requests that change something, but for applies.
     changes: Semaphore,
-    /// The turn: one apply at a time admits components and writes.
-    turn: Mutex<()>,
+    /// Applies: of each app one at a time admits components and writes.
+    applies: Turns,
+    plans: Turns,
+    /// The part of applies, of plans and of lists that takes a processor.
+    applying: Work,
+    planning: Work,
+    lists: Work,
+    large: Arc<Semaphore>,
     uploads: Semaphore,
     followers: Arc<Semaphore>,
 }
@@ -178,10 +205,21 @@ impl Api {
         Self(Arc::new(Inner {
             parts,
             changes: Semaphore::new(MAX_CHANGES),
-            turn: Mutex::new(()),
+            applies: Turns::new("applies", MAX_SPECS, MAX_SPECS_OF_AN_APP),
+            plans: Turns::new("plans", MAX_SPECS, MAX_SPECS_OF_AN_APP),
+            // Each that waits here has one of the places above.
+            applying: Work::new("applies", MAX_APPLIES_AT_WORK, MAX_SPECS),
+            planning: Work::new("plans", MAX_PLANS_AT_WORK, MAX_SPECS),
+            lists: Work::new("lists", MAX_LISTS_AT_WORK, MAX_LISTS_WAITING),
+            large: Arc::new(Semaphore::new(MAX_LARGE_ANSWERS)),
             uploads: Semaphore::new(MAX_UPLOADS),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
         }))
+    }
+
+    /// The threads on which requests are answered.
+    pub(crate) fn threads(&self) -> &Handle {
+        &self.0.threads
     }
 
     /// All requests, as those see them who may ask.

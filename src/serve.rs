@@ -16,6 +16,7 @@ mod simulation;
 pub(crate) mod single;
 mod sketch;
 mod sweep;
+mod threads;
 mod views;
 
 use std::{path::PathBuf, sync::Arc};
@@ -28,6 +29,8 @@ use sampan_gateway::Gateway;
 use sampan_runtime::{PoolSize, Runtime, RuntimeConfig, pod::template::DEFAULT_CONCURRENCY};
 
 use crate::{agent::board::Board, edge::Edge, telemetry};
+
+use threads::ControlThreads;
 
 pub(crate) use crate::events;
 pub(crate) use sampan_runtime::{artifact::cache::CacheError, logs};
@@ -43,6 +46,8 @@ pub(crate) struct Node {
     pub(crate) board: Arc<Board>,
     /// Where core dumps go, if there is a place for them.
     pub(crate) coredumps: Option<PathBuf>,
+    /// Where everything runs that is not on the way of a request.
+    pub(crate) control: Arc<ControlThreads>,
 }
 
 impl Node {
@@ -62,11 +67,16 @@ impl Node {
             pool: PoolSize { instances },
             guest: limits.guest,
         })?;
+        let control = ControlThreads::start().map_err(|source| CacheError::Io {
+            path: "the threads of the control side".into(),
+            source,
+        })?;
         let edge = Arc::new(Edge::new(Gateway::new(limits.gateway)));
         Ok(Self {
             runtime,
             edge,
             coredumps,
+            control: Arc::new(control),
             board: Arc::default(),
         })
     }

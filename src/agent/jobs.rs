@@ -13,6 +13,7 @@ use sampan_runtime::{
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
 use tokio::{
+    runtime::Handle,
     task::{AbortHandle, JoinSet},
     time::Instant,
 };
@@ -29,6 +30,8 @@ pub(crate) struct Jobs {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
     pub(crate) workshop: Arc<RuntimeWorkshop>,
+    /// The threads that guests run on.
+    pub(crate) guests: Handle,
 }
 
 /// How long to wait before a store that failed is asked again.
@@ -89,7 +92,8 @@ impl Jobs {
         }
         if let (Some(job), Some(attempt)) = (wanted, attempt) {
             let (jobs, job) = (Arc::clone(self), job.clone());
-            let task = tasks.spawn(async move { jobs.attempt(&job).await });
+            let guests = jobs.guests.clone();
+            let task = tasks.spawn_on(async move { jobs.attempt(&job).await }, &guests);
             running.insert(name.clone(), (attempt, task));
         }
     }

@@ -15,6 +15,7 @@ use sampan_core::{
 use sampan_gateway::Upstream;
 use sampan_store::{Store, StoreError};
 use tokio::{
+    runtime::Handle,
     sync::{Notify, watch},
     task::JoinSet,
 };
@@ -55,6 +56,8 @@ pub(crate) struct Agent<W: Workshop> {
     pub(crate) places: Arc<dyn Places>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) board: Arc<Board>,
+    /// The threads that guests run on. What is known of pods is kept where [`Self::run`] runs.
+    pub(crate) pods: Handle,
 }
 
 /// How long a pod may go on.
@@ -248,6 +251,7 @@ impl<W: Workshop> Life<W> {
                 shared.reports.is(&pod, status);
             }
         };
+        let _guests = agent.pods.enter();
         Worker::start(Assignment {
             pod: self.pod.clone(),
             spec: Arc::clone(&prepared.spec),

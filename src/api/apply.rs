@@ -22,7 +22,9 @@ use super::{
     claims,
     error::{ApiError, Code},
     objects::{self, AppObjects, MAX_TRIES, Writes, wall_ms},
+    turns::Place,
     volumes,
+    work::Work,
 };
 use crate::events::Subject;
 
@@ -37,9 +39,9 @@ pub(super) async fn put(
     AppPath(name): AppPath,
     Body(body): Body<view::Apply>,
 ) -> Result<Json<view::Plan>, ApiError> {
-    let _place = api.place()?;
-    let checked = Checked::check(&api, &name, body).await?;
-    checked.apply(&api).await.map(Json)
+    let place = api.0.applies.place(&name)?;
+    let checked = Checked::check(&api, &api.0.applying, &name, body).await?;
+    checked.apply(&api, &place).await.map(Json)
 }
 
 /// `POST /v1/apps/{app}/plan`
@@ -48,8 +50,10 @@ pub(super) async fn plan(
     AppPath(name): AppPath,
     Body(body): Body<view::Apply>,
 ) -> Result<Json<view::Plan>, ApiError> {
-    let checked = Checked::check(&api, &name, body).await?;
-    Ok(Json(checked.plan(&api).await?.1.plan))
+    let place = api.0.plans.place(&name)?;
+    let _turn = place.turn().await;
+    let checked = Checked::check(&api, &api.0.planning, &name, body).await?;
+    Ok(Json(checked.plan(&api, &api.0.planning).await?.1.plan))
 }
 
 /// `DELETE /v1/apps/{app}`
@@ -81,13 +85,17 @@ impl Api {
     /// Applies a spec of this process's own, as if it had been sent. The error is why nothing was
     /// changed, for people.
     pub(crate) async fn apply(&self, checked: &Checked) -> Result<(), String> {
-        match checked.apply(self).await {
+        let applied = async {
+            let place = self.0.applies.place(&checked.app.name)?;
+            checked.apply(self, &place).await
+        };
+        match applied.await {
             Ok(_) => Ok(()),
             Err(error) => Err(error.message),
         }
     }
 
-    /// A place among those who change something.
+    /// A place among those who change something without applying a spec.
     pub(super) fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ApiError> {
         let place = self.0.changes.try_acquire();
         place.map_err(|_| ApiError::busy("changes", MAX_CHANGES))
@@ -107,14 +115,14 @@ pub(crate) struct Checked {
 
 impl Checked {
     /// Admits all that is new, then writes. The error is why nothing was changed.
-    async fn apply(&self, api: &Api) -> Result<view::Plan, ApiError> {
+    async fn apply(&self, api: &Api, place: &Place<'_>) -> Result<view::Plan, ApiError> {
         let name = &self.app.name;
-        let _turn = api.0.turn.lock().await;
-        self.plan(api).await?;
+        let _turn = place.turn().await;
+        self.plan(api, &api.0.applying).await?;
         present(api, self.digests.values().cloned().collect()).await?;
         let mut admitted = Admitted::default();
         for _ in 0..MAX_TRIES {
-            let (objects, applied) = self.plan(api).await?;
+            let (objects, applied) = self.plan(api, &api.0.applying).await?;
             if !admitted.covers(&applied) {
                 let refused = admitted.admit(api, &applied).await;
                 if !refused.is_empty() {
@@ -134,8 +142,13 @@ impl Checked {
         Err(objects::conflict(&format!("the app `{name}`")))
     }
 
-    async fn check(api: &Api, name: &Name, body: view::Apply) -> Result<Self, ApiError> {
-        let mut app = load(&body)?;
+    async fn check(
+        api: &Api,
+        work: &Work,
+        name: &Name,
+        body: view::Apply,
+    ) -> Result<Self, ApiError> {
+        let mut app = work.run(|| load(&body)).await??;
         if app.name != *name {
             let message = format!("the spec is of app `{}`, not of `{name}`", app.name);
             return Err(ApiError::new(Code::Invalid, message));
@@ -173,7 +186,7 @@ impl Checked {
     }
 
     /// What there is, and what to write.
-    async fn plan(&self, api: &Api) -> Result<(AppObjects, Applied), ApiError> {
+    async fn plan(&self, api: &Api, work: &Work) -> Result<(AppObjects, Applied), ApiError> {
         claims::check(api, &self.app).await?;
         let objects = AppObjects::read(&*api.0.store, &self.app.name).await?;
         let wanted = Wanted {
@@ -183,7 +196,9 @@ impl Checked {
             cause: &self.cause,
             wall_ms: wall_ms(),
         };
-        let applied = apply::apply(&objects.present, &wanted)?;
+        let applied = work
+            .run(|| apply::apply(&objects.present, &wanted))
+            .await??;
         Ok((objects, applied))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::{
     Json,
     extract::Request,
-    http::{HeaderName, HeaderValue, Method, StatusCode, Uri},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header::RETRY_AFTER},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -14,6 +14,11 @@ use sampan_store::{StoreError, TransactionError};
 
 /// Names the request in the answer, in errors and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// When to ask again what is too much for now.
+const RETRY_AFTER_SECONDS: u64 = 1;
+/// Names that an error lists.
+const MAX_LISTED: usize = 20;
 
 /// What sort of error it is: the status and the word for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +102,9 @@ impl ApiError {
 
     /// There is no such object; `known` are those that there are.
     pub(super) fn absent(kind: &str, name: &str, known: &[String]) -> Self {
-        let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-        let known = match &known[..] {
+        let known = match known {
             [] => "there are none".to_owned(),
-            names => format!("there are {}", names.join(", ")),
+            names => format!("there are {}", listed(names)),
         };
         Self::new(
             Code::NotFound,
@@ -112,6 +116,16 @@ impl ApiError {
     pub(super) fn busy(what: &str, limit: usize) -> Self {
         let message = format!("{limit} {what} are under way already");
         Self::new(Code::Busy, message).hint("try again in a moment")
+    }
+}
+
+/// Some of these names, in backticks.
+pub(super) fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(MAX_LISTED);
+    let shown: Vec<_> = shown.map(|name| format!("`{name}`")).collect();
+    match names.len().saturating_sub(MAX_LISTED) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 
@@ -170,6 +184,9 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
         };
         response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        }
         headers.extend(allow.map(|allow| (axum::http::header::ALLOW, allow)));
     }
     let id = HeaderValue::try_from(id).expect("letters, digits and hyphens");

@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Api, MAX_FOLLOWERS, error::ApiError};
 
 /// The type of a stream of JSON objects, one a line.
-const JSON_LINES: &str = "application/jsonl";
+pub(super) const JSON_LINES: &str = "application/jsonl";
 
 /// A line of each object.
 pub(super) fn lines<T: Serialize>(objects: &[T]) -> Bytes {
@@ -24,11 +24,6 @@ pub(super) fn lines<T: Serialize>(objects: &[T]) -> Bytes {
         text.push(b'\n');
     }
     text.into()
-}
-
-/// An answer that ends.
-pub(super) fn once(text: Bytes) -> Response {
-    ([(CONTENT_TYPE, JSON_LINES)], text).into_response()
 }
 
 /// An answer that goes on.

@@ -10,7 +10,10 @@ use sampan_core::{
 use sampan_store::{Entry, Outcome, Revision, Store, Transaction};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::error::{ApiError, Code};
+use super::{
+    error::{ApiError, Code, listed},
+    work::compute,
+};
 
 pub(super) use crate::{clock::wall_ms, mirror::text as encode};
 
@@ -42,12 +45,22 @@ pub(super) async fn list<T: DeserializeOwned>(
     prefix: &str,
 ) -> Result<Vec<(Key, T, Revision)>, ApiError> {
     let listing = store.list(prefix).await?;
-    let objects = listing.entries.iter().filter_map(|entry| {
-        let key = Key::parse(&entry.key)?;
-        Some(decode(entry).map(|object| (key, object, entry.modified)))
-    });
-    objects.collect()
+    let decoded = || {
+        let objects = listing.entries.iter().filter_map(|entry| {
+            let key = Key::parse(&entry.key)?;
+            Some(decode(entry).map(|object| (key, object, entry.modified)))
+        });
+        objects.collect()
+    };
+    match listing.entries.len() {
+        ..FEW => decoded(),
+        FEW.. => compute(decoded),
+    }
 }
+
+/// So many objects are decoded where they keep others waiting: it takes less than a change of
+/// threads and back.
+const FEW: usize = 16;
 
 /// Where the objects of an app begin.
 pub(super) fn prefix(kind: Kind, app: Option<&Name>) -> String {
@@ -82,10 +95,9 @@ pub(super) async fn service(
         .map(|(_, service, _)| service.key.name.to_string())
         .collect();
     let here = format!("service `{}` in app `{}`", key.name, key.app);
-    let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
     let message = match &known[..] {
         [] => format!("there is no {here}"),
-        names => format!("there is no {here}; there are {}", names.join(", ")),
+        names => format!("there is no {here}; there are {}", listed(names)),
     };
     Err(ApiError::new(Code::NotFound, message))
 }

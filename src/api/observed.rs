@@ -5,12 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use axum::{
-    Json,
-    extract::State,
-    http::header::CONTENT_TYPE,
-    response::{IntoResponse as _, Response},
-};
+use axum::{Json, extract::State, response::Response};
 use sampan_core::{time::Utc, view};
 use serde::Deserialize;
 
@@ -39,10 +34,14 @@ fn is(asked: Option<&String>, name: &str) -> bool {
 }
 
 /// `GET /v1/pods`
-pub(super) async fn pods(State(api): Shared, Asked(of): Asked<Of>) -> Json<Vec<view::Pod>> {
+pub(super) async fn pods(State(api): Shared, Asked(of): Asked<Of>) -> Result<Response, ApiError> {
+    api.json(|| pods_of(&api, &of)).await
+}
+
+fn pods_of(api: &Api, of: &Of) -> Vec<view::Pod> {
     let mut pods = api.0.views.pods();
     pods.retain(|pod| is(of.app.as_ref(), &pod.app) && is(of.service.as_ref(), &pod.service));
-    Json(pods)
+    pods
 }
 
 /// `GET /v1/pods/{name}`
@@ -51,8 +50,7 @@ pub(super) async fn pod(
     NamePath(name): NamePath,
     Asked(of): Asked<Of>,
 ) -> Result<Json<view::Pod>, ApiError> {
-    let mut pods = api.0.views.pods();
-    pods.retain(|pod| is(of.app.as_ref(), &pod.app) && is(of.service.as_ref(), &pod.service));
+    let pods = api.0.lists.run(|| pods_of(&api, &of)).await?;
     let apps: BTreeSet<_> = pods
         .iter()
         .filter(|pod| pod.name == name)
@@ -92,8 +90,8 @@ pub(super) async fn version() -> Json<view::Version> {
 }
 
 /// `GET /metrics`
-pub(super) async fn metrics(State(api): Shared) -> Response {
-    ([(CONTENT_TYPE, METRICS)], api.0.views.metrics()).into_response()
+pub(super) async fn metrics(State(api): Shared) -> Result<Response, ApiError> {
+    api.answer(METRICS, || api.0.views.metrics().into()).await
 }
 
 /// Which events.
@@ -122,11 +120,13 @@ pub(super) async fn events(
             follow::lines(&batch.lines)
         }
     };
-    let first = api.0.views.events(which.after);
-    let last = first.last;
-    let first = text(first);
+    let gather = || {
+        let first = api.0.views.events(which.after);
+        (first.last, text(first))
+    };
+    let (last, first) = api.0.lists.run(gather).await?;
     if !which.follow {
-        return Ok(follow::once(first));
+        return api.whole(follow::JSON_LINES, first);
     }
     let place = api.follower()?;
     let more = futures::stream::unfold((api, last, text), |(api, last, text)| async move {
@@ -181,10 +181,13 @@ pub(super) async fn logs(
     Asked(which): Asked<WhichLines>,
 ) -> Result<Response, ApiError> {
     let from = which.from();
-    let (kept, next) = kept(&api, &which, &from);
-    let first = follow::lines(&kept);
+    let gather = || {
+        let (kept, next) = kept(&api, &which, &from);
+        (follow::lines(&kept), next)
+    };
+    let (first, next) = api.0.lists.run(gather).await?;
     if !which.follow {
-        return Ok(follow::once(first));
+        return api.whole(follow::JSON_LINES, first);
     }
     let place = api.follower()?;
     let start = (api, which, next);

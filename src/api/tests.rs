@@ -224,6 +224,7 @@ impl Rig {
             views: fake.clone(),
             admission: fake.clone(),
             volumes: vec![home.path().join("lent")],
+            threads: tokio::runtime::Handle::current(),
         });
         Self {
             router: api.local(),

@@ -1,11 +1,6 @@
 //! What services and pods are doing, as it was measured last, and which limits would fit them.
 
-use axum::{
-    Json,
-    body::Bytes,
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
+use axum::{Json, body::Bytes, extract::State, response::Response};
 use sampan_core::{
     name::{Name, ServiceKey},
     plan::autoscale::Decision,
@@ -19,6 +14,7 @@ use super::{
     body::Asked,
     error::{ApiError, Code},
     follow, objects, wanted,
+    work::compute,
 };
 use crate::load::{Decided, Loads, Measured, PERIOD, PodLoad, ServiceLoad};
 
@@ -47,7 +43,7 @@ pub(super) async fn top(
     };
     let first = watching.look().await?;
     if !which.watch {
-        return Ok(Json(first).into_response());
+        return watching.api.json(|| first).await;
     }
     let place = watching.api.follower()?;
     let more = futures::stream::unfold(watching, Watching::next);
@@ -78,7 +74,7 @@ impl Watching {
         let services: Vec<_> = services.filter(asked).collect();
         let measured = self.loads.borrow_and_update().clone();
         let decisions = self.api.0.views.decisions().borrow().clone();
-        Ok(show(&services, &measured, &decisions))
+        Ok(compute(|| show(&services, &measured, &decisions)))
     }
 
     /// How it is after the next measurement; `None` when there is none any more.
@@ -188,7 +184,7 @@ pub(super) async fn advice(
     let (store, app) = (&*api.0.store, of.app()?);
     let prefix = objects::prefix(Kind::Service, app.as_ref());
     let found = objects::list::<record::Service>(store, &prefix).await?;
-    let mut seen = api.0.views.seen();
+    let mut seen = compute(|| api.0.views.seen());
     let mut advice = Vec::new();
     for (_, service, _) in found.iter().filter(|(_, it, _)| of.is(&it.key)) {
         let mut seen = seen.remove(&service.key).unwrap_or_default();

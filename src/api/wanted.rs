@@ -1,6 +1,8 @@
 //! What is wanted, as it is in the store.
 
-use axum::{Json, extract::State};
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State, response::Response};
 use sampan_core::{
     name::{Name, ServiceKey},
     record::{self, Key, Kind},
@@ -46,11 +48,10 @@ pub(super) async fn app_names(api: &Api) -> Result<Vec<String>, ApiError> {
 }
 
 /// `GET /v1/apps`
-pub(super) async fn apps(State(api): Shared) -> Result<Json<Vec<view::App>>, ApiError> {
+pub(super) async fn apps(State(api): Shared) -> Result<Response, ApiError> {
     let found = objects::list::<record::App>(&*api.0.store, Kind::App.prefix()).await?;
-    Ok(Json(
-        found.iter().map(|(_, app, _)| view::App::of(app)).collect(),
-    ))
+    let shown = || -> Vec<_> { found.iter().map(|(_, app, _)| view::App::of(app)).collect() };
+    api.json(shown).await
 }
 
 /// `GET /v1/apps/{app}`
@@ -72,15 +73,15 @@ pub(super) async fn app(
 pub(super) async fn services(
     State(api): Shared,
     Asked(of): Asked<Of>,
-) -> Result<Json<Vec<view::Service>>, ApiError> {
+) -> Result<Response, ApiError> {
     let prefix = objects::prefix(Kind::Service, of.app()?.as_ref());
     let found = objects::list::<record::Service>(&*api.0.store, &prefix).await?;
-    let found = found.iter().filter(|(_, service, _)| of.is(&service.key));
-    Ok(Json(
-        found
-            .map(|(_, service, _)| view::Service::of(service))
-            .collect(),
-    ))
+    let shown = || -> Vec<_> {
+        let found = found.iter().map(|(_, service, _)| service);
+        let asked = found.filter(|service| of.is(&service.key));
+        asked.map(view::Service::of).collect()
+    };
+    api.json(shown).await
 }
 
 /// `GET /v1/apps/{app}/services/{service}`
@@ -112,32 +113,34 @@ pub(super) async fn service_revisions(
 pub(super) async fn revisions(
     State(api): Shared,
     Asked(of): Asked<Of>,
-) -> Result<Json<Vec<view::Revision>>, ApiError> {
+) -> Result<Response, ApiError> {
     let store = &*api.0.store;
     let app = of.app()?;
     let prefix = |kind| objects::prefix(kind, app.as_ref());
     let services = objects::list::<record::Service>(store, &prefix(Kind::Service)).await?;
-    let current = |key: &ServiceKey| {
-        let mut services = services.iter().map(|(_, service, _)| service);
-        Some(services.find(|it| it.key == *key)?.spec.revision)
-    };
+    let services = services.iter().map(|(_, service, _)| service);
+    let current: BTreeMap<_, _> = services.map(|it| (&it.key, it.spec.revision)).collect();
     let found = objects::list::<record::Revision>(store, &prefix(Kind::Revision)).await?;
-    let shown = found.iter().filter_map(|(key, revision, _)| match key {
-        Key::Revision(service, _) if of.is(service) => {
-            Some(view::Revision::of(service, revision, current(service)))
-        }
-        _ => None,
-    });
-    Ok(Json(shown.collect()))
+    let shown = || -> Vec<_> {
+        let shown = found.iter().filter_map(|(key, revision, _)| match key {
+            Key::Revision(service, _) if of.is(service) => {
+                let current = current.get(service).copied();
+                Some(view::Revision::of(service, revision, current))
+            }
+            _ => None,
+        });
+        shown.collect()
+    };
+    api.json(shown).await
 }
 
 /// `GET /v1/jobs`
-pub(super) async fn jobs(
-    State(api): Shared,
-    Asked(of): Asked<Of>,
-) -> Result<Json<Vec<view::Job>>, ApiError> {
+pub(super) async fn jobs(State(api): Shared, Asked(of): Asked<Of>) -> Result<Response, ApiError> {
     let prefix = objects::prefix(Kind::Job, of.app()?.as_ref());
     let found = objects::list::<record::Job>(&*api.0.store, &prefix).await?;
-    let found = found.iter().filter(|(_, job, _)| of.is(&job.key));
-    Ok(Json(found.map(|(_, job, _)| view::Job::of(job)).collect()))
+    let shown = || -> Vec<_> {
+        let asked = found.iter().filter(|(_, job, _)| of.is(&job.key));
+        asked.map(|(_, job, _)| view::Job::of(job)).collect()
+    };
+    api.json(shown).await
 }

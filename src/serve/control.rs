@@ -27,7 +27,7 @@ impl Control {
     /// Answers at the socket from now on.
     pub(crate) fn at_socket(api: &Api, path: &Path) -> Result<Self, BindError> {
         let (socket, api) = (Socket::bind(path)?, api.clone());
-        Ok(Self(tokio::spawn(async move {
+        Ok(Self(api.threads().clone().spawn(async move {
             if let Err(error) = api::serve(socket, api).await {
                 tracing::error!(%error, "the control socket is closed");
             }
@@ -43,7 +43,7 @@ impl Control {
         let (port, token) = (Port::bind(address)?, Token::open(token)?);
         let (address, api) = (port.address(), api.clone());
         sampan_runtime::protect(address);
-        let task = tokio::spawn(async move {
+        let task = api.threads().clone().spawn(async move {
             if let Err(error) = api::serve_port(port, token, api).await {
                 tracing::error!(%error, "the port of the API is closed");
             }
@@ -78,5 +78,6 @@ pub(crate) fn api(site: &Site, http: Option<SocketAddr>) -> Api {
         views: views.clone(),
         admission: views,
         volumes: site.volumes.clone(),
+        threads: site.node.control.handle().clone(),
     })
 }

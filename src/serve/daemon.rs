@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use sampan_runtime::pod::Termination;
 use sampan_store::{Store, StoreError};
 use tokio::{
+    runtime::Handle,
     sync::{Notify, oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
@@ -104,7 +105,8 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts everything that works on the store.
+    /// Starts everything that works on the store, on the threads of the control side. Pods and
+    /// jobs run on those of the caller.
     pub(crate) fn start(site: &Site) -> Self {
         let clock = Clock::start();
         let rest = Arc::new(Notify::new());
@@ -117,7 +119,9 @@ impl Daemon {
             places: Arc::new(GatewayPlaces(Arc::clone(&site.node.edge))),
             journal: journal(),
             board: Arc::clone(&site.node.board),
+            pods: Handle::current(),
         };
+        let _control = site.node.control.handle().enter();
         let mut tasks = JoinSet::new();
         let sampler = Sampler::new(site);
         tasks.spawn(async move {
@@ -150,6 +154,7 @@ impl Daemon {
             store: store(),
             clock,
             workshop: Arc::clone(&site.workshop),
+            guests: agent.pods.clone(),
         };
         tasks.spawn(async move { ("the runner of jobs", jobs.run().await) });
         let writing = chronicle::write(store(), journal(), site.journal.last());

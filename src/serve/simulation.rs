@@ -415,6 +415,7 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSe
         places: Arc::new(Nowhere),
         journal: Arc::clone(&journal),
         board: Arc::default(),
+        pods: tokio::runtime::Handle::current(),
     };
     let controllers = Controllers {
         store: dynamic,

@@ -46,6 +46,7 @@ async fn with(fault: Result<(), StoreError>) -> String {
     let before = rig.service("web").await;
     let parts = &rig.api.0.parts;
     let api = Api::new(Parts {
+        threads: tokio::runtime::Handle::current(),
         store: Arc::new(Faulty {
             below: rig.store.clone(),
             fault,

@@ -12,6 +12,7 @@ mod events;
 mod get;
 mod init;
 mod inspect;
+mod interrupts;
 mod logs;
 mod node;
 mod output;

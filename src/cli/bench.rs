@@ -11,7 +11,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use sampan_core::object::Isolation;
 
-use super::{EXIT_FAILED, End, Stop, output::Output, run::Interrupts};
+use super::{EXIT_FAILED, End, Stop, interrupts::Interrupts, output::Output};
 use crate::{file, serve::bench::Component};
 
 /// Measure this machine, with a node of its own in this process and no daemon
@@ -73,7 +73,7 @@ fn measured<T>(
         let mut interrupts = Interrupts::listen()?;
         tokio::select! {
             measured = measuring => Ok(measured?),
-            () = interrupts.next() => Err(Stop::Quiet(EXIT_FAILED)),
+            _ = interrupts.next() => Err(Stop::Quiet(EXIT_FAILED)),
         }
     })
 }

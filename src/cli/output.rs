@@ -186,9 +186,12 @@ impl Output {
 
     /// Takes note of what came of writing data.
     fn note(&self, written: io::Result<()>) {
-        // A reader that has gone away, as `head` does, is no failure of this program.
+        // A reader that has gone away, as `head` does, is no failure of this program, and neither is
+        // a terminal that has.
         if let Err(error) = written
             && error.kind() != io::ErrorKind::BrokenPipe
+            && !(self.terminals[0]
+                && error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()))
         {
             // The first reason is the one to tell.
             let _ = self.lost.set(error);

@@ -17,10 +17,10 @@ use sampan_core::{
     object::{Access, Grants, Isolation, Mount, Outbound},
 };
 use sampan_runtime::{Demands, Loaded};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     EXIT_FAILED, End, Stop,
+    interrupts::Interrupts,
     node::{self, NodeArguments},
     output::Output,
     up::printer::Printer,
@@ -159,13 +159,13 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
         };
         let compiling = || bar = Some(output.spinner(format!("compiling {path}")));
         let loaded = tokio::select! {
-            loaded = node.runtime.load(bytes.clone(), demands, compiling) => Some(loaded),
-            () = interrupts.next() => None,
+            loaded = node.runtime.load(bytes.clone(), demands, compiling) => Ok(loaded),
+            signal = interrupts.next() => Err(Stop::Quiet(signal.exit_code())),
         };
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-        let loaded = loaded.ok_or(Stop::Quiet(EXIT_INTERRUPTED))?;
+        let loaded = loaded?;
         let loaded = loaded.with_context(|| format!("cannot run `{path}`"))?;
         if loaded.inspection.http.is_some() {
             let single = Single {
@@ -182,14 +182,12 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
             .collect();
         let ended = tokio::select! {
             ended = single::command(&node, &loaded, name, &args, &grants) => ended?,
-            () = interrupts.next() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
+            signal = interrupts.next() => return Err(Stop::Quiet(signal.exit_code())),
         };
         command_end(ended, output)
     })
 }
 
-/// The exit code of a program that a signal has ended, as shells count it: 128 + `SIGINT`.
-const EXIT_INTERRUPTED: u8 = 130;
 /// The exit code of a command that trapped, as `wasmtime run` has it: 128 + `SIGABRT`.
 const EXIT_TRAPPED: u8 = 134;
 
@@ -233,29 +231,38 @@ async fn serve(
     let site = Site::foreground(node).await?;
     let (node, journal) = (&site.node, &site.journal);
     let api = control::api(&site, Some(listening.address));
-    let digest = loaded.inspection.digest.to_hex();
-    let mut digests = BTreeMap::new();
-    for (name, service) in &source.app.services {
-        let path = service.component.path.clone();
-        site.workshop
-            .adopt(&loaded, bytes.clone(), path, &service.limits);
-        digests.insert(name.clone(), digest.clone());
-    }
+    let digests = adopted(&site, &source, &loaded, &bytes);
     let first = FirstStart::Must;
     let printer = Printer::plain(output, journal);
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
-    let started = tokio::select! {
-        started = RunningApp::start_loaded(&site, &api, source, digests, first) => started,
-        () = interrupts.next() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
+    let begun = RunningApp::begin_loaded(&site, &api, source, digests).await;
+    let started = match begun {
+        Ok(running) => tokio::select! {
+            good = running.settled(first) => Ok((running, good)),
+            signal = interrupts.next() => {
+                stopped(running, listening, interrupts).await?;
+                return Err(Stop::Quiet(signal.exit_code()));
+            }
+        },
+        Err(reason) => Err(reason),
     };
     let running = match started {
+        Ok((running, true)) => Ok(running),
+        Ok((running, false)) => {
+            running.rest().await;
+            Err(None)
+        }
+        Err(NotRunning::Refused(reason)) => Err(Some(reason)),
+        Err(NotRunning::Components(_) | NotRunning::Failed) => Err(None),
+    };
+    let running = match running {
         Ok(running) => running,
-        Err(reason) => {
+        Err(refused) => {
             printer.end_of_logs(logging, node.runtime.logs()).await;
             for event in journal.after(0).events {
                 output.talk(&event.to_string());
             }
-            if let NotRunning::Refused(reason) = reason {
+            if let Some(reason) = refused {
                 output.talk(&reason);
             }
             return Err(Stop::Quiet(EXIT_FAILED));
@@ -266,12 +273,39 @@ async fn serve(
     let printing = tokio::spawn(Printer::plain(output, journal).events(Arc::clone(journal)));
     interrupts.next().await;
     printing.abort();
-    tokio::select! {
-        () = running.drain(listening) => {}
-        () = interrupts.next() => return Err(Stop::Quiet(EXIT_INTERRUPTED)),
-    }
+    stopped(running, listening, interrupts).await?;
     printer.end_of_logs(logging, node.runtime.logs()).await;
     Ok(())
+}
+
+/// Keeps the component for what the app says of it. Yields its digest for each of that.
+fn adopted(
+    site: &Site,
+    source: &AppSource,
+    loaded: &Arc<Loaded>,
+    bytes: &Bytes,
+) -> BTreeMap<Name, String> {
+    let digest = loaded.inspection.digest.to_hex();
+    let mut digests = BTreeMap::new();
+    for (name, service) in &source.app.services {
+        let path = service.component.path.clone();
+        site.workshop
+            .adopt(loaded, bytes.clone(), path, &service.limits);
+        digests.insert(name.clone(), digest.clone());
+    }
+    digests
+}
+
+/// Lets what is in flight end, unless it is said again that it should stop.
+async fn stopped(
+    running: RunningApp,
+    listening: Listening,
+    interrupts: &mut Interrupts,
+) -> Result<(), Stop> {
+    tokio::select! {
+        () = running.drain(listening) => Ok(()),
+        signal = interrupts.again() => Err(Stop::Quiet(signal.exit_code())),
+    }
 }
 
 fn grants(arguments: &Arguments) -> Result<Grants, Stop> {
@@ -325,31 +359,4 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("cannot start threads")
-}
-
-/// Ctrl-C, and the signal that asks a service to stop.
-///
-/// From when this is made, neither signal ends the program by itself: so it is made before anybody
-/// is told that there is something to stop.
-pub(super) struct Interrupts {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Interrupts {
-    pub(super) fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    /// Waits for the next signal. One that came before counts.
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -11,9 +11,7 @@ use clap::Args;
 use sampan_core::spec::node::Node as NodeLimits;
 
 use super::{
-    EXIT_FAILED, End, Stop, node,
-    output::Output,
-    run::{Interrupts, runtime},
+    EXIT_FAILED, End, Stop, interrupts::Interrupts, node, output::Output, run::runtime,
     up::printer::Printer,
 };
 use crate::{
@@ -30,7 +28,8 @@ use crate::{
 ///
 /// What is wanted, revisions and events are kept in a database below `--data`, components beside
 /// it. Ctrl-C or SIGTERM stops accepting, lets requests end and stops all pods; they are there again
-/// after the next start. A second Ctrl-C stops at once.
+/// after the next start. A second Ctrl-C stops at once. A terminal that goes (SIGHUP) stops it in the
+/// same way, unless it was started with `nohup`.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Limits that hold for everything, and the directories that guests may be lent
@@ -78,20 +77,24 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
         .with_context(|| {
             format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
         })?;
-    tokio::select! {
-        () = daemon.ready() => {}
-        () = interrupts.next() => return Err(Stop::Quiet(EXIT_FAILED)),
-    }
-    let api = control::api(&site, Some(listening.address));
-    let (_control, place) = open_control(&api, arguments.api.as_deref(), &data)?;
     let printer = Printer::all(output, &site.journal, arguments.json);
-    output.data(&format!("listening on http://{}\n", listening.address));
-    printer.talk(&format!("the API is at {place}"));
     let printing = tokio::spawn(printer.clone().events(Arc::clone(&site.journal)));
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(site.node.runtime.logs())));
-    let failure = tokio::select! {
-        () = interrupts.next() => None,
-        reason = daemon.failed() => Some(reason),
+    // Open while it drains too, so that one can look.
+    let mut control = None;
+    let working = async {
+        daemon.ready().await;
+        let api = control::api(&site, Some(listening.address));
+        let (opened, place) = open_control(&api, arguments.api.as_deref(), &data)?;
+        control = Some(opened);
+        output.data(&format!("listening on http://{}\n", listening.address));
+        printer.talk(&format!("the API is at {place}"));
+        let reason = daemon.failed().await;
+        Err(anyhow::anyhow!(reason))
+    };
+    let end = tokio::select! {
+        _ = interrupts.next() => Ok(()),
+        failed = working => failed,
     };
     printer.talk("draining; Ctrl-C again stops at once");
     let drained = async {
@@ -100,14 +103,15 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     };
     let drained = tokio::select! {
         () = drained => true,
-        () = interrupts.next() => false,
+        _ = interrupts.again() => false,
     };
+    drop(control);
     printer.end_of_events(printing, &site.journal).await;
     printer.end_of_logs(logging, site.node.runtime.logs()).await;
-    match failure {
-        Some(reason) => Err(Stop::Because(EXIT_FAILED, anyhow::anyhow!(reason))),
-        None if drained => Ok(()),
-        None => Err(Stop::Quiet(EXIT_FAILED)),
+    match end {
+        Err(reason) => Err(Stop::Because(EXIT_FAILED, reason)),
+        Ok(()) if drained => Ok(()),
+        Ok(()) => Err(Stop::Quiet(EXIT_FAILED)),
     }
 }
 

@@ -19,8 +19,9 @@ use super::{
     EXIT_UNREACHABLE, End, Stop,
     api::{ApiArguments, AppArgument, stop},
     completions::services,
+    interrupts::Interrupts,
     output::Output,
-    run::{Interrupts, runtime},
+    run::runtime,
 };
 use crate::client::Client;
 use screen::{Screen, fit};
@@ -204,7 +205,7 @@ async fn live(client: &Client, arguments: &Arguments, first: Top, output: &Outpu
     let end = loop {
         tokio::select! {
             biased;
-            () = interrupts.next() => break Ok(()),
+            _ = interrupts.next() => break Ok(()),
             _ = resized.recv() => {}
             changed = next.changed() => changed.expect("the sender is here"),
             ended = &mut follow => break Err(match ended {

@@ -17,16 +17,17 @@ use tokio::sync::mpsc;
 
 use super::{
     EXIT_FAILED, End, Stop,
+    interrupts::Interrupts,
     node::{self, NodeArguments},
     output::Output,
-    run::{Interrupts, runtime},
+    run::runtime,
     spec::SpecArguments,
 };
 use crate::{
     config,
     serve::{
         AppSource,
-        app::{self, Listening, NotRunning, RunningApp},
+        app::{self, FirstStart, Listening, NotRunning, RunningApp},
         control::{self, Api, Control},
         daemon::Site,
     },
@@ -37,13 +38,14 @@ pub(super) mod printer;
 
 /// Run all services and jobs of a spec in the foreground; Ctrl-C drains and stops them
 ///
-/// A second Ctrl-C stops at once. Guests' output goes to standard output, everything else to
-/// standard error: what happens to services, jobs and pods as one line each.
+/// A second Ctrl-C stops at once. A terminal that goes (SIGHUP) stops it as Ctrl-C does, unless it
+/// was started with `nohup`. Guests' output goes to standard output, everything else to standard
+/// error: what happens to services, jobs and pods as one line each.
 ///
 /// A pod that fails is started again as `restart` in the spec says, at the first start too. The app
 /// is up when each pod has come up or failed once. It does not run, and the exit code is 1, if a
 /// job fails, if a pod cannot be made from what the spec says, or if one ends for good before it
-/// is up.
+/// is up. An app of jobs alone ends when all of them have, with exit code 1 if one failed.
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -153,41 +155,86 @@ async fn up(
     let _control = open_control(&api, &source.app.name, arguments.api.as_deref(), printer)?;
     let printing = tokio::spawn(printer.clone().events(Arc::clone(journal)));
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
-    let starting = RunningApp::start(&site, &api, source.clone());
-    let mut running = tokio::select! {
-        started = starting => match started {
-            Ok(running) => running,
-            Err(reason) => {
-                printer.end_of_events(printing, journal).await;
-                printer.end_of_logs(logging, node.runtime.logs()).await;
-                return Err(not_running(reason, output));
+    let end = async {
+        let begun = tokio::select! {
+            begun = RunningApp::begin(&site, &api, source.clone()) => begun,
+            _ = interrupts.next() => {
+                printer.talk("interrupted while starting");
+                return Err(Failure::Told);
             }
-        },
-        () = interrupts.next() => {
-            printer.talk("interrupted while starting");
-            return Err(Stop::Quiet(EXIT_FAILED));
-        }
+        };
+        let running = begun.map_err(Failure::NotRunning)?;
+        live(running, listening, arguments, printer, &mut interrupts).await
     };
-    let changes = if arguments.watch {
-        Some(watch::start(&running)?)
-    } else {
-        None
-    };
-    running.tell_up(&listening);
-    until_interrupted(&mut running, changes, &mut interrupts).await?;
-    printer.talk("draining; Ctrl-C again stops at once");
-    let drained = tokio::select! {
-        () = running.drain(listening) => true,
-        () = interrupts.next() => false,
-    };
+    let end = end.await;
     let summary = app::summary(&site, &source);
     printer.end_of_events(printing, journal).await;
     printer.end_of_logs(logging, node.runtime.logs()).await;
-    printer.talk(&summary::table(&summary));
-    if drained {
-        Ok(())
-    } else {
-        Err(Stop::Quiet(EXIT_FAILED))
+    match end {
+        Ok(()) => {
+            printer.talk(&summary::table(&summary));
+            Ok(())
+        }
+        Err(Failure::NotRunning(reason)) => Err(not_running(reason, output)),
+        Err(Failure::Broken(reason)) => Err(reason.into()),
+        Err(Failure::Told) => {
+            printer.talk(&summary::table(&summary));
+            Err(Stop::Quiet(EXIT_FAILED))
+        }
+    }
+}
+
+/// Why an app does not come to a good end.
+enum Failure {
+    /// It does not run.
+    NotRunning(NotRunning),
+    /// Something has ended that must not.
+    Broken(anyhow::Error),
+    /// It was told why.
+    Told,
+}
+
+/// Sees an app through its life: until it is interrupted, or has nothing more to do. Whatever ends
+/// it, what is in flight is answered first.
+async fn live(
+    mut running: RunningApp,
+    listening: Listening,
+    arguments: &Arguments,
+    printer: &Printer,
+    interrupts: &mut Interrupts,
+) -> Result<(), Failure> {
+    let end = tokio::select! {
+        good = running.settled(FirstStart::May) => match (good, running.has_services()) {
+            (false, _) => Err(Failure::NotRunning(NotRunning::Failed)),
+            // All its jobs have ended.
+            (true, false) => Ok(()),
+            (true, true) => {
+                let changes = match arguments.watch {
+                    true => watch::start(&running).map(Some),
+                    false => Ok(None),
+                };
+                match changes {
+                    Ok(changes) => {
+                        running.tell_up(&listening);
+                        until_interrupted(&mut running, changes, interrupts)
+                            .await
+                            .map_err(Failure::Broken)
+                    }
+                    Err(reason) => Err(Failure::Broken(reason)),
+                }
+            }
+        },
+        _ = interrupts.next() => {
+            printer.talk("interrupted while starting");
+            Err(Failure::Told)
+        }
+    };
+    if running.has_services() {
+        printer.talk("draining; Ctrl-C again stops at once");
+    }
+    tokio::select! {
+        () = running.drain(listening) => end,
+        _ = interrupts.again() => end.and(Err(Failure::Told)),
     }
 }
 
@@ -227,12 +274,12 @@ async fn until_interrupted(
             }
         };
         let service = tokio::select! {
-            () = interrupts.next() => return Ok(()),
+            _ = interrupts.next() => return Ok(()),
             Some(service) = change => service,
             reason = running.failed() => anyhow::bail!(reason),
         };
         tokio::select! {
-            () = interrupts.next() => return Ok(()),
+            _ = interrupts.next() => return Ok(()),
             () = running.reload(&service) => {}
         }
     }

@@ -132,48 +132,45 @@ pub(crate) struct ServiceSummary {
 }
 
 impl RunningApp {
-    /// Loads every component, then starts everything in the order of its dependencies.
+    /// Loads every component, then begins to start everything in the order of its dependencies.
     ///
-    /// Nothing is started before every component has been admitted. Jobs have ended when this
-    /// returns, and each pod has come up or failed once.
-    pub(crate) async fn start(
+    /// Nothing is started before every component has been admitted.
+    pub(crate) async fn begin(
         site: &Site,
         api: &Api,
         source: AppSource,
     ) -> Result<Self, NotRunning> {
         let loaded = load_all(site, &source).await;
         let digests = loaded.map_err(NotRunning::Components)?;
-        Self::start_loaded(site, api, source, digests, FirstStart::May).await
+        Self::begin_loaded(site, api, source, digests).await
     }
 
-    /// Starts an app whose components are there already, with these digests.
-    pub(crate) async fn start_loaded(
+    /// Begins to start an app whose components are there already, with these digests.
+    pub(crate) async fn begin_loaded(
         site: &Site,
         api: &Api,
         source: AppSource,
         digests: BTreeMap<Name, String>,
-        first: FirstStart,
     ) -> Result<Self, NotRunning> {
         let applied = api.apply(&checked(&source, &digests)).await;
         applied.map_err(NotRunning::Refused)?;
-        let app = Self {
+        Ok(Self {
             api: api.clone(),
             site: site.clone(),
             daemon: Daemon::start(site),
             source,
             digests,
-        };
-        match app.settle(first).await {
-            true => Ok(app),
-            false => {
-                app.daemon.rest().await;
-                Err(NotRunning::Failed)
-            }
-        }
+        })
     }
 
-    /// Waits until it is clear how the start of everything goes. Says whether it goes well.
-    async fn settle(&self, first: FirstStart) -> bool {
+    /// Whether there is anything in it that does not end by itself.
+    pub(crate) fn has_services(&self) -> bool {
+        !self.source.app.services.is_empty()
+    }
+
+    /// Waits until it is clear how the start of everything goes: jobs have ended, and each pod has
+    /// come up or failed once. Says whether it goes well.
+    pub(crate) async fn settled(&self, first: FirstStart) -> bool {
         let Ok(mut follower) = Follower::open(&self.site.store).await else {
             return false;
         };
@@ -193,10 +190,12 @@ impl RunningApp {
         mirror: &Mirror,
         settled: &mut BTreeSet<PodName>,
     ) -> Option<bool> {
-        let mut clear = true;
+        let (mut clear, mut good) = (true, true);
         for job in mirror.jobs.values() {
             match job.value.status.phase {
                 JobPhase::Completed => {}
+                // Without services the other jobs are all there is: they come to their ends.
+                JobPhase::Failed { .. } if !self.has_services() => good = false,
                 JobPhase::Failed { .. } => return Some(false),
                 JobPhase::Pending | JobPhase::Running | JobPhase::BackOff { .. } => clear = false,
             }
@@ -216,7 +215,7 @@ impl RunningApp {
             let own = settled.iter().filter(|pod| *pod.service() == key).count();
             clear &= own >= service.replicas as usize;
         }
-        clear.then_some(true)
+        clear.then_some(good)
     }
 
     fn key(&self, name: &Name) -> ServiceKey {
@@ -309,6 +308,11 @@ impl RunningApp {
     /// Stops accepting, lets requests end, stops the pods.
     pub(crate) async fn drain(self, listening: Listening) {
         listening.drain().await;
+        self.rest().await;
+    }
+
+    /// Stops the pods.
+    pub(crate) async fn rest(self) {
         self.daemon.rest().await;
     }
 }

@@ -12,6 +12,7 @@ mod hostile;
 mod metrics;
 mod rig;
 mod run;
+mod stopping;
 mod streams;
 mod up;
 mod verdicts;

@@ -84,6 +84,9 @@ pub(super) struct AppPath(pub(super) Name);
 /// A service in the path.
 pub(super) struct ServicePath(pub(super) ServiceKey);
 
+/// A job in the path.
+pub(super) struct JobPath(pub(super) ServiceKey);
+
 /// The last name in the path, whatever it is.
 pub(super) struct NamePath(pub(super) String);
 
@@ -96,6 +99,12 @@ struct AppPart {
 struct ServiceParts {
     app: String,
     service: String,
+}
+
+#[derive(Deserialize)]
+struct JobParts {
+    app: String,
+    job: String,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +143,15 @@ impl<S: Send + Sync> FromRequestParts<S> for ServicePath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let ServiceParts { app, service } = path(parts, state).await?;
         Ok(Self(ServiceKey::new(&name(&app)?, &name(&service)?)))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for JobPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let JobParts { app, job } = path(parts, state).await?;
+        Ok(Self(ServiceKey::new(&name(&app)?, &name(&job)?)))
     }
 }
 

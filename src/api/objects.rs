@@ -88,18 +88,32 @@ pub(super) async fn service(
     if let Some(found) = get(store, &Key::Service(key.clone())).await? {
         return Ok(found);
     }
-    let prefix = prefix(Kind::Service, Some(&key.app));
-    let known: Vec<(Key, record::Service, _)> = list(store, &prefix).await?;
-    let known: Vec<_> = known
-        .iter()
-        .map(|(_, service, _)| service.key.name.to_string())
-        .collect();
-    let here = format!("service `{}` in app `{}`", key.name, key.app);
+    let known = list::<record::Service>(store, &prefix(Kind::Service, Some(&key.app))).await?;
+    let known = known.iter().map(|(_, service, _)| &service.key.name);
+    Err(absent("service", key, known))
+}
+
+/// A job, or an error that lists those that there are in its app.
+pub(super) async fn job(
+    store: &dyn Store,
+    key: &ServiceKey,
+) -> Result<(record::Job, Revision), ApiError> {
+    if let Some(found) = get(store, &Key::Job(key.clone())).await? {
+        return Ok(found);
+    }
+    let known = list::<record::Job>(store, &prefix(Kind::Job, Some(&key.app))).await?;
+    let known = known.iter().map(|(_, job, _)| &job.key.name);
+    Err(absent("job", key, known))
+}
+
+fn absent<'a>(kind: &str, key: &ServiceKey, known: impl Iterator<Item = &'a Name>) -> ApiError {
+    let here = format!("{kind} `{}` in app `{}`", key.name, key.app);
+    let known: Vec<_> = known.map(ToString::to_string).collect();
     let message = match &known[..] {
         [] => format!("there is no {here}"),
         names => format!("there is no {here}; there are {}", listed(names)),
     };
-    Err(ApiError::new(Code::NotFound, message))
+    ApiError::new(Code::NotFound, message)
 }
 
 /// The objects of one app, and by their keys the transactions that wrote them last.

@@ -1,4 +1,4 @@
-//! The verbs that change one service.
+//! The verbs that change one service or job.
 
 use axum::{Json, extract::State};
 use sampan_core::{
@@ -11,7 +11,7 @@ use sampan_core::{
 use super::{
     Api, Shared,
     apply::{note_refusal, present},
-    body::{Body, ServicePath},
+    body::{Body, JobPath, ServicePath},
     error::{ApiError, Code},
     objects::{self, MAX_TRIES, Writes, wall_ms},
 };
@@ -88,6 +88,29 @@ pub(super) async fn restart(State(api): Shared, ServicePath(key): ServicePath) -
         Ok((retarget, "Restarted", message))
     };
     retarget(&api, &key, &change).await
+}
+
+/// `POST /v1/apps/{app}/jobs/{job}/restart`
+pub(super) async fn run_again(
+    State(api): Shared,
+    JobPath(key): JobPath,
+) -> Result<Json<view::Job>, ApiError> {
+    let _place = api.place()?;
+    let store = &*api.0.store;
+    for _ in 0..MAX_TRIES {
+        let (job, modified) = objects::job(store, &key).await?;
+        let once_more = apply::again(&job)?;
+        present(&api, [job.spec.component.digest.clone()].into()).await?;
+        let name = Key::Job(key.clone());
+        let writes = Writes::new([(name.clone(), modified)].into()).put(name, &once_more);
+        if writes.commit(store).await? {
+            let message = "it runs once more, from its first attempt".to_owned();
+            let subject = Subject::Job(key.clone());
+            api.0.admission.tell(subject, "Restarted", message);
+            return Ok(Json(view::Job::of(&once_more)));
+        }
+    }
+    Err(objects::conflict(&format!("the job `{key}`")))
 }
 
 /// `POST /v1/apps/{app}/services/{service}/rollout/undo`

@@ -219,6 +219,12 @@ fn of_what_is_wanted() -> Vec<Route> {
         )
         .query(&["app", "service"]),
         Route::new(
+            ("POST", "/v1/apps/{app}/jobs/{job}/restart"),
+            "Run a job once more",
+            json::<view::Job>(),
+            routing::post(rollout::run_again),
+        ),
+        Route::new(
             ("GET", "/v1/watch"),
             "All services and jobs, then each change of one, until the client goes",
             lines::<view::Watched>(),

@@ -25,7 +25,10 @@ pub(super) struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
 
-    /// Wait until all of it has come about, and fail if it does not
+    /// Wait until all that changes has come about, and fail if it does not
+    ///
+    /// So has what could not start before because of what changes. How the rest is, is only said;
+    /// when nothing changes, all of it is waited for.
     #[arg(long)]
     wait: bool,
 
@@ -93,6 +96,7 @@ fn goals(plan: &view::Plan) -> Vec<Goal> {
     let services = stays.map(|change| Goal {
         name: change.name.clone(),
         target: Target::Service(change.revision),
+        is_awaited: change.awaited,
     });
     let jobs = plan
         .changes
@@ -101,6 +105,7 @@ fn goals(plan: &view::Plan) -> Vec<Goal> {
     let jobs = jobs.map(|change| Goal {
         name: change.name.clone(),
         target: Target::Job,
+        is_awaited: change.awaited,
     });
     services.chain(jobs).collect()
 }
@@ -141,6 +146,7 @@ mod tests {
             revision: (kind == "service" && verb != view::Verb::Deleted).then_some(2),
             fields: Vec::new(),
             pods: pods.to_owned(),
+            awaited: verb != view::Verb::Unchanged,
         }
     }
 
@@ -168,7 +174,10 @@ mod tests {
         job/migrate added: it runs once
         ");
         let goals = goals(&plan);
-        let names: Vec<_> = goals.iter().map(|goal| goal.name.as_str()).collect();
-        assert_eq!(names, ["web", "api", "migrate"]);
+        let goals = goals
+            .iter()
+            .map(|goal| (goal.name.as_str(), goal.is_awaited));
+        let goals: Vec<_> = goals.collect();
+        assert_eq!(goals, [("web", true), ("api", false), ("migrate", true)]);
     }
 }

@@ -52,23 +52,36 @@ pub(super) fn answer() {
 
 /// Completes names of services.
 pub(super) fn services() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| candidates(typed, false))
+    ArgValueCompleter::new(|typed: &OsStr| candidates(typed, Names::Services))
+}
+
+/// Completes names of services and jobs.
+pub(super) fn services_and_jobs() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| candidates(typed, Names::ServicesAndJobs))
 }
 
 /// Completes names of services and pods.
 pub(super) fn services_and_pods() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| candidates(typed, true))
+    ArgValueCompleter::new(|typed: &OsStr| candidates(typed, Names::ServicesAndPods))
 }
 
-fn candidates(typed: &OsStr, pods: bool) -> Vec<CompletionCandidate> {
+/// Which names are completed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Services,
+    ServicesAndJobs,
+    ServicesAndPods,
+}
+
+fn candidates(typed: &OsStr, wanted: Names) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy();
-    let names = names(pods).unwrap_or_default();
+    let names = names(wanted).unwrap_or_default();
     let fitting = names.into_iter().filter(|name| name.starts_with(&*typed));
     fitting.map(CompletionCandidate::new).collect()
 }
 
 /// What runs, if that can be told at once. There is nobody to tell why not.
-fn names(pods: bool) -> Option<BTreeSet<String>> {
+fn names(wanted: Names) -> Option<BTreeSet<String>> {
     let client = Client::find(None, None, &config::socket_directory()).ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -78,7 +91,11 @@ fn names(pods: bool) -> Option<BTreeSet<String>> {
         let mut names = BTreeSet::new();
         let services: Vec<view::Service> = client.get("/v1/services").await.ok()?;
         names.extend(services.into_iter().map(|service| service.name));
-        if pods {
+        if wanted == Names::ServicesAndJobs {
+            let jobs: Vec<view::Job> = client.get("/v1/jobs").await.ok()?;
+            names.extend(jobs.into_iter().map(|job| job.name));
+        }
+        if wanted == Names::ServicesAndPods {
             let pods: Vec<view::Pod> = client.get("/v1/pods").await.ok()?;
             names.extend(pods.into_iter().map(|pod| pod.name));
         }

@@ -90,6 +90,7 @@ mod tests {
             revision: Some(1),
             fields,
             pods: "1 pod is added".to_owned(),
+            awaited: true,
         };
         let field = |name: &str, old: Option<&str>, new: Option<&str>| view::Field {
             name: name.to_owned(),

@@ -134,10 +134,7 @@ async fn said(
 
 async fn status(client: &Client, found: &view::Service, asked: &Status, output: &Output) -> End {
     if !asked.no_wait {
-        let goal = Goal {
-            name: found.name.clone(),
-            target: Target::Service(None),
-        };
+        let goal = Goal::new(found.name.clone(), Target::Service(None));
         return wait::until(client, &found.app, vec![goal], asked.timeout, output).await;
     }
     match view::rollout_verdict(found, None) {

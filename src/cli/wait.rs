@@ -21,6 +21,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 pub(super) struct Goal {
     pub(super) name: String,
     pub(super) target: Target,
+    /// Whether it has to come about. How another one is, is only said.
+    pub(super) is_awaited: bool,
 }
 
 /// What of it.
@@ -33,6 +35,14 @@ pub(super) enum Target {
 }
 
 impl Goal {
+    pub(super) fn new(name: String, target: Target) -> Self {
+        Self {
+            name,
+            target,
+            is_awaited: true,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self.target {
             Target::Service(_) => "service",
@@ -77,7 +87,7 @@ pub(super) async fn until(
     timeout: Option<Duration>,
     output: &Output,
 ) -> End {
-    if goals.is_empty() {
+    if !goals.iter().any(|goal| goal.is_awaited) {
         return Ok(());
     }
     let mut progress = Progress {
@@ -131,7 +141,14 @@ impl Progress<'_> {
     fn is_settled(&self) -> bool {
         let failed = |it: &Option<Verdict>| matches!(it, None | Some(Verdict::Failed(_)));
         let done = |it: &Option<Verdict>| matches!(it, Some(Verdict::Done(_)));
-        self.verdicts.iter().any(failed) || self.verdicts.iter().all(done)
+        let mut awaited = self.of(true).map(|(_, verdict)| verdict);
+        awaited.clone().any(failed) || awaited.all(done)
+    }
+
+    /// Goals that are awaited or not, and how far they are.
+    fn of(&self, is_awaited: bool) -> impl Iterator<Item = (&Goal, &Option<Verdict>)> + Clone {
+        let pairs = self.goals.iter().zip(&self.verdicts);
+        pairs.filter(move |(goal, _)| goal.is_awaited == is_awaited)
     }
 
     fn say(&mut self, number: usize, verdict: Verdict) {
@@ -141,6 +158,7 @@ impl Progress<'_> {
         let goal = &self.goals[number];
         let name = format!("{}/{}", goal.kind(), goal.name);
         match &verdict {
+            _ if !goal.is_awaited => {}
             Verdict::Going(text) if self.output.is_live() => {
                 let line = format!("{name}: {text}");
                 match self.bars.get(&number) {
@@ -173,10 +191,9 @@ impl Progress<'_> {
         }
     }
 
-    /// How far each is that has not come about.
-    fn rest(&self) -> Vec<String> {
-        let pairs = self.goals.iter().zip(&self.verdicts);
-        let rest = pairs.filter_map(|(goal, verdict)| {
+    /// How far each is that has not come about, of those that are awaited or of the others.
+    fn rest(&self, is_awaited: bool) -> Vec<String> {
+        let rest = self.of(is_awaited).filter_map(|(goal, verdict)| {
             let name = format!("{}/{}", goal.kind(), goal.name);
             match verdict {
                 None => Some(format!("{name}: it is not there")),
@@ -190,15 +207,18 @@ impl Progress<'_> {
     }
 
     fn late(&self, timeout: Duration) -> Stop {
-        let rest = self.rest().join("; ");
+        let rest = self.rest(true).join("; ");
         let timeout = format_duration(timeout);
         Stop::Because(EXIT_FAILED, anyhow!("not done after {timeout}: {rest}"))
     }
 
     fn end(&self) -> End {
-        let pairs = self.goals.iter().zip(&self.verdicts);
+        if !self.synced {
+            let reason = anyhow!("the node went away before it said how anything is");
+            return Err(Stop::Because(EXIT_UNREACHABLE, reason));
+        }
         let mut failed = Vec::new();
-        for (goal, verdict) in pairs {
+        for (goal, verdict) in self.of(true) {
             let name = format!("{}/{}", goal.kind(), goal.name);
             match verdict {
                 None => failed.push(format!("{name}: it is not there")),
@@ -210,10 +230,15 @@ impl Progress<'_> {
             return Err(Stop::Because(EXIT_FAILED, anyhow!(failed.join("; "))));
         }
         match self.is_settled() {
-            true => Ok(()),
+            true => {
+                for other in self.rest(false) {
+                    self.output.talk(&format!("{other}; this was not changed"));
+                }
+                Ok(())
+            }
             false => Err(Stop::Because(
                 EXIT_UNREACHABLE,
-                anyhow!("the node went away; so far: {}", self.rest().join("; ")),
+                anyhow!("the node went away; so far: {}", self.rest(true).join("; ")),
             )),
         }
     }
@@ -254,14 +279,25 @@ mod tests {
 
     /// What the wait for revision 2 comes to with these lines: nothing while it goes on.
     fn comes_to(lines: &[Watched]) -> Option<Result<(), (u8, String)>> {
+        comes_to_of(&["web"], &[], lines)
+    }
+
+    /// The same with others, of which some are not awaited.
+    fn comes_to_of(
+        awaited: &[&str],
+        others: &[&str],
+        lines: &[Watched],
+    ) -> Option<Result<(), (u8, String)>> {
         let output = Output::new();
-        let goal = Goal {
-            name: "web".to_owned(),
-            target: Target::Service(Some(2)),
-        };
+        let goal = |name: &&str| Goal::new((*name).to_owned(), Target::Service(Some(2)));
+        let others = others.iter().map(goal).map(|goal| Goal {
+            is_awaited: false,
+            ..goal
+        });
+        let goals: Vec<_> = awaited.iter().map(goal).chain(others).collect();
         let mut progress = Progress {
-            goals: vec![goal],
-            verdicts: vec![None],
+            verdicts: goals.iter().map(|_| None).collect(),
+            goals,
             bars: BTreeMap::new(),
             output: &output,
             synced: false,
@@ -273,6 +309,30 @@ mod tests {
             Err(Stop::Because(code, reason)) => Err((code, reason.to_string())),
             Err(Stop::Quiet(code)) => Err((code, String::new())),
         })
+    }
+
+    #[test]
+    fn what_was_not_changed_fails_no_wait() {
+        let named = |name: &str, phase, reason| {
+            let Watched::Service(mut named) = service(phase, 2, reason) else {
+                unreachable!("it is a service");
+            };
+            named.name = name.to_owned();
+            Watched::Service(named)
+        };
+        use view::Phase;
+        let done = || named("web", Phase::Complete, None);
+        let bad = || named("bad", Phase::Failed, Some("not ready in time"));
+        let slow = || named("bad", Phase::Waiting, Some("for job `seed` to complete"));
+        for other in [bad(), slow()] {
+            let lines = [other, done(), SYNCED];
+            assert_eq!(comes_to_of(&["web"], &["bad"], &lines), Some(Ok(())));
+            assert_ne!(comes_to_of(&["web", "bad"], &[], &lines), Some(Ok(())));
+        }
+        let lines = [bad(), SYNCED];
+        let ended = comes_to_of(&["web"], &["bad"], &lines);
+        let missing = "service/web: it is not there".to_owned();
+        assert_eq!(ended, Some(Err((1, missing))));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod autoscale;
 mod bad;
+mod jobs;
 mod killed;
 mod load;
 mod lost;

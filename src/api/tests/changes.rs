@@ -362,6 +362,36 @@ async fn a_service_is_scaled_restarted_undone_and_paused() {
 }
 
 #[tokio::test]
+async fn a_job_is_run_again() {
+    let rig = Rig::new();
+    let good = rig.upload(b"good").await;
+    let spec = "app = 'shop'\n[job.migrate]\ncomponent = 'migrate.wasm'\n";
+    rig.apply(spec, &good).await;
+    rig.told();
+    let restart = async |job: &str| {
+        let path = format!("/v1/apps/shop/jobs/{job}/restart");
+        rig.ask(Method::POST, &path, None).await
+    };
+    let once_more = restart("migrate").await.json();
+    assert_eq!(once_more["generation"], 2);
+    assert_eq!(once_more["phase"], "Pending");
+    assert_eq!(
+        rig.told(),
+        ["job/migrate Restarted: it runs once more, from its first attempt"]
+    );
+    let absent = restart("migrat").await;
+    insta::assert_snapshot!(absent.error(), @"404 NotFound: there is no job `migrat` in app `shop`; there are `migrate`");
+    let bad = restart("Migrate").await;
+    assert_eq!(bad.status, 400);
+    rig.api.0.artifacts.remove(&good).expect("removable");
+    assert_eq!(restart("migrate").await.json()["code"], "MissingArtifacts");
+    rig.upload(b"good").await;
+    let deleted = rig.ask(Method::DELETE, "/v1/apps/shop", None).await;
+    assert_eq!(deleted.status, 200);
+    insta::assert_snapshot!(restart("migrate").await.error(), @"409 Impossible: `migrate` is being deleted");
+}
+
+#[tokio::test]
 async fn components_are_uploaded_once() {
     let rig = Rig::new();
     let name = digest(b"component");

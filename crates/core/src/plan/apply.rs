@@ -1,5 +1,6 @@
 //! What to write when a spec is applied, and what that changes.
 
+mod awaited;
 mod diff;
 mod rollout;
 
@@ -18,7 +19,7 @@ use crate::{
     view,
 };
 
-pub use rollout::{Retarget, VerbError, pause, restart, resume, scale, undo};
+pub use rollout::{Retarget, VerbError, again, pause, restart, resume, scale, undo};
 
 /// The most pods of one service, as in a spec.
 pub const MAX_REPLICAS: u32 = 1000;
@@ -152,6 +153,7 @@ pub fn apply(present: &Present, wanted: &Wanted<'_>) -> Result<Applied, ApplyErr
             draft.drop_job(job);
         }
     }
+    draft.revive();
     draft.app();
     Ok(draft.applied)
 }
@@ -348,6 +350,20 @@ impl Draft<'_> {
             self.applied.jobs.push(job);
         }
         Ok(())
+    }
+
+    /// Begins anew what could not start because of what is changed here.
+    fn revive(&mut self) {
+        let plan = &mut self.applied.plan;
+        for job in awaited::mark(self.wanted.app, self.present, plan) {
+            let Ok(job) = again(job) else { continue };
+            let name = job.key.name.as_str();
+            let changes = plan.changes.iter_mut();
+            for change in changes.filter(|it| it.kind == "job" && it.name == name) {
+                change.generation = job.generation;
+            }
+            self.applied.jobs.push(job);
+        }
     }
 
     fn drop_job(&mut self, old: &Job) {

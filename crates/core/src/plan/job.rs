@@ -8,7 +8,8 @@
 //! Failed ◀─no retry left─ BackOff
 //! ```
 //!
-//! A change of the spec leads to `Pending` from everywhere: an attempt of the old one is abandoned.
+//! A change of the spec, and a restart, leads to `Pending` from everywhere: an attempt of the old
+//! generation is abandoned.
 //! So does a change of what has failed before the job could start.
 
 use std::time::Duration;

@@ -11,12 +11,13 @@ use crate::{
     time::Timestamp,
 };
 
-/// A component to run to completion. It is run again only when its spec changes.
+/// A component to run to completion. It is run again only when its spec changes, or when it is
+/// restarted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// The app it belongs to, and its name.
     pub key: ServiceKey,
-    /// Raised by each change of the spec.
+    /// Raised by each change of the spec and each restart.
     pub generation: u64,
     /// What is wanted.
     pub spec: JobSpec,

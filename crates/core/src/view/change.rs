@@ -31,6 +31,15 @@ pub struct Change {
     pub fields: Vec<Field>,
     /// What happens to pods.
     pub pods: String,
+    /// Whether the change comes about here: it is new or another, or was held by what is. Of a plan
+    /// that changes nothing all is awaited.
+    #[serde(default = "awaited")]
+    pub awaited: bool,
+}
+
+/// What an older node does not say.
+fn awaited() -> bool {
+    true
 }
 
 /// What becomes of a service or job.

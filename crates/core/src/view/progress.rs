@@ -100,7 +100,12 @@ pub fn job_verdict(job: &Job) -> Verdict {
         JobPhase::Running => Verdict::Going("running".to_owned()),
         JobPhase::BackOff => Verdict::Going(format!("failed, trying again: {reason}")),
         JobPhase::Completed => Verdict::Done("completed".to_owned()),
-        JobPhase::Failed => Verdict::Failed(format!("failed: {reason}")),
+        // It has not run: what failed is another one.
+        JobPhase::Failed if job.attempts == 0 => Verdict::Failed(format!("failed: {reason}")),
+        JobPhase::Failed => Verdict::Failed(format!(
+            "failed: {reason}; `sampan restart {}` runs it again",
+            job.name
+        )),
         JobPhase::Deleting => Verdict::Failed("it is being deleted".to_owned()),
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn service(old: Option<(&Service, &Template)>, new: (&Service, &Templ
             Verb::Added | Verb::Deleted | Verb::Unchanged => Vec::new(),
         },
         pods: pods(old.filter(|old| !old.spec.deleting), service),
+        awaited: true,
     }
 }
 
@@ -72,6 +73,7 @@ pub(super) fn deleted_service(old: &Service, gone: &Service) -> Change {
             (false, 0) => "it has no pods".to_owned(),
             (false, _) => format!("{} drained and stopped", are(alive)),
         },
+        awaited: false,
     }
 }
 
@@ -99,6 +101,7 @@ pub(super) fn job(old: Option<&Job>, new: &Job) -> Change {
         revision: None,
         fields,
         pods: pods.to_owned(),
+        awaited: true,
     }
 }
 
@@ -116,6 +119,7 @@ pub(super) fn deleted_job(old: &Job, gone: &Job) -> Change {
             false => "it is stopped if it runs",
         }
         .to_owned(),
+        awaited: false,
     }
 }
 

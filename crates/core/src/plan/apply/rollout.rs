@@ -1,6 +1,7 @@
-//! What to write for the verbs that change one service: scale, restart, undo, pause and resume.
+//! What to write for the verbs that change one service or job: scale, restart, undo, pause and
+//! resume.
 
-use crate::record::{Revision, Service, Template};
+use crate::record::{Job, Revision, Service, Template};
 
 use super::{MAX_REPLICAS, is_held};
 
@@ -138,6 +139,18 @@ pub fn restart(
         service,
         revision: Some(revision),
         template,
+    })
+}
+
+/// A job that runs once more, from its first attempt. One that runs is abandoned, as with a change
+/// of its spec.
+pub fn again(job: &Job) -> Result<Job, VerbError> {
+    if job.deleting {
+        return Err(VerbError::Deleting(job.key.name.to_string()));
+    }
+    Ok(Job {
+        generation: job.generation + 1,
+        ..job.clone()
     })
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    record::Counts,
+    record::{Counts, JobPhase},
     spec,
     view::{Change, Verb},
 };
@@ -435,6 +435,87 @@ fn what_the_verbs_refuse() {
     assert_eq!(said(undo(&deleting, &kept, None).err()), going);
     assert_eq!(said(pause(&deleting).err()), going);
     assert_eq!(said(resume(&deleting).err()), going);
+    let mut job = chain_of_jobs().jobs[&name("s1")].clone();
+    job.deleting = true;
+    assert_eq!(said(again(&job).err()), "`s1` is being deleted");
+}
+
+const CHAIN: &str = "app = 'shop'\n[job.s1]\ncomponent = 's1.wasm'\n[job.s2]\ncomponent = 's2.wasm'\n\
+     depends_on = ['s1']\n[job.s3]\ncomponent = 's3.wasm'\ndepends_on = ['s2']\n[service.web]\n\
+     component = 'web.wasm'\ndepends_on = { s3 = 'completed' }\n[service.other]\n\
+     component = 'other.wasm'\n";
+
+/// The first of three jobs has failed, so that nothing that depends on it has begun.
+fn chain_of_jobs() -> Present {
+    let mut present = Present::default();
+    write(&mut present, CHAIN);
+    for (job, attempts) in [("s1", 1), ("s2", 0), ("s3", 0)] {
+        let job = present.jobs.get_mut(&name(job)).expect("there");
+        job.status = JobStatus {
+            observed_generation: job.generation,
+            attempts,
+            phase: JobPhase::Failed {
+                reason: "exit code 1".to_owned(),
+            },
+            ..JobStatus::default()
+        };
+    }
+    for (service, phase) in [
+        (
+            "web",
+            Phase::Waiting {
+                on: "s3".to_owned(),
+            },
+        ),
+        (
+            "other",
+            Phase::Failed {
+                reason: "not ready in time".to_owned(),
+            },
+        ),
+    ] {
+        let service = present.services.get_mut(&name(service)).expect("there");
+        service.status.observed_generation = service.generation;
+        service.status.phase = phase;
+    }
+    present
+}
+
+/// What is awaited of a plan, and the jobs that are written.
+fn awaited_and_written(applied: &Applied) -> [String; 2] {
+    let changes = applied.plan.changes.iter();
+    let awaited = changes.filter(|it| it.awaited).map(|it| it.name.clone());
+    let written = applied.jobs.iter().map(|it| it.key.name.to_string());
+    [awaited.collect::<Vec<_>>(), written.collect()].map(|names| names.join(" "))
+}
+
+#[test]
+fn a_failure_of_the_time_before_is_waited_for_by_no_apply() {
+    for (from, to, wanted) in [
+        // The one that failed is mended: what waited for it begins anew.
+        ("'s1.wasm'", "'mended.wasm'", ["web s1 s2 s3", "s1 s2 s3"]),
+        // What failed has nothing to do with the change.
+        ("'other.wasm'", "'mended.wasm'", ["other", ""]),
+        // What is new has to do with it, and cannot come about.
+        ("'web.wasm'", "'mended.wasm'", ["web s1 s2 s3", "s2 s3"]),
+        // Nothing is changed: how is all of it?
+        ("'web.wasm'", "'web.wasm'", ["other web s1 s2 s3", ""]),
+        // What goes is not waited for.
+        ("[service.other]\ncomponent = 'other.wasm'\n", "", ["", ""]),
+    ] {
+        let mut present = chain_of_jobs();
+        let before = present.jobs.clone();
+        let text = CHAIN.replace(from, to);
+        let applied = write(&mut present, &text);
+        assert_eq!(awaited_and_written(&applied), wanted, "{text}");
+        assert_eq!(applied.plan.changed, from != to);
+        for job in &applied.jobs {
+            let said = change(&applied, job.key.name.as_str());
+            assert_eq!(said.generation, before[&job.key.name].generation + 1);
+            assert_eq!(said.generation, job.generation);
+        }
+        assert_eq!(applied.app.is_none(), from == to);
+    }
 }
 
 #[test]
@@ -462,6 +543,13 @@ fn what_the_verbs_do() {
     assert_eq!(
         (resumed.spec.clone(), resumed.generation),
         (service.spec.clone(), 4)
+    );
+    let job = &chain_of_jobs().jobs[&name("s1")];
+    let once_more = again(job).expect("possible");
+    assert_eq!(once_more.generation, job.generation + 1);
+    assert_eq!(
+        (&once_more.spec, &once_more.status),
+        (&job.spec, &job.status)
     );
 }
 

@@ -15,7 +15,14 @@ use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 
-use crate::{headers, stall::BodyPace, upstream::UpstreamErrorKind};
+use crate::{
+    ahead::{Ahead, Extent},
+    buffers::{Buffers, Terms},
+    headers,
+    hold::{Sending, Wait},
+    stall::BodyPace,
+    upstream::UpstreamErrorKind,
+};
 
 /// A request or response body, streamed.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
@@ -109,26 +116,33 @@ impl BodyFault {
         }
     }
 
-    fn tell(&self, error: &BodyError) {
-        let kind = match error {
-            BodyError::TooLarge { .. } => UpstreamErrorKind::BodyTooLarge,
-            BodyError::TooSlow => UpstreamErrorKind::ClientSlow,
-            BodyError::Malformed(_) | BodyError::Length { .. } => UpstreamErrorKind::BadRequest,
-            // The body of a call between services comes from a pod, which is the client then.
-            BodyError::ClientGone | BodyError::Upstream(_) => UpstreamErrorKind::ClientGone,
-        };
-        if self.kind.set(kind).is_ok() {
+    pub(crate) fn tell(&self, error: &BodyError) {
+        if self.kind.set(error.into()).is_ok() {
             self.told.notify_one();
+        }
+    }
+}
+
+/// What a request body that broke off is to its request.
+impl From<&BodyError> for UpstreamErrorKind {
+    fn from(error: &BodyError) -> Self {
+        match error {
+            BodyError::TooLarge { .. } => Self::BodyTooLarge,
+            BodyError::TooSlow => Self::ClientSlow,
+            BodyError::Malformed(_) | BodyError::Length { .. } => Self::BadRequest,
+            // The body of a call between services comes from a pod, which is the client then.
+            BodyError::ClientGone | BodyError::Upstream(_) => Self::ClientGone,
         }
     }
 }
 
 pin_project! {
     /// A request body on its way to a pod: in pieces of bounded size, up to a limit, with only
-    /// those trailers that are allowed.
+    /// those trailers that are allowed. Some of it may be read before there is a pod.
     pub(crate) struct RequestBody<B> {
         #[pin]
         inner: B,
+        ahead: Ahead,
         rest: Bytes,
         chunk: usize,
         left: u64,
@@ -136,6 +150,7 @@ pin_project! {
         failed: bool,
         fault: Arc<BodyFault>,
         pace: BodyPace,
+        sending: Option<Arc<Sending>>,
     }
 }
 
@@ -143,6 +158,7 @@ impl<B: http_body::Body> RequestBody<B> {
     pub(crate) fn new(inner: B, limit: u64, chunk: usize, pace: BodyPace) -> Self {
         Self {
             inner,
+            ahead: Ahead::default(),
             rest: Bytes::new(),
             chunk: chunk.max(1),
             left: limit,
@@ -150,11 +166,104 @@ impl<B: http_body::Body> RequestBody<B> {
             failed: false,
             fault: Arc::default(),
             pace,
+            sending: None,
         }
     }
 
     pub(crate) fn fault(&self) -> Arc<BodyFault> {
         self.fault.clone()
+    }
+
+    /// Its request has a place now. What is still to come, if anything is, can be taken back.
+    pub(crate) fn send(self: Pin<&mut Self>, terms: Terms) -> Option<Arc<Sending>> {
+        let this = self.project();
+        if this.ahead.is_whole() {
+            return None;
+        }
+        let (waited, received) = this.pace.so_far();
+        let wait = Wait::new(terms, waited, received);
+        let sending = Sending::new(wait, this.fault.clone());
+        *this.sending = Some(sending.clone());
+        Some(sending)
+    }
+}
+
+impl<B> RequestBody<B>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BodyError>,
+{
+    /// Reads what may be read before its request has a place. Ready when that is there.
+    pub(crate) fn poll_ahead(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &Arc<Buffers>,
+    ) -> Poll<Result<Extent, BodyError>> {
+        loop {
+            let this = self.as_mut().project();
+            if this.ahead.is_whole() {
+                return Poll::Ready(Ok(Extent::Whole));
+            }
+            if !this.ahead.has_room() {
+                return Poll::Ready(Ok(Extent::NoRoom));
+            }
+            if this.ahead.len() >= buffers.request {
+                return Poll::Ready(Ok(Extent::Full));
+            }
+            let frame = ready!(self.as_mut().poll_inner(cx)).transpose()?;
+            let this = self.as_mut().project();
+            match frame.map(Frame::into_data) {
+                Some(Ok(data)) => {
+                    this.ahead.push(data, buffers);
+                    if this.inner.is_end_stream() {
+                        this.ahead.end(None);
+                    }
+                }
+                Some(Err(frame)) => this.ahead.end(frame.into_trailers().ok()),
+                None => this.ahead.end(None),
+            }
+        }
+    }
+
+    /// The next frame of the client, if it keeps pace and to the limit.
+    fn poll_inner(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut this = self.project();
+        let sending = this.sending.as_deref();
+        let frame = match this.inner.as_mut().poll_frame(cx) {
+            Poll::Ready(Some(frame)) => frame.map_err(Into::into),
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending if sending.is_some_and(|it| it.is_over_for_guest(cx)) => {
+                Err(BodyError::TooSlow)
+            }
+            Poll::Pending => {
+                if let Some(sending) = sending {
+                    sending.wait.begin();
+                }
+                ready!(this.pace.poll_too_slow(cx));
+                Err(BodyError::TooSlow)
+            }
+        };
+        let frame = frame.and_then(|frame| {
+            let Some(data) = frame.data_ref() else {
+                return Ok(frame);
+            };
+            this.pace.received(data.len());
+            if let Some(sending) = sending {
+                sending.wait.end(data.len());
+            }
+            let limit = *this.limit;
+            let left = this.left.checked_sub(data.len() as u64);
+            *this.left = left.ok_or(BodyError::TooLarge { limit })?;
+            Ok(frame)
+        });
+        if let Err(error) = &frame {
+            *this.failed = true;
+            this.fault.tell(error);
+        }
+        Poll::Ready(Some(frame))
     }
 }
 
@@ -167,72 +276,60 @@ where
     type Error = BodyError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut this = self.project();
+        let this = self.as_mut().project();
         if *this.failed {
             return Poll::Ready(None);
         }
         if this.rest.is_empty() {
-            let frame = match this.inner.as_mut().poll_frame(cx) {
-                Poll::Ready(Some(frame)) => frame.map_err(Into::into),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => {
-                    ready!(this.pace.poll_too_slow(cx));
-                    Err(BodyError::TooSlow)
-                }
+            *this.rest = this.ahead.take();
+        }
+        if this.rest.is_empty() {
+            let frame = match this.ahead.take_trailers() {
+                Some(trailers) => Some(Ok(Frame::trailers(trailers))),
+                None if this.ahead.is_whole() => None,
+                None => ready!(self.as_mut().poll_inner(cx)),
             };
-            let frame = match frame {
-                Ok(frame) => frame,
-                Err(error) => {
-                    *this.failed = true;
-                    this.fault.tell(&error);
-                    return Poll::Ready(Some(Err(error)));
-                }
-            };
-            match frame.into_data() {
-                Ok(data) => {
-                    this.pace.received(data.len());
-                    *this.rest = data;
-                }
-                Err(frame) => {
+            match frame.transpose()?.map(Frame::into_data) {
+                Some(Ok(data)) => *self.as_mut().project().rest = data,
+                Some(Err(frame)) => {
                     return Poll::Ready(frame.into_trailers().ok().map(|mut trailers| {
                         headers::retain_trailers(&mut trailers);
                         Ok(Frame::trailers(trailers))
                     }));
                 }
-            }
-            match this.left.checked_sub(this.rest.len() as u64) {
-                Some(left) => *this.left = left,
-                None => {
-                    *this.failed = true;
-                    *this.rest = Bytes::new();
-                    let error = BodyError::TooLarge { limit: *this.limit };
-                    this.fault.tell(&error);
-                    return Poll::Ready(Some(Err(error)));
-                }
+                None => return Poll::Ready(None),
             }
         }
+        let this = self.project();
         let piece = this.rest.split_to(this.rest.len().min(*this.chunk));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failed || self.rest.is_empty() && self.inner.is_end_stream()
+        let is_over = match self.ahead.is_whole() {
+            true => self.ahead.is_over(),
+            false => self.ahead.len() == 0 && self.inner.is_end_stream(),
+        };
+        self.failed || self.rest.is_empty() && is_over
     }
 
     fn size_hint(&self) -> SizeHint {
         if self.failed {
             return SizeHint::with_exact(0);
         }
-        let rest = self.rest.len() as u64;
+        let here = (self.rest.len() + self.ahead.len()) as u64;
+        if self.ahead.is_whole() {
+            return SizeHint::with_exact(here);
+        }
         let inner = self.inner.size_hint();
         let mut hint = SizeHint::new();
         if let Some(upper) = inner.upper() {
-            hint.set_upper(upper.saturating_add(rest));
+            hint.set_upper(upper.saturating_add(here));
         }
-        hint.set_lower(inner.lower().saturating_add(rest));
+        hint.set_lower(inner.lower().saturating_add(here));
         hint
     }
 }

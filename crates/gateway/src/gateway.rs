@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use crate::{
     Limits,
     body::{Body, BodyError},
+    buffers::Buffers,
     endpoint::{Endpoint, EndpointState},
     histogram::Latencies,
     load::ServiceLoad,
@@ -39,6 +40,8 @@ struct Inner {
     /// Held while a snapshot is built from its predecessor. Requests never take it.
     publishing: Mutex<()>,
     limits: Limits,
+    /// What is kept of bodies on their way.
+    buffers: Arc<Buffers>,
     unrouted: AtomicU64,
     refused: AtomicU64,
     /// Told when a request waits that no pod could ever take.
@@ -51,6 +54,7 @@ impl Gateway {
         Self(Arc::new(Inner {
             snapshot: ArcSwap::default(),
             publishing: Mutex::new(()),
+            buffers: Buffers::new(&limits),
             limits,
             unrouted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -76,7 +80,7 @@ impl Gateway {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let old = self.0.snapshot.load_full();
-        let next = Arc::new(old.next(services, &self.0.parked));
+        let next = Arc::new(old.next(services, &self.0.parked, &self.0.buffers));
         self.0.snapshot.store(next.clone());
         next.settle(&old);
     }

@@ -9,16 +9,21 @@
 //! shared with the control side, except that a request which has to wait, and what ends its wait,
 //! meet in the queue of their service.
 
+mod ahead;
+mod answer;
 mod balance;
 mod body;
 mod budget;
+mod buffers;
 mod busy;
+mod client;
 mod ejection;
 mod endpoint;
 pub mod filter;
 mod gateway;
 mod headers;
 mod histogram;
+mod hold;
 mod load;
 mod peer;
 mod problem;

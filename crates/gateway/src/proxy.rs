@@ -9,12 +9,14 @@ use http::{
     uri::PathAndQuery,
 };
 use http_body_util::BodyExt;
-use std::sync::Arc;
+use std::{future::pending, pin::Pin, sync::Arc};
 
 use tokio::time::Instant;
 
 use crate::{
+    Limits, ahead,
     body::{self, Body, BodyError, BodyFault, RequestBody},
+    client,
     endpoint::Endpoint,
     filter,
     gateway::Gateway,
@@ -24,7 +26,7 @@ use crate::{
     },
     peer::{Activity, Peer},
     problem::{DispatchError, Problem},
-    queue::{NoSlot, Slot},
+    queue::{Asker, Lane, NoSlot, Slot},
     response::{Exchange, ResponseBody},
     snapshot::Backend,
     stall::BodyPace,
@@ -191,13 +193,8 @@ where
 {
     let mut exchange = Exchange::begin(&backend.service, peer);
     let is_head = request.method() == Method::HEAD;
-    // A service that calls another may take its time over its body: its own request has a deadline.
-    let pace = match peer {
-        Some(_) => BodyPace::of(gateway.limits()),
-        None => BodyPace::unlimited(),
-    };
     let arrived = exchange.started();
-    match answer(gateway, backend, request, context, pace, arrived).await {
+    match answer(gateway, backend, request, context, peer.is_some(), arrived).await {
         Ok((response, slot)) => {
             exchange.placed(&slot);
             exchange.answered(response.status());
@@ -255,7 +252,7 @@ async fn answer<B>(
     backend: &Arc<Backend>,
     request: Request<B>,
     context: &RequestContext,
-    pace: BodyPace,
+    is_outside: bool,
     arrived: Instant,
 ) -> Result<(Response<Body>, Slot), (DispatchError, Option<Slot>)>
 where
@@ -266,28 +263,29 @@ where
         return Err((DispatchError::BodyTooLarge, None));
     }
     let queue = &backend.service.queue;
-    let slot = queue
-        .acquire(&backend.endpoints, backend.config.queue_timeout, arrived)
-        .await;
-    let slot = slot.map_err(|error| (error.into(), None))?;
-
     let (mut parts, body) = request.into_parts();
+    let mut body = (!body.is_end_stream())
+        .then(|| limited(gateway.limits(), body, backend.config.body, is_outside));
+    let slot = place(backend, body.as_mut(), context, is_outside, arrived).await;
+    let mut slot = slot.map_err(|error| (error, None))?;
+
     parts
         .headers
         .insert(X_REQUEST_ID, context.request_id.to_header());
     parts
         .headers
         .insert(TRACEPARENT, context.traceparent.to_header());
-    let has_body = !body.is_end_stream();
     // A second try needs another pod, and a request that is still whole.
-    let spare = (!has_body && backend.endpoints.len() > 1).then(|| parts.clone());
-    let (body, fault) = if has_body {
-        let chunk = gateway.limits().body_chunk;
-        let body = RequestBody::new(body, backend.config.body, chunk, pace);
-        let fault = body.fault();
-        (body.boxed_unsync(), Some(fault))
-    } else {
-        (body::empty(), None)
+    let spare = (body.is_none() && backend.endpoints.len() > 1).then(|| parts.clone());
+    let (body, fault) = match body {
+        Some(mut body) => {
+            if let Some(sending) = body.as_mut().send(queue.buffers().terms) {
+                slot.hold_for(&sending);
+            }
+            let fault = body.fault();
+            (body.boxed_unsync(), Some(fault))
+        }
+        None => (body::empty(), None),
     };
     let request = Request::from_parts(parts, body);
     let error = match call(backend, &slot, request, context, fault).await {
@@ -299,7 +297,7 @@ where
     // The set of pods may have changed by now.
     let others = gateway.service(&backend.config.name);
     if let (Some(parts), Some(others)) = (spare, others)
-        && let Some(other) = queue.acquire_other(&others.endpoints, slot.endpoint())
+        && let Some(other) = queue.acquire_other(&others.endpoints, &slot)
     {
         if !backend.service.may_retry() {
             backend.service.counters.retry_denied();
@@ -314,6 +312,52 @@ where
         };
     }
     Err((DispatchError::Upstream(error.kind), Some(slot)))
+}
+
+/// A body that keeps to the limits. A service that calls another may take its time over its body: its
+/// own request has a deadline.
+fn limited<B: http_body::Body>(
+    limits: &Limits,
+    body: B,
+    most: u64,
+    is_outside: bool,
+) -> Pin<Box<RequestBody<B>>> {
+    let pace = match is_outside {
+        true => BodyPace::of(limits),
+        false => BodyPace::unlimited(),
+    };
+    Box::pin(RequestBody::new(body, most, limits.body_chunk, pace))
+}
+
+/// Gets a place for a request, once its client keeps pace with its body. A call from another service
+/// gets it at once: what its guest still writes may depend on the answer.
+async fn place<B>(
+    backend: &Backend,
+    body: Option<&mut Pin<Box<RequestBody<B>>>>,
+    context: &RequestContext,
+    is_outside: bool,
+    arrived: Instant,
+) -> Result<Slot, DispatchError>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
+    let (queue, timeout) = (&backend.service.queue, backend.config.queue_timeout);
+    let mut asker = Asker {
+        client: context.client.and_then(|it| client::of(it.ip())),
+        lane: Lane::Ahead,
+    };
+    let Some(body) = body.filter(|_| is_outside) else {
+        let slot = queue.acquire(&backend.endpoints, timeout, arrived, asker, pending());
+        return Ok(slot.await?);
+    };
+    let buffers = queue.buffers();
+    asker.lane = ahead::read(body, buffers)
+        .await
+        .map_err(DispatchError::Upstream)?;
+    let rest = ahead::read_on(body, buffers);
+    let slot = queue.acquire(&backend.endpoints, timeout, Instant::now(), asker, rest);
+    Ok(slot.await?)
 }
 
 /// Calls one pod once, and notes if it gave no answer. One that it gave is judged when it is whole.
@@ -375,6 +419,7 @@ impl From<NoSlot> for DispatchError {
             NoSlot::Full => Self::QueueFull,
             NoSlot::TimedOut => Self::QueueTimeout,
             NoSlot::Closed => Self::NoService,
+            NoSlot::Body(kind) => Self::Upstream(kind),
         }
     }
 }

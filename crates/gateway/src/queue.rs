@@ -9,13 +9,20 @@
 //!
 //! All four accesses are sequentially consistent, so at least one of the two sees the other. A
 //! change of state or of the set of endpoints always looks into the queue.
+//!
+//! Among clients it is not first come, first served: they take turns, see [`line`]. A request whose
+//! client is slow waits behind the others, and what the others wait for is taken back from slow
+//! clients, see [`hold`].
+
+mod line;
 
 use std::{
-    collections::VecDeque,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
+    task::Context,
     time::Duration,
 };
 
@@ -26,10 +33,16 @@ use tokio::{
 
 use crate::{
     balance,
+    buffers::Buffers,
     busy::{Busy, Reading},
+    client::{self, Shares},
     ejection,
     endpoint::{Endpoint, EndpointState},
+    hold::{self, Hold, Holds, Sending},
+    upstream::UpstreamErrorKind,
 };
+pub(crate) use line::{Asker, Lane};
+use line::{Line, Ticket as Number};
 
 /// The right to send one request to one pod. Dropping it gives the slot to the first that waits.
 #[derive(Debug)]
@@ -38,17 +51,44 @@ pub(crate) struct Slot {
     queue: Arc<Queue>,
     /// Until when it was used, if that is known before it is dropped.
     until: Option<Instant>,
+    /// The client that it is counted for.
+    client: Option<IpAddr>,
+    /// What of the request body is still to come.
+    sending: Option<(Arc<Sending>, Hold)>,
 }
 
 impl Slot {
-    /// Wraps a slot that was taken with `try_acquire` just now.
-    fn new(endpoint: &Arc<Endpoint>, queue: &Arc<Queue>, now: Instant) -> Self {
+    /// Wraps a slot that was taken with `try_acquire` just now, as `client` was counted for it.
+    fn new(
+        endpoint: &Arc<Endpoint>,
+        queue: &Arc<Queue>,
+        client: Option<IpAddr>,
+        now: Instant,
+    ) -> Self {
         endpoint.busy().begin(now);
         Self {
             endpoint: endpoint.clone(),
             queue: queue.clone(),
             until: None,
+            client,
+            sending: None,
         }
+    }
+
+    /// Lets it be taken back when the client is too slow with the rest of its body.
+    pub(crate) fn hold_for(&mut self, sending: &Arc<Sending>) {
+        let hold = hold::sending(&self.queue, sending);
+        self.sending = Some((Arc::clone(sending), hold));
+    }
+
+    /// Whether it was taken back. If not, the task that sends the answer is woken then.
+    pub(crate) fn is_taken_back(&self, cx: &Context<'_>) -> bool {
+        let sending = self.sending.as_ref();
+        sending.is_some_and(|(sending, _)| sending.is_over_for_server(cx))
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
     }
 
     /// Notes that its use has just ended, for one who has looked at the clock and drops it now.
@@ -71,6 +111,7 @@ impl Drop for Slot {
         let now = self.until.unwrap_or_else(Instant::now);
         self.endpoint.busy().end(now);
         self.endpoint.release();
+        self.queue.shares.give_back(self.client);
         if self.queue.waiting() > 0 {
             self.queue.hand_out();
         }
@@ -86,6 +127,8 @@ pub(crate) enum NoSlot {
     TimedOut,
     /// The service is gone.
     Closed,
+    /// Its body failed while it waited.
+    Body(UpstreamErrorKind),
 }
 
 /// The requests of one service that wait for a slot.
@@ -93,6 +136,12 @@ pub(crate) enum NoSlot {
 pub(crate) struct Queue {
     /// The length of `waiters`, to be read without the lock.
     waiting: AtomicU32,
+    /// How many of these are for whom a place is taken back from slow clients.
+    wanted: AtomicU32,
+    holds: Holds,
+    /// The slots that each client has.
+    shares: Shares,
+    buffers: Arc<Buffers>,
     inner: Mutex<Inner>,
     /// Told when a request waits that no pod could ever take.
     parked: Arc<Notify>,
@@ -102,25 +151,20 @@ pub(crate) struct Queue {
 struct Inner {
     /// From the entry into `waiters` to leaving it.
     busy: Busy,
-    /// In the order of their ids.
-    waiters: VecDeque<Waiter>,
-    next_id: u64,
+    waiters: Line<Waiter>,
     endpoints: Arc<[Arc<Endpoint>]>,
     max: u32,
     closed: bool,
 }
 
-#[derive(Debug)]
-struct Waiter {
-    id: u64,
-    slot: oneshot::Sender<Slot>,
-}
+/// The end of one that waits to which its slot is sent, or why it gets none.
+type Waiter = oneshot::Sender<Result<Slot, NoSlot>>;
 
 /// A place in the queue. Dropping it leaves the queue.
 struct Ticket {
-    id: u64,
+    number: Number,
     queue: Arc<Queue>,
-    slot: oneshot::Receiver<Slot>,
+    slot: oneshot::Receiver<Result<Slot, NoSlot>>,
 }
 
 enum Entry {
@@ -131,11 +175,68 @@ enum Entry {
 impl Queue {
     /// A queue without endpoints, which says on `parked` when a request waits that no pod could
     /// ever take.
-    pub(crate) fn new(parked: &Arc<Notify>) -> Self {
+    pub(crate) fn new(parked: &Arc<Notify>, buffers: &Arc<Buffers>) -> Self {
         Self {
             parked: Arc::clone(parked),
+            buffers: Arc::clone(buffers),
             ..Self::default()
         }
+    }
+
+    /// What is kept of bodies on their way.
+    pub(crate) fn buffers(&self) -> &Arc<Buffers> {
+        &self.buffers
+    }
+
+    /// The places whose holders may wait for their clients.
+    pub(crate) fn holds(&self) -> &Holds {
+        &self.holds
+    }
+
+    /// Whether a request waits for whom a place may be taken back from slow clients.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.wanted.load(SeqCst) > 0
+    }
+
+    /// How many wait for whom a place is taken back from slow clients: not those whose client has
+    /// its share of the slots.
+    pub(crate) fn wanted(&self) -> usize {
+        let inner = self.lock();
+        let may = |client| {
+            let may = |count| self.is_share(count, &inner.endpoints);
+            self.shares.could_take(client, may)
+        };
+        inner.waiters.ahead_of(may)
+    }
+
+    /// Whether one client may have so many slots of these endpoints.
+    fn is_share(&self, count: u32, endpoints: &[Arc<Endpoint>]) -> bool {
+        let percent = self.buffers.client_share;
+        let mut places = 0;
+        // Nearly always the first one is enough.
+        percent >= 100
+            || endpoints.iter().any(|endpoint| {
+                if endpoint.state() == EndpointState::Ready {
+                    places += u64::from(endpoint.capacity());
+                }
+                u64::from(count) <= client::share_of(places, percent)
+            })
+    }
+
+    /// Takes a slot of one of the endpoints, if there is a free one and the client may have it.
+    fn take(
+        self: &Arc<Self>,
+        endpoints: &[Arc<Endpoint>],
+        client: Option<IpAddr>,
+        now: Instant,
+    ) -> Option<Slot> {
+        let endpoint = balance::pick(endpoints)?;
+        let is_share = |count| self.is_share(count, endpoints);
+        if self.shares.take(client, is_share) {
+            return Some(Slot::new(endpoint, self, client, now));
+        }
+        endpoint.release();
+        None
     }
 
     /// How many wait.
@@ -166,46 +267,55 @@ impl Queue {
         inner.closed = true;
         inner.endpoints = Arc::default();
         let now = Instant::now();
-        while inner.waiters.pop_front().is_some() {
+        while inner.waiters.pop(|_| true).is_some() {
             inner.busy.end(now);
         }
-        self.waiting.store(0, SeqCst);
+        self.note_length(&inner);
     }
 
     /// Takes a slot of one of `endpoints`, or waits up to `timeout` for a slot of those that are
     /// installed. The request has `arrived` just now: the clock is read again only if it waits.
+    ///
+    /// While it waits, `body` goes on; once that is there, the request's client is not slow any more.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
         endpoints: &[Arc<Endpoint>],
         timeout: Duration,
         arrived: Instant,
+        asker: Asker,
+        body: impl Future<Output = Result<(), UpstreamErrorKind>>,
     ) -> Result<Slot, NoSlot> {
         // Nobody overtakes those that wait.
-        if self.waiting() == 0
-            && let Some(endpoint) = balance::pick(endpoints)
-        {
-            return Ok(Slot::new(endpoint, self, arrived));
+        if self.waiting() == 0 {
+            if let Some(slot) = self.take(endpoints, asker.client, arrived) {
+                return Ok(slot);
+            }
+            // A request that came meanwhile may have missed a slot that this client may not have.
+            if self.waiting() > 0 {
+                self.hand_out();
+            }
         }
-        let mut ticket = match self.enter()? {
+        let mut ticket = match self.enter(asker)? {
             Entry::Slot(slot) => return Ok(slot),
             Entry::Ticket(ticket) => ticket,
         };
-        match tokio::time::timeout(timeout, &mut ticket.slot).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) => Err(NoSlot::Closed),
+        match tokio::time::timeout(timeout, ticket.wait(body)).await {
+            Ok(slot) => slot,
             // A slot may have come in the same moment.
             Err(_) => ticket.leave().ok_or(NoSlot::TimedOut),
         }
     }
 
-    /// Takes a slot of one of `endpoints` other than `except`, without waiting.
+    /// Takes a slot of one of `endpoints` other than that of `slot`, which is given back soon, for
+    /// the same client, without waiting.
     pub(crate) fn acquire_other(
         self: &Arc<Self>,
         endpoints: &[Arc<Endpoint>],
-        except: &Endpoint,
+        slot: &Slot,
     ) -> Option<Slot> {
-        balance::least_loaded(endpoints, Some(except))
-            .map(|endpoint| Slot::new(endpoint, self, Instant::now()))
+        let endpoint = balance::least_loaded(endpoints, Some(&slot.endpoint))?;
+        self.shares.take(slot.client, |_| true);
+        Some(Slot::new(endpoint, self, slot.client, Instant::now()))
     }
 
     /// Gives free slots to those that wait, in their order.
@@ -243,7 +353,7 @@ impl Queue {
         is_ejected
     }
 
-    fn enter(self: &Arc<Self>) -> Result<Entry, NoSlot> {
+    fn enter(self: &Arc<Self>, asker: Asker) -> Result<Entry, NoSlot> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(NoSlot::Closed);
@@ -251,20 +361,23 @@ impl Queue {
         inner.end_panic();
         let now = Instant::now();
         // What the caller looked at may be out of date.
-        if inner.waiters.is_empty()
-            && let Some(endpoint) = balance::pick(&inner.endpoints)
+        if inner.waiters.len() == 0
+            && let Some(slot) = self.take(&inner.endpoints, asker.client, now)
         {
-            return Ok(Entry::Slot(Slot::new(endpoint, self, now)));
-        }
-        if inner.waiters.len() >= inner.max as usize {
-            return Err(NoSlot::Full);
+            return Ok(Entry::Slot(slot));
         }
         let (sender, slot) = oneshot::channel();
-        let id = inner.next_id;
-        inner.next_id += 1;
-        inner.waiters.push_back(Waiter { id, slot: sender });
-        inner.busy.begin(now);
-        self.waiting.store(inner.waiters.len() as u32, SeqCst);
+        let max = inner.max as usize;
+        let share = client::share_of(max as u64, self.buffers.client_share) as usize;
+        let Some((number, displaced)) = inner.waiters.push(asker, sender, max, share) else {
+            return Err(NoSlot::Full);
+        };
+        match displaced {
+            // One for one: as many wait as before.
+            Some(waiter) => drop(waiter.send(Err(NoSlot::Full))),
+            None => inner.busy.begin(now),
+        }
+        self.note_length(&inner);
         let unused = self.serve(&mut inner, now);
         // Whoever comes later waits for what the first has set off.
         if inner.waiters.len() == 1 && inner.is_parked() {
@@ -272,33 +385,43 @@ impl Queue {
         }
         drop(inner);
         drop(unused);
+        hold::look(self);
         Ok(Entry::Ticket(Ticket {
-            id,
+            number,
             queue: self.clone(),
             slot,
         }))
     }
 
-    /// Matches waiters with free slots. A slot that found no taker comes back; it must be dropped
+    /// Matches waiters with free slots. Slots that found no taker come back; they must be dropped
     /// without the lock.
     #[must_use]
-    fn serve(self: &Arc<Self>, inner: &mut Inner, now: Instant) -> Option<Slot> {
-        let mut unused = None;
-        while !inner.waiters.is_empty() {
-            let slot = match unused.take() {
-                Some(slot) => slot,
-                None => match balance::least_loaded(&inner.endpoints, None) {
-                    Some(endpoint) => Slot::new(endpoint, self, now),
-                    None => break,
-                },
+    fn serve(self: &Arc<Self>, inner: &mut Inner, now: Instant) -> Vec<Slot> {
+        let mut unused = Vec::new();
+        while inner.waiters.len() > 0
+            && let Some(endpoint) = balance::least_loaded(&inner.endpoints, None)
+        {
+            let endpoints = &inner.endpoints;
+            let is_share = |count| self.is_share(count, endpoints);
+            let may = |client| self.shares.take(client, is_share);
+            let Some((waiter, client)) = inner.waiters.pop(may) else {
+                // All that wait have a client with its share. No other request has missed this one:
+                // the queue is locked, and it is not empty.
+                endpoint.release();
+                break;
             };
-            if let Some(waiter) = inner.waiters.pop_front() {
-                inner.busy.end(now);
-                unused = waiter.slot.send(slot).err();
-            }
+            inner.busy.end(now);
+            let slot = Slot::new(endpoint, self, client, now);
+            unused.extend(waiter.send(Ok(slot)).err().and_then(Result::ok));
         }
-        self.waiting.store(inner.waiters.len() as u32, SeqCst);
+        self.note_length(inner);
         unused
+    }
+
+    /// Says how many wait to those that do not take the lock.
+    fn note_length(&self, inner: &Inner) {
+        self.waiting.store(inner.waiters.len() as u32, SeqCst);
+        self.wanted.store(inner.waiters.ahead() as u32, SeqCst);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -321,7 +444,7 @@ impl Inner {
     /// become so; one that terminates never takes another.
     fn is_parked(&self) -> bool {
         let is_gone = |endpoint: &Arc<Endpoint>| endpoint.state() == EndpointState::Terminating;
-        !self.waiters.is_empty() && self.endpoints.iter().all(is_gone)
+        self.waiters.len() > 0 && self.endpoints.iter().all(is_gone)
     }
 
     /// Takes ejected pods back when too few others are left.
@@ -339,19 +462,44 @@ impl Ticket {
     /// Leaves the queue, with the slot if it has come.
     fn leave(mut self) -> Option<Slot> {
         self.remove();
-        self.slot.try_recv().ok()
+        self.slot.try_recv().ok()?.ok()
+    }
+
+    /// Waits for the slot, and goes on with the body meanwhile.
+    async fn wait(
+        &mut self,
+        body: impl Future<Output = Result<(), UpstreamErrorKind>>,
+    ) -> Result<Slot, NoSlot> {
+        let mut body = std::pin::pin!(body);
+        let mut is_there = false;
+        loop {
+            tokio::select! {
+                biased;
+                slot = &mut self.slot => return slot.unwrap_or(Err(NoSlot::Closed)),
+                read = body.as_mut(), if !is_there => {
+                    read.map_err(NoSlot::Body)?;
+                    is_there = true;
+                    self.promote();
+                }
+            }
+        }
+    }
+
+    /// Its client is not slow any more.
+    fn promote(&self) {
+        let mut inner = self.queue.lock();
+        inner.waiters.promote(self.number);
+        self.queue.note_length(&inner);
+        drop(inner);
+        hold::look(&self.queue);
     }
 
     /// After this nobody sends a slot here any more.
     fn remove(&self) {
         let mut inner = self.queue.lock();
-        if let Ok(index) = inner
-            .waiters
-            .binary_search_by_key(&self.id, |waiter| waiter.id)
-        {
-            inner.waiters.remove(index);
+        if inner.waiters.remove(self.number).is_some() {
             inner.busy.end(Instant::now());
-            self.queue.waiting.store(inner.waiters.len() as u32, SeqCst);
+            self.queue.note_length(&inner);
         }
     }
 }

@@ -13,10 +13,11 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Instant;
 
 use crate::{
+    answer::OpenAnswer,
     body::{Body, BodyError},
     headers,
     peer::{Activity, Peer},
-    queue::Slot,
+    queue::{Queue, Slot},
     snapshot::Service,
     stats::{Answers, End},
 };
@@ -107,6 +108,8 @@ enum Content {
     Fixed(Bytes),
     /// What a pod sends.
     Streamed(Streamed),
+    /// The rest of that, once a part has been given to the client.
+    Open(Arc<OpenAnswer>),
 }
 
 /// The fields are dropped in this order: nothing of the request is left when its slot is free.
@@ -152,7 +155,10 @@ impl ResponseBody {
             slot,
         };
         let content = match streamed.is_over() {
-            true => streamed.close(),
+            true => {
+                streamed.close();
+                Content::Fixed(Bytes::new())
+            }
             false => Content::Streamed(streamed),
         };
         Self {
@@ -161,26 +167,44 @@ impl ResponseBody {
         }
     }
 
+    /// Makes the rest of an answer one whose place can be taken back.
+    fn open(&mut self) {
+        let content = std::mem::replace(&mut self.content, Content::Fixed(Bytes::new()));
+        self.content = match content {
+            Content::Streamed(streamed) => Content::Open(OpenAnswer::new(streamed)),
+            content => content,
+        };
+    }
+
     /// Ties a request in flight on a connection to this body.
-    pub(crate) fn with_activity(self, activity: Activity) -> Self {
-        Self {
-            _activity: Some(activity),
-            ..self
-        }
+    pub(crate) fn with_activity(mut self, activity: Activity) -> Self {
+        self._activity = Some(activity);
+        self
     }
 }
 
 impl Streamed {
+    /// Where its place comes from.
+    pub(crate) fn queue(&self) -> &Arc<Queue> {
+        self.slot.queue()
+    }
+
     /// Whether the body is complete and will yield nothing more.
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.body.is_end_stream() && self.left.is_none_or(|left| left.bytes == 0)
     }
 
-    /// Frees the slot after a complete answer.
-    fn close(&mut self) -> Content {
+    /// Notes a complete answer. Dropped after that, it frees the slot.
+    pub(crate) fn close(&mut self) {
         self.exchange.service.judge(&self.slot, true);
         self.complete();
-        Content::Fixed(Bytes::new())
+    }
+
+    /// Ends it before its end, for the sake of those who wait for its slot.
+    pub(crate) fn cut(self) {
+        if let Some(peer) = &self.exchange.peer {
+            peer.answer_failed();
+        }
     }
 
     /// Counts a complete answer, with which the use of the slot ends.
@@ -210,9 +234,15 @@ impl Streamed {
         Poll::Pending
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(error) = self.failure.take() {
             return Poll::Ready(Some(Err(error)));
+        }
+        if self.slot.is_taken_back(cx) {
+            return self.fail(BodyError::TooSlow, cx);
         }
         let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
             return match self.left {
@@ -256,12 +286,20 @@ impl http_body::Body for ResponseBody {
             Content::Streamed(streamed) => {
                 let frame = ready!(streamed.poll(cx));
                 match &frame {
-                    Some(Ok(_)) if !streamed.is_over() => {}
+                    // The server asks for no more, whatever the pod still says.
+                    Some(Ok(_))
+                        if streamed.left.is_some_and(|left| left.bytes == 0)
+                            && !streamed.is_over() => {}
+                    Some(Ok(_)) if !streamed.is_over() => self.open(),
                     Some(Err(_)) => self.content = Content::Fixed(Bytes::new()),
-                    Some(Ok(_)) | None => self.content = streamed.close(),
+                    Some(Ok(_)) | None => {
+                        streamed.close();
+                        self.content = Content::Fixed(Bytes::new());
+                    }
                 }
                 Poll::Ready(frame)
             }
+            Content::Open(answer) => answer.poll(cx),
         }
     }
 
@@ -270,6 +308,7 @@ impl http_body::Body for ResponseBody {
             Content::Fixed(bytes) => bytes.is_empty(),
             // Were it over, it would have been closed.
             Content::Streamed(_) => false,
+            Content::Open(answer) => answer.is_over(),
         }
     }
 
@@ -280,6 +319,15 @@ impl http_body::Body for ResponseBody {
                 left: Some(left), ..
             }) => SizeHint::with_exact(left.bytes),
             Content::Streamed(streamed) => streamed.body.size_hint(),
+            Content::Open(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if let Content::Open(answer) = &self.content {
+            answer.abandon();
         }
     }
 }

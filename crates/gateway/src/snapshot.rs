@@ -12,6 +12,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     budget::RetryBudget,
+    buffers::Buffers,
     endpoint::Endpoint,
     queue::{Queue, Slot},
     route::Table,
@@ -50,10 +51,10 @@ pub(crate) struct Service {
 impl Service {
     /// A service that nobody has asked for anything. It says on `parked` when a request waits that
     /// no pod could ever take.
-    fn new(parked: &Arc<Notify>) -> Self {
+    fn new(parked: &Arc<Notify>, buffers: &Arc<Buffers>) -> Self {
         Self {
             counters: Counters::default(),
-            queue: Arc::new(Queue::new(parked)),
+            queue: Arc::new(Queue::new(parked, buffers)),
             retries: Mutex::default(),
         }
     }
@@ -99,6 +100,7 @@ impl Snapshot {
         &self,
         published: Vec<(ServiceConfig, Vec<Arc<Endpoint>>)>,
         parked: &Arc<Notify>,
+        buffers: &Arc<Buffers>,
     ) -> Self {
         let mut next = Self::default();
         for (config, endpoints) in published {
@@ -107,7 +109,7 @@ impl Snapshot {
                 continue;
             }
             let service = self.identity(&config.name);
-            let service = service.unwrap_or_else(|| Arc::new(Service::new(parked)));
+            let service = service.unwrap_or_else(|| Arc::new(Service::new(parked, buffers)));
             for endpoint in &endpoints {
                 endpoint.attach(&service.queue, &service.counters);
             }

@@ -39,6 +39,11 @@ impl Stall {
         }
     }
 
+    /// How long the wait has taken until now.
+    fn so_far(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// The wait is over. How long it took.
     pub(crate) fn over(&mut self) -> Duration {
         self.since
@@ -88,6 +93,12 @@ impl BodyPace {
         self.stall.poll(cx, left.min(self.idle))
     }
 
+    /// How long the client was waited for, and how many bytes came.
+    pub(crate) fn so_far(&self) -> (Duration, u64) {
+        (self.waited + self.stall.so_far(), self.received)
+    }
+
+    /// Some bytes have come.
     pub(crate) fn received(&mut self, bytes: usize) {
         self.waited += self.stall.over();
         self.received += bytes as u64;

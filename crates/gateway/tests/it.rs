@@ -22,6 +22,8 @@ mod floods;
 mod load;
 #[path = "it/parked.rs"]
 mod parked;
+#[path = "it/places.rs"]
+mod places;
 #[path = "it/queue.rs"]
 mod queue;
 #[path = "it/retry.rs"]

@@ -48,11 +48,24 @@ pub struct GatewayLimits {
     pub header_read_timeout: Duration,
     /// Time a connection may stay open without a request.
     pub idle_timeout: Duration,
-    /// Time a request body may pause while a pod waits for it. Then the request is answered 408.
+    /// Time a request body may pause while it is waited for. Then the request is answered 408.
     pub body_idle_timeout: Duration,
     /// Bytes a second a request body has to come with on average, counted after the first
     /// `body_idle_timeout` of waiting for it. Slower ones are answered 408.
     pub body_min_rate: u64,
+    /// Bytes read of a request body before the request gets a slot.
+    pub body_read_ahead: usize,
+    /// Bytes read of an answer while others wait for its slot and its client does not read.
+    pub answer_read_ahead: usize,
+    /// Bytes that all bodies that are read ahead hold together.
+    pub read_ahead_total: usize,
+    /// Time a client may keep a slot waiting while other requests wait for it.
+    pub contended_pause: Duration,
+    /// Bytes a second a client has to send or read to keep its slot while others wait for it: so
+    /// many earn a second of waiting, up to `contended_pause`. With 0 it always keeps its slot.
+    pub contended_min_rate: u64,
+    /// Percent of the slots and of the queue of a service that one client may have at once.
+    pub client_share: u32,
     /// Time a client may read nothing while there is something to write to it. Then its connection
     /// is reset.
     pub write_idle_timeout: Duration,
@@ -190,6 +203,12 @@ fn gateway(raw: &raw::Gateway) -> GatewayLimits {
         idle_timeout: raw.idle_timeout.value.0,
         body_idle_timeout: raw.body_idle_timeout.value.0,
         body_min_rate: raw.body_min_rate.value.0.0,
+        body_read_ahead: raw.body_read_ahead.value.0.0 as usize,
+        answer_read_ahead: raw.answer_read_ahead.value.0.0 as usize,
+        read_ahead_total: raw.read_ahead_total.value.0.0 as usize,
+        contended_pause: raw.contended_pause.value.0,
+        contended_min_rate: raw.contended_min_rate.value.0.0,
+        client_share: raw.client_share.value.0,
         write_idle_timeout: raw.write_idle_timeout.value.0,
         h2_streams: raw.h2_streams.value.0,
         h2_stream_window: raw.h2_stream_window.value.0.0 as u32,

@@ -31,14 +31,14 @@ fn queue_of_one() -> (Arc<Queue>, Arc<Endpoint>) {
 }
 
 fn slot(queue: &Arc<Queue>) -> Slot {
-    match queue.enter() {
+    match queue.enter(Asker::default()) {
         Ok(Entry::Slot(slot)) => slot,
         _ => panic!("the pod is free"),
     }
 }
 
 fn ticket(queue: &Arc<Queue>) -> Ticket {
-    match queue.enter() {
+    match queue.enter(Asker::default()) {
         Ok(Entry::Ticket(ticket)) => ticket,
         _ => panic!("the pod is busy"),
     }
@@ -84,17 +84,17 @@ fn a_slot_freed_while_another_enters_is_not_lost() {
             (0..round % 64).for_each(|_| std::hint::spin_loop());
             drop(slot);
         },
-        || *entered.lock().unwrap() = Some(queue.enter()),
+        || *entered.lock().unwrap() = Some(queue.enter(Asker::default())),
         |round| {
             let slot = match entered.lock().unwrap().take() {
                 Some(Ok(Entry::Slot(slot))) => slot,
                 Some(Ok(Entry::Ticket(mut ticket))) => match ticket.slot.try_recv() {
-                    Ok(slot) => slot,
+                    Ok(slot) => slot.unwrap(),
                     // Checked on the thread that both wait for: a panic there would hang.
                     Err(_) => {
                         LOST.fetch_add(1, SeqCst);
                         endpoint.try_acquire();
-                        Slot::new(&endpoint, &queue, Instant::now())
+                        Slot::new(&endpoint, &queue, None, Instant::now())
                     }
                 },
                 _ => unreachable!("round {round}: the queue is open and empty"),
@@ -123,10 +123,12 @@ async fn nobody_overtakes_even_while_a_slot_changes_hands() {
             std::slice::from_ref(&endpoint),
             Duration::from_secs(1),
             Instant::now(),
+            Asker::default(),
+            std::future::pending(),
         )
         .await;
     assert_eq!(second.err(), Some(NoSlot::TimedOut));
-    let slot = first.slot.try_recv().expect("the first has it");
+    let slot = first.slot.try_recv().expect("the first has it").unwrap();
     assert!(endpoint.room().is_none());
     std::mem::forget(held);
     drop(slot);
@@ -157,7 +159,7 @@ fn a_slot_handed_to_one_that_goes_is_handed_on() {
     drop(second);
     drop(first);
     assert_eq!((queue.waiting(), endpoint.in_flight()), (0, 1));
-    drop(third.slot.try_recv().expect("the third has it"));
+    drop(third.slot.try_recv().expect("the third has it").unwrap());
     assert_eq!(endpoint.in_flight(), 0);
 }
 
@@ -169,7 +171,7 @@ fn a_closed_queue_lets_nobody_in_until_it_is_opened_again() {
     queue.close();
     assert!(waiting.slot.try_recv().is_err());
     drop(held);
-    assert!(matches!(queue.enter(), Err(NoSlot::Closed)));
+    assert!(matches!(queue.enter(Asker::default()), Err(NoSlot::Closed)));
     queue.install([endpoint].into(), 1);
     drop(slot(&queue));
 }
@@ -184,7 +186,7 @@ fn is_told(parked: &Notify) -> bool {
 #[test]
 fn the_last_pod_that_goes_while_another_enters_is_told_of() {
     let parked = Arc::<Notify>::default();
-    let queue = Arc::new(Queue::new(&parked));
+    let queue = Arc::new(Queue::new(&parked, &Arc::default()));
     let publish = |slot: u64| {
         let name = PodName::new(&ServiceKey::parse("shop/web").unwrap(), 1, slot as u32);
         let endpoint = Endpoint::new(name, 1, 1, Arc::new(Never));

@@ -2,9 +2,11 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use crate::client;
 
 /// Connections by client.
 #[derive(Debug)]
@@ -30,14 +32,10 @@ impl Clients {
     }
 
     /// A place for one more connection of a client, if it may have one.
-    ///
-    /// Loopback has no limit: all programs of this machine share it, with a proxy in front of
-    /// Sampan perhaps among them.
     pub(super) fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let client = client(address);
-        if client.is_loopback() {
+        let Some(client) = client::of(address) else {
             return Some(Place(None));
-        }
+        };
         let mut counts = self.lock();
         let count = counts.entry(client).or_default();
         if *count >= self.limit {
@@ -60,17 +58,6 @@ impl Drop for Place {
                 counts.remove(&client);
             }
         }
-    }
-}
-
-/// Who an address belongs to: whoever has one IPv6 address has the 2⁶⁴ of its network.
-fn client(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            let network = address.to_bits() & (u128::MAX << 64);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-        address => address,
     }
 }
 

@@ -122,6 +122,14 @@ pub(crate) fn gateway_with(
     gateway
 }
 
+/// Limits by which a request gets its place at once, with none of its body read.
+pub(crate) fn nothing_ahead() -> Limits {
+    Limits {
+        body_read_ahead: 0,
+        ..Limits::default()
+    }
+}
+
 pub(crate) fn get(path: &str) -> Request<Body> {
     Request::get(path)
         .header("host", "test")

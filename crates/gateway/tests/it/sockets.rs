@@ -418,7 +418,7 @@ async fn a_request_body_that_stops_is_an_error_to_the_pod() {
         }
     });
     let endpoint = ready(0, 10, upstream);
-    let gateway = gateway(web(), [endpoint.clone()]);
+    let gateway = gateway_with(nothing_ahead(), web(), [endpoint.clone()]);
     let server = serve(&gateway).await;
     let mut io = tcp(server.address).await;
     io.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf")

@@ -262,7 +262,8 @@ async fn a_body_that_grows_too_large_is_refused_whatever_the_pod_makes_of_it() {
 
 #[tokio::test]
 async fn a_body_that_grows_too_large_after_the_head_breaks_off() {
-    let gateway = limited(ready(0, 1, echoes()));
+    let config = ServiceConfig { body: 10, ..web() };
+    let gateway = gateway_with(nothing_ahead(), config, [ready(0, 1, echoes())]);
     let answer = gateway
         .handle(post("/", stream(&["1234567890", "1"])), None)
         .await;

@@ -45,12 +45,33 @@ table! {
         preset head_timeout: At<Time<1>>, "10s";
         /// Time a connection may stay open without a request.
         preset idle_timeout: At<Time<1>>, "75s";
-        /// Time a request body may pause while a pod waits for it. Then the request is answered
-        /// with 408.
+        /// Time a request body may pause while it is waited for. Then the request is answered with
+        /// 408.
         preset body_idle_timeout: At<Time<1>>, "15s";
         /// What a request body has to come with a second on average, counted after the first
         /// `body_idle_timeout` of waiting for it. A slower one is answered with 408.
         preset body_min_rate: At<Size<0, { GIB }>>, "240B";
+        /// What is read of a request body before the request gets a place of a pod. A body that is
+        /// no longer is whole by then, and holds no place however slowly it comes. More is read
+        /// while the guest reads.
+        preset body_read_ahead: At<Size<0, { 16 * 1024 * KIB }>>, "256KiB";
+        /// What is read of an answer while other requests wait for its place and its client does
+        /// not read. An answer that is no longer gives its place back.
+        preset answer_read_ahead: At<Size<0, { 16 * 1024 * KIB }>>, "256KiB";
+        /// What all bodies that are read ahead may hold together. Once that is used up, requests
+        /// get a place with bodies that are not whole, behind those whose bodies are.
+        preset read_ahead_total: At<Size<0, { 64 * GIB }>>, "64MiB";
+        /// Time a client may keep a place of a pod waiting, in sending its body or in reading its
+        /// answer, while other requests wait for a place; the less, the more of them wait for each.
+        /// One that takes longer loses it: it is answered with 408, or its answer breaks off.
+        preset contended_pause: At<Time<0>>, "500ms";
+        /// What a client has to send or read a second so that `contended_pause` begins anew: half
+        /// of it earns half of the time. With 0 no client loses its place.
+        preset contended_min_rate: At<Size<0, { GIB }>>, "16KiB";
+        /// Percent of the places of a service, and of those in its queue, that one client may have
+        /// at once, rounded up. Its other requests wait; what finds no place in the queue is
+        /// answered with 503. Loopback has no limit.
+        preset client_share: At<Count<1, 100>>, 50;
         /// Time a client may read nothing while there is something to write to it. Then its
         /// connection is reset.
         preset write_idle_timeout: At<Time<1>>, "30s";

@@ -1,0 +1,148 @@
+//! Reads of a request body what fits before the request gets a place of a pod: a place is for
+//! requests that the guest can work on.
+
+use std::{future::poll_fn, mem, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::{
+    body::{BodyError, RequestBody},
+    buffers::{Buffers, Room},
+    queue::Lane,
+    upstream::UpstreamErrorKind,
+};
+
+/// Time a body may take whose length is not known, before its request gets a place all the same: it
+/// may be one half of a conversation, and its client may wait for the other half.
+const PATIENCE: Duration = Duration::from_millis(30);
+
+/// The least that is added to a buffer at once.
+const STEP: usize = 4 << 10;
+
+/// What has been read of a body and not been given to its pod yet.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    /// The first piece, as it came.
+    first: Bytes,
+    /// What came after it. Small pieces are put together: each one apart would hold a buffer of
+    /// the connection.
+    joined: Vec<u8>,
+    /// The last piece, for which there was no more room.
+    last: Bytes,
+    trailers: Option<HeaderMap>,
+    /// Whether nothing more is to come.
+    is_whole: bool,
+    room: Option<Room>,
+}
+
+impl Ahead {
+    pub(crate) fn len(&self) -> usize {
+        self.first.len() + self.joined.len() + self.last.len()
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Whether it has all of the body and gives nothing more of it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_whole && self.len() == 0 && self.trailers.is_none()
+    }
+
+    pub(crate) fn end(&mut self, trailers: Option<HeaderMap>) {
+        self.trailers = trailers;
+        self.is_whole = true;
+    }
+
+    /// Whether there is room for another piece.
+    pub(crate) fn has_room(&self) -> bool {
+        self.last.is_empty()
+    }
+
+    /// Adds a piece. The first one is in memory already, and so is one without room, which is the
+    /// last: neither counts.
+    pub(crate) fn push(&mut self, piece: Bytes, buffers: &Arc<Buffers>) {
+        if self.len() == 0 {
+            self.first = piece;
+            return;
+        }
+        let needed = self.joined.len() + piece.len();
+        if needed > self.joined.capacity() {
+            let capacity = needed.max(self.joined.capacity() * 2).max(STEP);
+            let room = self.room.get_or_insert_with(|| Room::new(buffers));
+            if !room.grow(capacity - self.joined.capacity()) {
+                self.last = piece;
+                return;
+            }
+            self.joined.reserve_exact(capacity - self.joined.len());
+        }
+        self.joined.extend_from_slice(&piece);
+    }
+
+    /// The next part for the pod, empty if there is none.
+    pub(crate) fn take(&mut self) -> Bytes {
+        if !self.first.is_empty() {
+            return mem::take(&mut self.first);
+        }
+        if !self.joined.is_empty() {
+            return Bytes::from(mem::take(&mut self.joined));
+        }
+        self.room = None;
+        mem::take(&mut self.last)
+    }
+
+    /// The trailers, once all the rest has been taken.
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
+    }
+}
+
+/// How far a body has been read ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it is there.
+    Whole,
+    /// As much as may be.
+    Full,
+    /// There is no room for more on this node.
+    NoRoom,
+}
+
+/// Reads ahead, as far as the client keeps pace, and says where its request stands in the queue.
+pub(crate) async fn read<B>(
+    body: &mut Pin<Box<RequestBody<B>>>,
+    buffers: &Arc<Buffers>,
+) -> Result<Lane, UpstreamErrorKind>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BodyError>,
+{
+    let is_known = http_body::Body::size_hint(&**body).exact().is_some();
+    let reading = poll_fn(|cx| body.as_mut().poll_ahead(cx, buffers));
+    let read = match is_known {
+        true => Ok(reading.await),
+        false => tokio::time::timeout(PATIENCE, reading).await,
+    };
+    match read {
+        Ok(Ok(Extent::Whole | Extent::Full)) => Ok(Lane::Ahead),
+        Ok(Ok(Extent::NoRoom)) | Err(_) => Ok(Lane::Behind),
+        Ok(Err(error)) => Err((&error).into()),
+    }
+}
+
+/// Reads on while the request waits for a place. Resolves when its client has caught up.
+pub(crate) async fn read_on<B>(
+    body: &mut Pin<Box<RequestBody<B>>>,
+    buffers: &Arc<Buffers>,
+) -> Result<(), UpstreamErrorKind>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BodyError>,
+{
+    match poll_fn(|cx| body.as_mut().poll_ahead(cx, buffers)).await {
+        Ok(Extent::Whole | Extent::Full) => Ok(()),
+        Ok(Extent::NoRoom) => std::future::pending().await,
+        Err(error) => Err((&error).into()),
+    }
+}

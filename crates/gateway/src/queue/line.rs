@@ -1,0 +1,321 @@
+//! The order in which requests wait: clients take turns, and those that are slow stand behind.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+};
+
+/// What a request says when it begins to wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asker {
+    /// The client that shares its turns with the client's other requests. Each request without one
+    /// is a client of its own.
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) lane: Lane,
+}
+
+/// Where it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Before those that are behind.
+    #[default]
+    Ahead,
+    /// Its client has kept it waiting: it gets what the others leave.
+    Behind,
+}
+
+/// A place in the line. They are in the order of turns, and of coming in each turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ticket {
+    turn: u64,
+    id: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    ticket: Ticket,
+    client: Option<IpAddr>,
+    item: T,
+}
+
+/// What is known of a client while requests of it wait.
+#[derive(Debug, Default)]
+struct Client {
+    waiting: usize,
+    /// The turn of its latest request.
+    turn: u64,
+}
+
+/// Those that wait.
+#[derive(Debug)]
+pub(super) struct Line<T> {
+    ahead: VecDeque<Entry<T>>,
+    behind: VecDeque<Entry<T>>,
+    clients: HashMap<IpAddr, Client>,
+    /// The turn that is being served.
+    turn: u64,
+    next_id: u64,
+}
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self {
+            ahead: VecDeque::new(),
+            behind: VecDeque::new(),
+            clients: HashMap::new(),
+            turn: 0,
+            next_id: 0,
+        }
+    }
+}
+
+impl<T> Line<T> {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.ahead.len() + self.behind.len()
+    }
+
+    /// How many of them do not stand behind.
+    pub(super) fn ahead(&self) -> usize {
+        self.ahead.len()
+    }
+
+    /// How many of them do not stand behind and have a client that may be served.
+    pub(super) fn ahead_of(&self, may: impl Fn(Option<IpAddr>) -> bool) -> usize {
+        self.ahead.iter().filter(|entry| may(entry.client)).count()
+    }
+
+    /// Adds one, if there are fewer than `max`, or if another one stands behind, which has to go
+    /// then and comes back. `None` if it may not wait: one client gets no more than `share` places.
+    pub(super) fn push(
+        &mut self,
+        asker: Asker,
+        item: T,
+        max: usize,
+        share: usize,
+    ) -> Option<(Ticket, Option<T>)> {
+        let waiting = |client: IpAddr| self.clients.get(&client).map_or(0, |it| it.waiting);
+        if asker.client.is_some_and(|client| waiting(client) >= share) {
+            return None;
+        }
+        let is_ahead = asker.lane == Lane::Ahead;
+        let displaced = match self.len() < max {
+            true => None,
+            false if is_ahead && max > 0 => Some(self.displace()?),
+            false => return None,
+        };
+        let turn = match asker.client {
+            None => self.turn,
+            Some(client) => {
+                let client = self.clients.entry(client).or_insert(Client {
+                    waiting: 0,
+                    turn: self.turn,
+                });
+                // The first one has this turn, each further one a later turn.
+                if client.waiting > 0 {
+                    client.turn = client.turn.max(self.turn) + 1;
+                }
+                client.waiting += 1;
+                client.turn
+            }
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        let ticket = Ticket { turn, id };
+        let entry = Entry {
+            ticket,
+            client: asker.client,
+            item,
+        };
+        insert(
+            match is_ahead {
+                true => &mut self.ahead,
+                false => &mut self.behind,
+            },
+            entry,
+        );
+        Some((ticket, displaced))
+    }
+
+    /// Takes the next one out whose client may be served. It is asked for each until that is so.
+    pub(super) fn pop(
+        &mut self,
+        mut may: impl FnMut(Option<IpAddr>) -> bool,
+    ) -> Option<(T, Option<IpAddr>)> {
+        let mut next = |lane: &mut VecDeque<Entry<T>>| {
+            let index = lane.iter().position(|entry| may(entry.client))?;
+            lane.remove(index)
+        };
+        let entry = next(&mut self.ahead).or_else(|| next(&mut self.behind))?;
+        self.turn = self.turn.max(entry.ticket.turn);
+        self.forget(entry.client);
+        Some((entry.item, entry.client))
+    }
+
+    /// Takes this one out, if it still waits.
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<T> {
+        let entry = take(&mut self.ahead, ticket).or_else(|| take(&mut self.behind, ticket))?;
+        self.forget(entry.client);
+        Some(entry.item)
+    }
+
+    /// Lets this one stand behind no longer.
+    pub(super) fn promote(&mut self, ticket: Ticket) {
+        if let Some(entry) = take(&mut self.behind, ticket) {
+            insert(&mut self.ahead, entry);
+        }
+    }
+
+    /// Takes out the last of those that stand behind.
+    fn displace(&mut self) -> Option<T> {
+        let entry = self.behind.pop_back()?;
+        self.forget(entry.client);
+        Some(entry.item)
+    }
+
+    fn forget(&mut self, client: Option<IpAddr>) {
+        let Some(address) = client else {
+            return;
+        };
+        if let Some(client) = self.clients.get_mut(&address) {
+            client.waiting -= 1;
+            if client.waiting == 0 {
+                self.clients.remove(&address);
+            }
+        }
+    }
+}
+
+fn insert<T>(lane: &mut VecDeque<Entry<T>>, entry: Entry<T>) {
+    let index = lane.partition_point(|other| other.ticket < entry.ticket);
+    lane.insert(index, entry);
+}
+
+fn take<T>(lane: &mut VecDeque<Entry<T>>, ticket: Ticket) -> Option<Entry<T>> {
+    let index = lane.binary_search_by_key(&ticket, |entry| entry.ticket);
+    lane.remove(index.ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(client: u8) -> Asker {
+        Asker {
+            client: Some(IpAddr::from([192, 0, 2, client])),
+            lane: Lane::Ahead,
+        }
+    }
+
+    fn slow() -> Asker {
+        Asker {
+            client: None,
+            lane: Lane::Behind,
+        }
+    }
+
+    fn next<T>(line: &mut Line<T>) -> Option<T> {
+        line.pop(|_| true).map(|(item, _)| item)
+    }
+
+    fn all<T>(line: &mut Line<T>) -> Vec<T> {
+        std::iter::from_fn(|| next(line)).collect()
+    }
+
+    #[test]
+    fn without_clients_the_first_is_served_first() {
+        let mut line = Line::default();
+        for n in 0..5 {
+            assert!(line.push(Asker::default(), n, 5, 5).is_some());
+        }
+        assert!(line.push(Asker::default(), 5, 5, 5).is_none());
+        assert_eq!(all(&mut line), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn clients_take_turns() {
+        let mut line = Line::default();
+        for (client, item) in [
+            (1, "a1"),
+            (1, "a2"),
+            (1, "a3"),
+            (2, "b1"),
+            (2, "b2"),
+            (3, "c1"),
+        ] {
+            assert!(line.push(from(client), item, 100, 100).is_some());
+        }
+        assert_eq!(all(&mut line), ["a1", "b1", "c1", "a2", "b2", "a3"]);
+        assert!(line.clients.is_empty());
+    }
+
+    #[test]
+    fn who_comes_later_does_not_make_up_for_turns_that_it_did_not_take() {
+        let mut line = Line::default();
+        for item in 0..50 {
+            assert!(line.push(from(1), item, 200, 200).is_some());
+        }
+        assert_eq!((0..25).filter_map(|_| next(&mut line)).count(), 25);
+        for item in 100..103 {
+            assert!(line.push(from(2), item, 200, 200).is_some());
+        }
+        let next: Vec<_> = (0..6).filter_map(|_| next(&mut line)).collect();
+        assert_eq!(next, [100, 25, 101, 26, 102, 27]);
+    }
+
+    #[test]
+    fn one_client_gets_no_more_than_its_share() {
+        let mut line = Line::default();
+        for item in 0..5 {
+            assert!(line.push(from(1), item, 10, 5).is_some());
+        }
+        assert!(line.push(from(1), 5, 10, 5).is_none());
+        assert!(line.push(from(2), 6, 10, 5).is_some());
+        next(&mut line);
+        assert!(line.push(from(1), 7, 10, 5).is_some());
+        assert!(Line::default().push(from(1), 0, 0, 0).is_none());
+    }
+
+    #[test]
+    fn who_may_not_be_served_lets_the_others_pass() {
+        let mut line = Line::default();
+        for (client, item) in [(1, "a1"), (2, "b1"), (1, "a2")] {
+            assert!(line.push(from(client), item, 10, 10).is_some());
+        }
+        assert!(line.push(slow(), "s", 10, 10).is_some());
+        let not_the_first = |client| client != from(1).client;
+        assert_eq!(line.ahead_of(not_the_first), 1);
+        let served: Vec<_> = std::iter::from_fn(|| line.pop(not_the_first))
+            .map(|(item, _)| item)
+            .collect();
+        assert_eq!(served, ["b1", "s"]);
+        assert_eq!(all(&mut line), ["a1", "a2"]);
+    }
+
+    #[test]
+    fn the_slow_stand_behind_and_make_room() {
+        let mut line = Line::default();
+        let [(first, _), _] = ["s1", "s2"].map(|item| line.push(slow(), item, 3, 3).expect("room"));
+        assert!(line.push(from(1), "a", 3, 3).is_some());
+        assert!(line.push(slow(), "s3", 3, 3).is_none());
+        let (_, displaced) = line.push(from(2), "b", 3, 3).expect("room is made");
+        assert_eq!(displaced, Some("s2"));
+        assert_eq!((line.len(), line.ahead()), (3, 2));
+        line.promote(first);
+        assert_eq!((line.len(), line.ahead()), (3, 3));
+        assert!(
+            line.push(from(3), "c", 3, 3).is_none(),
+            "none stands behind"
+        );
+        assert_eq!(line.remove(first), Some("s1"));
+        assert_eq!(line.remove(first), None);
+        assert_eq!(all(&mut line), ["a", "b"]);
+    }
+
+    #[test]
+    fn without_places_none_waits() {
+        let mut line = Line::default();
+        assert!(line.push(Asker::default(), 0, 0, 0).is_none());
+        assert!(line.push(slow(), 0, 0, 0).is_none());
+    }
+}

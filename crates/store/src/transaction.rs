@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::store::{Key, Revision};
 
-/// Compares in a transaction, and writes in a transaction: etcd's default (`--max-txn-ops`).
-pub const MAX_OPERATIONS: usize = 128;
+/// Compares in a transaction, and writes in a transaction. It is what the largest change of an app
+/// can take. etcd takes as many with `--max-txn-ops=10000`; its default is 128.
+pub const MAX_OPERATIONS: usize = 10_000;
 
 /// Bytes of a key.
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -16,8 +17,8 @@ pub const MAX_KEY_BYTES: usize = 1024;
 pub const MAX_VALUE_BYTES: usize = 1 << 20;
 
 /// Bytes of all keys and values of a transaction. With what etcd puts around them this stays below
-/// its default for a request of 1.5 MiB (`--max-request-bytes`).
-pub const MAX_TRANSACTION_BYTES: usize = 5 << 18;
+/// 10 MiB, the most that it recommends for `--max-request-bytes`; its default is 1.5 MiB.
+pub const MAX_TRANSACTION_BYTES: usize = 8 << 20;
 
 /// A condition: the key is as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,13 +245,13 @@ mod tests {
             many = many.delete(format!("/k/{number}"));
         }
         let mut large = Transaction::new();
-        for number in 0..5 {
-            large = large.put(format!("/k/{number}"), vec![0; 300 << 10]);
+        for number in 0..9 {
+            large = large.put(format!("/k/{number}"), vec![0; 1000 << 10]);
         }
         let cases = [
             (
                 many,
-                "`129` compares or writes in a transaction, at most `128` are possible",
+                "`10001` compares or writes in a transaction, at most `10000` are possible",
             ),
             (Transaction::new().put("", "v"), "a key is empty"),
             (Transaction::new().absent(""), "a key is empty"),
@@ -264,7 +265,7 @@ mod tests {
             ),
             (
                 large,
-                "a transaction of `1536020` bytes, at most `1310720` are possible",
+                "a transaction of `9216036` bytes, at most `8388608` are possible",
             ),
             (
                 Transaction::new().delete("/k").put("/k", "v"),

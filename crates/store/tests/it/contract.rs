@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use sampan_store::{
-    HISTORY_BYTES, MAX_VALUE_BYTES, Outcome, Revision, Store, StoreError, Transaction,
-    TransactionError, WatchError,
+    HISTORY_BYTES, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Outcome, Revision,
+    Store, StoreError, Transaction, TransactionError, WatchError,
 };
 
 use crate::fixture::{self, assert_quiet, commit, get, next, put, within};
@@ -152,6 +152,28 @@ async fn what_can_never_be_committed_is_refused(store: Shared) {
     );
     assert_eq!(store.revision().await.unwrap(), Revision(0));
     assert_eq!(store.get("/b").await.unwrap(), None);
+}
+
+async fn the_largest_transaction_is_whole(store: Shared) {
+    let mut watch = store.watch("/", Revision(0)).await.unwrap();
+    let bytes = MAX_TRANSACTION_BYTES / MAX_OPERATIONS - 20;
+    let all = |value: u8, seen: Revision| {
+        let writes = (0..MAX_OPERATIONS).map(|it| format!("/{it:05}"));
+        writes.fold(Transaction::new(), |transaction, key| {
+            let transaction = transaction.compare(key.as_str(), seen);
+            transaction.put(key, vec![value; bytes])
+        })
+    };
+    let first = commit(&*store, all(1, Revision(0))).await;
+    assert_eq!(next(&mut watch).await.changes.len(), MAX_OPERATIONS);
+    // One key that differs, the last of all.
+    let last = format!("/{:05}", MAX_OPERATIONS - 1);
+    put(&*store, &last, "other").await;
+    let refused = store.commit(all(2, first)).await.unwrap();
+    assert_eq!(refused, Outcome::Conflict(last.as_str().into()));
+    let entries = store.list("/").await.unwrap().entries;
+    assert_eq!(entries.len(), MAX_OPERATIONS);
+    assert!(entries.iter().all(|entry| entry.value.first() != Some(&2)));
 }
 
 async fn a_listing_is_one_snapshot(store: Shared) {
@@ -426,6 +448,7 @@ macro_rules! on_each {
             what_changes_nothing_has_no_revision
             a_key_put_again_is_another_entry
             what_can_never_be_committed_is_refused
+            the_largest_transaction_is_whole
             a_listing_is_one_snapshot
             a_watch_delivers_all_once_in_order_and_whole
             a_watch_continues_where_a_listing_ends

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use sampan_store::{Revision, Sqlite, Store, Transaction};
+use sampan_store::{Batch, Revision, Sqlite, Store, Transaction};
 
 use crate::fixture::{child, commit, contents, get, number, random};
 
@@ -14,6 +14,9 @@ const STORE: &str = "SAMPAN_TEST_KILL";
 
 /// Tasks that commit at the same time.
 const TASKS: usize = 8;
+
+/// Each tenth transaction of a task also writes so many keys.
+const MANY: usize = 600;
 
 /// The last number of each task.
 type Numbers = BTreeMap<usize, u64>;
@@ -70,11 +73,12 @@ fn run_until(path: &Path, lines: usize, acknowledged: &mut Numbers) {
 async fn check(store: &dyn Store, acknowledged: &Numbers, before: Revision) -> Revision {
     let (listing, history) = contents(store).await;
     assert!(listing.revision >= before);
-    // Each transaction writes two keys, and there were no others.
+    // Each transaction writes two keys, some of them many more, and there were no others.
     let revisions = history.iter().map(|batch| batch.revision.0);
     let first = history.first().map_or(0, |batch| batch.revision.0);
     assert!(revisions.eq(first..first + history.len() as u64), "a hole");
-    assert!(history.iter().all(|batch| batch.changes.len() == 2));
+    let whole = |batch: &Batch| [2, 2 + MANY].contains(&batch.changes.len());
+    assert!(history.iter().all(whole), "half a transaction");
     let mut sum = 0;
     for task in 0..TASKS {
         let Some(last) = store.get(&format!("/last/{task}")).await.unwrap() else {
@@ -88,6 +92,10 @@ async fn check(store: &dyn Store, acknowledged: &Numbers, before: Revision) -> R
             "task {task}: {number}, {known} acknowledged"
         );
         sum += number;
+        let many = store.list(&format!("/many/{task}/")).await.unwrap().entries;
+        assert!([0, MANY].contains(&many.len()), "{} keys", many.len());
+        let at = many.first().map(|entry| entry.modified);
+        assert!(many.iter().all(|entry| Some(entry.modified) == at));
         let numbers = store.list(&format!("/task/{task}/")).await.unwrap().entries;
         assert_eq!(numbers.len() as u64, number, "task {task} has a hole");
         for (entry, number) in numbers.iter().zip(1..) {
@@ -142,11 +150,14 @@ async fn write(store: Arc<Sqlite>, task: usize) {
             1 => Revision(0),
             _ => get(&*store, &last).await.modified,
         };
-        let transaction = Transaction::new()
+        let mut transaction = Transaction::new()
             .compare(&*last, before)
             .absent(key(task, number))
             .put(key(task, number), value(number))
             .put(&*last, number.to_string());
+        for other in (0..MANY).filter(|_| number % 10 == 0) {
+            transaction = transaction.put(format!("/many/{task}/{other:04}"), value(number));
+        }
         commit(&*store, transaction).await;
         println!("{task} {number}.");
     }

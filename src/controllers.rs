@@ -49,6 +49,15 @@ enum Object {
     App(Name),
 }
 
+impl Object {
+    fn app(&self) -> &Name {
+        match self {
+            Self::Service(key) | Self::Job(key) => &key.app,
+            Self::App(name) => name,
+        }
+    }
+}
+
 /// Something that happened, told once it is written.
 struct Told {
     subject: Subject,
@@ -58,9 +67,9 @@ struct Told {
 /// What a reconcile came to.
 #[derive(Default)]
 struct Plan {
-    /// Written one after the other; nothing is written after one that conflicts.
-    transactions: Vec<Transaction>,
-    /// Told when all has been written.
+    /// All that is written: one transaction, so that nothing is ever half done.
+    transaction: Transaction,
+    /// Told when it has been written.
     told: Vec<Told>,
     /// When to look again.
     wake_at: Option<Instant>,
@@ -122,21 +131,26 @@ impl Controllers {
     }
 
     fn reconcile(&self, object: &Object, mirror: &Mirror, autoscaler: &Autoscaler) -> Plan {
+        let follow = |key: Key| prune::follow(object.app(), &key, mirror);
         match object {
-            Object::Service(key) => match mirror.services.get(key) {
-                Some(stored) => {
+            Object::Service(key) => {
+                let Some(stored) = mirror.services.get(key) else {
+                    return Plan::default();
+                };
+                follow(Key::Service(key.clone())).unwrap_or_else(|| {
                     let scaling = autoscaler.decision(&stored.value);
                     rollout::reconcile(stored, mirror, &self.clock, scaling)
-                }
-                None => Plan::default(),
-            },
-            Object::Job(key) => job::reconcile(key, mirror, &self.clock),
+                })
+            }
+            Object::Job(key) => follow(Key::Job(key.clone()))
+                .unwrap_or_else(|| job::reconcile(key, mirror, &self.clock)),
             Object::App(name) => prune::reconcile(name, mirror),
         }
     }
 
-    async fn execute(&self, transactions: Vec<Transaction>, told: Vec<Told>) -> End {
-        for transaction in transactions {
+    async fn execute(&self, object: &Object, transaction: Transaction, told: Vec<Told>) -> End {
+        if !transaction.writes.is_empty() {
+            let _turn = self.store.turns().shared(object.app().as_str()).await;
             match self.store.commit(transaction).await {
                 Ok(Outcome::Committed(_)) => {}
                 Ok(Outcome::Conflict(_)) => return End::Conflict,
@@ -199,7 +213,15 @@ impl Loop {
         let mut objects = BTreeSet::new();
         for key in keys {
             match key {
-                Key::App(name) => drop(objects.insert(Object::App(name.clone()))),
+                Key::App(name) => {
+                    objects.insert(Object::App(name.clone()));
+                    if mirror.apps.get(name).is_some_and(|it| it.value.deleting) {
+                        let services = mirror.services_in(name).map(|it| &it.value.key);
+                        objects.extend(services.cloned().map(Object::Service));
+                        let jobs = mirror.jobs_in(name).map(|it| &it.value.key);
+                        objects.extend(jobs.cloned().map(Object::Job));
+                    }
+                }
                 Key::Service(service) => {
                     objects.insert(Object::Service(service.clone()));
                     objects.insert(Object::App(service.app.clone()));
@@ -252,7 +274,7 @@ impl Loop {
             }
             due.at = None;
             let Plan {
-                transactions,
+                transaction,
                 told,
                 wake_at,
                 scaled,
@@ -260,14 +282,14 @@ impl Loop {
             if let Some(at) = wake_at {
                 due.by(at);
             }
-            if transactions.is_empty() && told.is_empty() {
+            if transaction.writes.is_empty() && told.is_empty() {
                 continue;
             }
             due.busy = true;
             due.scaled = scaled;
             let (controllers, object) = (Arc::clone(&self.controllers), object.clone());
             self.running.spawn(async move {
-                let end = controllers.execute(transactions, told).await;
+                let end = controllers.execute(&object, transaction, told).await;
                 (object, end)
             });
         }
@@ -305,14 +327,12 @@ impl Loop {
 
 /// Everything of the app that waits for this service or job.
 fn dependents(mirror: &Mirror, on: &ServiceKey, objects: &mut BTreeSet<Object>) {
-    let services = mirror.services.values().map(|it| &it.value);
-    for service in services.filter(|it| it.key.app == on.app) {
+    for service in mirror.services_in(&on.app).map(|it| &it.value) {
         if service.spec.depends_on.contains_key(&on.name) {
             objects.insert(Object::Service(service.key.clone()));
         }
     }
-    let jobs = mirror.jobs.values().map(|it| &it.value);
-    for job in jobs.filter(|it| it.key.app == on.app) {
+    for job in mirror.jobs_in(&on.app).map(|it| &it.value) {
         if job.spec.depends_on.contains_key(&on.name) {
             objects.insert(Object::Job(job.key.clone()));
         }

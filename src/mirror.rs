@@ -55,6 +55,34 @@ impl Mirror {
             .map(|(_, number)| *number)
     }
 
+    /// The services of an app.
+    pub(crate) fn services_in(&self, app: &Name) -> impl Iterator<Item = &Stored<Service>> {
+        let services = self.services.range(ServiceKey::first_of(app)..);
+        let own = services.take_while(move |(name, _)| name.app == *app);
+        own.map(|(_, service)| service)
+    }
+
+    /// The jobs of an app.
+    pub(crate) fn jobs_in(&self, app: &Name) -> impl Iterator<Item = &Stored<Job>> {
+        let jobs = self.jobs.range(ServiceKey::first_of(app)..);
+        let own = jobs.take_while(move |(name, _)| name.app == *app);
+        own.map(|(_, job)| job)
+    }
+
+    /// The pods of an app, those too that belong to no service.
+    pub(crate) fn pods_in(&self, app: &Name) -> impl Iterator<Item = &Stored<Pod>> {
+        let first = PodName::new(&ServiceKey::first_of(app), 0, 0);
+        let own = self.pods.range(first..);
+        own.take_while(move |(name, _)| name.service().app == *app)
+            .map(|(_, pod)| pod)
+    }
+
+    /// The revisions of the services of an app, those too that are of no service.
+    pub(crate) fn revisions_in(&self, app: &Name) -> impl Iterator<Item = &(ServiceKey, u64)> {
+        let all = self.revisions.range((ServiceKey::first_of(app), 0)..);
+        all.take_while(move |(name, _)| name.app == *app)
+    }
+
     fn take(&mut self, key: &Key, entry: Option<&Entry>) {
         match key {
             Key::App(name) => put(&mut self.apps, name.clone(), entry),

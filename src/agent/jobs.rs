@@ -129,6 +129,7 @@ impl Jobs {
     async fn give_up(&self, name: &ServiceKey) {
         let key = Key::Job(name.clone()).to_string();
         loop {
+            let turn = self.store.turns().shared(name.app.as_str()).await;
             let Ok(Some(entry)) = self.store.get(&key).await else {
                 return;
             };
@@ -146,6 +147,7 @@ impl Jobs {
                 Ok(Outcome::Conflict(_)) => {}
                 Ok(Outcome::Committed(_)) => return,
                 Err(error) => {
+                    drop(turn);
                     tracing::warn!(job = %name, %error, "cannot delete the job, trying again");
                     tokio::time::sleep(RETRY).await;
                 }
@@ -155,6 +157,7 @@ impl Jobs {
 
     async fn write(&self, begun: &Job, result: Result<(), String>) -> Result<Outcome, StoreError> {
         let key = Key::Job(begun.key.clone()).to_string();
+        let _turn = self.store.turns().shared(begun.key.app.as_str()).await;
         let nothing = Transaction::new();
         let Some(entry) = self.store.get(&key).await? else {
             return self.store.commit(nothing).await;

@@ -24,7 +24,7 @@ use super::{
     objects::{self, AppObjects, MAX_TRIES, Writes, wall_ms},
     turns::Place,
     volumes,
-    work::Work,
+    work::{Work, compute},
 };
 use crate::events::Subject;
 
@@ -62,26 +62,55 @@ pub(super) async fn delete(
     AppPath(name): AppPath,
 ) -> Result<Json<view::Plan>, ApiError> {
     let _place = api.place()?;
-    for _ in 0..MAX_TRIES {
-        let objects = AppObjects::read(&*api.0.store, &name).await?;
-        let Some(app) = &objects.present.app else {
-            let known = super::wanted::app_names(&api).await?;
-            return Err(ApiError::absent("app", name.as_str(), &known));
-        };
-        let applied = apply::delete(&objects.present, app);
-        if applied.app.is_none() {
-            return Ok(Json(applied.plan));
-        }
-        if write(&objects, &applied).commit(&*api.0.store).await? {
-            let admission = &api.0.admission;
-            admission.tell(Subject::App(name), "Deleted", "is being deleted".to_owned());
-            return Ok(Json(applied.plan));
-        }
-    }
-    Err(objects::conflict(&format!("the app `{name}`")))
+    api.delete(&name, "is being deleted").await.map(Json)
 }
 
 impl Api {
+    /// Notes in one transaction that an app and all that belongs to it is to go.
+    async fn delete(&self, name: &Name, told: &str) -> Result<view::Plan, ApiError> {
+        let store = &*self.0.store;
+        for _ in 0..MAX_TRIES {
+            let _turn = store.turns().alone(name.as_str()).await;
+            let objects = AppObjects::read(store, name).await?;
+            let Some(app) = objects.doomed(store, name).await? else {
+                let known = super::wanted::app_names(self).await?;
+                return Err(ApiError::absent("app", name.as_str(), &known));
+            };
+            let applied = compute(|| apply::delete(&objects.present, &app));
+            if applied.app.is_none() {
+                return Ok(applied.plan);
+            }
+            let whole = compute(|| write(&objects, &applied));
+            // What is too much for one transaction follows the app, which is the intent.
+            let writes = match (whole.check(), &applied.app) {
+                (Err(_), Some(app)) => {
+                    Writes::new(objects.modified).put(Key::App(name.clone()), app)
+                }
+                (Ok(()), _) | (_, None) => whole,
+            };
+            if writes.commit(store).await? {
+                let subject = Subject::App(name.clone());
+                self.0.admission.tell(subject, "Deleted", told.to_owned());
+                return Ok(applied.plan);
+            }
+        }
+        Err(objects::conflict(&format!("the app `{name}`")))
+    }
+
+    /// Deletes what belongs to an app that there is not: versions of this program that wrote a
+    /// change in several transactions left it behind when they were killed. An app that there is
+    /// and that cannot be read is left alone, with all that it has.
+    pub(crate) async fn delete_left_behind(&self) {
+        let left = objects::left_behind(&*self.0.store).await;
+        for name in left.unwrap_or_default() {
+            let told = "was left half made by an earlier run, and is being deleted";
+            if let Err(error) = self.delete(&name, told).await {
+                let reason = error.message;
+                tracing::warn!(app = %name, reason, "cannot delete what was left half made");
+            }
+        }
+    }
+
     /// Applies a spec of this process's own, as if it had been sent. The error is why nothing was
     /// changed, for people.
     pub(crate) async fn apply(&self, checked: &Checked) -> Result<(), String> {
@@ -122,8 +151,11 @@ impl Checked {
         present(api, self.digests.values().cloned().collect()).await?;
         let mut admitted = Admitted::default();
         for _ in 0..MAX_TRIES {
+            // Controllers write nothing of the app between what is read and what is written here.
+            let turn = api.0.store.turns().alone(name.as_str()).await;
             let (objects, applied) = self.plan(api, &api.0.applying).await?;
             if !admitted.covers(&applied) {
+                drop(turn);
                 let refused = admitted.admit(api, &applied).await;
                 if !refused.is_empty() {
                     return Err(refuse(api, refused).await);
@@ -134,7 +166,8 @@ impl Checked {
             if applied.app.is_none() {
                 return Ok(applied.plan);
             }
-            if write(&objects, &applied).commit(&*api.0.store).await? {
+            let writes = compute(|| write(&objects, &applied));
+            if writes.commit(&*api.0.store).await? {
                 tell(api, name, &self.cause, &applied);
                 return Ok(applied.plan);
             }
@@ -196,9 +229,12 @@ impl Checked {
             cause: &self.cause,
             wall_ms: wall_ms(),
         };
-        let applied = work
-            .run(|| apply::apply(&objects.present, &wanted))
-            .await??;
+        let planned = || -> Result<Applied, ApiError> {
+            let applied = apply::apply(&objects.present, &wanted)?;
+            write(&objects, &applied).check()?;
+            Ok(applied)
+        };
+        let applied = work.run(planned).await??;
         Ok((objects, applied))
     }
 }
@@ -334,6 +370,7 @@ async fn refuse(api: &Api, refused: Vec<Refused>) -> ApiError {
 pub(super) async fn note_refusal(api: &Api, service: &ServiceKey, reason: &str) {
     let key = Key::Service(service.clone());
     for _ in 0..MAX_TRIES {
+        let _turn = api.0.store.turns().shared(service.app.as_str()).await;
         let found = objects::get::<Service>(&*api.0.store, &key).await;
         let Ok(Some((mut service, modified))) = found else {
             return;
@@ -356,16 +393,21 @@ pub(super) async fn note_refusal(api: &Api, service: &ServiceKey, reason: &str) 
 
 fn write(objects: &AppObjects, applied: &Applied) -> Writes {
     let mut writes = Writes::new(objects.modified.clone());
+    let new: BTreeSet<_> = applied.revisions.iter().map(|(key, _)| key).collect();
     for (service, revision) in &applied.revisions {
         writes = writes.put(Key::Revision(service.clone(), revision.number), revision);
     }
     for service in &applied.services {
         writes = writes.put(Key::Service(service.key.clone()), service);
+        if !service.spec.deleting && !new.contains(&service.key) {
+            // It may not be pruned meanwhile.
+            let revision = Key::Revision(service.key.clone(), service.spec.revision);
+            writes = writes.holds(&revision);
+        }
     }
     for job in &applied.jobs {
         writes = writes.put(Key::Job(job.key.clone()), job);
     }
-    // The last: that it is as it was seen holds for all that is written before.
     if let Some(app) = &applied.app {
         writes = writes.put(Key::App(app.name.clone()), app);
     }

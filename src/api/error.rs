@@ -149,7 +149,7 @@ impl From<TransactionError> for ApiError {
             Code::Invalid,
             format!("too much to change at once: {error}"),
         )
-        .hint("split the app into several apps")
+        .hint("split the app into several apps, or change it in several steps")
     }
 }
 

@@ -1,13 +1,13 @@
 //! Objects in the store: read, and written when nobody else has written them meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sampan_core::{
     name::{Name, ServiceKey},
     plan::apply::Present,
     record::{self, Key, Kind},
 };
-use sampan_store::{Entry, Outcome, Revision, Store, Transaction};
+use sampan_store::{Entry, Outcome, Revision, Store, Transaction, TransactionError};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -146,65 +146,88 @@ impl AppObjects {
             modified.insert(key, at);
             present.jobs.insert(job.key.name.clone(), job);
         }
-        for (key, revision, _) in list::<record::Revision>(store, &of(Kind::Revision)).await? {
-            if let Key::Revision(service, number) = key {
-                present.revisions.insert((service.name, number), revision);
+        for (key, revision, at) in list::<record::Revision>(store, &of(Kind::Revision)).await? {
+            if let Key::Revision(service, number) = &key {
+                let key = (service.name.clone(), *number);
+                present.revisions.insert(key, revision);
             }
+            modified.insert(key, at);
         }
         Ok(Self { present, modified })
     }
+
+    /// The app as it is to be deleted; `None` if there is nothing of it. What has no app, because
+    /// it was left behind, is deleted as if it had one.
+    pub(super) async fn doomed(
+        &self,
+        store: &dyn Store,
+        name: &Name,
+    ) -> Result<Option<record::App>, ApiError> {
+        if let Some(app) = &self.present.app {
+            return Ok(Some(app.clone()));
+        }
+        let pods = store.list(&prefix(Kind::Pod, Some(name))).await?;
+        let nothing = self.modified.is_empty() && pods.entries.is_empty();
+        Ok((!nothing).then(|| self.present.left(name)))
+    }
 }
 
-/// Writes that happen if what they replace is as it was seen.
+/// The apps of which there is something and no app, in the order of their names.
+pub(super) async fn left_behind(store: &dyn Store) -> Result<BTreeSet<Name>, ApiError> {
+    let mut left = BTreeSet::new();
+    for kind in [Kind::Service, Kind::Job, Kind::Revision, Kind::Pod] {
+        let entries = store.list(kind.prefix()).await?.entries;
+        let keys = entries.iter().filter_map(|entry| Key::parse(&entry.key));
+        left.extend(keys.filter_map(|key| key.app().cloned()));
+    }
+    for entry in store.list(Kind::App.prefix()).await?.entries {
+        if let Some(Key::App(name)) = Key::parse(&entry.key) {
+            left.remove(&name);
+        }
+    }
+    Ok(left)
+}
+
+/// Writes that happen if what they replace, and what they rest on, is as it was seen.
 pub(super) struct Writes {
-    puts: Vec<(Key, Vec<u8>)>,
+    transaction: Transaction,
     seen: BTreeMap<Key, Revision>,
 }
-
-/// Objects written in one transaction. With what goes along it stays below what a store can take.
-const OBJECTS_AT_ONCE: usize = 100;
 
 impl Writes {
     pub(super) fn new(seen: BTreeMap<Key, Revision>) -> Self {
         Self {
-            puts: Vec::new(),
+            transaction: Transaction::new(),
             seen,
         }
     }
 
     /// Puts an object in the place of the one that was seen, or where none was.
     pub(super) fn put<T: Serialize>(mut self, key: Key, object: &T) -> Self {
-        self.puts.push((key, encode(object)));
+        self = self.holds(&key);
+        self.transaction = self.transaction.put(key.to_string(), encode(object));
         self
     }
 
-    /// Whether it was written; if not, somebody else was first.
-    ///
-    /// Up to [`OBJECTS_AT_ONCE`] objects are written together. Of more, some may be written and
-    /// others not, if somebody else is first in the middle: whoever tries again writes the rest.
-    /// The last object that was put is written last, and that it is as it was seen is compared
-    /// each time.
+    /// Demands that an object is the one that was seen, or that there still is none.
+    pub(super) fn holds(mut self, key: &Key) -> Self {
+        let before = self.seen.get(key).copied().unwrap_or_default();
+        self.transaction = self.transaction.compare(key.to_string(), before);
+        self
+    }
+
+    /// Whether it is not too much for one transaction.
+    pub(super) fn check(&self) -> Result<(), TransactionError> {
+        self.transaction.check()
+    }
+
+    /// Writes all of it in one transaction: a change is whole or has not happened. Says whether it
+    /// was written; if not, somebody else was first.
     pub(super) async fn commit(self, store: &dyn Store) -> Result<bool, ApiError> {
-        let before = |key: &Key| self.seen.get(key).copied().unwrap_or_default();
-        let last = self.puts.last().map(|(key, _)| key);
-        for lot in self.puts.chunks(OBJECTS_AT_ONCE) {
-            let mut transaction = Transaction::new();
-            if let Some(last) = last {
-                transaction = transaction.compare(last.to_string(), before(last));
-            }
-            for (key, value) in lot {
-                let text = key.to_string();
-                if Some(key) != last {
-                    transaction = transaction.compare(text.as_str(), before(key));
-                }
-                transaction = transaction.put(text, value.clone());
-            }
-            match store.commit(transaction).await? {
-                Outcome::Committed(_) => {}
-                Outcome::Conflict(_) => return Ok(false),
-            }
+        match store.commit(self.transaction).await? {
+            Outcome::Committed(_) => Ok(true),
+            Outcome::Conflict(_) => Ok(false),
         }
-        Ok(true)
     }
 }
 

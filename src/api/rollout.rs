@@ -1,5 +1,7 @@
 //! The verbs that change one service or job.
 
+use std::collections::BTreeMap;
+
 use axum::{Json, extract::State};
 use sampan_core::{
     name::ServiceKey,
@@ -29,6 +31,8 @@ impl From<VerbError> for ApiError {
 struct Done {
     service: Service,
     revision: Option<Revision>,
+    /// The number of the revision that it goes back to, if it does.
+    back_to: Option<u64>,
     word: &'static str,
     message: String,
 }
@@ -45,6 +49,7 @@ pub(super) async fn scale(
             message: format!("from {} to {} pods", service.spec.replicas, scale.replicas),
             service: scaled,
             revision: None,
+            back_to: None,
             word: "Scaled",
         }))
     };
@@ -57,6 +62,7 @@ pub(super) async fn pause(State(api): Shared, ServicePath(key): ServicePath) -> 
         Ok(Some(Done {
             service: apply::pause(service)?,
             revision: None,
+            back_to: None,
             word: "Paused",
             message: "the rollout is paused".to_owned(),
         }))
@@ -70,6 +76,7 @@ pub(super) async fn resume(State(api): Shared, ServicePath(key): ServicePath) ->
         Ok(Some(Done {
             service: apply::resume(service)?,
             revision: None,
+            back_to: None,
             word: "Resumed",
             message: "the rollout goes on".to_owned(),
         }))
@@ -98,6 +105,7 @@ pub(super) async fn run_again(
     let _place = api.place()?;
     let store = &*api.0.store;
     for _ in 0..MAX_TRIES {
+        let _turn = store.turns().shared(key.app.as_str()).await;
         let (job, modified) = objects::job(store, &key).await?;
         let once_more = apply::again(&job)?;
         present(&api, [job.spec.component.digest.clone()].into()).await?;
@@ -136,6 +144,7 @@ async fn simple(
 ) -> Answer {
     let _place = api.place()?;
     for _ in 0..MAX_TRIES {
+        let _turn = api.0.store.turns().alone(key.app.as_str()).await;
         let (service, modified) = objects::service(&*api.0.store, key).await?;
         let Some(done) = change(&service)? else {
             return Ok(Json(view::Service::of(&service)));
@@ -158,11 +167,13 @@ async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
     let store = &*api.0.store;
     let mut admitted = None;
     for _ in 0..MAX_TRIES {
+        let turn = store.turns().alone(key.app.as_str()).await;
         let (service, modified) = objects::service(store, key).await?;
         let revisions = objects::revisions(store, key).await?;
         let (retarget, word, message) = change(&service, &revisions)?;
         let hash = retarget.template.hash();
         if admitted.as_ref() != Some(&hash) {
+            drop(turn);
             let digest = retarget.template.component.digest.clone();
             present(api, [digest].into()).await?;
             if let Err(reason) = api.0.admission.admit(key, &retarget.template).await {
@@ -179,7 +190,9 @@ async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
             admitted = Some(hash);
             continue;
         }
+        let new = retarget.revision.is_some();
         let done = Done {
+            back_to: (!new).then_some(retarget.service.spec.revision),
             service: retarget.service,
             revision: retarget.revision,
             word,
@@ -200,7 +213,19 @@ async fn write(
     done: Done,
 ) -> Result<Option<Json<view::Service>>, ApiError> {
     let name = Key::Service(key.clone());
-    let mut writes = Writes::new([(name.clone(), modified)].into()).put(name, &done.service);
+    let mut seen = BTreeMap::from([(name.clone(), modified)]);
+    let kept = done
+        .back_to
+        .map(|number| Key::Revision(key.clone(), number));
+    if let Some(kept) = &kept {
+        match objects::get::<Revision>(&*api.0.store, kept).await? {
+            Some((_, at)) => drop(seen.insert(kept.clone(), at)),
+            None => return Ok(None),
+        }
+    }
+    let writes = Writes::new(seen).put(name, &done.service);
+    // A revision does not change, but it may be pruned meanwhile.
+    let mut writes = kept.iter().fold(writes, Writes::holds);
     if let Some(revision) = &done.revision {
         writes = writes.put(Key::Revision(key.clone(), revision.number), revision);
     }

@@ -5,6 +5,7 @@ mod changes;
 mod faults;
 mod reads;
 mod top;
+mod whole;
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +23,7 @@ use http_body_util::BodyExt as _;
 use sampan_core::{
     name::ServiceKey,
     plan::advise,
-    record::{self, JobSpec, Key, Template},
+    record::{self, JobSpec, Key, Kind, Template},
     view,
 };
 use sampan_store::Memory;

@@ -85,6 +85,7 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     let working = async {
         daemon.ready().await;
         let api = control::api(&site, Some(listening.address));
+        api.delete_left_behind().await;
         let (opened, place) = open_control(&api, arguments.api.as_deref(), &data)?;
         control = Some(opened);
         output.data(&format!("listening on http://{}\n", listening.address));

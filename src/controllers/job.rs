@@ -36,10 +36,9 @@ pub(super) fn reconcile(key: &ServiceKey, mirror: &Mirror, clock: &Clock) -> Pla
     let mut next = record.clone();
     next.status = planned.status;
     let name = Key::Job(key.clone()).to_string();
-    let transaction = Transaction::new()
+    plan.transaction = Transaction::new()
         .compare(name.as_str(), stored.modified)
         .put(name, text(&next));
-    plan.transactions.push(transaction);
     for job::Announcement { word, message } in planned.announce {
         plan.told.push(Told {
             subject: Subject::Job(key.clone()),

@@ -5,59 +5,114 @@ use sampan_core::{
     plan::prune,
     record::{Job, Key, Pod, Service},
 };
-use sampan_store::{Revision, Transaction};
+use sampan_store::{MAX_OPERATIONS, Transaction};
 
 use super::Plan;
-use crate::mirror::{Mirror, Stored};
+use crate::mirror::{Mirror, text};
 
-/// Objects removed in one transaction.
-const KEYS_AT_ONCE: usize = 100;
+/// Why pods go that belong to no service.
+const ORPHANED: &str = "its app is being deleted";
 
 pub(super) fn reconcile(app: &Name, mirror: &Mirror) -> Plan {
-    let mut plan = Plan::default();
-    let services: Vec<_> = mirror
-        .services
-        .values()
-        .filter(|it| it.value.key.app == *app)
-        .collect();
-    for stored in &services {
+    // What can go only after something else is looked at when that has gone.
+    let steps = [revisions, orphans, finished];
+    let mut planned = steps.iter().map(|step| step(app, mirror));
+    Plan {
+        transaction: planned
+            .find(|transaction| !transaction.writes.is_empty())
+            .unwrap_or_default(),
+        ..Plan::default()
+    }
+}
+
+/// What follows of the app of a service or job being deleted, if that is so and was not noted at
+/// it yet: a change that was too large for one transaction noted it at the app alone.
+pub(super) fn follow(app: &Name, key: &Key, mirror: &Mirror) -> Option<Plan> {
+    let stored = mirror.apps.get(app)?;
+    let (modified, doomed) = match key {
+        Key::Service(name) => {
+            let service = mirror.services.get(name)?;
+            let doomed = prune::doomed_service(&stored.value, &service.value)?;
+            (service.modified, text(&doomed))
+        }
+        Key::Job(name) => {
+            let job = mirror.jobs.get(name)?;
+            let doomed = prune::doomed_job(&stored.value, &job.value)?;
+            (job.modified, text(&doomed))
+        }
+        Key::App(_) | Key::Revision(..) | Key::Pod(_) | Key::Event(_) => return None,
+    };
+    // The app may be wanted again.
+    let transaction = Transaction::new()
+        .compare(Key::App(app.clone()).to_string(), stored.modified)
+        .compare(key.to_string(), modified)
+        .put(key.to_string(), doomed);
+    Some(Plan {
+        transaction,
+        ..Plan::default()
+    })
+}
+
+/// Old revisions of services.
+fn revisions(app: &Name, mirror: &Mirror) -> Transaction {
+    let mut transaction = Transaction::new();
+    for stored in mirror.services_in(app) {
         let service = &stored.value;
         let pods: Vec<Pod> = mirror
             .pods_of(&service.key)
             .map(|it| it.value.clone())
             .collect();
-        let revisions: Vec<u64> = mirror.revisions_of(&service.key).collect();
-        let mut gone = prune::revisions(service, &revisions, &pods);
-        gone.truncate(KEYS_AT_ONCE);
+        let kept: Vec<u64> = mirror.revisions_of(&service.key).collect();
+        let mut gone = prune::revisions(service, &kept, &pods);
+        gone.truncate(MAX_OPERATIONS - transaction.writes.len());
         if gone.is_empty() {
             continue;
         }
-        let mut transaction = compare(&Key::Service(service.key.clone()), stored.modified);
+        let key = Key::Service(service.key.clone()).to_string();
+        transaction = transaction.compare(key, stored.modified);
         for number in gone {
             let key = Key::Revision(service.key.clone(), number);
             transaction = transaction.delete(key.to_string());
         }
-        plan.transactions.push(transaction);
     }
-    if !plan.transactions.is_empty() {
-        // What can go only after them is looked at when they have gone.
-        return plan;
+    transaction
+}
+
+/// What an app that is being deleted has beside its services.
+fn orphans(app: &Name, mirror: &Mirror) -> Transaction {
+    let Some(stored) = mirror.apps.get(app).filter(|it| it.value.deleting) else {
+        return Transaction::new();
+    };
+    let (services, pods) = (services(app, mirror), pods(app, mirror));
+    let revisions = mirror.revisions_in(app);
+    let orphans = prune::orphans(&stored.value, &services, &pods, revisions);
+    let key = Key::App(app.clone()).to_string();
+    let mut transaction = Transaction::new().compare(key, stored.modified);
+    let stop = orphans.stop.into_iter().filter_map(|pod| {
+        let found = mirror.pods.get(&pod)?;
+        let mut record = found.value.clone();
+        record.stop = Some(ORPHANED.to_owned());
+        Some((Key::Pod(pod).to_string(), found.modified, text(&record)))
+    });
+    for (key, modified, record) in stop.take(MAX_OPERATIONS / 2 - 1) {
+        transaction = transaction.compare(key.as_str(), modified).put(key, record);
     }
-    plan.transactions.extend(finished(app, mirror, &services));
-    plan
+    for (service, number) in orphans.revisions.into_iter().take(MAX_OPERATIONS / 2) {
+        transaction = transaction.delete(Key::Revision(service, number).to_string());
+    }
+    transaction
 }
 
 /// Services, jobs and the app itself that are being deleted and have nothing left.
-fn finished(app: &Name, mirror: &Mirror, services: &[&Stored<Service>]) -> Option<Transaction> {
-    let stored = mirror.apps.get(app)?;
-    let services: Vec<Service> = services.iter().map(|it| it.value.clone()).collect();
-    let jobs = mirror.jobs.values().map(|it| &it.value);
-    let jobs: Vec<Job> = jobs.filter(|it| it.key.app == *app).cloned().collect();
-    let pods = services.iter().flat_map(|it| mirror.pods_of(&it.key));
-    let pods: Vec<Pod> = pods.map(|it| it.value.clone()).collect();
+fn finished(app: &Name, mirror: &Mirror) -> Transaction {
+    let Some(stored) = mirror.apps.get(app) else {
+        return Transaction::new();
+    };
+    let jobs: Vec<Job> = mirror.jobs_in(app).map(|it| it.value.clone()).collect();
+    let (services, pods) = (services(app, mirror), pods(app, mirror));
     let mut gone = prune::finished(&stored.value, &services, &jobs, &pods);
     // The app is the last of them, and goes with the last of the others.
-    gone.truncate(KEYS_AT_ONCE);
+    gone.truncate(MAX_OPERATIONS);
     let modified = |key: &Key| match key {
         Key::App(_) => Some(stored.modified),
         Key::Service(name) => mirror.services.get(name).map(|it| it.modified),
@@ -68,15 +123,18 @@ fn finished(app: &Name, mirror: &Mirror, services: &[&Stored<Service>]) -> Optio
         .iter()
         .filter_map(|key| Some((key, modified(key)?)))
         .collect();
-    let transaction = gone
-        .iter()
+    gone.iter()
         .fold(Transaction::new(), |transaction, (key, modified)| {
             let key = key.to_string();
             transaction.compare(key.as_str(), *modified).delete(key)
-        });
-    (!gone.is_empty()).then_some(transaction)
+        })
 }
 
-fn compare(key: &Key, modified: Revision) -> Transaction {
-    Transaction::new().compare(key.to_string(), modified)
+fn services(app: &Name, mirror: &Mirror) -> Vec<Service> {
+    let services = mirror.services_in(app);
+    services.map(|it| it.value.clone()).collect()
+}
+
+fn pods(app: &Name, mirror: &Mirror) -> Vec<Pod> {
+    mirror.pods_in(app).map(|it| it.value.clone()).collect()
 }

@@ -18,9 +18,6 @@ use crate::{
     mirror::{Mirror, Stored, text},
 };
 
-/// Pods changed in one transaction. With what goes along it stays below what a store can take.
-const PODS_AT_ONCE: usize = 100;
-
 /// `scaling` is what the autoscaler has decided, and is carried out if it still holds.
 pub(super) fn reconcile(
     stored: &Stored<Service>,
@@ -44,9 +41,8 @@ pub(super) fn reconcile(
     let mut writes = Writes {
         mirror,
         stored,
-        transactions: Vec::new(),
         told: Vec::new(),
-        current: Transaction::new(),
+        transaction: Transaction::new(),
     };
     if let Some((_, decision)) = &scaled {
         writes.tell("Scaled", decision.to_string());
@@ -62,7 +58,7 @@ pub(super) fn reconcile(
     Plan {
         wake_at: planned.wake_at.and_then(|at| clock.instant(at)),
         told: std::mem::take(&mut writes.told),
-        transactions: writes.finish(&next),
+        transaction: writes.finish(&next),
         scaled: scaled.map(|(_, decision)| decision),
     }
 }
@@ -80,9 +76,8 @@ fn gate(service: &Service, mirror: &Mirror) -> Gate {
 struct Writes<'a> {
     mirror: &'a Mirror,
     stored: &'a Stored<Service>,
-    transactions: Vec<Transaction>,
     told: Vec<Told>,
-    current: Transaction,
+    transaction: Transaction,
 }
 
 impl Writes<'_> {
@@ -123,33 +118,20 @@ impl Writes<'_> {
 
     fn put(&mut self, pod: &Pod, modified: Revision) {
         let key = Key::Pod(pod.name()).to_string();
-        let transaction = std::mem::take(&mut self.current);
-        self.current = transaction
+        let transaction = std::mem::take(&mut self.transaction);
+        self.transaction = transaction
             .compare(key.as_str(), modified)
             .put(key, text(pod));
-        if self.current.writes.len() >= PODS_AT_ONCE {
-            self.cut();
-        }
     }
 
     /// Everything is decided by the service as it was seen: if that has changed, nothing is done.
-    fn cut(&mut self) {
-        let key = Key::Service(self.stored.value.key.clone()).to_string();
-        let transaction = std::mem::take(&mut self.current);
-        let transaction = transaction.compare(key, self.stored.modified);
-        self.transactions.push(transaction);
-    }
-
-    fn finish(mut self, next: &Service) -> Vec<Transaction> {
-        if *next != self.stored.value {
-            let key = Key::Service(next.key.clone()).to_string();
-            let transaction = std::mem::take(&mut self.current);
-            self.current = transaction.put(key, text(next));
+    fn finish(self, next: &Service) -> Transaction {
+        let key = Key::Service(next.key.clone()).to_string();
+        let transaction = self.transaction.compare(key.as_str(), self.stored.modified);
+        match *next == self.stored.value {
+            true => transaction,
+            false => transaction.put(key, text(next)),
         }
-        if !self.current.writes.is_empty() {
-            self.cut();
-        }
-        self.transactions
     }
 }
 

@@ -28,8 +28,8 @@ use sampan_core::{
 };
 use sampan_gateway::Upstream;
 use sampan_store::{
-    Batch, Entry, Listing, Memory, Outcome, Store, StoreError, Transaction, Watch, WatchError,
-    WatchSource,
+    Batch, Entry, Listing, Memory, Outcome, Store, StoreError, Transaction, Turns, Watch,
+    WatchError, WatchSource,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -54,6 +54,7 @@ use crate::{
 };
 
 mod day;
+mod doom;
 
 const DEFAULT_SEEDS: u64 = 1000;
 /// Time on the paused clock in which everything must have settled once nothing fails any more.
@@ -85,8 +86,12 @@ impl Faulty {
         }
     }
 
-    /// Looks at everything after each write.
+    /// Looks at the pods of the one service, where there is only that, after each write.
     async fn inspect(&self) {
+        let key = Key::Service(web()).to_string();
+        if matches!(self.memory.get(&key).await, Ok(None)) {
+            return;
+        }
         let service = service(&self.memory).await;
         let pods = pods(&self.memory).await;
         let replaces = pods.iter().any(|pod| pod.revision != pods[0].revision);
@@ -167,6 +172,10 @@ impl Store for Faulty {
 
     async fn revision(&self) -> Result<sampan_store::Revision, StoreError> {
         self.memory.revision().await
+    }
+
+    fn turns(&self) -> &Turns {
+        self.memory.turns()
     }
 }
 

@@ -106,6 +106,14 @@ impl ServiceKey {
         }
     }
 
+    /// The first key that a service or job of `app` can have, in the order of keys.
+    pub fn first_of(app: &Name) -> Self {
+        Self {
+            app: app.clone(),
+            name: Name("0".into()),
+        }
+    }
+
     /// Parses `APP/NAME`.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let (app, name) = text.split_once('/').ok_or(NameError::Empty)?;
@@ -212,6 +220,9 @@ mod tests {
         assert_eq!(pod(7, 0).as_str(), "web-7-0");
         assert!(pod(7, 0) < pod(10, 0), "in the order of numbers");
         let other = ServiceKey::parse("blog/web").expect("a good key");
+        let first = ServiceKey::first_of(&web.app);
+        assert!(other < first && first < web, "keys of an app begin with it");
+        assert_eq!(first, ServiceKey::parse("shop/0").expect("a good key"));
         assert_ne!(pod(7, 0), PodName::new(&other, 7, 0));
         for bad in ["web", "/web", "shop/", "shop/web/0"] {
             assert!(ServiceKey::parse(bad).is_err(), "{bad}");

@@ -10,6 +10,7 @@ mod sqlite;
 mod state;
 mod store;
 mod transaction;
+mod turns;
 mod watch;
 
 pub use memory::Memory;
@@ -20,4 +21,5 @@ pub use transaction::{
     Compare, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Outcome,
     Transaction, TransactionError, Write,
 };
+pub use turns::{Alone, Shared, Turns};
 pub use watch::{Watch, WatchError, WatchSource};

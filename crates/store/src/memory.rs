@@ -5,12 +5,14 @@ use async_trait::async_trait;
 use crate::state::{Draft, State};
 use crate::store::{Entry, Listing, Revision, Store, StoreError};
 use crate::transaction::{Outcome, Transaction};
+use crate::turns::Turns;
 use crate::watch::{Published, Watch};
 
 /// A store that lives as long as it is held. It has no thread and never waits.
 #[derive(Debug)]
 pub struct Memory {
     published: Published,
+    turns: Turns,
 }
 
 impl Memory {
@@ -18,6 +20,7 @@ impl Memory {
     pub fn new() -> Self {
         Self {
             published: Published::new(State::default()),
+            turns: Turns::default(),
         }
     }
 
@@ -76,5 +79,8 @@ impl Store for Memory {
 
     async fn revision(&self) -> Result<Revision, StoreError> {
         Ok(self.published.read().revision())
+    }
+    fn turns(&self) -> &Turns {
+        &self.turns
     }
 }

@@ -22,7 +22,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 pub use self::open::OpenError;
 use self::writer::{Request, Writer};
 use crate::store::{Entry, Listing, Revision, Store, StoreError};
-use crate::transaction::{Outcome, Transaction};
+use crate::transaction::{MAX_TRANSACTION_BYTES, Outcome, Transaction};
+use crate::turns::Turns;
 use crate::watch::{Published, Watch};
 
 /// Requests that wait for the thread that writes. Who comes later waits before the queue.
@@ -30,6 +31,9 @@ const QUEUE_REQUESTS: usize = 256;
 
 /// Bytes of transactions that wait for the thread that writes.
 const QUEUE_BYTES: usize = 16 << 20;
+
+// One that has no room in an empty queue would wait for ever.
+const _: () = assert!(MAX_TRANSACTION_BYTES + REQUEST_BYTES <= QUEUE_BYTES);
 
 /// What a transaction in the queue costs beside its bytes.
 const REQUEST_BYTES: usize = 1 << 10;
@@ -45,6 +49,7 @@ pub struct Sqlite {
     /// `None` while it is dropped.
     requests: Option<mpsc::Sender<Request>>,
     room: Arc<Semaphore>,
+    turns: Turns,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -70,6 +75,7 @@ impl Sqlite {
             published,
             requests: Some(requests),
             room: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            turns: Turns::default(),
             writer: Some(writer),
         })
     }
@@ -133,5 +139,8 @@ impl Store for Sqlite {
 
     async fn revision(&self) -> Result<Revision, StoreError> {
         Ok(self.published.read().revision())
+    }
+    fn turns(&self) -> &Turns {
+        &self.turns
     }
 }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::transaction::{Outcome, Transaction, TransactionError};
+use crate::turns::Turns;
 use crate::watch::Watch;
 
 /// The name of an entry, by convention a path like `/services/shop/web`. It is shared, not copied.
@@ -75,7 +76,8 @@ pub struct Change {
 ///
 /// - **Reads are current.** What is read shows every transaction acknowledged before the read
 ///   began, and nothing that a crash could take back.
-/// - **A transaction is all or nothing**, for reads, for watches and over a crash.
+/// - **A transaction is all or nothing**, for reads, for watches and over a crash, up to the
+///   largest one. So nothing that must be whole is ever written in two.
 /// - **Revisions count changes.** A transaction that changes something gets the next revision.
 ///   One that writes nothing, or only deletes keys that do not exist, has no revision of its own
 ///   and is in no watch.
@@ -118,6 +120,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// The revision of the last change.
     async fn revision(&self) -> Result<Revision, StoreError>;
+
+    /// Whose turn it is to write, among the tasks of this process.
+    fn turns(&self) -> &Turns;
 }
 
 /// Why a store did not do what it was asked.

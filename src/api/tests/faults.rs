@@ -1,6 +1,8 @@
 //! When the store does not do what it should.
 
-use sampan_store::{Entry, Listing, Outcome, Revision, Store, StoreError, Transaction, Watch};
+use sampan_store::{
+    Entry, Listing, Outcome, Revision, Store, StoreError, Transaction, Turns, Watch,
+};
 
 use super::*;
 
@@ -35,6 +37,10 @@ impl Store for Faulty {
 
     async fn revision(&self) -> Result<Revision, StoreError> {
         self.below.revision().await
+    }
+
+    fn turns(&self) -> &Turns {
+        self.below.turns()
     }
 }
 

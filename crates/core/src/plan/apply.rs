@@ -38,6 +38,19 @@ pub struct Present {
 }
 
 impl Present {
+    /// The app that its parts belong to, when they were left behind without it.
+    pub fn left(&self, name: &Name) -> App {
+        App {
+            name: name.clone(),
+            generation: 0,
+            base: PathBuf::from("/"),
+            services: self.services.keys().cloned().collect(),
+            jobs: self.jobs.keys().cloned().collect(),
+            deleting: false,
+            applied_ms: 0,
+        }
+    }
+
     /// The template that pods of `service` should run, if its revision is kept.
     fn template(&self, service: &Service) -> Option<&Template> {
         let key = (service.key.name.clone(), service.spec.revision);

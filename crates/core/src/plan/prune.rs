@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::record::{App, Job, JobPhase, Key, Pod, Service};
+use crate::{
+    name::{PodName, ServiceKey},
+    record::{App, Job, JobPhase, Key, Pod, Service},
+};
 
 /// Which of the `revisions` of `service` to delete. Those are kept that are wanted, could be gone
 /// back to or have pods, and the newest `history` of the others. Of a service that is being
@@ -33,9 +36,9 @@ pub fn revisions(service: &Service, revisions: &[u64], pods: &[Pod]) -> Vec<u64>
 /// `services`, `jobs` and `pods` are all that the store holds of it. A job that runs is removed
 /// once whoever runs it has written that it does not.
 pub fn finished(app: &App, services: &[Service], jobs: &[Job], pods: &[Pod]) -> Vec<Key> {
-    let gone_service = |service: &&Service| {
-        service.spec.deleting && !pods.iter().any(|pod| pod.service == service.key)
-    };
+    let with_pods: BTreeSet<_> = pods.iter().map(|pod| &pod.service).collect();
+    let gone_service =
+        |service: &&Service| service.spec.deleting && !with_pods.contains(&service.key);
     let gone_job = |job: &&Job| job.deleting && job.status.phase != JobPhase::Running;
     let services_gone = services.iter().filter(gone_service);
     let jobs_gone = jobs.iter().filter(gone_job);
@@ -50,6 +53,60 @@ pub fn finished(app: &App, services: &[Service], jobs: &[Job], pods: &[Pod]) -> 
         keys.push(Key::App(app.name.clone()));
     }
     keys
+}
+
+/// The service as it is to be when its app is being deleted and it is not so far. The app alone is
+/// the intent: what belongs to it follows, one after the other, however much that is.
+pub fn doomed_service(app: &App, service: &Service) -> Option<Service> {
+    (app.deleting && !service.spec.deleting).then(|| {
+        let mut doomed = service.clone();
+        doomed.spec.deleting = true;
+        doomed.generation += 1;
+        doomed
+    })
+}
+
+/// The same of a job.
+pub fn doomed_job(app: &App, job: &Job) -> Option<Job> {
+    (app.deleting && !job.deleting).then(|| Job {
+        deleting: true,
+        generation: job.generation + 1,
+        ..job.clone()
+    })
+}
+
+/// What an app that is being deleted has and no service of it: what a change has left that was not
+/// made as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// Pods to stop.
+    pub stop: Vec<PodName>,
+    /// Revisions to delete.
+    pub revisions: Vec<(ServiceKey, u64)>,
+}
+
+/// The orphans of an app. `services`, `pods` and `revisions` are all that the store holds of it.
+pub fn orphans<'a>(
+    app: &App,
+    services: &[Service],
+    pods: &[Pod],
+    revisions: impl Iterator<Item = &'a (ServiceKey, u64)>,
+) -> Orphans {
+    if !app.deleting {
+        return Orphans::default();
+    }
+    let known: BTreeSet<_> = services.iter().map(|service| &service.key).collect();
+    let pods = pods.iter().filter(|pod| !known.contains(&pod.service));
+    Orphans {
+        stop: pods
+            .filter(|pod| pod.stop.is_none())
+            .map(Pod::name)
+            .collect(),
+        revisions: revisions
+            .filter(|(service, _)| !known.contains(service))
+            .cloned()
+            .collect(),
+    }
 }
 
 /// Which artifacts to delete: those that nothing refers to, and that have been there for `grace_ms`

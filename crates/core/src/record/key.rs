@@ -73,6 +73,16 @@ impl Key {
         }
     }
 
+    /// The app that it belongs to, or is.
+    pub fn app(&self) -> Option<&Name> {
+        match self {
+            Self::App(name) => Some(name),
+            Self::Service(key) | Self::Revision(key, _) | Self::Job(key) => Some(&key.app),
+            Self::Pod(pod) => Some(&pod.service().app),
+            Self::Event(_) => None,
+        }
+    }
+
     /// Reads what `Display` writes; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let kind = Kind::ALL

@@ -157,3 +157,37 @@ fn artifacts_that_nothing_refers_to() {
     let found = artifacts(["d", "gone"].into_iter(), &present, 100);
     assert_eq!(found, ["c", "e"]);
 }
+
+#[test]
+fn what_belongs_to_an_app_that_goes_follows_it() {
+    let (stays, goes) = (an_app(false), an_app(true));
+    for deleting in [false, true] {
+        let service = a_service("web", 10, deleting);
+        let job = a_job("init", JobPhase::Completed, deleting);
+        assert_eq!(doomed_service(&stays, &service), None);
+        assert_eq!(doomed_job(&stays, &job), None);
+        let doomed = doomed_service(&goes, &service).map(|it| (it.spec.deleting, it.generation));
+        assert_eq!(doomed, (!deleting).then_some((true, 2)));
+        let doomed = doomed_job(&goes, &job).map(|it| (it.deleting, it.generation));
+        assert_eq!(doomed, (!deleting).then_some((true, 2)));
+    }
+}
+
+#[test]
+fn what_belongs_to_no_service_goes_with_its_app() {
+    let services = [a_service("web", 10, true)];
+    let pod = |name: &str, slot| Pod::new(&key(name), 1, slot);
+    let mut stopping = pod("lost", 1);
+    stopping.stop = Some("it goes".to_owned());
+    let pods = [pod("web", 0), pod("lost", 0), stopping];
+    let revisions = [(key("lost"), 1), (key("lost"), 2), (key("web"), 1)];
+    let found = |app: &App| orphans(app, &services, &pods, revisions.iter());
+    let all = Orphans {
+        stop: vec![pod("lost", 0).name()],
+        revisions: vec![(key("lost"), 1), (key("lost"), 2)],
+    };
+    assert_eq!(found(&an_app(true)), all);
+    assert_eq!(found(&an_app(false)), Orphans::default());
+    // The app waits for the last pod.
+    assert_eq!(finished(&an_app(true), &[], &[], &pods), []);
+}

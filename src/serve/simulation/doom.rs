@@ -1,0 +1,139 @@
+//! An app of any size goes once that has been noted at the app alone, whenever the node dies.
+
+use std::path::Path;
+
+use sampan_core::{
+    plan::apply::{self, Applied, Present, Wanted},
+    record::App,
+};
+
+use super::*;
+
+const SERVICES: usize = 60;
+
+/// What an apply writes of an app with many services, one in ten with a pod, and some jobs.
+fn applied() -> Applied {
+    let mut text = "app = 'shop'\n".to_owned();
+    for number in 0..SERVICES {
+        let replicas = usize::from(number % 10 == 0);
+        text += &format!("[service.s{number}]\ncomponent = 'x.wasm'\nreplicas = {replicas}\n");
+        if number % 3 == 0 {
+            text += &format!("[job.j{number}]\ncomponent = 'x.wasm'\n");
+        }
+    }
+    let app = sampan_core::spec::load(&sampan_core::spec::Input {
+        path: "sampan.toml",
+        text: &text,
+        environment: &|_| None,
+        read_file: &|_| Err("there are no files".to_owned()),
+        profiles: &[],
+    });
+    let Ok(app) = app else {
+        panic!("the spec is good")
+    };
+    let names = app.services.keys().chain(app.jobs.keys());
+    let digests = names.map(|name| (name.clone(), "a".repeat(64))).collect();
+    let wanted = Wanted {
+        app: &app,
+        base: Path::new("/"),
+        digests: &digests,
+        cause: "",
+        wall_ms: 0,
+    };
+    apply::apply(&Present::default(), &wanted).expect("it fits")
+}
+
+async fn put<T: serde::Serialize>(store: &Memory, key: Key, object: &T) {
+    let put = Transaction::new().put(key.to_string(), text(object));
+    let _ = store.commit(put).await.expect("memory does not fail");
+}
+
+/// Everything that is left of the app.
+async fn left(store: &Memory) -> Vec<String> {
+    let mut left = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Event) {
+        let entries = store.list(kind.prefix()).await.expect("a store").entries;
+        left.extend(entries.iter().map(|entry| entry.key.to_string()));
+    }
+    left
+}
+
+async fn doom(seed: u64) {
+    let chance = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
+    let faults = Arc::new(AtomicBool::new(false));
+    let store = Arc::new(Faulty {
+        memory: Arc::default(),
+        chance: Arc::clone(&chance),
+        faults: AtomicBool::new(false),
+        fuse: Mutex::default(),
+        burnt: Notify::new(),
+        broken: Mutex::default(),
+    });
+    let (_measured, loads) = watch::channel(Arc::default());
+    let applied = applied();
+    for (service, revision) in &applied.revisions {
+        let key = Key::Revision(service.clone(), revision.number);
+        put(&store.memory, key, revision).await;
+    }
+    for service in &applied.services {
+        put(&store.memory, Key::Service(service.key.clone()), service).await;
+    }
+    let app = applied.app.expect("it is new");
+    put(&store.memory, Key::App(app.name.clone()), &app).await;
+    let node = start(&store, &faults, &loads);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    drop(node);
+    let began = pods(&store.memory).await.len();
+    assert_eq!(began, SERVICES / 10, "SAMPAN_SEED={seed}");
+    // The intent, with what a change in several transactions might have left.
+    let lost = ServiceKey::parse("shop/lost").expect("a key");
+    let orphan = Pod::new(&lost, 1, 0);
+    let (_, revision) = &applied.revisions[0];
+    put(&store.memory, Key::Pod(orphan.name()), &orphan).await;
+    put(&store.memory, Key::Revision(lost, 1), revision).await;
+    for job in &applied.jobs {
+        put(&store.memory, Key::Job(job.key.clone()), job).await;
+    }
+    let key = Key::App(app.name.clone());
+    let doomed = App {
+        deleting: true,
+        ..app
+    };
+    put(&store.memory, key, &doomed).await;
+    store.faults.store(true, SeqCst);
+    for _ in 0..6 {
+        let writes = lock(&chance).u32(1..60);
+        *lock(&store.fuse) = Some(writes);
+        let node = start(&store, &faults, &loads);
+        tokio::select! {
+            () = store.burnt.notified() => {}
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        drop(node);
+        *lock(&store.fuse) = None;
+    }
+    store.faults.store(false, SeqCst);
+    let _node = start(&store, &faults, &loads);
+    let deadline = tokio::time::Instant::now() + SETTLE;
+    loop {
+        let left = left(&store.memory).await;
+        if left.is_empty() {
+            return;
+        }
+        let late = tokio::time::Instant::now() >= deadline;
+        assert!(!late, "SAMPAN_SEED={seed}, left: {left:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_is_to_go_goes_whole_whenever_the_node_dies() {
+    match setting("SAMPAN_SEED") {
+        Some(seed) => doom(seed).await,
+        None => {
+            for seed in 0..setting("SAMPAN_SEEDS").unwrap_or(8) {
+                doom(seed).await;
+            }
+        }
+    }
+}

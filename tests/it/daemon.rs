@@ -16,6 +16,7 @@ mod load;
 mod lost;
 mod soak;
 mod verbs;
+mod whole;
 
 use std::{
     path::{Path, PathBuf},

@@ -11,10 +11,10 @@ use crate::store::{Batch, Change, Entry, Key, Listing, Revision};
 use crate::transaction::{Outcome, Transaction, Write};
 
 /// Transactions that a store remembers for watches. Beyond it the oldest are forgotten.
-pub const HISTORY_TRANSACTIONS: usize = 10_000;
+pub const HISTORY_TRANSACTIONS: usize = 2_000;
 
 /// Bytes of keys and values that a store remembers for watches. Beyond it the oldest are forgotten.
-pub const HISTORY_BYTES: usize = 16 << 20;
+pub const HISTORY_BYTES: usize = 8 << 20;
 
 /// What a change costs beside its bytes, roughly.
 const CHANGE_BYTES: usize = 64;
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn history_is_bounded_by_bytes() {
         let mut state = State::default();
-        let value = vec![0; 1 << 20];
+        let value = vec![0; 512 << 10];
         for number in 0..40 {
             let _ = commit(
                 &mut state,

@@ -12,7 +12,7 @@ use sampan_core::{
 };
 use sampan_runtime::{
     Demands, PoolSize, Runtime, RuntimeConfig,
-    artifact::compile::CompileLimits,
+    artifact::{cache::Cache, compile::CompileLimits},
     pod::{
         Pod, Unwatched,
         template::{Template, TemplateSpec},
@@ -43,7 +43,7 @@ fn limits() -> Limits {
 
 fn runtime(cache: &Path) -> Arc<Runtime> {
     Runtime::new(RuntimeConfig {
-        cache: cache.to_owned(),
+        cache: Some(Cache::open(cache).expect("a cache")),
         compile_command: Arc::new(|| Command::new(env!("CARGO_BIN_EXE_sampan"))),
         compile_limits: CompileLimits::default(),
         pool: PoolSize::DEFAULT,

@@ -19,21 +19,31 @@ mod sweep;
 mod threads;
 mod views;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sampan_core::{
     object::{App, Isolation, Service},
     spec::node::Node as NodeLimits,
 };
 use sampan_gateway::Gateway;
-use sampan_runtime::{PoolSize, Runtime, RuntimeConfig, pod::template::DEFAULT_CONCURRENCY};
+use sampan_runtime::{
+    PoolSize, Runtime, RuntimeConfig, artifact::cache::Cache, pod::template::DEFAULT_CONCURRENCY,
+};
 
-use crate::{agent::board::Board, edge::Edge, telemetry};
+use crate::{
+    agent::{board::Board, instance::one_line},
+    edge::Edge,
+    telemetry,
+};
 
 use threads::ControlThreads;
 
 pub(crate) use crate::events;
-pub(crate) use sampan_runtime::{artifact::cache::CacheError, logs};
+pub(crate) use sampan_runtime::logs;
 
 /// Instances that are only made to see whether they can be, at once.
 const TRIAL_INSTANCES: u32 = 8;
@@ -51,26 +61,23 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Opens the compile cache in `cache` and starts the engines' clock. `instances` is how many may
+    /// Opens the compile cache in `cache`, if that can be, and starts the engines' clock. `instances` is how many may
     /// be alive at once in each engine, if so many fit. Core dumps go below `coredumps`.
     pub(crate) fn open(
-        cache: PathBuf,
+        cache: Option<PathBuf>,
         coredumps: Option<PathBuf>,
         instances: u32,
         limits: NodeLimits,
-    ) -> Result<Self, CacheError> {
+    ) -> io::Result<Self> {
         telemetry::start();
         let runtime = Runtime::new(RuntimeConfig {
-            cache,
+            cache: open_cache(cache.as_deref()),
             compile_command: Arc::new(|| std::process::Command::new("/proc/self/exe")),
             compile_limits: limits.compile,
             pool: PoolSize { instances },
             guest: limits.guest,
         })?;
-        let control = ControlThreads::start().map_err(|source| CacheError::Io {
-            path: "the threads of the control side".into(),
-            source,
-        })?;
+        let control = ControlThreads::start()?;
         let edge = Arc::new(Edge::new(Gateway::new(limits.gateway)));
         Ok(Self {
             runtime,
@@ -80,6 +87,23 @@ impl Node {
             board: Arc::default(),
         })
     }
+}
+
+/// The compile cache. It only saves time, so what keeps it from being used is said and no more.
+fn open_cache(directory: Option<&Path>) -> Option<Cache> {
+    const LOST: &str = "components are compiled again at each start";
+    let Some(directory) = directory else {
+        tracing::warn!(
+            "{LOST}: there is no place for compiled code; `XDG_CACHE_HOME` or `HOME` names one"
+        );
+        return None;
+    };
+    let opened = Cache::open(directory);
+    let told = |error| {
+        let reason = one_line(&error);
+        tracing::warn!("{LOST}: {reason}; `XDG_CACHE_HOME` names another place for compiled code");
+    };
+    opened.map_err(told).ok()
 }
 
 /// An app to run, and where its paths start from.

@@ -12,7 +12,7 @@ use sampan_core::spec::node::{self, Node as NodeLimits};
 use super::{EXIT_USAGE, Stop, output::Output};
 use crate::{
     config, file,
-    serve::{AppSource, CacheError, Node},
+    serve::{AppSource, Node},
 };
 
 /// Which limits hold for everything.
@@ -66,15 +66,7 @@ pub(super) fn open(source: &AppSource, limits: NodeLimits) -> anyhow::Result<Nod
 }
 
 fn node(coredumps: Option<PathBuf>, instances: u32, limits: NodeLimits) -> anyhow::Result<Node> {
-    let cache = config::cache_directory()?;
+    let cache = config::cache_directory().ok();
     let opened = Node::open(cache, coredumps, instances, limits);
-    opened.map_err(|error| {
-        let remedy = match &error {
-            CacheError::Io { .. } | CacheError::Foreign(_) => {
-                "; `XDG_CACHE_HOME` names another place for it"
-            }
-            CacheError::Key(_) => "",
-        };
-        anyhow::anyhow!("{:#}{remedy}", anyhow::Error::new(error))
-    })
+    opened.context("cannot start the threads of the node")
 }

@@ -63,7 +63,7 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     let mut interrupts = Interrupts::listen()?;
     let data = match &arguments.data {
         Some(data) => data.clone(),
-        None => config::data_directory()?,
+        None => config::data_directory().context("`--data` has to name a place for the state")?,
     };
     let volumes = limits.volumes.clone();
     // The database first: it is what two daemons must not share.

@@ -12,7 +12,7 @@ use sampan_core::{
     object::{Grants, Isolation},
     spec::node::Node as NodeLimits,
 };
-use sampan_runtime::{LoadError, StartError, artifact::cache::CacheError};
+use sampan_runtime::{LoadError, StartError};
 use sampan_store::StoreError;
 use tempfile::TempDir;
 
@@ -63,9 +63,6 @@ pub(crate) enum BenchError {
     /// There is no place for the cache or for sockets.
     #[error("no node can be made for it")]
     Io(#[from] io::Error),
-    /// The cache cannot be opened.
-    #[error("no node can be made for it")]
-    Cache(#[from] CacheError),
     /// The store is closed, or cannot be read.
     #[error("the state of the node cannot be read")]
     Store(#[from] StoreError),
@@ -100,7 +97,7 @@ impl Workbench {
     fn new(source: &AppSource) -> Result<Self, BenchError> {
         let directory = tempfile::Builder::new().prefix("sampan-bench-").tempdir()?;
         let cache = directory.path().join("code");
-        let node = Node::open(cache, None, source.instances(), NodeLimits::default())?;
+        let node = Node::open(Some(cache), None, source.instances(), NodeLimits::default())?;
         Ok(Self { node, directory })
     }
 }

@@ -8,6 +8,7 @@ mod daemon;
 mod deadlock;
 mod dist;
 mod health;
+mod homeless;
 mod hostile;
 mod metrics;
 mod rig;

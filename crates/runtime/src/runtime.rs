@@ -25,8 +25,8 @@ use crate::{
         link::{self, LinkError},
     },
     artifact::{
-        cache::{self, Cache, CacheError, CacheKey, Miss},
-        compile::{ChildCommand, CompileError, CompileLimits, Compiler, read_whole},
+        cache::{self, Cache, CacheKey, Kept, Miss},
+        compile::{ChildCommand, CompileError, CompileLimits, Compiler},
     },
     deadlock::{Deadlock, Detector},
     engine::{
@@ -44,8 +44,8 @@ use crate::{
 /// What a node decides about its runtime.
 #[derive(Clone)]
 pub struct RuntimeConfig {
-    /// Directory of the compile cache.
-    pub cache: PathBuf,
+    /// The compile cache, if there is a place for one. It only saves time.
+    pub cache: Option<Cache>,
     /// Makes the command that runs [`crate::artifact::compile::child::run`].
     pub compile_command: ChildCommand,
     /// Limits on one compilation.
@@ -202,7 +202,7 @@ type LoadSlot = Arc<tokio::sync::Mutex<[Weak<Loaded>; 2]>>;
 pub struct Runtime {
     engines: Engines,
     linkers: [OnceLock<Linker<State>>; EngineClass::COUNT],
-    cache: Cache,
+    cache: Kept,
     compiler: Compiler,
     loaded: Mutex<HashMap<CacheKey, LoadSlot>>,
     pub(crate) slow_lane: SlowLane,
@@ -217,23 +217,18 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Opens the cache and starts the epoch clock.
-    pub fn new(config: RuntimeConfig) -> Result<Arc<Self>, CacheError> {
-        let cache = Cache::open(&config.cache)?;
-        let threads = |source| CacheError::Io {
-            path: "the threads of the runtime".into(),
-            source,
-        };
+    /// Starts the epoch clock and the other threads. Fails when a thread cannot be started.
+    pub fn new(config: RuntimeConfig) -> io::Result<Arc<Self>> {
         let backlog = Arc::default();
         Ok(Arc::new(Self {
-            engines: Engines::new(config.pool, &backlog).map_err(threads)?,
+            engines: Engines::new(config.pool, &backlog)?,
             backlog,
             linkers: Default::default(),
-            cache,
+            cache: Kept::new(config.cache),
             compiler: Compiler::new(config.compile_command, config.compile_limits),
             loaded: Mutex::default(),
-            slow_lane: SlowLane::start().map_err(threads)?,
-            detector: Detector::start().map_err(threads)?,
+            slow_lane: SlowLane::start()?,
+            detector: Detector::start()?,
             limits: Arc::new(config.guest),
             dumps: Arc::new(Semaphore::new(MAX_DUMPS_AT_ONCE)),
             logs: Arc::default(),
@@ -366,11 +361,7 @@ impl Runtime {
         let (this, key) = (Arc::clone(self), key.clone());
         let keep = move || {
             let code = cache::seal(&mut output)?;
-            let stored = read_whole(&mut output).and_then(|code| this.cache.store(&key, &code));
-            if let Err(error) = stored {
-                // The code at hand is good: the next start pays for the full disk, not this one.
-                tracing::warn!(%error, digest = %key.digest, "cannot keep compiled code");
-            }
+            this.cache.store(&key, &mut output);
             Ok(code)
         };
         let io = |error: io::Error| LoadError::Code(error.to_string());

@@ -13,10 +13,12 @@ use std::{
         DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
     },
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
+use super::compile::read_whole;
 use crate::admission::Digest;
 
 const KEY_FILE: &str = "key";
@@ -67,7 +69,7 @@ pub(crate) enum Miss {
 }
 
 /// A directory of native code.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cache {
     directory: PathBuf,
     key: [u8; KEY_BYTES],
@@ -138,6 +140,44 @@ impl Cache {
             .update(key.file_name().as_bytes())
             .update(&code_length.to_le_bytes());
         hasher
+    }
+}
+
+/// The cache as a runtime has it. It only saves time, so nothing that goes wrong with it is an error:
+/// what is not there is compiled again.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    cache: Option<Cache>,
+    /// Whether the last entry could not be written, which has been said.
+    is_broken: AtomicBool,
+}
+
+impl Kept {
+    pub(crate) fn new(cache: Option<Cache>) -> Self {
+        Self {
+            cache,
+            is_broken: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn load(&self, key: &CacheKey) -> Result<File, Miss> {
+        let cache = self.cache.as_ref().ok_or(Miss::Absent)?;
+        cache.load(key)
+    }
+
+    /// Keeps code if it can. The next start pays for a full disk, not this one.
+    pub(crate) fn store(&self, key: &CacheKey, code: &mut File) {
+        let Some(cache) = &self.cache else { return };
+        match read_whole(code).and_then(|code| cache.store(key, &code)) {
+            Ok(()) => self.is_broken.store(false, Relaxed),
+            Err(error) if !self.is_broken.swap(true, Relaxed) => tracing::warn!(
+                %error,
+                "cannot keep compiled code in `{}`: until there is room, components are compiled \
+                 again at each start",
+                cache.directory.display()
+            ),
+            Err(_) => {}
+        }
     }
 }
 

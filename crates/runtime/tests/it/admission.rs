@@ -3,7 +3,7 @@
 use std::{process::Command, sync::Arc};
 
 use bytes::Bytes;
-use sampan_runtime::{Demands, LoadError, Runtime, RuntimeConfig};
+use sampan_runtime::{Demands, LoadError, Runtime, RuntimeConfig, artifact::cache::Cache};
 
 use super::rig::{config, load_with, runtime, workload};
 use super::text::{command_that, component};
@@ -11,7 +11,7 @@ use super::text::{command_that, component};
 /// A runtime that cannot compile: whoever tries finds no such program.
 fn without_compiler(cache: &std::path::Path) -> Arc<Runtime> {
     let config = RuntimeConfig {
-        cache: cache.to_owned(),
+        cache: Cache::open(cache).ok(),
         compile_command: Arc::new(|| Command::new("/nowhere/compiler")),
         ..config()
     };

@@ -3,13 +3,13 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use sampan_runtime::{Demands, Loaded, Origin, Runtime, RuntimeConfig};
+use sampan_runtime::{Demands, Loaded, Origin, Runtime, RuntimeConfig, artifact::cache::Cache};
 
 use super::rig::{ask, config, plan, workload};
 
 fn runtime_at(cache: &std::path::Path) -> Arc<Runtime> {
     let config = RuntimeConfig {
-        cache: cache.to_owned(),
+        cache: Some(Cache::open(cache).expect("a cache")),
         ..config()
     };
     Runtime::new(config).expect("a runtime")
@@ -92,6 +92,33 @@ async fn a_component_is_loaded_once_for_all_who_ask_at_once() {
     let (one, two, three) = futures::join!(load(), load(), load());
     assert!(Arc::ptr_eq(&one, &two) && Arc::ptr_eq(&two, &three));
     assert_eq!(compilations.into_inner(), 1);
+}
+
+/// Everything runs without a cache, and with one that can keep nothing.
+#[tokio::test]
+async fn a_cache_is_not_needed() {
+    let home = tempfile::tempdir().expect("a directory");
+    let gone = home.path().join("gone");
+    let lost = Cache::open(&gone).expect("a cache");
+    fs::remove_dir_all(&gone).expect("removed");
+    for cache in [None, Some(lost)] {
+        let config = RuntimeConfig { cache, ..config() };
+        let runtime = Runtime::new(config).expect("a runtime");
+        let plan = super::rig::Plan {
+            runtime: Arc::clone(&runtime),
+            ..plan(workload("hello"))
+        };
+        let answer = ask(&plan.start().await, "/").await;
+        assert_eq!(answer, Ok((200, "Hello from Sampan!\n".to_owned())));
+        // In another engine, with another entry.
+        let demands = Demands {
+            metered: true,
+            ..Demands::default()
+        };
+        let bytes = Bytes::from(workload("hello"));
+        let loaded = runtime.load(bytes, demands, || {}).await.expect("good");
+        assert!(matches!(loaded.origin, Origin::Compiled(_)));
+    }
 }
 
 /// Bytes that are flipped, one at a time.

@@ -5,7 +5,10 @@ use std::{fmt::Write as _, process::Command, sync::Arc, time::Duration};
 use bytes::Bytes;
 use sampan_runtime::{
     Demands, LoadError, Runtime, RuntimeConfig,
-    artifact::compile::{ChildCommand, CompileError, CompileLimits},
+    artifact::{
+        cache::Cache,
+        compile::{ChildCommand, CompileError, CompileLimits},
+    },
 };
 
 use super::rig::{compile_command, config, in_time, workload};
@@ -18,7 +21,7 @@ async fn compile(
 ) -> CompileError {
     let cache = tempfile::tempdir().expect("a directory");
     let config = RuntimeConfig {
-        cache: cache.path().to_owned(),
+        cache: Cache::open(cache.path()).ok(),
         compile_limits: limits,
         compile_command,
         ..config()

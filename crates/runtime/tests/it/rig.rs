@@ -23,6 +23,7 @@ use sampan_core::{
 };
 use sampan_runtime::{
     Body, Demands, LoadError, Loaded, Neighbours, PoolSize, Runtime, RuntimeConfig, StartError,
+    artifact::cache::Cache,
     artifact::compile::{ChildCommand, CompileLimits},
     logs::Line,
     pod::{
@@ -52,8 +53,9 @@ pub(crate) fn compile_command() -> ChildCommand {
 
 /// A configuration whose cache outlives the test run.
 pub(crate) fn config() -> RuntimeConfig {
+    let cache = Cache::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("compile-cache"));
     RuntimeConfig {
-        cache: Path::new(env!("CARGO_TARGET_TMPDIR")).join("compile-cache"),
+        cache: Some(cache.expect("a cache")),
         compile_command: compile_command(),
         compile_limits: CompileLimits::default(),
         pool: PoolSize { instances: 100 },

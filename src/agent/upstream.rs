@@ -134,7 +134,9 @@ pub(super) fn refused(error: &CallError) -> UpstreamError {
 fn kind(failure: &Failure) -> UpstreamErrorKind {
     match failure {
         Failure::Trapped(_) | Failure::ErrorCode(_) => UpstreamErrorKind::Trapped,
-        Failure::Spinning(_) | Failure::OutOfFuel(_) => UpstreamErrorKind::Spinning,
+        Failure::Spinning(_) | Failure::Busy { .. } | Failure::OutOfFuel(_) => {
+            UpstreamErrorKind::Spinning
+        }
         Failure::Deadlocked(_) => UpstreamErrorKind::Deadlocked,
         Failure::TimedOut(_) => UpstreamErrorKind::TimedOut,
         Failure::NoResponse | Failure::Unfinished | Failure::Stopped => {

@@ -207,7 +207,7 @@ pub struct Limits {
     /// response; zero turns the limit off.
     #[serde(with = "duration_text")]
     pub request_timeout: Duration,
-    /// Guest CPU time of one request.
+    /// Guest CPU time of one request without a wait; zero turns the limit off.
     #[serde(with = "duration_text")]
     pub request_cpu: Duration,
     /// Deterministic budget of one request, in wasmtime fuel; `None` means unmetered.

@@ -382,7 +382,9 @@ fn of_source(source: &Source, index: &Index, holders: &mut Holders<'_>) -> Optio
             Other::Slots => holders.of(call).clone(),
         },
         Source::Caller(asked) => one(&asked.call.as_ref()?.caller.upgrade()?),
-        Source::Timer | Source::Outside(_) | Source::Leaves | Source::Unknown => None,
+        Source::Timer | Source::Past | Source::Outside(_) | Source::Leaves | Source::Unknown => {
+            None
+        }
     }
 }
 

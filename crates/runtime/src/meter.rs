@@ -1,5 +1,7 @@
 //! What a pod has used: guest CPU time, memory, instances.
 
+mod allowance;
+
 use std::{
     sync::{
         Arc,
@@ -10,8 +12,11 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 use sampan_core::histogram::{Distribution, LogLinear};
+use tokio::sync::Semaphore;
 
 use crate::quota::CpuQuota;
+use allowance::Allowance;
+pub(crate) use allowance::{Excess, Over, Standing, Waited};
 
 /// Polls at least this long are measured in CPU time, shorter ones on the wall clock.
 const PRECISE_FROM: Duration = Duration::from_millis(1);
@@ -123,22 +128,16 @@ impl PodMeter {
     }
 }
 
-/// How a guest stands with its CPU budget.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
-    /// The budget is spent.
-    pub(crate) over_budget: bool,
-    /// Since the guest was last resumed.
-    pub(crate) running: Duration,
-    /// Of the budget.
-    pub(crate) spent: Duration,
-    /// All of it.
-    pub(crate) budget: Duration,
-}
-
 /// The CPU time of one instance, and how much of it the work at hand may still use.
 ///
-/// Only the task that drives the instance writes it, so relaxed loads and stores are enough.
+/// Only the task that drives the instance writes it, so relaxed loads and stores are enough. There
+/// are two exceptions, and both are of one word that the driver takes with a swap:
+///
+/// - [`Self::wake`] may come from any thread. Whoever wakes the instance writes the time before it
+///   wakes the task, which is what makes the driver look; a time that is seen one poll late makes a
+///   wait look longer by that poll.
+/// - [`Self::end_wait`] may come from the task that reads a body which the guest writes. It is seen
+///   at the next epoch tick, or the one after.
 ///
 /// Reading the CPU clock of a thread is a system call of a few hundred nanoseconds, too much for
 /// each of the several polls of a short request. So a poll is measured on the wall clock until one
@@ -149,12 +148,19 @@ pub(crate) struct Standing {
 pub(crate) struct CpuMeter {
     pod: Arc<PodMeter>,
     used_nanos: AtomicU64,
-    /// What it had used when the budget was given.
-    budget_start_nanos: AtomicU64,
-    budget_end_nanos: AtomicU64,
+    allowance: Allowance,
     precise: AtomicBool,
     /// Start of the poll under way on the clock that `precise` names.
     poll_start_nanos: AtomicU64,
+    /// End of the last poll on the wall clock.
+    poll_end_nanos: AtomicU64,
+    /// Whether there was nothing to do for the guest when a poll ended, and it has not been woken
+    /// and polled since.
+    is_blocked: AtomicBool,
+    /// Since when, on the wall clock.
+    blocked_nanos: AtomicU64,
+    /// When it was last woken on the wall clock; 0 if that was before the last poll.
+    woken_nanos: AtomicU64,
     /// When it was last known what the guest had used, on the wall clock, and how much that was.
     seen_at_nanos: AtomicU64,
     seen_nanos: AtomicU64,
@@ -168,10 +174,13 @@ impl CpuMeter {
         Self {
             pod,
             used_nanos: AtomicU64::new(0),
-            budget_start_nanos: AtomicU64::new(0),
-            budget_end_nanos: AtomicU64::new(u64::MAX),
+            allowance: Allowance::default(),
             precise: AtomicBool::new(false),
             poll_start_nanos: AtomicU64::new(0),
+            poll_end_nanos: AtomicU64::new(0),
+            is_blocked: AtomicBool::new(false),
+            blocked_nanos: AtomicU64::new(0),
+            woken_nanos: AtomicU64::new(0),
             seen_at_nanos: AtomicU64::new(0),
             seen_nanos: AtomicU64::new(0),
             late_nanos: AtomicU64::new(0),
@@ -184,12 +193,14 @@ impl CpuMeter {
         self.pod.quota.as_ref()
     }
 
-    /// Gives the guest this much CPU time, from now on.
+    /// Gives the guest this much CPU time, from now on; zero means any.
     pub(crate) fn set_budget(&self, budget: Duration) {
-        let used = self.used_nanos();
-        self.budget_start_nanos.store(used, Relaxed);
-        let end = used.saturating_add(nanos(budget));
-        self.budget_end_nanos.store(end, Relaxed);
+        self.allowance.give(self.used_nanos(), nanos(budget));
+    }
+
+    /// Says that others may be at work in the instance too: see [`Allowance::share`].
+    pub(crate) fn share(&self, slots: &Arc<Semaphore>, all: usize) {
+        self.allowance.share(slots, all);
     }
 
     /// How the guest stands. To be asked while it runs.
@@ -198,28 +209,21 @@ impl CpuMeter {
             .clock(self.precise.load(Relaxed))
             .saturating_sub(self.poll_start_nanos.load(Relaxed));
         let used = self.used_nanos() + running;
-        let (start, end) = (
-            self.budget_start_nanos.load(Relaxed),
-            self.budget_end_nanos.load(Relaxed),
-        );
         let now = self.clock(false);
-        if used > end {
+        let standing = self.allowance.stand(used, running);
+        if let Some(Excess { by_nanos, .. }) = &standing.excess {
             // Taken that it ran evenly since it was last looked at.
             let seen = self.seen_nanos.load(Relaxed);
             let wall = now.saturating_sub(self.seen_at_nanos.load(Relaxed));
-            let (over, ran) = (used - end.max(seen), (used - seen).max(1));
+            let ran = (used - seen).max(1);
+            let over = (*by_nanos).min(ran);
             let late = u128::from(wall) * u128::from(over) / u128::from(ran);
             self.late_nanos
                 .store(late.try_into().unwrap_or(u64::MAX), Relaxed);
         } else {
             self.see(now, used);
         }
-        Standing {
-            over_budget: used > end,
-            running: Duration::from_nanos(running),
-            spent: Duration::from_nanos(used.saturating_sub(start)),
-            budget: Duration::from_nanos(end.saturating_sub(start)),
-        }
+        standing
     }
 
     fn see(&self, at: u64, used: u64) {
@@ -234,8 +238,12 @@ impl CpuMeter {
 
     /// What the guest has used of its budget, while it does not run.
     pub(crate) fn spent(&self) -> Duration {
-        let start = self.budget_start_nanos.load(Relaxed);
-        Duration::from_nanos(self.used_nanos().saturating_sub(start))
+        self.allowance.spent(self.used_nanos())
+    }
+
+    /// How the guest has waited since the budget was given, while it does not run.
+    pub(crate) fn waited(&self) -> Waited {
+        self.allowance.waited(self.used_nanos())
     }
 
     /// What the guest has used in all, while it runs.
@@ -264,19 +272,51 @@ impl CpuMeter {
             true => self.clock(false),
             false => start,
         };
+        // One that has not been woken is polled for another reason, and waits on.
+        let woken = self.woken_nanos.swap(0, Relaxed);
+        if woken != 0 && self.is_blocked.swap(false, Relaxed) {
+            let waited = woken.saturating_sub(self.blocked_nanos.load(Relaxed));
+            self.allowance.wait(self.used_nanos(), waited);
+        }
         self.see(at, self.used_nanos());
     }
 
     /// The guest has returned to the host.
     pub(crate) fn end(&self) {
         let precise = self.precise.load(Relaxed);
-        let spent = self
-            .clock(precise)
-            .saturating_sub(self.poll_start_nanos.load(Relaxed));
+        let start = self.poll_start_nanos.load(Relaxed);
+        let end = self.clock(precise);
+        let spent = end.saturating_sub(start);
         self.used_nanos.store(self.used_nanos() + spent, Relaxed);
+        self.allowance.charge(spent);
         self.pod.charge(spent);
+        let at = match precise {
+            true => self.clock(false),
+            false => end,
+        };
+        self.poll_end_nanos.store(at, Relaxed);
         self.precise
             .store(u128::from(spent) >= PRECISE_FROM.as_nanos(), Relaxed);
+    }
+
+    /// The guest has returned, and there is nothing to do for it until it is woken.
+    pub(crate) fn block(&self) {
+        if !self.is_blocked.swap(true, Relaxed) {
+            let since = self.poll_end_nanos.load(Relaxed);
+            self.blocked_nanos.store(since, Relaxed);
+        }
+    }
+
+    /// What the guest waited for is there, though it may be a while until it runs. One that runs
+    /// may wake itself, which ends no wait.
+    pub(crate) fn wake(&self) {
+        self.woken_nanos.store(self.clock(false).max(1), Relaxed);
+    }
+
+    /// Something has ended that a part of the guest really had to wait for, while others may have
+    /// been at work.
+    pub(crate) fn end_wait(&self) {
+        self.allowance.end_wait();
     }
 
     fn clock(&self, precise: bool) -> u64 {
@@ -332,8 +372,8 @@ mod tests {
         meter.end();
         meter.set_budget(Duration::from_millis(20));
         meter.begin();
-        assert!(!meter.now().over_budget);
-        while !meter.now().over_budget {
+        assert!(meter.now().excess.is_none());
+        while meter.now().excess.is_none() {
             burn(Duration::from_millis(1));
         }
         meter.end();

@@ -20,3 +20,4 @@ pub(crate) mod body;
 pub(crate) mod cell;
 pub(crate) mod recorder;
 pub(crate) mod source;
+mod stopwatch;

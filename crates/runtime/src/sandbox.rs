@@ -37,7 +37,7 @@ use crate::{
     lane::{FAST_SLICE, Pace},
     limiter::Limiter,
     logs::{CurrentRequest, LineWriter, PodLog, Quota, Stream},
-    meter::{CpuMeter, PodMeter, Standing},
+    meter::{CpuMeter, Excess, Over, PodMeter, Standing},
     observe::{
         self,
         cell::{Cell, LeafNote},
@@ -126,7 +126,7 @@ impl WasiHttpView for State {
 
 /// A guest that used its CPU budget up. The error of the epoch callback, so of the call.
 #[derive(Debug)]
-pub(crate) struct OverBudget;
+pub(crate) struct OverBudget(pub(crate) Over);
 
 impl fmt::Display for OverBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,8 +142,8 @@ const SAMPLES: u32 = 4;
 /// What happens to a guest that runs at an epoch tick.
 fn look_at(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     let standing = store.data().cell.cpu.now();
-    if standing.over_budget {
-        return Err(wasmtime::Error::new(OverBudget));
+    if let Some(Excess { over, .. }) = standing.excess {
+        return Err(wasmtime::Error::new(OverBudget(over)));
     }
     sample(&mut store, &standing);
     let state = store.data();
@@ -167,17 +167,26 @@ fn is_throttled(cell: &Cell, standing: &Standing) -> bool {
     quota.is_some_and(|quota| quota.is_spent_after(standing.running))
 }
 
-/// Notes where a guest is that has used a quarter more of its budget than when that was last noted.
+/// Notes where a guest is that has used a quarter more of its budget, since it last waited, than
+/// when that was last noted.
 fn sample(store: &mut StoreContextMut<'_, State>, standing: &Standing) {
-    let taken = store.data().samples.len();
+    let samples = &mut store.data_mut().samples;
+    if samples
+        .last()
+        .is_some_and(|last| last.cpu > standing.unwaited)
+    {
+        // It has waited since.
+        samples.clear();
+    }
+    let taken = samples.len();
     let due = standing.budget / SAMPLES * u32::try_from(taken + 1).unwrap_or(u32::MAX);
-    if taken + 1 >= SAMPLES as usize || standing.spent < due {
+    if taken + 1 >= SAMPLES as usize || standing.unwaited < due {
         return;
     }
     let backtrace = frames(&WasmBacktrace::force_capture(&mut *store));
     let state = store.data_mut();
     state.samples.push(Sample {
-        cpu: standing.spent,
+        cpu: standing.unwaited,
         host_calls: state.recorder.made(),
         backtrace,
     });

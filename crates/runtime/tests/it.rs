@@ -23,6 +23,7 @@ mod it {
     mod slots;
     mod streams;
     mod text;
+    mod waits;
     mod watchdog;
 }
 

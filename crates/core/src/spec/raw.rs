@@ -169,12 +169,15 @@ table! {
         /// `timeout` of a probe. Without it there is no cap.
         optional cpu: At<CpuShare>;
         /// Time one request may take, from its arrival at the pod to the last byte of its
-        /// response; `0s` means any time.
+        /// response; `0s` means any time, as a stream may need.
         preset request_timeout: At<Time<0>>, "30s";
-        /// CPU time of guest code one request may use.
-        preset request_cpu: At<Time<1>>, "1s";
-        /// Wasmtime fuel one request may use: a budget that is the same on every machine.
-        /// Without it fuel is not counted.
+        /// CPU time of guest code one request may use without a wait. A request that waits again and
+        /// again may use it each time, as long as it uses at most ten times that more than it waits:
+        /// an answer that computes for less than half of its time may go on for hours. `0s` means
+        /// any time.
+        preset request_cpu: At<Time<0>>, "1s";
+        /// Wasmtime fuel one request may use in all, however it waits: a budget that is the same
+        /// on every machine. Without it fuel is not counted.
         optional fuel: At<Fuel>;
         /// Requests that may wait for a pod; one more is answered with 503.
         preset queue: At<Count<0, 1_000_000>>, 1024;

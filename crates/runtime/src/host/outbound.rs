@@ -234,7 +234,7 @@ impl WasiHttpHooks for Hooks {
             false => request,
         };
         Box::new(async move {
-            let _note = cell
+            let note = cell
                 .registers()
                 .then(|| cell.leaf("client.send", route.answer()));
             let permit = Arc::clone(&outbound.permits)
@@ -246,9 +246,12 @@ impl WasiHttpHooks for Hooks {
                     .unwrap_or(outbound.first_byte_timeout);
             let writer = route.body();
             let send = outbound.send(route, request, request_id);
-            let response = tokio::time::timeout(patience, send)
-                .await
-                .map_err(|_| Error::ConnectionReadTimeout)??;
+            let sent = tokio::time::timeout(patience, send);
+            let sent = match note {
+                Some(note) => note.wait(sent).await,
+                None => sent.await,
+            };
+            let response = sent.map_err(|_| Error::ConnectionReadTimeout)??;
             let between = options
                 .between_bytes_timeout
                 .unwrap_or(outbound.between_bytes_timeout);

@@ -29,19 +29,18 @@ pub(crate) fn observe_p2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     clock.func_wrap("subscribe-instant", |mut store, (when,): (u64,)| {
         let state: &mut State = store.data_mut();
         state.recorder.note("monotonic-clock.subscribe-instant");
-        let pollable = state.clocks().subscribe_instant(when)?;
-        state
-            .labels
-            .pollable(&pollable, Label::Source(Source::Timer));
+        let mut clocks = state.clocks();
+        let source = until(when.saturating_sub(clocks.now()?));
+        let pollable = clocks.subscribe_instant(when)?;
+        state.labels.pollable(&pollable, Label::Source(source));
         Ok((pollable,))
     })?;
     clock.func_wrap("subscribe-duration", |mut store, (duration,): (u64,)| {
         let state: &mut State = store.data_mut();
         state.recorder.note("monotonic-clock.subscribe-duration");
         let pollable = state.clocks().subscribe_duration(duration)?;
-        state
-            .labels
-            .pollable(&pollable, Label::Source(Source::Timer));
+        let source = until(duration);
+        state.labels.pollable(&pollable, Label::Source(source));
         Ok((pollable,))
     })?;
     clock.func_wrap("now", |mut store, (): ()| {
@@ -66,21 +65,23 @@ pub(crate) fn observe_p3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     clock.func_wrap_concurrent("wait-until", |accessor, (when,): (u64,)| {
         let clocks = accessor.with_getter::<WasiClocks>(State::clocks);
         let note = accessor.with(|mut store| timer(store.get(), "monotonic-clock.wait-until"));
-        Box::pin(async move {
-            let _note = note;
-            WasiClocks::wait_until(&clocks, when).await
-        })
+        Box::pin(async move { note.wait(WasiClocks::wait_until(&clocks, when)).await })
     })?;
     clock.func_wrap_concurrent("wait-for", |accessor, (duration,): (u64,)| {
         let clocks = accessor.with_getter::<WasiClocks>(State::clocks);
         let note = accessor.with(|mut store| timer(store.get(), "monotonic-clock.wait-for"));
-        Box::pin(async move {
-            let _note = note;
-            WasiClocks::wait_for(&clocks, duration).await
-        })
+        Box::pin(async move { note.wait(WasiClocks::wait_for(&clocks, duration)).await })
     })?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+/// What ends a wait of so many nanoseconds.
+fn until(nanos: u64) -> Source {
+    match nanos {
+        0 => Source::Past,
+        _ => Source::Timer,
+    }
 }
 
 fn timer(state: &mut State, function: &'static str) -> crate::observe::cell::LeafNote {

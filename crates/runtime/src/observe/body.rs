@@ -52,7 +52,9 @@ impl Body for Read {
         let this = &mut *self;
         let frame = Pin::new(&mut this.inner).poll_frame(cx);
         if frame.is_ready() {
-            this.note = None;
+            if this.note.take().is_some() {
+                this.cell.end_wait();
+            }
         } else if this.note.is_none() {
             this.note = Some(this.cell.leaf("reading a body", this.writer.clone()));
         }
@@ -99,6 +101,8 @@ struct Written {
     reading: Arc<Reading>,
     waker: Waker,
     note: LeafNote,
+    /// Whether the reader found nothing when it last looked.
+    was_empty: bool,
 }
 
 /// Has `cell` know that it may wait for the `reader` of a body that it writes.
@@ -113,6 +117,7 @@ pub(crate) fn written_by(cell: &Arc<Cell>, reader: Source, body: WasiBody) -> Wa
         waker: Waker::from(Arc::clone(&reading)),
         reading,
         note: cell.leaf("writing a body", source),
+        was_empty: false,
     };
     written.boxed_unsync()
 }
@@ -126,8 +131,14 @@ impl Body for Written {
         this.reading.task.register(cx.waker());
         this.reading.waits.store(true, Ordering::Release);
         let frame = Pin::new(&mut this.inner).poll_frame(&mut Context::from_waker(&this.waker));
+        let was_empty = std::mem::replace(&mut this.was_empty, frame.is_pending());
         if frame.is_ready() {
             this.reading.waits.store(false, Ordering::Release);
+            if !was_empty {
+                // It was there before its reader. Only so much fits in between, and then the writer
+                // waits.
+                this.note.end_wait();
+            }
         } else {
             // From now on the reader does nothing for the guest.
             this.note.reconsider();

@@ -20,7 +20,10 @@ use futures::task::AtomicWaker;
 use pin_project_lite::pin_project;
 use sampan_core::name::PodName;
 
-use super::source::{Asked, Source};
+use super::{
+    source::{Asked, Source},
+    stopwatch::Stopwatch,
+};
 use crate::{
     deadlock::{Deadlock, Detector},
     meter::CpuMeter,
@@ -348,9 +351,13 @@ impl Cell {
                 return Poll::Ready(Ok(output));
             }
             if let Some(sources) = sources.take() {
+                let sources = sources();
+                if sources.iter().any(|it| matches!(it, Source::Past)) {
+                    self.expect_wake();
+                }
                 self.waits().call = Some(Wait {
                     function,
-                    sources: sources(),
+                    sources,
                     since: Instant::now(),
                 });
                 noted = Some(Noted(self));
@@ -378,6 +385,14 @@ impl Cell {
         }
     }
 
+    /// Something has ended that a part of the guest had to wait for. In WASI 0.2 the whole of it
+    /// waits or none.
+    pub(crate) fn end_wait(&self) {
+        if self.registers() {
+            self.cpu.end_wait();
+        }
+    }
+
     /// What to do after a poll that has not come to an end.
     fn pause(self: &Arc<Self>) {
         if self.soon.swap(false, Relaxed) {
@@ -397,7 +412,10 @@ impl Cell {
         if !tokio::task::coop::has_budget_remaining() {
             // What it polled may have been ready all the same.
             self.wake_by_ref();
-        } else if self.could_be_stuck() {
+            return;
+        }
+        self.cpu.block();
+        if self.could_be_stuck() {
             self.detector.hear(self);
         }
     }
@@ -430,42 +448,13 @@ impl Wake for Cell {
         let was = self.state.swap(RUNNABLE, AcqRel);
         // After the state: who sees the old number twice sees the old state, too, and was right.
         self.changes.fetch_add(1, AcqRel);
+        if was != RUNNABLE {
+            self.cpu.wake();
+        }
         if was != RUNNING {
             self.note_wake();
         }
         self.task.wake();
-    }
-}
-
-/// Sums up the times in which it runs. Readings are in nanoseconds.
-#[derive(Default)]
-struct Stopwatch {
-    /// When it was started; 0 if it stands.
-    since: AtomicU64,
-    total: AtomicU64,
-}
-
-impl Stopwatch {
-    fn start(&self, now: impl FnOnce() -> u64) {
-        if self.since.load(Relaxed) == 0 {
-            self.since.store(now().max(1), Relaxed);
-        }
-    }
-
-    fn stop(&self, now: impl FnOnce() -> u64) {
-        let since = self.since.load(Relaxed);
-        if since != 0 {
-            self.since.store(0, Relaxed);
-            self.total.fetch_add(now().saturating_sub(since), Relaxed);
-        }
-    }
-
-    fn read(&self, now: u64) -> Duration {
-        let running = match self.since.load(Relaxed) {
-            0 => 0,
-            since => now.saturating_sub(since),
-        };
-        Duration::from_nanos(self.total.load(Relaxed) + running)
     }
 }
 
@@ -486,6 +475,27 @@ pub(crate) struct LeafNote {
 }
 
 impl LeafNote {
+    /// Does what the note is about. That it could not be done at once is a wait.
+    pub(crate) async fn wait<F: Future>(self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        let mut was_pending = false;
+        let output = poll_fn(|cx| {
+            let poll = work.as_mut().poll(cx);
+            was_pending |= poll.is_pending();
+            poll
+        });
+        let output = output.await;
+        if was_pending {
+            self.cell.end_wait();
+        }
+        output
+    }
+
+    /// Like [`Cell::end_wait`].
+    pub(crate) fn end_wait(&self) {
+        self.cell.end_wait();
+    }
+
     /// Like [`Cell::reconsider`].
     pub(crate) fn reconsider(&self) {
         self.cell.reconsider();

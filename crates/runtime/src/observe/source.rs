@@ -252,6 +252,8 @@ impl Call {
 pub(crate) enum Source {
     /// A time to come.
     Timer,
+    /// A timer whose time has come: it only lets others go first.
+    Past,
     /// Somebody outside: a server, a file system, a client.
     Outside(Arc<str>),
     /// The head of the answer to a call.
@@ -274,7 +276,7 @@ impl Source {
     /// Whether it is alive whatever other instances do.
     pub(crate) fn is_alive(&self) -> bool {
         match self {
-            Self::Timer | Self::Outside(_) | Self::Unknown | Self::Leaves => true,
+            Self::Timer | Self::Past | Self::Outside(_) | Self::Unknown | Self::Leaves => true,
             Self::Caller(asked) => asked.call.is_none(),
             Self::Reader(reading, reader) => !reading.waits() && reader.is_alive(),
             Self::Head(call) => call.is_settled(),
@@ -287,6 +289,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timer => f.write_str("a timer"),
+            Self::Past => f.write_str("a timer that is over"),
             Self::Outside(what) => f.write_str(what),
             Self::Head(call) => write!(f, "the answer of `{}`", call.service.name),
             Self::Body(call) => write!(f, "the body it shares with `{}`", call.service.name),

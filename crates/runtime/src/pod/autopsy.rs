@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     deadlock::cut,
+    meter::CpuMeter,
     observe::{
         cell::{Cell, Observed, Waits},
         source::Asked,
@@ -138,7 +139,7 @@ impl Pod {
             let waits = cell.waits();
             evidence.requests = waits.requests.iter().map(|asked| request(asked)).collect();
             evidence.waits = open_waits(&waits);
-            evidence.cpu = cell.cpu.spent();
+            evidence.note_cpu(&cell.cpu);
         }
         evidence.memory_bytes = shared.context.meter.usage().memory_bytes;
         evidence.memory_limit_bytes = shared.template.sandbox.memory_bytes;
@@ -243,9 +244,9 @@ impl Shared {
         let state = store.data();
         let now = Instant::now();
         evidence.samples = state.samples.clone();
-        evidence.cpu = state.cell.cpu.spent();
+        evidence.note_cpu(&state.cell.cpu);
         evidence.late = match death.failure {
-            Failure::Spinning(_) => Some(state.cell.cpu.late()),
+            Failure::Spinning(_) | Failure::Busy { .. } => Some(state.cell.cpu.late()),
             _ => None,
         };
         let left = || store.get_fuel().unwrap_or(0);
@@ -262,6 +263,16 @@ impl Shared {
         };
         evidence.last_host_calls = state.recorder.last().map(call).collect();
         evidence
+    }
+}
+
+impl Evidence {
+    fn note_cpu(&mut self, cpu: &CpuMeter) {
+        let waited = cpu.waited();
+        self.cpu = cpu.spent();
+        self.waits_ended = waited.times;
+        self.waited = waited.time;
+        self.cpu_since_wait = waited.cpu_since;
     }
 }
 

@@ -47,9 +47,12 @@ impl Evidence {
             )?;
         }
         if verdict == Verdict::Spinning {
-            let how = match self.is_busy_polling() {
-                true => "busy-polling: it kept calling the host, and never waited",
-                false => "it computed; no call into the host was seen",
+            let is_burst = self.cpu_since_wait > self.cpu_budget;
+            let how = match (self.is_busy_polling(), is_burst) {
+                (true, true) => "busy-polling: it kept calling the host without a wait",
+                (true, false) => "it kept calling the host, and waited too little",
+                (false, true) => "it computed; no call into the host was seen",
+                (false, false) => "it computed, and waited too little",
             };
             let late = self
                 .late
@@ -128,9 +131,29 @@ impl Evidence {
     }
 
     fn write_use(&self, to: &mut String) -> fmt::Result {
-        if !self.cpu_budget.is_zero() {
-            let (used, all) = (Short(self.cpu), Short(self.cpu_budget));
-            field(to, "guest CPU", format_args!("{used} of {all}"))?;
+        let (used, all) = (Short(self.cpu), Short(self.cpu_budget));
+        let since = Short(self.cpu_since_wait);
+        match (self.waits_ended, self.cpu_budget.is_zero()) {
+            // Of one that had no store nothing is known.
+            (0, true) if self.cpu.is_zero() => {}
+            (0, true) => field(to, "guest CPU", format_args!("{used}"))?,
+            (0, false) => field(to, "guest CPU", format_args!("{used} of {all}"))?,
+            (_, true) => field(
+                to,
+                "guest CPU",
+                format_args!("{used}, {since} since it last waited"),
+            )?,
+            (_, false) => field(
+                to,
+                "guest CPU",
+                format_args!("{used}, {since} of {all} since it last waited"),
+            )?,
+        }
+        let waited = Short(self.waited);
+        match self.waits_ended {
+            0 => {}
+            1 => field(to, "waited", format_args!("once, {waited}"))?,
+            times => field(to, "waited", format_args!("{times} times, {waited} in all"))?,
         }
         if let Some((used, all)) = self.fuel {
             field(to, "fuel", format_args!("{used} of {all}"))?;

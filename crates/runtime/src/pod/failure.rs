@@ -6,7 +6,7 @@ use sampan_core::quantity::format_duration;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 
 use super::template::Template;
-use crate::{deadlock::Deadlock, observe::cell::Doomed, sandbox::OverBudget};
+use crate::{deadlock::Deadlock, meter::Over, observe::cell::Doomed, sandbox::OverBudget};
 
 /// Why a request got no proper answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,9 +14,26 @@ pub enum Failure {
     /// The guest trapped.
     #[error("the guest trapped: {0}")]
     Trapped(String),
-    /// The guest burned its `request_cpu`.
-    #[error("killed for spinning: the guest used more than its `request_cpu` of {}", format_duration(*.0))]
+    /// The guest burned its `request_cpu` without a wait.
+    #[error(
+        "killed for spinning: the guest used more than its `request_cpu` of {} without a wait",
+        format_duration(*.0)
+    )]
     Spinning(Duration),
+    /// The guest computed for far longer than it waited.
+    #[error(
+        "killed for spinning: the guest computed for {} and waited for {}, which is far more than \
+         half of the time with a `request_cpu` of {}; `request_cpu = \"0s\"` lets it",
+        seconds(.used), seconds(.waited), format_duration(*.budget)
+    )]
+    Busy {
+        /// CPU time of the request.
+        used: Duration,
+        /// Time in which it waited.
+        waited: Duration,
+        /// Its `request_cpu`.
+        budget: Duration,
+    },
     /// The guest burned its `fuel`.
     #[error("killed: the guest used more than its `fuel` of {0}")]
     OutOfFuel(u64),
@@ -52,8 +69,16 @@ impl Failure {
         if let Some(Doomed(deadlock)) = error.downcast_ref() {
             return Self::Deadlocked(Arc::clone(deadlock));
         }
-        if error.is::<OverBudget>() {
-            return Self::Spinning(template.sandbox.request_cpu);
+        if let Some(OverBudget(over)) = error.downcast_ref() {
+            let budget = template.sandbox.request_cpu;
+            return match *over {
+                Over::Burst => Self::Spinning(budget),
+                Over::Rate { used, waited } => Self::Busy {
+                    used,
+                    waited,
+                    budget,
+                },
+            };
         }
         if let Some(limit) = error.downcast_ref::<PoolConcurrencyLimitError>() {
             return Self::Unavailable(limit.to_string());
@@ -69,6 +94,11 @@ impl Failure {
             (None, _) => Self::Trapped(error.root_cause().to_string()),
         }
     }
+}
+
+/// A measured time, in seconds.
+fn seconds(time: &Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
 }
 
 /// A request that failed before its response began.

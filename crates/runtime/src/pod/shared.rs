@@ -189,7 +189,10 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
     });
     let instance = instance.await?;
     shared.context.meter.count_instance();
-    shared.settle(&instance.store.data().cell);
+    let cell = &instance.store.data().cell;
+    let all = shared.template.concurrency() as usize;
+    cell.cpu.share(&shared.slots, all);
+    shared.settle(cell);
     Ok(instance)
 }
 

@@ -18,7 +18,7 @@ pub enum Verdict {
     Trapped,
     /// The guest trapped after it was refused memory over its limit.
     OutOfMemory,
-    /// The guest ran past `request_cpu` without an end.
+    /// The guest ran past `request_cpu` without a wait, or for far longer than it waited.
     Spinning,
     /// The guest ran past its `fuel`.
     OutOfFuel,
@@ -84,7 +84,7 @@ impl Verdict {
         match failure {
             Failure::Trapped(_) if refused_memory => Self::OutOfMemory,
             Failure::Trapped(_) => Self::Trapped,
-            Failure::Spinning(_) => Self::Spinning,
+            Failure::Spinning(_) | Failure::Busy { .. } => Self::Spinning,
             Failure::OutOfFuel(_) => Self::OutOfFuel,
             Failure::Deadlocked(_) => Self::Deadlocked,
             Failure::TimedOut(_) => Self::TimedOut,
@@ -131,8 +131,14 @@ pub struct Evidence {
     pub samples: Vec<Sample>,
     /// CPU time of its last request.
     pub cpu: Duration,
-    /// The `request_cpu` it had.
+    /// The `request_cpu` it had; zero if any.
     pub cpu_budget: Duration,
+    /// How often it had to wait in that request.
+    pub waits_ended: u64,
+    /// For how long in all.
+    pub waited: Duration,
+    /// CPU time since it last waited.
+    pub cpu_since_wait: Duration,
     /// About how long after the budget was spent it was stopped: it is looked at every few
     /// milliseconds of its own time, and may wait for a processor in between.
     pub late: Option<Duration>,

@@ -103,6 +103,84 @@ pub(crate) fn sleepy_handler() -> Vec<u8> {
     )
 }
 
+/// A WASI 0.2 handler that does only this. `$wait` waits for so many nanoseconds, `$burn` takes a
+/// few milliseconds for each million turns.
+pub(crate) fn timed_handler(body: &str) -> Vec<u8> {
+    component(&format!(
+        r#"(component
+            (import "wasi:http/types@0.2.0" (instance $types
+                (export "incoming-request" (type (sub resource)))
+                (export "response-outparam" (type (sub resource)))))
+            (alias export $types "incoming-request" (type $request))
+            (alias export $types "response-outparam" (type $out))
+            (import "wasi:io/poll@0.2.0" (instance $poll
+                (export "pollable" (type $pollable (sub resource)))
+                (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+            (alias export $poll "pollable" (type $pollable))
+            (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+                (alias outer 1 $pollable (type $p))
+                (export "pollable" (type $pollable (eq $p)))
+                (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
+            (core func $block (canon lower (func $poll "[method]pollable.block")))
+            (core func $timer (canon lower (func $clock "subscribe-duration")))
+            (core func $drop (canon resource.drop $pollable))
+            (core module $m
+                (import "" "block" (func $block (param i32)))
+                (import "" "timer" (func $timer (param i64) (result i32)))
+                (import "" "drop" (func $drop (param i32)))
+                (func $wait (param i64) (local i32)
+                    (local.set 1 (call $timer (local.get 0)))
+                    (call $block (local.get 1))
+                    (call $drop (local.get 1)))
+                {BURN}
+                (func (export "handle") (param i32 i32) {body}))
+            (core instance $i (instantiate $m (with "" (instance
+                (export "block" (func $block)) (export "timer" (func $timer))
+                (export "drop" (func $drop))))))
+            (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+                (canon lift (core func $i "handle")))
+            (instance $handler (export "handle" (func $handle)))
+            (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+    ))
+}
+
+/// The same with WASI 0.3.
+pub(crate) fn timed_handler_p3(body: &str) -> Vec<u8> {
+    component(&format!(
+        r#"(component
+            (import "wasi:http/types@0.3.0" (instance $types
+                (export "request" (type (sub resource)))
+                (export "response" (type (sub resource)))
+                {ERROR_CODE}))
+            (alias export $types "request" (type $request))
+            (alias export $types "response" (type $response))
+            (alias export $types "error-code" (type $error))
+            (import "wasi:clocks/monotonic-clock@0.3.0" (instance $clock
+                (export "wait-for" (func async (param "how-long" u64)))))
+            (core module $m
+                (import "" "wait" (func $wait (param i64)))
+                {BURN}
+                (memory (export "memory") 1)
+                (func (export "handle") (param i32) (result i32) {body} (i32.const 0))
+                (func (export "callback") (param i32 i32 i32) (result i32) unreachable))
+            (core func $wait (canon lower (func $clock "wait-for")))
+            (core instance $i (instantiate $m (with "" (instance (export "wait" (func $wait))))))
+            (func $handle async (param "request" (own $request))
+                (result (result (own $response) (error $error)))
+                (canon lift (core func $i "handle") async
+                    (callback (core func $i "callback")) (memory (core memory $i "memory"))))
+            (instance $handler (export "handle" (func $handle)))
+            (export "wasi:http/handler@0.3.0" (instance $handler)))"#
+    ))
+}
+
+/// Counts down from so many million.
+const BURN: &str = "(func $burn (param i64)
+    (local.set 0 (i64.mul (local.get 0) (i64.const 1000000)))
+    (loop $again
+        (local.set 0 (i64.sub (local.get 0) (i64.const 1)))
+        (br_if $again (i64.ne (local.get 0) (i64.const 0)))))";
+
 /// A WASI 0.3 HTTP handler. The result of `body` is what an async handler returns to its host; the
 /// import `set` makes a set of things to wait for.
 pub(crate) fn handler_p3_that(body: &str) -> Vec<u8> {

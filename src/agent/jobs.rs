@@ -9,7 +9,7 @@ use sampan_core::{
 };
 use sampan_runtime::{
     Stdio,
-    command::{self, CommandSpec, Exit},
+    command::{self, CommandSpec, Exit, program_name},
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
 use tokio::{
@@ -185,7 +185,7 @@ impl Jobs {
             .workshop
             .load(&subject, &spec.component, &spec.limits, false);
         let loaded = loading.await?;
-        let program = [spec.component.path.clone()].into_iter();
+        let program = [program_name(spec.component.path.as_ref())].into_iter();
         let args: Vec<_> = program.chain(spec.args.iter().cloned()).collect();
         let command = CommandSpec {
             name: PodName::new(

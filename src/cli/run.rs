@@ -16,7 +16,7 @@ use sampan_core::{
     name::Name,
     object::{Access, Grants, Isolation, Mount, Outbound},
 };
-use sampan_runtime::{Demands, Loaded};
+use sampan_runtime::{Demands, Loaded, command::program_name};
 
 use super::{
     EXIT_FAILED, End, Stop,
@@ -176,7 +176,7 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
             };
             return serve(single, arguments.addr, &mut interrupts, output).await;
         }
-        let args: Vec<_> = [path.to_string()]
+        let args: Vec<_> = [program_name(&arguments.component)]
             .into_iter()
             .chain(arguments.args.iter().cloned())
             .collect();

@@ -37,6 +37,13 @@ pub struct CommandSpec<'a> {
     pub neighbours: Option<Arc<dyn Neighbours>>,
 }
 
+/// What a program is told that it is called: the name of its file. Where that lies is the host's
+/// business.
+pub fn program_name(component: &Path) -> String {
+    let name = component.file_name().unwrap_or(component.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {

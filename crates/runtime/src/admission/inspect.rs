@@ -90,20 +90,24 @@ impl Inspection {
             offset: error.offset(),
             message: error.message().to_owned(),
         })?;
-        let version = |interface: &str| {
-            let is = |name: &&String| name.split_once('@').is_some_and(|(i, _)| i == interface);
-            let (_, version) = found.exports.iter().find(is)?.split_once('@')?;
-            match version {
-                v if v.starts_with("0.2.") => Some(Wasi::P2),
-                v if v.starts_with("0.3.") => Some(Wasi::P3),
-                _ => None,
-            }
+        let exports = |interface: &str, line: &str| {
+            let is = |name: &String| {
+                let version = name
+                    .strip_prefix(interface)
+                    .and_then(|it| it.strip_prefix('@'));
+                version.is_some_and(|version| version.starts_with(line))
+            };
+            found.exports.iter().any(is)
         };
-        let (p2, p3) = (
-            version("wasi:http/incoming-handler"),
-            version("wasi:http/handler"),
-        );
-        let (http, command) = (p3.or(p2), version("wasi:cli/run"));
+        // The standard library of a language may add the older export to whatever is built with it,
+        // with nothing behind it. So the newer one is what the component was made for.
+        let newest = |p3: &str, p2: &str| match (exports(p3, "0.3."), exports(p2, "0.2.")) {
+            (true, _) => Some(Wasi::P3),
+            (false, true) => Some(Wasi::P2),
+            (false, false) => None,
+        };
+        let http = newest("wasi:http/handler", "wasi:http/incoming-handler");
+        let command = newest("wasi:cli/run", "wasi:cli/run");
         Ok(Self {
             http,
             command,
@@ -211,6 +215,32 @@ mod tests {
         assert_eq!(found.size_bytes, bytes.len());
         assert_eq!(found.digest, Digest::of(&bytes));
         assert!(!found.imports_after_head);
+    }
+
+    /// Rust's standard library exports `wasi:cli/run@0.2` of a program that exports `@0.3` itself.
+    #[test]
+    fn the_newest_of_several_exports_counts() {
+        let newest = |exports: &[&str]| {
+            let exports: String = exports
+                .iter()
+                .map(|name| format!(r#"(export "{name}" (instance $run))"#))
+                .collect();
+            let bytes = component(&format!("(component (instance $run) {exports})"));
+            let found = Inspection::of(&bytes).expect("a component");
+            (found.command, found.http)
+        };
+        let (old, new) = ("wasi:cli/run@0.2.6", "wasi:cli/run@0.3.0");
+        assert_eq!(newest(&[old, new]), (Some(Wasi::P3), None));
+        assert_eq!(newest(&[new, old]), (Some(Wasi::P3), None));
+        assert_eq!(newest(&[old]), (Some(Wasi::P2), None));
+        assert_eq!(newest(&["wasi:cli/run@0.1.0"]), (None, None));
+        assert_eq!(newest(&["wasi:cli/runner@0.3.0"]), (None, None));
+        let (old, new) = (
+            "wasi:http/incoming-handler@0.2.3",
+            "wasi:http/handler@0.3.0",
+        );
+        assert_eq!(newest(&[old, new]), (None, Some(Wasi::P3)));
+        assert_eq!(newest(&[old]), (None, Some(Wasi::P2)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use sampan_runtime::{
 use super::rig::{
     SHORT, in_time, limits, lines, load, load_with, map, pod_name, runtime, texts, workload,
 };
-use super::text::{command_p3_that, command_that, networker};
+use super::text::{command_p3_that, command_that, component, networker};
 
 pub(crate) async fn run_with(
     runtime: &Runtime,
@@ -228,6 +228,45 @@ async fn the_memory_limit_holds_for_commands_too() {
         );
         assert_eq!(ended.usage.memory_bytes, 0);
         assert!(ended.usage.memory_peak_bytes >= 1 << 16);
+    }
+}
+
+/// As Rust's standard library adds the older export to a program that has the newer one.
+#[tokio::test]
+async fn of_two_ways_to_run_the_newest_is_taken() {
+    let older = r#"(export "wasi:cli/run@0.2.6" (instance $old))"#;
+    let newer = r#"(export "wasi:cli/run@0.3.0" (instance $new))"#;
+    for exports in [[older, newer], [newer, older]] {
+        let both = component(&format!(
+            r#"(component
+                (core module $m
+                    (func (export "old") (result i32) unreachable)
+                    (func (export "new") (result i32) (i32.const 0)))
+                (core instance $i (instantiate $m))
+                (func $old (result (result)) (canon lift (core func $i "old")))
+                (func $new async (result (result)) (canon lift (core func $i "new")))
+                (instance $old (export "run" (func $old)))
+                (instance $new (export "run" (func $new)))
+                {})"#,
+            exports.concat()
+        ));
+        let ended = run(&*load(&both).await, pod_name(), &[]).await;
+        assert_eq!(ended.expect("a start").exit, Exit::Code(0));
+    }
+    // Alone the older one is run as ever.
+    let old = load(&command_that("(i32.const 1)")).await;
+    let ended = run(&old, pod_name(), &[]).await.expect("a start");
+    assert_eq!(ended.exit, Exit::Code(1));
+}
+
+#[test]
+fn a_program_is_called_by_its_file() {
+    for (path, name) in [
+        ("/home/user/secret-project/job.wasm", "job.wasm"),
+        ("job.wasm", "job.wasm"),
+        ("../job.wasm", "job.wasm"),
+    ] {
+        assert_eq!(command::program_name(Path::new(path)), name);
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -353,10 +354,32 @@ fn name_of(component: &Path) -> Name {
         .expect("the second is a name")
 }
 
-/// The runtime that everything with guests in it runs on.
-pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
+/// For how long the end of the program waits for threads that are in a system call. One that reads
+/// from a disk or a server that is gone may never come back.
+const LAST_CALLS: Duration = Duration::from_secs(1);
+
+/// The runtime that everything with guests in it runs on. Its end takes at most [`LAST_CALLS`].
+pub(super) struct Threads(Option<tokio::runtime::Runtime>);
+
+pub(super) fn runtime() -> anyhow::Result<Threads> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start threads")
+        .context("cannot start threads")?;
+    Ok(Threads(Some(runtime)))
+}
+
+impl Threads {
+    pub(super) fn block_on<F: Future>(&self, work: F) -> F::Output {
+        let runtime = self.0.as_ref();
+        runtime.expect("taken only in drop").block_on(work)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_timeout(LAST_CALLS);
+        }
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fmt, io,
-    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -20,7 +19,8 @@ use wasmtime::{
     component::{Linker, ResourceTable},
 };
 use wasmtime_wasi::{
-    FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, filesystem::Descriptor,
+    FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
+    filesystem::{WasiFilesystemCtx, WasiFilesystemCtxView},
 };
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -29,7 +29,7 @@ use crate::{
     deadlock::Detector,
     engine::CodeClass,
     host::{
-        files,
+        files::{self, Files, Lent},
         outbound::{Hooks, Outbound},
         stdio::GuestOutput,
         waits::{self, labels::Labels},
@@ -64,17 +64,25 @@ pub(crate) struct State {
     pub(crate) samples: Vec<Sample>,
     /// Files wake a guest of WASI 0.3 by ways of their own.
     _files: Option<LeafNote>,
+    files: WasiFilesystemCtx,
+    lent: Arc<Lent>,
+    log: Arc<PodLog>,
     pace: Arc<Pace>,
     pub(crate) request: Arc<CurrentRequest>,
-    max_open_files: usize,
 }
 
 impl State {
-    /// Whether the instance may open no more files. Handles live in its table, so they are counted
-    /// there: opening is a system call anyway, and the table is bounded.
-    pub(crate) fn may_open_no_more(&mut self) -> bool {
-        let open = self.table.iter_mut().filter(|it| it.is::<Descriptor>());
-        open.count() >= self.max_open_files
+    /// The files that are lent to the guest.
+    pub(crate) fn files(&mut self) -> Files<'_> {
+        Files {
+            view: WasiFilesystemCtxView {
+                ctx: &mut self.files,
+                table: &mut self.table,
+            },
+            lent: &self.lent,
+            log: &self.log,
+            request: &self.request,
+        }
     }
 
     pub(crate) fn table(&mut self) -> &mut ResourceTable {
@@ -196,7 +204,7 @@ fn sample(store: &mut StoreContextMut<'_, State>, standing: &Standing) {
 pub(crate) fn linker(engine: &Engine, class: CodeClass) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    files::limit_p2(&mut linker)?;
+    files::add_p2(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     if observe::ON {
         waits::observe_p2(&mut linker)?;
@@ -206,7 +214,7 @@ pub(crate) fn linker(engine: &Engine, class: CodeClass) -> wasmtime::Result<Link
     })?;
     if class.concurrent {
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-        files::limit_p3(&mut linker)?;
+        files::add_p3(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
         if observe::ON {
             waits::observe_p3(&mut linker)?;
@@ -224,19 +232,6 @@ pub struct MountError {
     source: io::Error,
 }
 
-/// A directory that was opened once: what is put in its place later is not what the guest sees.
-struct OpenMount {
-    directory: OwnedFd,
-    guest: String,
-    access: FsPerms,
-}
-
-impl OpenMount {
-    fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.directory.as_raw_fd()).into()
-    }
-}
-
 /// Where a guest's standard streams lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stdio {
@@ -251,7 +246,7 @@ pub(crate) struct Sandbox {
     env: Vec<(String, String)>,
     args: Vec<String>,
     config: Arc<WasiConfigVariables>,
-    mounts: Vec<OpenMount>,
+    lent: Arc<Lent>,
     outbound: Arc<Outbound>,
     stdio: Stdio,
     pub(crate) memory_bytes: u64,
@@ -339,7 +334,8 @@ impl Sandbox {
         base: &Path,
         node: &Arc<GuestLimits>,
     ) -> Result<Self, MountError> {
-        let open = |mount: &sampan_core::object::Mount| {
+        let mut lent = Lent::new(node.open_files);
+        for mount in &grants.files {
             let path = base.join(&mount.host);
             let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
             let directory =
@@ -352,12 +348,8 @@ impl Sandbox {
                 Access::ReadOnly => FsPerms::ReadOnly,
                 Access::ReadWrite => FsPerms::ReadWrite,
             };
-            Ok(OpenMount {
-                directory,
-                guest: mount.guest.clone(),
-                access,
-            })
-        };
+            lent.add(directory, &mount.guest, access);
+        }
         Ok(Self {
             env: grants
                 .env
@@ -372,7 +364,7 @@ impl Sandbox {
                     .map(|(k, v)| (k.clone(), v.clone()))
                     .collect(),
             ),
-            mounts: grants.files.iter().map(open).collect::<Result<_, _>>()?,
+            lent: Arc::new(lent),
             outbound: Arc::new(outbound),
             stdio,
             memory_bytes: limits.memory.0,
@@ -394,7 +386,7 @@ impl Sandbox {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(self.node.fields_bytes);
         let cell = pod.cell();
-        let files = pod.concurrent && !self.mounts.is_empty();
+        let files = pod.concurrent && !self.lent.is_empty();
         let files = files.then(|| cell.leaf("files", Source::Outside("files".into())));
         let mut table = ResourceTable::new();
         table.set_max_capacity(self.node.handles);
@@ -416,9 +408,11 @@ impl Sandbox {
             recorder: Recorder::default(),
             samples: Vec::new(),
             _files: files,
+            files: files::context(),
+            lent: Arc::clone(&self.lent),
+            log: Arc::clone(&pod.log),
             pace: Arc::clone(pace),
             request,
-            max_open_files: self.node.open_files,
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
@@ -457,9 +451,6 @@ impl Sandbox {
             // Every address is denied anyhow, but a socket without one takes a file descriptor too.
             .allow_tcp(false)
             .allow_udp(false);
-        for mount in &self.mounts {
-            wasi.preopened_dir(mount.path(), &mount.guest, mount.access)?;
-        }
         let output = |stream| {
             let writer = LineWriter::new(Arc::clone(&pod.log), stream, Arc::clone(request));
             GuestOutput(Arc::new(writer))

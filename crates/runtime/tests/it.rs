@@ -11,6 +11,7 @@ mod it {
     mod coredumps;
     mod cpu;
     mod explained;
+    mod files;
     mod giving_up;
     mod grants;
     mod logs;

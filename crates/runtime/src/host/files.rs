@@ -1,101 +1,127 @@
-//! How many files an instance may hold open: each takes a descriptor of this process.
+//! The files that are lent to guests.
+//!
+//! Everything that could block is done on threads that only the guests of one template use
+//! ([`threads`]). Guests open plain files and directories: opening anything else can take for ever,
+//! or do something.
 
-use wasmtime::component::{Linker, Resource};
+mod p2;
+mod p3;
+mod streams_p2;
+mod streams_p3;
+mod threads;
+
+use std::{fs::File, os::fd::OwnedFd, sync::Arc};
+
+use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::{
-    filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _},
-    p2::bindings::filesystem::types::{self as p2, HostDescriptor as _},
-    p3::bindings::filesystem::types::{self as p3, HostDescriptorWithStore as _},
+    FsPerms, OpenMode,
+    filesystem::{Descriptor, Dir, WasiFilesystemCtx, WasiFilesystemCtxView},
 };
 
-use crate::sandbox::State;
+use crate::{
+    logs::{CurrentRequest, Note, PodLog},
+    sandbox::State,
+};
+use threads::FileThreads;
 
-const TYPES_P2: &str = "wasi:filesystem/types@0.2.12";
-const TYPES_P3: &str = "wasi:filesystem/types@0.3.0";
-/// The one function that opens anything.
-const OPEN_AT: &str = "[method]descriptor.open-at";
-
-type OpenP2 = (
-    Resource<Descriptor>,
-    p2::PathFlags,
-    String,
-    p2::OpenFlags,
-    p2::DescriptorFlags,
-);
-
-type OpenP3 = (
-    Resource<Descriptor>,
-    p3::PathFlags,
-    String,
-    p3::OpenFlags,
-    p3::DescriptorFlags,
-);
-
-/// Puts a limit before the function of WASI 0.2 that opens files. It answers `insufficient-memory`
-/// beyond it: WASI has no code of its own for that.
-pub(crate) fn limit_p2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    let mut types = linker.instance(TYPES_P2)?;
-    types.func_wrap_async(OPEN_AT, |mut store, arguments: OpenP2| {
-        Box::new(async move {
-            let (directory, path_flags, path, open_flags, flags) = arguments;
-            if store.data_mut().may_open_no_more() {
-                return Ok((Err(p2::ErrorCode::InsufficientMemory),));
-            }
-            let mut view = store.data_mut().filesystem();
-            let opened = view.open_at(directory, path_flags, path, open_flags, flags);
-            match opened.await {
-                Ok(file) => Ok((Ok(file),)),
-                Err(error) => Ok((Err(error.downcast()?),)),
-            }
-        })
-    })?;
-    linker.allow_shadowing(false);
-    Ok(())
+/// What a template lends its guests.
+pub(crate) struct Lent {
+    directories: Vec<(Dir, String)>,
+    threads: Arc<FileThreads>,
+    /// How many an instance may hold open: each takes a descriptor of this process.
+    max_open: usize,
 }
 
-/// The same for WASI 0.3.
-pub(crate) fn limit_p3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    let mut types = linker.instance(TYPES_P3)?;
-    types.func_wrap_concurrent(OPEN_AT, |accessor, arguments: OpenP3| {
-        let files = accessor.with_getter::<WasiFilesystem>(State::filesystem);
-        Box::pin(async move {
-            let (directory, path_flags, path, open_flags, flags) = arguments;
-            if files.with(|mut store| store.data_mut().may_open_no_more()) {
-                return Ok((Err(p3::ErrorCode::InsufficientMemory),));
-            }
-            let opened =
-                WasiFilesystem::open_at(&files, directory, path_flags, path, open_flags, flags);
-            match opened.await {
-                Ok(file) => Ok((Ok(file),)),
-                Err(error) => Ok((Err(error.downcast()?),)),
-            }
-        })
-    })?;
-    linker.allow_shadowing(false);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use wasmtime::{Config, Engine};
-
-    use super::*;
-
-    /// Shadowing would define a function that nobody calls without a word, after an update that
-    /// renames the real one.
-    #[test]
-    fn what_is_limited_is_what_guests_call() {
-        let mut config = Config::new();
-        config.wasm_component_model_async(true);
-        let engine = Engine::new(&config).expect("an engine");
-        let mut linker = Linker::<State>::new(&engine);
-        wasmtime_wasi::p2::add_to_linker_async(&mut linker).expect("WASI 0.2");
-        wasmtime_wasi::p3::add_to_linker(&mut linker).expect("WASI 0.3");
-        for types in [TYPES_P2, TYPES_P3] {
-            let mut types = linker.instance(types).expect("an instance");
-            let again = types.func_wrap(OPEN_AT, |_, ()| Ok(()));
-            assert!(again.is_err(), "it is not there");
+impl Lent {
+    pub(crate) fn new(max_open: usize) -> Self {
+        Self {
+            directories: Vec::new(),
+            threads: FileThreads::new(),
+            max_open,
         }
     }
+
+    /// Lends a directory that was opened once: what is put in its place later is not what guests
+    /// see.
+    pub(crate) fn add(&mut self, directory: OwnedFd, guest: &str, access: FsPerms) {
+        let mode = match access {
+            FsPerms::ReadOnly => OpenMode::READ,
+            FsPerms::ReadWrite => OpenMode::READ | OpenMode::WRITE,
+        };
+        let directory = Dir::new(File::from(directory), access, mode, false);
+        self.directories.push((directory, guest.to_owned()));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.directories.is_empty()
+    }
+}
+
+/// The files of one instance.
+pub(crate) struct Files<'a> {
+    pub(crate) view: WasiFilesystemCtxView<'a>,
+    pub(crate) lent: &'a Arc<Lent>,
+    pub(crate) log: &'a PodLog,
+    pub(crate) request: &'a CurrentRequest,
+}
+
+/// Gives host functions the [`Files`] of their instance.
+pub(crate) struct GuestFiles;
+
+impl HasData for GuestFiles {
+    type Data<'a> = Files<'a>;
+}
+
+impl Files<'_> {
+    fn directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        let lent = self.lent.directories.iter();
+        lent.map(|(directory, name)| {
+            let directory = self.view.table.push(Descriptor::Dir(directory.clone()))?;
+            Ok((directory, name.clone()))
+        })
+        .collect()
+    }
+
+    /// Whether the instance may open no more files. Handles live in its table, so they are counted
+    /// there: opening is a system call anyway, and the table is bounded.
+    fn is_full(&mut self) -> bool {
+        let open = self.view.table.iter_mut();
+        open.filter(|it| it.is::<Descriptor>()).count() >= self.lent.max_open
+    }
+
+    /// Says that a guest wanted to open what is neither a file nor a directory.
+    fn refuse(&self, path: &str, what: &str) {
+        self.log.note(Note::Denial, self.request.get(), || {
+            format!("denied: opening `{path}`, which is {what}; guests open files and directories")
+        });
+    }
+}
+
+/// What is neither a file nor a directory.
+const DEVICE: &str = "a device";
+const OTHER: &str = "a FIFO or a socket";
+
+/// Files of WASI 0.2.
+pub(crate) fn add_p2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
+    linker.allow_shadowing(true);
+    types::add_to_linker::<State, GuestFiles>(linker, State::files)?;
+    preopens::add_to_linker::<State, GuestFiles>(linker, State::files)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Files of WASI 0.3.
+pub(crate) fn add_p3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
+    linker.allow_shadowing(true);
+    types::add_to_linker::<State, GuestFiles>(linker, State::files)?;
+    preopens::add_to_linker::<State, GuestFiles>(linker, State::files)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// What wasmtime's own functions for files want. Directories are lent by [`Lent`].
+pub(crate) fn context() -> WasiFilesystemCtx {
+    WasiFilesystemCtx::default()
 }

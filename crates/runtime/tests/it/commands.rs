@@ -262,7 +262,7 @@ async fn of_two_ways_to_run_the_newest_is_taken() {
 #[test]
 fn a_program_is_called_by_its_file() {
     for (path, name) in [
-        ("/home/user/secret-project/job.wasm", "job.wasm"),
+        ("/srv/secret-project/job.wasm", "job.wasm"),
         ("job.wasm", "job.wasm"),
         ("../job.wasm", "job.wasm"),
     ] {

@@ -1,0 +1,191 @@
+//! `wasi:filesystem` of WASI 0.2: wasmtime's own functions, on the threads for files.
+
+use wasmtime::component::Resource;
+use wasmtime_wasi::{
+    filesystem::Descriptor,
+    p2::{
+        DynInputStream, DynOutputStream, FsError, FsResult,
+        bindings::filesystem::{
+            preopens,
+            types::{
+                self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry,
+                DirectoryEntryStream, ErrorCode, Filesize, MetadataHashValue, NewTimestamp,
+                OpenFlags, PathFlags,
+            },
+        },
+    },
+};
+
+use super::{DEVICE, Files, OTHER, streams_p2};
+
+impl preopens::Host for Files<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        self.directories()
+    }
+}
+
+impl types::Host for Files<'_> {
+    fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
+        types::Host::convert_error_code(&mut self.view, error)
+    }
+
+    fn filesystem_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        self.view.filesystem_error_code(error)
+    }
+}
+
+/// What is neither a file nor a directory nor a link to one.
+fn other(kind: DescriptorType) -> Option<&'static str> {
+    match kind {
+        DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink => {
+            None
+        }
+        DescriptorType::BlockDevice | DescriptorType::CharacterDevice => Some(DEVICE),
+        DescriptorType::Fifo | DescriptorType::Socket | DescriptorType::Unknown => Some(OTHER),
+    }
+}
+
+/// Functions that do what wasmtime's own do, on a thread for files.
+macro_rules! on_threads {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
+        async fn $name(
+            &mut self,
+            file: Resource<Descriptor>,
+            $($argument: $type),*
+        ) -> $output {
+            let work = types::HostDescriptor::$name(&mut self.view, file, $($argument),*);
+            self.lent.threads.run(work).await
+        }
+    )*};
+}
+
+impl types::HostDescriptor for Files<'_> {
+    on_threads! {
+        advise(offset: Filesize, length: Filesize, advice: Advice) -> FsResult<()>;
+        sync_data() -> FsResult<()>;
+        get_type() -> FsResult<DescriptorType>;
+        set_size(size: Filesize) -> FsResult<()>;
+        set_times(accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()>;
+        read(length: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)>;
+        write(bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize>;
+        read_directory() -> FsResult<Resource<DirectoryEntryStream>>;
+        sync() -> FsResult<()>;
+        create_directory_at(path: String) -> FsResult<()>;
+        stat() -> FsResult<DescriptorStat>;
+        stat_at(flags: PathFlags, path: String) -> FsResult<DescriptorStat>;
+        set_times_at(
+            flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
+        ) -> FsResult<()>;
+        link_at(
+            flags: PathFlags, path: String, to: Resource<Descriptor>, to_path: String
+        ) -> FsResult<()>;
+        readlink_at(path: String) -> FsResult<String>;
+        remove_directory_at(path: String) -> FsResult<()>;
+        rename_at(path: String, to: Resource<Descriptor>, to_path: String) -> FsResult<()>;
+        symlink_at(target: String, path: String) -> FsResult<()>;
+        unlink_file_at(path: String) -> FsResult<()>;
+        is_same_object(other: Resource<Descriptor>) -> wasmtime::Result<bool>;
+        metadata_hash() -> FsResult<MetadataHashValue>;
+        metadata_hash_at(flags: PathFlags, path: String) -> FsResult<MetadataHashValue>;
+    }
+
+    async fn get_flags(&mut self, file: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
+        self.view.get_flags(file).await
+    }
+
+    /// Looks first, because opening a FIFO or a device may take for ever, and afterwards, because
+    /// something else may have come into that place.
+    async fn open_at(
+        &mut self,
+        directory: Resource<Descriptor>,
+        path_flags: PathFlags,
+        path: String,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Resource<Descriptor>> {
+        if self.is_full() {
+            // WASI has no code of its own for that.
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
+        let view = &mut self.view;
+        let name = path.clone();
+        let opened = self.lent.threads.run(async move {
+            let same = Resource::new_borrow(directory.rep());
+            if let Ok(found) = view.stat_at(same, path_flags, path.clone()).await
+                && let Some(what) = other(found.type_)
+            {
+                return Ok(Err(what));
+            }
+            let opened = view.open_at(directory, path_flags, path, open_flags, flags);
+            let file = opened.await?;
+            let same = Resource::new_borrow(file.rep());
+            match other(types::HostDescriptor::get_type(view, same).await?) {
+                None => Ok(Ok(file)),
+                Some(what) => {
+                    view.table.delete(file)?;
+                    Ok(Err(what))
+                }
+            }
+        });
+        match opened.await {
+            Ok(Ok(file)) => Ok(file),
+            Ok(Err(what)) => {
+                self.refuse(&name, what);
+                Err(ErrorCode::Unsupported.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_via_stream(
+        &mut self,
+        file: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynInputStream>> {
+        let stream = self.view.read_via_stream(file, offset)?;
+        let stream = self.view.table.delete(stream)?;
+        let stream = streams_p2::input(stream, &self.lent.threads);
+        Ok(self.view.table.push(stream)?)
+    }
+
+    fn write_via_stream(
+        &mut self,
+        file: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let stream = self.view.write_via_stream(file, offset)?;
+        let stream = self.view.table.delete(stream)?;
+        let stream = streams_p2::output(stream, &self.lent.threads);
+        Ok(self.view.table.push(stream)?)
+    }
+
+    fn append_via_stream(
+        &mut self,
+        file: Resource<Descriptor>,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let stream = self.view.append_via_stream(file)?;
+        let stream = self.view.table.delete(stream)?;
+        let stream = streams_p2::output(stream, &self.lent.threads);
+        Ok(self.view.table.push(stream)?)
+    }
+
+    fn drop(&mut self, file: Resource<Descriptor>) -> wasmtime::Result<()> {
+        types::HostDescriptor::drop(&mut self.view, file)
+    }
+}
+
+impl types::HostDirectoryEntryStream for Files<'_> {
+    async fn read_directory_entry(
+        &mut self,
+        stream: Resource<DirectoryEntryStream>,
+    ) -> FsResult<Option<DirectoryEntry>> {
+        self.view.read_directory_entry(stream).await
+    }
+
+    fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        types::HostDirectoryEntryStream::drop(&mut self.view, stream)
+    }
+}

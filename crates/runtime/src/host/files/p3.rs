@@ -1,0 +1,257 @@
+//! `wasi:filesystem` of WASI 0.3: wasmtime's own functions, on the threads for files.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use wasmtime::component::{Access, Accessor, FutureReader, Resource, StreamReader};
+use wasmtime_wasi::{
+    filesystem::{Descriptor, File, WasiFilesystem, WasiFilesystemView as _},
+    p3::{
+        bindings::filesystem::{
+            preopens,
+            types::{
+                self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry,
+                ErrorCode, Filesize, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+            },
+        },
+        filesystem::{FilesystemError, FilesystemResult},
+    },
+};
+
+use super::{
+    DEVICE, Files, GuestFiles, Lent, OTHER,
+    streams_p3::{Entries, Reading, Writing},
+};
+use crate::sandbox::State;
+
+impl preopens::Host for Files<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        self.directories()
+    }
+}
+
+impl types::Host for Files<'_> {
+    fn convert_error_code(&mut self, error: FilesystemError) -> wasmtime::Result<ErrorCode> {
+        types::Host::convert_error_code(&mut self.view, error)
+    }
+}
+
+impl types::HostDescriptor for Files<'_> {
+    fn drop(&mut self, file: Resource<Descriptor>) -> wasmtime::Result<()> {
+        types::HostDescriptor::drop(&mut self.view, file)
+    }
+}
+
+/// How a stream or the writing of one has ended.
+type Ended = FutureReader<Result<(), ErrorCode>>;
+
+/// What is neither a file nor a directory nor a link to one.
+fn other(kind: &DescriptorType) -> Option<&'static str> {
+    match kind {
+        DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink => {
+            None
+        }
+        DescriptorType::BlockDevice | DescriptorType::CharacterDevice => Some(DEVICE),
+        DescriptorType::Fifo | DescriptorType::Socket | DescriptorType::Other(_) => Some(OTHER),
+    }
+}
+
+/// Does `work` on a thread for files. That it had to wait for that is a wait.
+async fn on_thread<F: Future>(store: &Accessor<State, GuestFiles>, work: F) -> F::Output {
+    let (lent, cell) = store.with(|mut store| {
+        let state = store.data_mut();
+        (Arc::clone(state.files().lent), Arc::clone(&state.cell))
+    });
+    let output = lent.threads.run(work).await;
+    cell.end_wait();
+    output
+}
+
+/// Functions that do what wasmtime's own do, on a thread for files.
+macro_rules! on_threads {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
+        async fn $name(
+            store: &Accessor<State, Self>,
+            file: Resource<Descriptor>,
+            $($argument: $type),*
+        ) -> $output {
+            let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+            on_thread(store, WasiFilesystem::$name(&own, file, $($argument),*)).await
+        }
+    )*};
+}
+
+impl types::HostDescriptorWithStore<State> for GuestFiles {
+    on_threads! {
+        advise(offset: Filesize, length: Filesize, advice: Advice) -> FilesystemResult<()>;
+        sync_data() -> FilesystemResult<()>;
+        get_type() -> FilesystemResult<DescriptorType>;
+        set_size(size: Filesize) -> FilesystemResult<()>;
+        set_times(accessed: NewTimestamp, modified: NewTimestamp) -> FilesystemResult<()>;
+        sync() -> FilesystemResult<()>;
+        create_directory_at(path: String) -> FilesystemResult<()>;
+        stat() -> FilesystemResult<DescriptorStat>;
+        stat_at(flags: PathFlags, path: String) -> FilesystemResult<DescriptorStat>;
+        set_times_at(
+            flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
+        ) -> FilesystemResult<()>;
+        link_at(
+            flags: PathFlags, path: String, to: Resource<Descriptor>, to_path: String
+        ) -> FilesystemResult<()>;
+        readlink_at(path: String) -> FilesystemResult<String>;
+        remove_directory_at(path: String) -> FilesystemResult<()>;
+        rename_at(
+            path: String, to: Resource<Descriptor>, to_path: String
+        ) -> FilesystemResult<()>;
+        symlink_at(target: String, path: String) -> FilesystemResult<()>;
+        unlink_file_at(path: String) -> FilesystemResult<()>;
+        is_same_object(other: Resource<Descriptor>) -> wasmtime::Result<bool>;
+        metadata_hash() -> FilesystemResult<MetadataHashValue>;
+        metadata_hash_at(flags: PathFlags, path: String) -> FilesystemResult<MetadataHashValue>;
+    }
+
+    async fn get_flags(
+        store: &Accessor<State, Self>,
+        file: Resource<Descriptor>,
+    ) -> FilesystemResult<DescriptorFlags> {
+        let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+        WasiFilesystem::get_flags(&own, file).await
+    }
+
+    /// Looks first, because opening a FIFO or a device may take for ever, and afterwards, because
+    /// something else may have come into that place.
+    async fn open_at(
+        store: &Accessor<State, Self>,
+        directory: Resource<Descriptor>,
+        path_flags: PathFlags,
+        path: String,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FilesystemResult<Resource<Descriptor>> {
+        if store.with(|mut store| store.get().is_full()) {
+            // WASI has no code of its own for that.
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
+        let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+        let name = path.clone();
+        let opened = on_thread(store, async move {
+            let same = Resource::new_borrow(directory.rep());
+            let found = WasiFilesystem::stat_at(&own, same, path_flags, path.clone());
+            if let Ok(found) = found.await
+                && let Some(what) = other(&found.type_)
+            {
+                return Ok(Err(what));
+            }
+            let opened =
+                WasiFilesystem::open_at(&own, directory, path_flags, path, open_flags, flags);
+            let file = opened.await?;
+            let same = Resource::new_borrow(file.rep());
+            match other(&WasiFilesystem::get_type(&own, same).await?) {
+                None => Ok(Ok(file)),
+                Some(what) => own.with(|mut store| {
+                    store.get().table.delete(file)?;
+                    FilesystemResult::Ok(Err(what))
+                }),
+            }
+        });
+        match opened.await {
+            Ok(Ok(file)) => Ok(file),
+            Ok(Err(what)) => {
+                store.with(|mut store| store.get().refuse(&name, what));
+                Err(ErrorCode::Unsupported.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_via_stream(
+        mut store: Access<'_, State, Self>,
+        file: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> wasmtime::Result<(StreamReader<u8>, Ended)> {
+        let (told, ended) = oneshot::channel();
+        let (file, lent) = find(&mut store, &file)?;
+        let stream = match file {
+            Descriptor::File(file) => {
+                StreamReader::new(&mut store, Reading::new(&lent.threads, &file, offset, told))?
+            }
+            Descriptor::Dir(_) => {
+                // Whoever waits for it is told before it is dropped.
+                let _ = told.send(Err(ErrorCode::IsDirectory));
+                StreamReader::new(&mut store, std::iter::empty())?
+            }
+        };
+        Ok((stream, FutureReader::new(&mut store, ended)?))
+    }
+
+    fn write_via_stream(
+        store: Access<'_, State, Self>,
+        file: Resource<Descriptor>,
+        data: StreamReader<u8>,
+        offset: Filesize,
+    ) -> wasmtime::Result<Ended> {
+        write(store, &file, data, Some(offset))
+    }
+
+    fn append_via_stream(
+        store: Access<'_, State, Self>,
+        file: Resource<Descriptor>,
+        data: StreamReader<u8>,
+    ) -> wasmtime::Result<Ended> {
+        write(store, &file, data, None)
+    }
+
+    fn read_directory(
+        mut store: Access<'_, State, Self>,
+        directory: Resource<Descriptor>,
+    ) -> wasmtime::Result<(StreamReader<DirectoryEntry>, Ended)> {
+        let (told, ended) = oneshot::channel();
+        let (directory, lent) = find(&mut store, &directory)?;
+        let stream = match directory {
+            Descriptor::Dir(it) => {
+                StreamReader::new(&mut store, Entries::new(&lent.threads, it.dir, told))?
+            }
+            Descriptor::File(_) => {
+                let _ = told.send(Err(ErrorCode::NotDirectory));
+                StreamReader::new(&mut store, std::iter::empty())?
+            }
+        };
+        Ok((stream, FutureReader::new(&mut store, ended)?))
+    }
+}
+
+/// What is behind a handle.
+fn find(
+    store: &mut Access<'_, State, GuestFiles>,
+    file: &Resource<Descriptor>,
+) -> wasmtime::Result<(Descriptor, Arc<Lent>)> {
+    let files = store.get();
+    Ok((files.view.table.get(file)?.clone(), Arc::clone(files.lent)))
+}
+
+/// Writes a stream into a file, from `offset` on or to its end.
+fn write(
+    mut store: Access<'_, State, GuestFiles>,
+    file: &Resource<Descriptor>,
+    mut data: StreamReader<u8>,
+    offset: Option<Filesize>,
+) -> wasmtime::Result<Ended> {
+    let (told, ended) = oneshot::channel();
+    let (file, lent) = find(&mut store, file)?;
+    match writable(file) {
+        Ok(file) => data.pipe(&mut store, Writing::new(&lent.threads, &file, offset, told))?,
+        Err(code) => {
+            data.close(&mut store)?;
+            let _ = told.send(Err(code));
+        }
+    }
+    FutureReader::new(&mut store, ended)
+}
+
+fn writable(file: Descriptor) -> Result<File, ErrorCode> {
+    match file {
+        Descriptor::Dir(_) => Err(ErrorCode::BadDescriptor),
+        Descriptor::File(file) if file.perms.write_not_permitted() => Err(ErrorCode::NotPermitted),
+        Descriptor::File(file) => Ok(file),
+    }
+}

@@ -9,12 +9,14 @@ mod apply;
 mod artifacts;
 mod body;
 mod claims;
+mod connections;
 mod error;
 mod follow;
 mod guard;
 mod objects;
 mod observed;
 mod openapi;
+mod pace;
 mod rollout;
 mod routes;
 mod socket;
@@ -167,6 +169,8 @@ pub(crate) struct Parts {
     pub(crate) volumes: Vec<PathBuf>,
     /// The threads of the control side, on which requests are answered.
     pub(crate) threads: Handle,
+    /// Connections at once at each entrance: the socket, and the port.
+    pub(crate) connections: usize,
 }
 
 /// The API of a node, whichever way it is reached.
@@ -233,6 +237,7 @@ impl Api {
             .fallback(error::no_path)
             .method_not_allowed_fallback(error::no_method)
             .layer(middleware::from_fn(guard::same_origin))
+            .layer(middleware::from_fn(pace::keep))
             .with_state(self.clone())
     }
 
@@ -251,13 +256,16 @@ impl Api {
 
 /// Answers requests on the socket, until this is dropped.
 pub(crate) async fn serve(socket: Socket, api: Api) -> std::io::Result<()> {
-    axum::serve(socket.listener()?, api.local()).await
+    let listener = socket.listener()?;
+    connections::serve(listener, api.local(), api.0.connections).await;
+    Ok(())
 }
 
 /// Answers requests on the port from whoever has the token, until this is dropped.
 pub(crate) async fn serve_port(port: Port, token: Token, api: Api) -> std::io::Result<()> {
     let (listener, gate) = port.open(token)?;
-    axum::serve(listener, api.remote(gate)).await
+    connections::serve(listener, api.remote(gate), api.0.connections).await;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod chronicle;
 pub(crate) mod control;
 pub(crate) mod daemon;
 pub(crate) mod data;
+mod descriptors;
 mod metrics;
 mod neighbours;
 mod places;
@@ -40,7 +41,7 @@ use crate::{
     telemetry,
 };
 
-use threads::ControlThreads;
+use {descriptors::Shares, threads::ControlThreads};
 
 pub(crate) use crate::events;
 pub(crate) use sampan_runtime::logs;
@@ -58,6 +59,8 @@ pub(crate) struct Node {
     pub(crate) coredumps: Option<PathBuf>,
     /// Where everything runs that is not on the way of a request.
     pub(crate) control: Arc<ControlThreads>,
+    /// Connections at once at each entrance of the API.
+    api_connections: usize,
 }
 
 impl Node {
@@ -67,7 +70,7 @@ impl Node {
         cache: Option<PathBuf>,
         coredumps: Option<PathBuf>,
         instances: u32,
-        limits: NodeLimits,
+        mut limits: NodeLimits,
     ) -> io::Result<Self> {
         telemetry::start();
         let runtime = Runtime::new(RuntimeConfig {
@@ -78,12 +81,15 @@ impl Node {
             guest: limits.guest,
         })?;
         let control = ControlThreads::start()?;
+        let shares = Shares::take(limits.gateway.connections);
+        limits.gateway.connections = shares.gateway;
         let edge = Arc::new(Edge::new(Gateway::new(limits.gateway)));
         Ok(Self {
             runtime,
             edge,
             coredumps,
             control: Arc::new(control),
+            api_connections: shares.api,
             board: Arc::default(),
         })
     }

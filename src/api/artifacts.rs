@@ -14,6 +14,7 @@ use super::{
     MAX_UPLOADS, Shared,
     body::NamePath,
     error::{ApiError, Code},
+    pace,
 };
 use crate::artifacts::{WriteError, Writer};
 
@@ -70,7 +71,7 @@ pub(super) async fn put(
     let mut body = request.into_body().into_data_stream();
     let mut gathered = BytesMut::new();
     while let Some(part) = body.next().await {
-        let part = part.map_err(|_| ApiError::new(Code::BadRequest, "the body broke off"))?;
+        let part = part.map_err(|error| pace::broken(&error))?;
         gathered.extend_from_slice(&part);
         if gathered.len() >= GATHER_BYTES {
             writer = write(writer, gathered.split()).await?;

@@ -12,6 +12,7 @@ use serde_json::error::Category;
 use super::{
     MAX_BODY_BYTES,
     error::{ApiError, Code},
+    pace,
 };
 
 /// A body of JSON. What is not there at all is as good as `{}` where that says something.
@@ -30,7 +31,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 let message = format!("the body is larger than {limit} MiB");
                 ApiError::new(Code::TooLarge, message)
             }
-            _ => ApiError::new(Code::BadRequest, "the body broke off"),
+            _ => pace::broken(&rejection),
         })?;
         let kind = kind.map(|kind| kind.split(';').next().unwrap_or_default().trim());
         match kind {

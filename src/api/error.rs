@@ -32,6 +32,7 @@ pub(super) enum Code {
     Conflict,
     Impossible,
     TooLarge,
+    TooSlow,
     WrongType,
     WrongHost,
     Invalid,
@@ -56,6 +57,7 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Ambiguous | Self::Conflict | Self::Impossible => StatusCode::CONFLICT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::WrongType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
             Self::Invalid

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener},
+    sync::Arc,
 };
 
 use axum::{
@@ -17,6 +18,7 @@ use axum::{
 };
 
 use super::{
+    connections::Place,
     error::{ApiError, Code},
     token::Token,
 };
@@ -59,6 +61,9 @@ pub(super) async fn admit(
         return Err(
             ApiError::new(Code::WrongHost, message).hint("ask `127.0.0.1`, `[::1]` or `localhost`")
         );
+    }
+    if let Some(place) = request.extensions().get::<Arc<Place>>() {
+        place.is_known();
     }
     Ok(next.run(request).await)
 }

@@ -226,6 +226,7 @@ impl Rig {
             admission: fake.clone(),
             volumes: vec![home.path().join("lent")],
             threads: tokio::runtime::Handle::current(),
+            connections: 2,
         });
         Self {
             router: api.local(),

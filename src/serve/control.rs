@@ -79,5 +79,6 @@ pub(crate) fn api(site: &Site, http: Option<SocketAddr>) -> Api {
         admission: views,
         volumes: site.volumes.clone(),
         threads: site.node.control.handle().clone(),
+        connections: site.node.api_connections,
     })
 }

@@ -53,6 +53,7 @@ async fn with(fault: Result<(), StoreError>) -> String {
     let parts = &rig.api.0.parts;
     let api = Api::new(Parts {
         threads: tokio::runtime::Handle::current(),
+        connections: 2,
         store: Arc::new(Faulty {
             below: rig.store.clone(),
             fault,

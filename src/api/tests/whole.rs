@@ -85,6 +85,7 @@ impl Rig {
             admission: parts.admission.clone(),
             volumes: parts.volumes.clone(),
             threads: parts.threads.clone(),
+            connections: parts.connections,
         });
         let rig = Self {
             router: api.local(),

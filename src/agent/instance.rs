@@ -116,7 +116,7 @@ impl Instance for Pod {
         request_id: Arc<str>,
     ) -> Result<http::Response<Body>, UpstreamError> {
         let response = Pod::call(&self, request, Some(request_id)).await;
-        let response = response.map_err(|error| upstream::refused(&error))?;
+        let response = response.map_err(upstream::refused)?;
         Ok(response.map(|body| {
             body.map_err(|error| upstream::broken(&*error))
                 .boxed_unsync()

@@ -7,11 +7,12 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use http_body_util::BodyExt as _;
 use sampan_core::histogram::Distribution;
 use sampan_gateway::{Body, BodyError, RequestContext, Upstream, UpstreamError, UpstreamErrorKind};
 use sampan_runtime::{
     Usage,
-    pod::{CallError, Failure},
+    pod::{CallError, Failure, Remains},
 };
 
 use super::{
@@ -110,9 +111,10 @@ impl<I: Instance> Upstream for PodUpstream<I> {
                 Box::pin(instance.call(request, request_id))
             }
             // It was picked in the moment in which its instance ended.
-            None => Box::pin(std::future::ready(Err(UpstreamError::new(
-                UpstreamErrorKind::Unavailable,
-            )))),
+            None => Box::pin(std::future::ready(Err(UpstreamError::Returned {
+                kind: UpstreamErrorKind::Unavailable,
+                request: Box::new(request),
+            }))),
         }
     }
 }
@@ -124,10 +126,23 @@ pub(super) fn broken(error: &(dyn Error + Send + Sync + 'static)) -> BodyError {
 }
 
 /// What the failure of a guest is to the gateway.
-pub(super) fn refused(error: &CallError) -> UpstreamError {
-    UpstreamError {
-        kind: kind(&error.failure),
-        side_effects: error.called_out,
+pub(super) fn refused(error: CallError) -> UpstreamError {
+    let kind = kind(&error.failure);
+    match error.remains {
+        Remains::Whole(request) => UpstreamError::Returned {
+            kind,
+            request: Box::new(request.map(|body| body.map_err(body_error).boxed_unsync())),
+        },
+        Remains::Nothing { repeatable } => UpstreamError::Failed { kind, repeatable },
+    }
+}
+
+/// What a request body failed with that has come back from a pod.
+fn body_error(error: Box<dyn Error + Send + Sync>) -> BodyError {
+    match error.downcast() {
+        Ok(error) => *error,
+        // It was the gateway's own when the pod was given it.
+        Err(_) => BodyError::ClientGone,
     }
 }
 
@@ -142,7 +157,9 @@ fn kind(failure: &Failure) -> UpstreamErrorKind {
         Failure::NoResponse | Failure::Unfinished | Failure::Stopped => {
             UpstreamErrorKind::NoResponse
         }
-        Failure::Unavailable(_) => UpstreamErrorKind::Unavailable,
+        Failure::Unavailable(_) | Failure::SlowStart(_) => UpstreamErrorKind::Unavailable,
+        Failure::Inexpressible(_) => UpstreamErrorKind::BadRequest,
+        Failure::Host(_) => UpstreamErrorKind::Host,
         Failure::Neighbour(failure) => match kind(failure) {
             // It was not this request that burned the time.
             UpstreamErrorKind::Spinning => UpstreamErrorKind::Trapped,

@@ -17,6 +17,7 @@ mod budget;
 mod buffers;
 mod busy;
 mod client;
+mod discard;
 mod ejection;
 mod endpoint;
 pub mod filter;

@@ -92,6 +92,7 @@ impl Problem {
                     S::SERVICE_UNAVAILABLE,
                     "the service could not take the request",
                 ),
+                D::Upstream(U::Host) => (S::INTERNAL_SERVER_ERROR, "the host failed"),
                 D::Upstream(U::BadRequest) => (S::BAD_REQUEST, "the request is malformed"),
                 D::Upstream(U::ClientSlow) => {
                     (S::REQUEST_TIMEOUT, "the request body came too slowly")

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, HOST},
     request::Parts,
     uri::PathAndQuery,
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::{
     Limits, ahead,
     body::{self, Body, BodyError, BodyFault, RequestBody},
-    client,
+    client, discard,
     endpoint::Endpoint,
     filter,
     gateway::Gateway,
@@ -24,6 +24,7 @@ use crate::{
         self, SAMPAN_POD, SAMPAN_REVISION, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR,
         X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
     },
+    hold::Sending,
     peer::{Activity, Peer},
     problem::{DispatchError, Problem},
     queue::{Asker, Lane, NoSlot, Slot},
@@ -207,10 +208,11 @@ where
                 &mut head.headers,
                 debug.then_some(slot.endpoint()).map(|e| &**e),
             );
-            let length = expected_length(&mut head.headers, head.status, is_head);
-            // What follows a head that has no body is nobody's business.
-            let body = if is_head { body::empty() } else { body };
-            let body = ResponseBody::streamed(body, length, exchange, slot);
+            let length = expected_length(&mut head.headers);
+            let body = match discard::has_body(is_head, head.status) {
+                true => ResponseBody::streamed(body, length, exchange, slot),
+                false => ResponseBody::none(body, exchange, slot),
+            };
             Ok(Response::from_parts(head, body))
         }
         Err((error, slot)) => {
@@ -233,7 +235,7 @@ where
 }
 
 /// How many bytes of body the head promises, if it does. A promise that cannot be read is removed.
-fn expected_length(headers: &mut HeaderMap, status: StatusCode, is_head: bool) -> Option<u64> {
+fn expected_length(headers: &mut HeaderMap) -> Option<u64> {
     let field = headers.get(CONTENT_LENGTH)?;
     let length = field.to_str().ok().and_then(|text| text.parse().ok());
     let is_only = headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none();
@@ -241,12 +243,15 @@ fn expected_length(headers: &mut HeaderMap, status: StatusCode, is_head: bool) -
         headers.remove(CONTENT_LENGTH);
         return None;
     }
-    let has_body = !is_head && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    length.filter(|_| has_body)
+    length
 }
 
-/// Calls a pod, and a second one if the first call failed harmlessly. With an error comes the slot
-/// of the pod that failed, if one did.
+/// How many pods a request is sent to that each give it back: then there is something wrong that
+/// sending does not mend.
+const MAX_RETURNS: u32 = 3;
+
+/// Calls a pod, and others if a request comes back from it or has failed harmlessly. With an error
+/// comes the slot of the pod that failed, if one did.
 async fn answer<B>(
     gateway: &Gateway,
     backend: &Arc<Backend>,
@@ -267,7 +272,7 @@ where
     let mut body = (!body.is_end_stream())
         .then(|| limited(gateway.limits(), body, backend.config.body, is_outside));
     let slot = place(backend, body.as_mut(), context, is_outside, arrived).await;
-    let mut slot = slot.map_err(|error| (error, None))?;
+    let slot = slot.map_err(|error| (error, None))?;
 
     parts
         .headers
@@ -275,43 +280,127 @@ where
     parts
         .headers
         .insert(TRACEPARENT, context.traceparent.to_header());
-    // A second try needs another pod, and a request that is still whole.
-    let spare = (body.is_none() && backend.endpoints.len() > 1).then(|| parts.clone());
+    // A second try of what a guest has had needs another pod, and a request without a body.
+    let spare = (body.is_none() && backend.endpoints.len() > 1 && parts.method.is_idempotent())
+        .then(|| parts.clone());
+    let mut sending = None;
     let (body, fault) = match body {
         Some(mut body) => {
-            if let Some(sending) = body.as_mut().send(queue.buffers().terms) {
-                slot.hold_for(&sending);
-            }
+            sending = body.as_mut().send(queue.buffers().terms);
             let fault = body.fault();
             (body.boxed_unsync(), Some(fault))
         }
         None => (body::empty(), None),
     };
     let request = Request::from_parts(parts, body);
-    let error = match call(backend, &slot, request, context, fault).await {
-        Ok(response) => return Ok((response, slot)),
-        Err(error) => error,
+    let mut attempt = Attempt {
+        gateway,
+        backend,
+        context,
+        fault,
+        sending,
+        spare,
+        arrived,
     };
+    attempt.run(request, slot).await
+}
 
-    let spare = spare.filter(|parts| is_harmless(&parts.method, &error));
-    // The set of pods may have changed by now.
-    let others = gateway.service(&backend.config.name);
-    if let (Some(parts), Some(others)) = (spare, others)
-        && let Some(other) = queue.acquire_other(&others.endpoints, &slot)
-    {
-        if !backend.service.may_retry() {
-            backend.service.counters.retry_denied();
-            return Err((DispatchError::Upstream(error.kind), Some(slot)));
+/// A request on its way through pods until one has an answer.
+struct Attempt<'a> {
+    gateway: &'a Gateway,
+    backend: &'a Arc<Backend>,
+    context: &'a RequestContext,
+    fault: Option<Arc<BodyFault>>,
+    /// What of the body is still to come.
+    sending: Option<Arc<Sending>>,
+    /// What is sent a second time if a guest has had the first and that did no harm.
+    spare: Option<Parts>,
+    arrived: Instant,
+}
+
+impl Attempt<'_> {
+    async fn run(
+        &mut self,
+        mut request: Request<Body>,
+        mut slot: Slot,
+    ) -> Result<(Response<Body>, Slot), (DispatchError, Option<Slot>)> {
+        let mut returns = 0;
+        loop {
+            if let Some(sending) = &self.sending {
+                slot.hold_for(sending);
+            }
+            let fault = self.fault.clone();
+            let error = match call(self.backend, &slot, request, self.context, fault).await {
+                Ok(response) => return Ok((response, slot)),
+                Err(error) => error,
+            };
+            let failed = DispatchError::Upstream(error.kind());
+            (request, slot) = match error {
+                UpstreamError::Returned { request, .. } if returns + 1 < MAX_RETURNS => {
+                    returns += 1;
+                    (*request, self.next(slot).await?)
+                }
+                UpstreamError::Failed {
+                    repeatable: true, ..
+                } => match self.second(slot) {
+                    Ok(again) => again,
+                    Err(slot) => return Err((failed, Some(slot))),
+                },
+                UpstreamError::Returned { .. } | UpstreamError::Failed { .. } => {
+                    return Err((failed, Some(slot)));
+                }
+            };
+        }
+    }
+
+    /// The slot of another pod for a request that came back: one that is free, or in the queue for
+    /// what is left of its time there.
+    async fn next(&self, slot: Slot) -> Result<Slot, (DispatchError, Option<Slot>)> {
+        let counters = &self.backend.service.counters;
+        let queue = &self.backend.service.queue;
+        // The set of pods may have changed by now.
+        let backend = self.gateway.service(&self.backend.config.name);
+        let backend = backend.ok_or((DispatchError::NoService, None))?;
+        if let Some(other) = queue.acquire_other(&backend.endpoints, &slot) {
+            counters.retried();
+            return Ok(other);
         }
         drop(slot);
-        backend.service.counters.retried();
-        let again = Request::from_parts(parts, body::empty());
-        return match call(backend, &other, again, context, None).await {
-            Ok(response) => Ok((response, other)),
-            Err(error) => Err((DispatchError::Upstream(error.kind), Some(other))),
-        };
+        let left = backend.config.queue_timeout;
+        let left = left.saturating_sub(self.arrived.elapsed());
+        let (asker, now) = (asker(self.context), Instant::now());
+        let slot = queue.acquire(&backend.endpoints, left, now, asker, pending());
+        let slot = slot.await.map_err(|error| (error.into(), None))?;
+        counters.retried();
+        Ok(slot)
     }
-    Err((DispatchError::Upstream(error.kind), Some(slot)))
+
+    /// The same request once more, and the slot of another pod for it, if there is one and the
+    /// service's budget allows it; else the slot that there was.
+    fn second(&mut self, slot: Slot) -> Result<(Request<Body>, Slot), Slot> {
+        let service = &self.backend.service;
+        let others = self.gateway.service(&self.backend.config.name);
+        let (Some(parts), Some(others)) = (self.spare.take(), others) else {
+            return Err(slot);
+        };
+        let Some(other) = service.queue.acquire_other(&others.endpoints, &slot) else {
+            return Err(slot);
+        };
+        if !service.may_retry() {
+            service.counters.retry_denied();
+            return Err(slot);
+        }
+        service.counters.retried();
+        Ok((Request::from_parts(parts, body::empty()), other))
+    }
+}
+
+/// A request that stands in the queue.
+fn asker(context: &RequestContext) -> Asker {
+    Asker {
+        client: context.client.and_then(|it| client::of(it.ip())),
+        lane: Lane::Ahead,
+    }
 }
 
 /// A body that keeps to the limits. A service that calls another may take its time over its body: its
@@ -343,10 +432,7 @@ where
     B::Error: Into<BodyError>,
 {
     let (queue, timeout) = (&backend.service.queue, backend.config.queue_timeout);
-    let mut asker = Asker {
-        client: context.client.and_then(|it| client::of(it.ip())),
-        lane: Lane::Ahead,
-    };
+    let mut asker = asker(context);
     let Some(body) = body.filter(|_| is_outside) else {
         let slot = queue.acquire(&backend.endpoints, timeout, arrived, asker, pending());
         return Ok(slot.await?);
@@ -383,34 +469,13 @@ async fn call(
     };
     // Nothing after an interim status would be an answer.
     let answer = answer.and_then(|response| match response.status().is_informational() {
-        true => Err(UpstreamError {
-            kind: UpstreamErrorKind::NoResponse,
-            side_effects: true,
-        }),
+        true => Err(UpstreamError::new(UpstreamErrorKind::NoResponse)),
         false => Ok(response),
     });
-    if answer.as_ref().is_err_and(|error| error.kind.is_of_pod()) {
+    if answer.as_ref().is_err_and(|error| error.kind().is_of_pod()) {
         backend.service.judge(slot, false);
     }
     answer
-}
-
-/// Whether a second try cannot do twice what should be done once: RFC 9110 §9.2.2.
-fn is_harmless(method: &Method, error: &UpstreamError) -> bool {
-    match error.kind {
-        // The guest has not seen it.
-        UpstreamErrorKind::Unavailable => !error.side_effects,
-        UpstreamErrorKind::Trapped | UpstreamErrorKind::NoResponse => {
-            method.is_idempotent() && !error.side_effects
-        }
-        UpstreamErrorKind::TimedOut
-        | UpstreamErrorKind::Spinning
-        | UpstreamErrorKind::Deadlocked
-        | UpstreamErrorKind::BodyTooLarge
-        | UpstreamErrorKind::BadRequest
-        | UpstreamErrorKind::ClientGone
-        | UpstreamErrorKind::ClientSlow => false,
-    }
 }
 
 impl From<NoSlot> for DispatchError {

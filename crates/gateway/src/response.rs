@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::{
     answer::OpenAnswer,
-    body::{Body, BodyError},
+    body::{self, Body, BodyError},
+    discard::discard,
     headers,
     peer::{Activity, Peer},
     queue::{Queue, Slot},
@@ -176,6 +177,14 @@ impl ResponseBody {
         };
     }
 
+    /// The body of an answer that has none. What its pod writes all the same is thrown away.
+    pub(crate) fn none(body: Body, mut exchange: Exchange, slot: Slot) -> Self {
+        exchange.service.judge(&slot, true);
+        exchange.end(End::Complete);
+        discard(body, Some(slot));
+        Self::fixed(Bytes::new())
+    }
+
     /// Ties a request in flight on a connection to this body.
     pub(crate) fn with_activity(mut self, activity: Activity) -> Self {
         self._activity = Some(activity);
@@ -194,12 +203,6 @@ impl Streamed {
         self.body.is_end_stream() && self.left.is_none_or(|left| left.bytes == 0)
     }
 
-    /// Notes a complete answer. Dropped after that, it frees the slot.
-    pub(crate) fn close(&mut self) {
-        self.exchange.service.judge(&self.slot, true);
-        self.complete();
-    }
-
     /// Ends it before its end, for the sake of those who wait for its slot.
     pub(crate) fn cut(self) {
         if let Some(peer) = &self.exchange.peer {
@@ -207,11 +210,15 @@ impl Streamed {
         }
     }
 
-    /// Counts a complete answer, with which the use of the slot ends.
-    fn complete(&mut self) {
-        if let Some(now) = self.exchange.end(End::Complete) {
-            self.slot.used_until(now);
-        }
+    /// Counts a complete answer, with which the use of the slot ends. Dropped after that, it frees the
+    /// slot. Whether this is the first to say how the answer ended.
+    pub(crate) fn close(&mut self) -> bool {
+        let Some(now) = self.exchange.end(End::Complete) else {
+            return false;
+        };
+        self.exchange.service.judge(&self.slot, true);
+        self.slot.used_until(now);
+        true
     }
 
     /// Notes a failure and tells it at the next poll: given it at once, the server would throw
@@ -335,8 +342,8 @@ impl Drop for ResponseBody {
 impl Drop for Streamed {
     fn drop(&mut self) {
         // The server does not ask for more once it has as many bytes as the head promises.
-        if self.left.is_some_and(|left| left.bytes == 0) {
-            self.complete();
+        if self.left.is_some_and(|left| left.bytes == 0) && self.close() {
+            discard(std::mem::replace(&mut self.body, body::empty()), None);
         }
     }
 }

@@ -51,21 +51,42 @@ impl RequestContext {
 }
 
 /// Why an upstream gave no response head.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the pod gave no response: {kind}")]
-pub struct UpstreamError {
-    /// What happened.
-    pub kind: UpstreamErrorKind,
-    /// Whether the guest had performed an outgoing call, so that a second try is not harmless.
-    pub side_effects: bool,
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// No guest had begun to handle the request. Here it is, whole, head and body: whatever its
+    /// method, it may go to another pod.
+    #[error("the pod gave the request back: {kind}")]
+    Returned {
+        /// What happened.
+        kind: UpstreamErrorKind,
+        /// The request as the pod was given it.
+        request: Box<Request<Body>>,
+    },
+    /// A guest has had the request, or may have.
+    #[error("the pod gave no response: {kind}")]
+    Failed {
+        /// What happened.
+        kind: UpstreamErrorKind,
+        /// Whether the request was only near when it happened: something else ended its instance,
+        /// which had performed no outgoing call by then. So a second try is harmless if the method is
+        /// idempotent. A request that ends an instance would end another one too.
+        repeatable: bool,
+    },
 }
 
 impl UpstreamError {
-    /// An error of this kind before the guest had any effect outside its pod.
+    /// An error of this kind after which nothing is tried again.
     pub fn new(kind: UpstreamErrorKind) -> Self {
-        Self {
+        Self::Failed {
             kind,
-            side_effects: false,
+            repeatable: false,
+        }
+    }
+
+    /// What happened.
+    pub fn kind(&self) -> UpstreamErrorKind {
+        match self {
+            Self::Returned { kind, .. } | Self::Failed { kind, .. } => *kind,
         }
     }
 }
@@ -83,9 +104,11 @@ pub enum UpstreamErrorKind {
     Spinning,
     /// The request was the victim of a proven deadlock. Answered 508.
     Deadlocked,
-    /// The pod could not take the request: it stopped, or its pool is full. The guest has not seen
-    /// the request. Answered 503.
+    /// The pod could not take the request: it stopped, or the host has no instance for it. Answered
+    /// 503.
     Unavailable,
+    /// The host failed between gateway and guest. Answered 500.
+    Host,
     /// The request body is larger than allowed. Answered 413.
     BodyTooLarge,
     /// The request cannot be expressed to the guest, or its body is malformed. Answered 400.
@@ -97,12 +120,17 @@ pub enum UpstreamErrorKind {
 }
 
 impl UpstreamErrorKind {
-    /// Whether it is the pod that failed. What its client did wrong says nothing about it.
+    /// Whether it is the pod that failed. What its client did wrong says nothing about it, and
+    /// neither does what the host lacks.
     pub(crate) fn is_of_pod(self) -> bool {
         match self {
-            Self::BodyTooLarge | Self::BadRequest | Self::ClientGone | Self::ClientSlow => false,
-            Self::Unavailable
-            | Self::Trapped
+            Self::BodyTooLarge
+            | Self::BadRequest
+            | Self::ClientGone
+            | Self::ClientSlow
+            | Self::Unavailable
+            | Self::Host => false,
+            Self::Trapped
             | Self::NoResponse
             | Self::TimedOut
             | Self::Spinning
@@ -120,6 +148,7 @@ impl fmt::Display for UpstreamErrorKind {
             Self::Spinning => "the guest burnt its CPU time",
             Self::Deadlocked => "the request was part of a deadlock",
             Self::Unavailable => "the pod could not take the request",
+            Self::Host => "the host failed",
             Self::BodyTooLarge => "the request body is too large",
             Self::BadRequest => "the request is malformed",
             Self::ClientGone => "the client went away",

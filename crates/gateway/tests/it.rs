@@ -6,6 +6,8 @@
 #[path = "it/fixture.rs"]
 mod fixture;
 
+#[path = "it/bodiless.rs"]
+mod bodiless;
 #[path = "it/connections.rs"]
 mod connections;
 #[path = "it/corpus.rs"]

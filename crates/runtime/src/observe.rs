@@ -21,3 +21,4 @@ pub(crate) mod cell;
 pub(crate) mod recorder;
 pub(crate) mod source;
 mod stopwatch;
+pub(crate) mod turn;

@@ -23,12 +23,16 @@ mod kept;
 mod p3;
 mod probe;
 mod question;
+mod request;
 mod shared;
 pub mod template;
 mod termination;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -62,11 +66,12 @@ use autopsy::{Death, Scope};
 pub use coredump::Coredump;
 pub(crate) use coredump::MAX_AT_ONCE as MAX_DUMPS_AT_ONCE;
 use driver::Driver;
-pub use failure::{CallError, Failure};
+pub use failure::{CallError, Failure, Remains};
 use fate::{Ending, Fate};
 pub use probe::Probed;
 pub(crate) use question::Exports;
 use question::Question;
+use request::Expressible;
 use template::Template;
 pub use termination::{
     Evidence, Frame, HostCall, OpenWait, PodWatch, RequestReport, Sample, Termination, Unwatched,
@@ -81,9 +86,8 @@ type Head = Result<http::Response<WasiBody>, String>;
 /// guest, inside one long instruction, keeps that task from running.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// One request on its way to an instance.
+/// One request on its way to an instance. What is asked is in its [`Fate`] until a guest begins.
 struct Job {
-    task: Task,
     asked: Arc<Asked>,
     ending: Ending,
     deadline: Option<Instant>,
@@ -91,8 +95,9 @@ struct Job {
 }
 
 /// What an instance is to do.
+#[derive(Debug)]
 enum Task {
-    Request(Box<http::Request<WasiBody>>),
+    Request(Box<Expressible>),
     Question(Question),
 }
 
@@ -109,6 +114,8 @@ struct Shared {
     watch: Arc<dyn PodWatch>,
     /// The instance that stays, if one does.
     instance: Mutex<Weak<Cell>>,
+    /// Whether the pod is ended because its guest does not do what it should.
+    condemned: AtomicBool,
 }
 
 /// A running pod. Dropping it ends its instances at once; drain it first.
@@ -138,6 +145,7 @@ impl Pod {
             slots: Arc::new(Semaphore::new(template.concurrency() as usize)),
             watch,
             instance: Mutex::default(),
+            condemned: AtomicBool::new(false),
         });
         let driver = Driver::start(&shared).await?;
         Ok(Self { shared, driver })
@@ -179,26 +187,38 @@ impl Pod {
     /// Waits while `concurrency` requests are under way, for as long as the request's own deadline
     /// allows. Dropping the future, or the body of the response before its end, gives the request
     /// up: a fresh instance is freed at once, a kept one as soon as its guest notices.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] has the request in it, as it was given, if no guest had begun to handle it.
     pub async fn call<B>(
         &self,
-        mut request: http::Request<B>,
+        request: http::Request<B>,
         request_id: Option<Arc<str>>,
     ) -> Result<http::Response<Body>, CallError>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: std::error::Error + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let shared = &self.shared;
         let deadline = shared.template.deadline();
-        let call = request.extensions_mut().remove::<Arc<Call>>();
+        let call = request.extensions().get::<Arc<Call>>().map(Arc::clone);
         if let Some(call) = &call {
             call.reach_host();
         }
         let asked = Asked::new(request_id, &request, call);
-        let slot = shared.slot(deadline).await?;
-        let request = request.map(|body| body.map_err(body::request_error).boxed_unsync());
-        self.exchange(Task::Request(Box::new(request)), asked, deadline, slot)
-            .await
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let task = match Expressible::parse(request) {
+            Ok(request) => Task::Request(Box::new(request)),
+            Err(failure) => {
+                shared.say(asked.id.clone(), &failure);
+                return Err(CallError::over(failure));
+            }
+        };
+        match shared.slot(deadline).await {
+            Ok(slot) => self.exchange(task, asked, deadline, slot).await,
+            Err(failure) => Err(CallError::before(failure, Some(task))),
+        }
     }
 
     /// Sends a request to the driver and waits for its answer.
@@ -211,9 +231,8 @@ impl Pod {
     ) -> Result<http::Response<Body>, CallError> {
         let shared = &self.shared;
         let (head, answer) = oneshot::channel();
-        let fate = Arc::new(Fate::new(Arc::clone(&asked), head));
+        let fate = Arc::new(Fate::new(Arc::clone(&asked), task, head));
         let job = Job {
-            task,
             asked: Arc::clone(&asked),
             ending: Ending::of(&fate),
             deadline,
@@ -242,24 +261,27 @@ impl Pod {
             Ok(Err(_)) => debt.fate.failure().unwrap_or(Failure::NoResponse),
             Err(_) => debt.time_out(),
         };
-        Err(CallError {
-            failure,
-            called_out: debt.fate.called_out(),
-        })
+        let fate = &debt.fate;
+        // Whatever is said of it after this, no guest begins with it any more.
+        if let Some(task) = fate.take_back() {
+            return Err(CallError::before(failure, Some(task)));
+        }
+        let is_bystander = fate.is_bystander()
+            || failure == Failure::Stopped && !shared.condemned.load(Ordering::Acquire);
+        let repeatable = is_bystander && !fate.called_out();
+        let remains = Remains::Nothing { repeatable };
+        Err(CallError { failure, remains })
     }
 }
 
 impl Shared {
-    async fn slot(&self, deadline: Option<Instant>) -> Result<Slot, CallError> {
+    async fn slot(&self, deadline: Option<Instant>) -> Result<Slot, Failure> {
         let slot = Arc::clone(&self.slots).acquire_owned();
         match fate::within(deadline, slot).await {
             Ok(permit) => Ok(Some(Arc::new(
                 permit.expect("the semaphore is never closed"),
             ))),
-            Err(_) => Err(CallError {
-                failure: Failure::Unavailable("all its slots stayed busy".to_owned()),
-                called_out: false,
-            }),
+            Err(_) => Err(Failure::Unavailable("all its slots stayed busy".to_owned())),
         }
     }
 
@@ -281,10 +303,7 @@ impl Shared {
     ) -> Result<T, Failure> {
         let limit = self.runtime.limits.start_timeout;
         let made = tokio::time::timeout(limit, instance).await;
-        made.unwrap_or_else(|_| {
-            let text = format!("its instance takes longer than {limit:?} to start");
-            Err(Failure::Unavailable(text))
-        })
+        made.unwrap_or(Err(Failure::SlowStart(limit)))
     }
 
     /// Whether more than one request is under way, so that others are likely to follow soon.
@@ -296,7 +315,7 @@ impl Shared {
         let template = &self.template;
         let engine = template.loaded.pre.engine();
         let store = template.sandbox.store(engine, &self.context, pace);
-        store.map_err(|error| Failure::of_error(&error, template))
+        store.map_err(|error| Failure::of_error(&error, template).of_making())
     }
 
     /// Notes the instance that answers from now on.

@@ -43,6 +43,7 @@ use crate::{
         cell::{Cell, LeafNote},
         recorder::Recorder,
         source::Source,
+        turn::Turn,
     },
     pod::{Sample, frames},
     quota::CpuQuota,
@@ -60,6 +61,7 @@ pub(crate) struct State {
     pub(crate) cell: Arc<Cell>,
     pub(crate) labels: Labels,
     pub(crate) recorder: Recorder,
+    pub(crate) turn: Turn,
     /// Where the guest was at some moments of a long run.
     pub(crate) samples: Vec<Sample>,
     /// Files wake a guest of WASI 0.3 by ways of their own.
@@ -149,16 +151,20 @@ const SAMPLES: u32 = 4;
 
 /// What happens to a guest that runs at an epoch tick.
 fn look_at(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    let is_turn = Turn::look(&mut store);
     let standing = store.data().cell.cpu.now();
     if let Some(Excess { over, .. }) = standing.excess {
         return Err(wasmtime::Error::new(OverBudget(over)));
     }
     sample(&mut store, &standing);
     let state = store.data();
-    if standing.spent >= FAST_SLICE {
+    let is_long = standing.spent >= FAST_SLICE;
+    if is_long {
         state.pace.set(true);
-    } else if standing.running < FAST_SLICE && !is_throttled(&state.cell, &standing) {
-        // The tick came soon after it was resumed.
+    }
+    let is_soon = standing.running < FAST_SLICE && !is_throttled(&state.cell, &standing);
+    if is_soon && (is_turn || !is_long) {
+        // It was resumed a moment ago.
         return Ok(UpdateDeadline::Continue(1));
     }
     state.cell.expect_wake();
@@ -406,6 +412,7 @@ impl Sandbox {
             cell,
             labels: Labels::default(),
             recorder: Recorder::default(),
+            turn: Turn::default(),
             samples: Vec::new(),
             _files: files,
             files: files::context(),

@@ -14,6 +14,7 @@ mod it {
     mod files;
     mod giving_up;
     mod grants;
+    mod handover;
     mod logs;
     mod memory;
     mod node_limits;

@@ -14,7 +14,7 @@ use sampan_core::{
         probe::{Outcome, ProbeKind},
     },
 };
-use sampan_gateway::{Body, RequestContext, Upstream as _, UpstreamError, UpstreamErrorKind};
+use sampan_gateway::{Body, RequestContext, Upstream as _, UpstreamErrorKind};
 use sampan_runtime::Usage;
 use tokio::time::Instant;
 
@@ -34,11 +34,11 @@ fn start(stage: Stage, spec: PodSpec) -> (Rig, Arc<FakeRotation>) {
 }
 
 /// What comes of a request.
-async fn ask(rig: &Rig) -> Result<(), UpstreamError> {
+async fn ask(rig: &Rig) -> Result<(), UpstreamErrorKind> {
     let body: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let request = http::Request::new(body);
     let answer = rig.upstream.call(request, &RequestContext::fresh()).await;
-    answer.map(drop)
+    answer.map(drop).map_err(|error| error.kind())
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,7 +90,7 @@ async fn what_cannot_be_made_is_tried_again() {
         ..Census::default()
     };
     assert_eq!(census, wanted);
-    assert_eq!(ask(&rig).await, Err(unavailable()));
+    assert_eq!(ask(&rig).await, Err(UpstreamErrorKind::Unavailable));
     *lock(&rig.stage.unmakeable) = None;
     rig.until_told("ready after").await;
     assert!(rotation.ready.load(SeqCst));
@@ -98,10 +98,6 @@ async fn what_cannot_be_made_is_tried_again() {
     let told = rig.told();
     assert_eq!(told[0], "cannot start: no instance can be made");
     assert_eq!(rig.census.borrow().been_ready, 1);
-}
-
-fn unavailable() -> UpstreamError {
-    UpstreamError::new(UpstreamErrorKind::Unavailable)
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +110,7 @@ async fn a_pod_whose_instance_has_ended_is_out_of_rotation_before_anybody_is_tol
     // In this very moment; the worker has not even run.
     assert!(!rotation.ready.load(SeqCst));
     assert_eq!(rig.told().len(), before);
-    assert_eq!(ask(&rig).await, Err(unavailable()));
+    assert_eq!(ask(&rig).await, Err(UpstreamErrorKind::Unavailable));
     rig.until_told("restarting, restart 1").await;
     rig.until_told("BackOff").await;
     tokio::time::sleep(SECOND).await;

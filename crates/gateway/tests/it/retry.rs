@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -16,79 +16,166 @@ use sampan_gateway::{
     empty, full,
 };
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::fixture::*;
 
-/// Two pods that fail alike and note which was asked.
-fn two(kind: Kind, side_effects: bool) -> (Vec<Arc<Endpoint>>, Arc<Mutex<Vec<u32>>>) {
+/// What a pod does with each request.
+#[derive(Clone, Copy, Debug)]
+enum Does {
+    /// It gives it back.
+    Return,
+    /// It fails; with `true` the request was only near.
+    Fail(bool),
+}
+
+/// A pod that does this with what it is asked, and says of what kind that is.
+fn unwilling(kind: Kind, does: Does) -> Arc<dyn Upstream> {
+    pod(move |request, _| async move {
+        Err(match does {
+            Does::Return => UpstreamError::Returned {
+                kind,
+                request: Box::new(request),
+            },
+            Does::Fail(repeatable) => UpstreamError::Failed { kind, repeatable },
+        })
+    })
+}
+
+/// How many of two pods are asked that both do this.
+async fn tries(method: &str, body: Body, kind: Kind, does: Does) -> usize {
     let asked = Arc::<Mutex<Vec<u32>>>::default();
-    let endpoints = (0..2).map(|slot| {
+    let endpoints = [0, 1].map(|slot| {
         let asked = asked.clone();
-        let upstream = pod(move |_, _| {
+        let unwilling = unwilling(kind, does);
+        let upstream = pod(move |request, context| {
             asked.lock().unwrap().push(slot);
-            async move { Err(UpstreamError { kind, side_effects }) }
+            unwilling.call(request, &context)
         });
         ready(slot, 5, upstream)
     });
-    (endpoints.collect(), asked)
-}
-
-async fn tries(method: &str, body: Body, kind: Kind, side_effects: bool) -> usize {
-    let (endpoints, asked) = two(kind, side_effects);
     let gateway = gateway(web(), &endpoints);
     let mut request = post("/", body);
     *request.method_mut() = method.parse().unwrap();
     send_status(&gateway, request).await;
     let asked = std::mem::take(&mut *asked.lock().unwrap());
-    assert!(
-        asked.len() == 1 || asked[0] != asked[1],
-        "the same pod twice"
-    );
+    let differ = asked.windows(2).all(|pair| pair[0] != pair[1]);
+    assert!(differ, "the same pod twice: {asked:?}");
     let stats = gateway.stats(&name("web")).unwrap();
     assert_eq!((stats.requests, stats.retries), (1, asked.len() as u64 - 1));
     assert!(endpoints.iter().all(|endpoint| endpoint.in_flight() == 0));
     asked.len()
 }
 
+const KINDS: [Kind; 9] = [
+    Kind::Trapped,
+    Kind::NoResponse,
+    Kind::TimedOut,
+    Kind::Spinning,
+    Kind::Deadlocked,
+    Kind::Unavailable,
+    Kind::Host,
+    Kind::BodyTooLarge,
+    Kind::BadRequest,
+];
+
 #[tokio::test]
-async fn what_is_harmless_is_tried_once_more() {
-    for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
-        for kind in [Kind::Trapped, Kind::NoResponse, Kind::Unavailable] {
-            assert_eq!(
-                tries(method, empty(), kind, false).await,
-                2,
-                "{method} {kind}"
-            );
+async fn a_request_that_was_only_near_is_tried_once_more() {
+    for kind in KINDS {
+        for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
+            let tries = tries(method, empty(), kind, Does::Fail(true)).await;
+            assert_eq!(tries, 2, "{method} {kind}");
         }
     }
-    // A pod that could not take the request has not seen it, whatever the method.
-    assert_eq!(tries("POST", empty(), Kind::Unavailable, false).await, 2);
 }
 
 #[tokio::test]
 async fn what_might_do_harm_is_not() {
-    for method in ["POST", "PATCH", "PROPFIND"] {
+    for kind in KINDS {
+        for method in ["POST", "PATCH", "PROPFIND"] {
+            let tries = tries(method, empty(), kind, Does::Fail(true)).await;
+            assert_eq!(tries, 1, "{method} {kind}");
+        }
+        // Its body is gone.
+        let with_body = tries("PUT", full("body"), kind, Does::Fail(true)).await;
+        assert_eq!(with_body, 1, "{kind}");
+        // It has ended its instance, and would end another.
+        let poison = tries("GET", empty(), kind, Does::Fail(false)).await;
+        assert_eq!(poison, 1, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_back_goes_on_to_others_whatever_it_is() {
+    for method in ["GET", "POST", "PUT", "PATCH", "PROPFIND"] {
+        for body in ["", "body"] {
+            let tries = tries(method, full(body), Kind::Unavailable, Does::Return).await;
+            // Not for ever: if all give it back, sending does not help.
+            assert_eq!(tries, 3, "{method} `{body}`");
+        }
+    }
+}
+
+/// A pod whose instance ends with the first request, before a guest has begun with that.
+fn ends(slot: u32) -> Arc<Endpoint> {
+    let endpoint = Arc::new(OnceLock::<Arc<Endpoint>>::new());
+    let own = Arc::clone(&endpoint);
+    let ends = pod(move |request, _| {
+        own.get().unwrap().set_state(EndpointState::Unready);
+        async {
+            Err(UpstreamError::Returned {
+                kind: Kind::Unavailable,
+                request: Box::new(request),
+            })
+        }
+    });
+    Arc::clone(endpoint.get_or_init(|| ready(slot, 1, ends)))
+}
+
+#[tokio::test]
+async fn what_came_back_is_whole_for_the_next_pod() {
+    for body in [full("a body"), streamed(["a ", "body"])] {
+        let endpoints = [ends(0), ready(1, 1, echoes())];
+        let gateway = gateway(web(), &endpoints);
+        endpoints[1].set_state(EndpointState::Unready);
+        let asked = tokio::spawn({
+            let gateway = gateway.clone();
+            async move { send(&gateway, post("/", body)).await }
+        });
+        // Nothing else is ready: it waits.
+        settle().await;
+        assert_eq!(gateway.stats(&name("web")).unwrap().queued, 1);
+        endpoints[1].set_state(EndpointState::Ready);
+        let answer = asked.await.unwrap();
         assert_eq!(
-            tries(method, empty(), Kind::Trapped, false).await,
-            1,
-            "{method}"
+            (answer.status(), &answer.body()[..]),
+            (StatusCode::OK, &b"a body"[..])
         );
     }
-    for kind in [Kind::Trapped, Kind::NoResponse, Kind::Unavailable] {
-        assert_eq!(tries("GET", empty(), kind, true).await, 1, "{kind}");
-        assert_eq!(tries("PUT", full("body"), kind, false).await, 1, "{kind}");
-    }
-    for kind in [
-        Kind::TimedOut,
-        Kind::Spinning,
-        Kind::Deadlocked,
-        Kind::BodyTooLarge,
-        Kind::BadRequest,
-        Kind::ClientGone,
-    ] {
-        assert_eq!(tries("GET", empty(), kind, false).await, 1, "{kind}");
-    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_waits_no_longer_than_the_queue_lets_it() {
+    let gateway = gateway(web(), [ends(0)]);
+    let begin = Instant::now();
+    let answer = send(&gateway, post("/", full("body"))).await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.headers().contains_key("retry-after"));
+    assert_eq!(begin.elapsed(), web().queue_timeout);
+}
+
+/// A body in pieces.
+fn streamed(pieces: [&'static str; 2]) -> Body {
+    let (mut sender, body) = Channel::<Bytes, BodyError>::new(2);
+    tokio::spawn(async move {
+        for piece in pieces {
+            sender
+                .send_data(Bytes::from_static(piece.as_bytes()))
+                .await
+                .unwrap();
+        }
+    });
+    body.boxed_unsync()
 }
 
 #[tokio::test]
@@ -103,7 +190,8 @@ async fn the_second_try_goes_to_another_ready_pod_and_keeps_the_request() {
         );
         Ok(http::Response::new(full("healthy")))
     });
-    let endpoints = [ready(0, 1, fails(Kind::Trapped)), ready(1, 1, healthy)];
+    let near = unwilling(Kind::Trapped, Does::Fail(true));
+    let endpoints = [ready(0, 1, near), ready(1, 1, healthy)];
     let gateway = gateway(web(), &endpoints);
     for _ in 0..50 {
         let mut request = get("/a?b");
@@ -144,7 +232,8 @@ async fn the_second_try_goes_to_a_busier_pod_rather_than_the_same() {
             }
         }
     });
-    let endpoints = [ready(0, 9, fails(Kind::Trapped)), ready(1, 9, busy)];
+    let near = unwilling(Kind::Trapped, Does::Fail(true));
+    let endpoints = [ready(0, 9, near), ready(1, 9, busy)];
     let gateway = gateway(web(), &endpoints);
     endpoints[0].set_state(EndpointState::Unready);
     for _ in 0..3 {
@@ -167,7 +256,12 @@ fn broken() -> (Arc<dyn Upstream>, Arc<AtomicUsize>) {
     let count = Arc::clone(&asked);
     let upstream = pod(move |_, _| {
         count.fetch_add(1, Relaxed);
-        async { Err(UpstreamError::new(Kind::Trapped)) }
+        async {
+            Err(UpstreamError::Failed {
+                kind: Kind::Trapped,
+                repeatable: true,
+            })
+        }
     });
     (upstream, asked)
 }

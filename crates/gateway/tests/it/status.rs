@@ -55,6 +55,7 @@ async fn each_failure_of_a_pod_has_its_status() {
             503,
             "the service could not take the request",
         ),
+        (Kind::Host, 500, "the host failed"),
         (Kind::BodyTooLarge, 413, "the request body is too large"),
         (Kind::BadRequest, 400, "the request is malformed"),
         (Kind::ClientGone, 400, "the request body ended early"),

@@ -3,7 +3,7 @@
 use std::{
     fmt::{self, Write as _},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime},
 };
 
@@ -12,7 +12,8 @@ use tokio::time::{Instant as Deadline, error::Elapsed};
 use wasmtime::{FrameInfo, Store, WasmBacktrace};
 
 use super::{
-    Evidence, Failure, Frame, HostCall, OpenWait, Pod, RequestReport, Shared, Termination, Verdict,
+    Evidence, Failure, Frame, HostCall, Job, OpenWait, Pod, RequestReport, Shared, Termination,
+    Verdict,
     coredump::{self, Pending},
     fate::{Fate, within},
     template::Template,
@@ -71,11 +72,18 @@ impl Outcome {
     ) -> Option<Failure> {
         match &self.result {
             // Some guests can answer only once, and say nothing from then on.
+            Ok(Ok(())) if !fate.is_answered() && fate.is_withdrawn() => None,
             Ok(Ok(())) if !fate.is_answered() => Some(Failure::NoResponse),
             // Nothing runs in it any more, so nothing would ever end that body.
             Ok(Ok(())) if unfinished => Some(Failure::Unfinished),
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(Failure::of_error(error, template)),
+            Ok(Err(error)) => {
+                let failure = Failure::of_error(error, template);
+                Some(match fate.is_begun() {
+                    true => failure,
+                    false => failure.of_making(),
+                })
+            }
             Err(_) => Some(Failure::TimedOut(template.request_timeout())),
         }
     }
@@ -130,6 +138,7 @@ impl Pod {
     /// what its instance is at, and what it waits for.
     pub fn killed(&self, reason: String) -> Arc<Termination> {
         let shared = &self.shared;
+        shared.condemned.store(true, Ordering::Release);
         let mut evidence = Evidence {
             cpu_budget: shared.template.sandbox.request_cpu,
             log: shared.context.log.tail(LOG_BYTES),
@@ -149,7 +158,7 @@ impl Pod {
 
 impl<'a> Death<'a> {
     /// No instance could be made.
-    pub(super) fn at_start(failure: &'a Failure, requests: &'a [Arc<Asked>]) -> Self {
+    fn at_start(failure: &'a Failure, requests: &'a [Arc<Asked>]) -> Self {
         Self {
             failure,
             error: None,
@@ -162,6 +171,26 @@ impl<'a> Death<'a> {
 }
 
 impl Shared {
+    /// No instance could be made to do this job. If that is the host's fault, the pod is only without
+    /// one for now.
+    pub(super) fn unmade(&self, failure: Failure, job: Option<Job>) -> Scope {
+        let asked = job.as_ref().map(|job| Arc::clone(&job.asked));
+        let scope = match failure.is_of_host() {
+            true => {
+                self.say(asked.and_then(|asked| asked.id.clone()), &failure);
+                Scope::Instance
+            }
+            false => {
+                self.mourn(Death::at_start(&failure, asked.as_slice()));
+                Scope::Pod
+            }
+        };
+        if let Some(job) = job {
+            job.ending.fail(failure, |_| {});
+        }
+        scope
+    }
+
     /// Accounts for an instance that failed, and tells the pod's watch. Says what is over with it.
     ///
     /// To be called before anybody who waits for an answer hears of the failure: whoever hears of

@@ -19,7 +19,7 @@ use super::{Failure, Shared, Slot, autopsy::open_waits, fate::Fate};
 use crate::{logs::Note, observe::source::Asked};
 
 /// What a guest is told about a request body that failed.
-pub(super) fn request_error<E: StdError + Send + Sync + 'static>(_: E) -> Error {
+pub(super) fn request_error(_: Box<dyn StdError + Send + Sync>) -> Error {
     Error::ConnectionTerminated
 }
 

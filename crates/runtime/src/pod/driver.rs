@@ -123,10 +123,11 @@ impl Driver {
         };
         match way.send(job).await {
             Ok(()) => Ok(RequestGuard::new(fate, worker.given_up.clone())),
-            Err(_) => Err(CallError {
-                failure: Failure::Unavailable("it has been stopped".to_owned()),
-                called_out: false,
-            }),
+            // What was asked is in its fate, not in the job.
+            Err(_) => {
+                let stopped = Failure::Unavailable("it has been stopped".to_owned());
+                Err(CallError::before(stopped, fate.take_back()))
+            }
         }
     }
 }

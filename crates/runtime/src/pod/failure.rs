@@ -3,10 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use sampan_core::quantity::format_duration;
-use wasmtime::{PoolConcurrencyLimitError, Trap};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
 
-use super::template::Template;
-use crate::{deadlock::Deadlock, meter::Over, observe::cell::Doomed, sandbox::OverBudget};
+use super::{Task, template::Template};
+use crate::{
+    deadlock::Deadlock, host::neighbours::Body, meter::Over, observe::cell::Doomed,
+    sandbox::OverBudget,
+};
 
 /// Why a request got no proper answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,13 +56,22 @@ pub enum Failure {
     /// The guest answered with an error code of `wasi:http`.
     #[error("the guest answered with the error code `{0}`")]
     ErrorCode(String),
+    /// The request has no form in which a guest could be given it.
+    #[error("the request cannot be given to a guest: {0}")]
+    Inexpressible(String),
+    /// The host failed while no guest ran. It says nothing about the guest.
+    #[error("the host failed while no code of the guest ran: {0}")]
+    Host(String),
     /// The instance ended because of another request in it.
     #[error("the instance ended because of another request: {0}")]
     Neighbour(Box<Failure>),
     /// The pod was stopped while its guest was at the request.
     #[error("the pod was stopped before the answer was whole")]
     Stopped,
-    /// No instance could take the request.
+    /// The guest does not get ready for its first request in time.
+    #[error("its instance takes longer than {} to start", format_duration(*.0))]
+    SlowStart(Duration),
+    /// No instance could take the request, and that is no fault of the guest.
     #[error("the pod cannot take the request: {0}")]
     Unavailable(String),
 }
@@ -91,7 +104,36 @@ impl Failure {
                 // What the reader is told already.
                 Self::Trapped(trap.strip_prefix("wasm trap: ").unwrap_or(&trap).to_owned())
             }
-            (None, _) => Self::Trapped(error.root_cause().to_string()),
+            (None, _) => Self::of_no_trap(error),
+        }
+    }
+
+    /// What an error means that is no trap. Only what a guest sets off is its own: it calls a function
+    /// of the host that fails, or asks for its own end. Without a guest on the stack the host was at
+    /// work.
+    fn of_no_trap(error: &wasmtime::Error) -> Self {
+        let text = error.root_cause().to_string();
+        match error.is::<WasmBacktrace>() || error.is::<I32Exit>() {
+            true => Self::Trapped(text),
+            false => Self::Host(text),
+        }
+    }
+
+    /// Whether the host or the request is the reason. Then it is no end of a guest: nothing is
+    /// counted against the pod.
+    pub(super) fn is_of_host(&self) -> bool {
+        matches!(
+            self,
+            Self::Host(_) | Self::Inexpressible(_) | Self::Unavailable(_)
+        )
+    }
+
+    /// The same of an instance that could not be made: then a fault of the host is that it has
+    /// none to offer.
+    pub(super) fn of_making(self) -> Self {
+        match self {
+            Self::Host(text) => Self::Unavailable(text),
+            other => other,
         }
     }
 }
@@ -102,12 +144,80 @@ fn seconds(time: &Duration) -> String {
 }
 
 /// A request that failed before its response began.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[error("{failure}")]
 pub struct CallError {
     /// Why.
     pub failure: Failure,
-    /// Whether the guest had called anything outside by then, so that trying the request again
-    /// could do it twice.
-    pub called_out: bool,
+    /// What is left of the request.
+    pub remains: Remains,
+}
+
+impl CallError {
+    /// It failed before a guest had begun. `task` is what a guest was to do.
+    pub(super) fn before(failure: Failure, task: Option<Task>) -> Self {
+        match (failure, task) {
+            // There is no time left to try it elsewhere.
+            (failure @ Failure::TimedOut(_), _) => Self::over(failure),
+            (failure, Some(Task::Request(request))) => Self {
+                failure,
+                remains: Remains::Whole(Box::new(request.into_inner())),
+            },
+            (failure, Some(Task::Question(_)) | None) => Self::over(failure),
+        }
+    }
+
+    /// There is nothing to try again.
+    pub(super) fn over(failure: Failure) -> Self {
+        let remains = Remains::Nothing { repeatable: false };
+        Self { failure, remains }
+    }
+}
+
+/// What is left of a request that failed.
+#[derive(Debug)]
+pub enum Remains {
+    /// All of it: no guest had begun to handle it. It is as it was when the pod was given it.
+    Whole(Box<http::Request<Body>>),
+    /// Nothing: a guest has had it, or its time is up.
+    Nothing {
+        /// Whether the request neither ended its instance nor could have, and the instance had
+        /// called nothing outside by then. To send an equal request does no harm if its method is
+        /// idempotent.
+        repeatable: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_without_a_guest_on_the_stack_is_the_hosts() {
+        let hosts = wasmtime::Error::msg("no memory").context("making a fiber");
+        let failure = Failure::of_no_trap(&hosts);
+        assert_eq!(failure, Failure::Host("no memory".to_owned()));
+        assert!(failure.is_of_host());
+        // Where an instance is made, that is one that the host has not.
+        let of_making = failure.of_making();
+        assert_eq!(of_making, Failure::Unavailable("no memory".to_owned()));
+        assert!(of_making.is_of_host());
+        let exit = wasmtime::Error::new(I32Exit(1));
+        assert!(matches!(Failure::of_no_trap(&exit), Failure::Trapped(_)));
+    }
+
+    #[test]
+    fn what_a_guest_does_stays_its_own_where_an_instance_is_made() {
+        let second = Duration::from_secs(1);
+        for failure in [
+            Failure::Trapped("unreachable".to_owned()),
+            Failure::Spinning(second),
+            Failure::SlowStart(second),
+            Failure::NoResponse,
+            Failure::TimedOut(second),
+        ] {
+            assert!(!failure.is_of_host(), "{failure}");
+            assert_eq!(failure.clone().of_making(), failure);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -16,7 +16,9 @@ use tokio::{
     time::{Instant, error::Elapsed},
 };
 
-use super::{Failure, Head};
+use wasmtime::component::GuestTaskId;
+
+use super::{Failure, Head, Task};
 use crate::observe::{cell::Cell, source::Asked};
 
 /// How a request ended.
@@ -27,7 +29,10 @@ use crate::observe::{cell::Cell, source::Asked};
 pub(super) struct Fate {
     /// What was asked.
     asked: Arc<Asked>,
+    stage: Mutex<Stage>,
     failure: OnceLock<Failure>,
+    /// Whether the request is not the reason for its failure.
+    bystander: AtomicBool,
     head: Mutex<Option<oneshot::Sender<Head>>>,
     body: AtomicWaker,
     /// The task that runs the request in an instance of its own.
@@ -35,21 +40,92 @@ pub(super) struct Fate {
     read_out: Notify,
     /// The instance that has the request, once one has.
     instance: OnceLock<Arc<Cell>>,
+    /// As what the guest is at it, in WASI 0.3.
+    guest_task: OnceLock<GuestTaskId>,
     abandoned: AtomicBool,
 }
 
+/// How far a guest is with what it is to do.
+///
+/// That is kept here, and not in what is on its way to an instance: whatever happens on that way,
+/// whoever waits can take it back, whole, as long as no guest has begun.
+#[derive(Debug)]
+enum Stage {
+    Waiting(Task),
+    Begun,
+    Withdrawn,
+}
+
 impl Fate {
-    pub(super) fn new(asked: Arc<Asked>, head: oneshot::Sender<Head>) -> Self {
+    pub(super) fn new(asked: Arc<Asked>, task: Task, head: oneshot::Sender<Head>) -> Self {
         Self {
             asked,
+            stage: Mutex::new(Stage::Waiting(task)),
             failure: OnceLock::new(),
+            bystander: AtomicBool::new(false),
             head: Mutex::new(Some(head)),
             body: AtomicWaker::new(),
             driver: AtomicWaker::new(),
             read_out: Notify::new(),
             instance: OnceLock::new(),
+            guest_task: OnceLock::new(),
             abandoned: AtomicBool::new(false),
         }
+    }
+
+    /// Takes what the guest is to do, which begins with this. Nothing if whoever waited has taken it
+    /// back.
+    pub(super) fn begin(&self) -> Option<Task> {
+        self.leave(Stage::Begun)
+    }
+
+    /// Takes back what no guest has begun.
+    pub(super) fn take_back(&self) -> Option<Task> {
+        self.leave(Stage::Withdrawn)
+    }
+
+    fn leave(&self, next: Stage) -> Option<Task> {
+        let mut stage = self.stage();
+        match &*stage {
+            Stage::Waiting(_) => match std::mem::replace(&mut *stage, next) {
+                Stage::Waiting(task) => Some(task),
+                Stage::Begun | Stage::Withdrawn => None,
+            },
+            Stage::Begun | Stage::Withdrawn => None,
+        }
+    }
+
+    /// Whether a guest has begun with it.
+    pub(super) fn is_begun(&self) -> bool {
+        matches!(*self.stage(), Stage::Begun)
+    }
+
+    /// Whether it was taken back before a guest began.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        matches!(*self.stage(), Stage::Withdrawn)
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes as what the guest is at it.
+    pub(super) fn runs_as(&self, task: GuestTaskId) {
+        // A request is handed to a guest once.
+        let _ = self.guest_task.set(task);
+    }
+
+    pub(super) fn guest_task(&self) -> Option<GuestTaskId> {
+        self.guest_task.get().copied()
+    }
+
+    /// Notes that the request is not the reason for what is going to be told of it.
+    pub(super) fn acquit(&self) {
+        self.bystander.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_bystander(&self) -> bool {
+        self.bystander.load(Ordering::Acquire)
     }
 
     /// Hands over the head of the response. If nobody waits for it any more, it is dropped.
@@ -110,6 +186,8 @@ impl Fate {
     /// Notes that nobody waits for the answer any more.
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
+        // Its client may be waiting for the body to be dropped.
+        drop(self.take_back());
         self.driver.wake();
     }
 
@@ -181,10 +259,9 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if self.open {
-            let stopped = match self.fate.instance() {
-                // The guest may have seen it: to try it on another pod may do it twice.
-                Some(_) => Failure::Stopped,
-                None => Failure::Unavailable("it has been stopped".to_owned()),
+            let stopped = match self.fate.is_begun() {
+                true => Failure::Stopped,
+                false => Failure::Unavailable("it has been stopped".to_owned()),
             };
             self.fate.fail(stopped, |_| {});
         }

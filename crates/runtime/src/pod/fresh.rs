@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use wasmtime::Store;
 use wasmtime_wasi_http::{
     WasiBody, WasiHttpView as _,
-    p2::bindings::{Proxy, ProxyPre, http::types::Scheme},
-    p3::bindings::ServicePre,
+    p2::bindings::{Proxy, http::types::Scheme},
+    p3::bindings::Service,
 };
 
 use super::{
@@ -86,7 +86,7 @@ async fn try_instance(shared: Arc<Shared>, pace: Arc<Pace>) -> Result<(), Failur
     let instantiate = shared.runtime.timings.instantiation(instantiate);
     match Observed::making(instantiate, cell).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(Failure::of_error(&error, &shared.template)),
+        Err(error) => Err(Failure::of_error(&error, &shared.template).of_making()),
     }
 }
 
@@ -106,7 +106,6 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
         Err(failure) => return job.ending.fail(failure, |_| {}),
     };
     let Job {
-        task,
         asked,
         ending,
         deadline,
@@ -118,7 +117,7 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     let cell = Arc::clone(&store.data().cell);
     cell.begin(&asked);
     fate.runs_in(&cell);
-    let work = work(&shared, &mut store, task, &fate);
+    let work = work(&shared, &mut store, &fate);
     let ended = fate.unless_abandoned(Outcome::of(work, &cell, deadline));
     let Some(outcome) = ended.await else {
         return;
@@ -129,6 +128,9 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     let Some(failure) = outcome.failure(&fate, unfinished, &shared.template) else {
         return ending.well();
     };
+    if failure.is_of_host() {
+        return ending.fail(failure, |failure| shared.say(asked.id.clone(), failure));
+    }
     let mourned = shared.mourn(outcome.death(&failure, &store, &asked, &fate));
     if fate.is_answered() && !unfinished && shared.template.wasi() == Wasi::P2 {
         // A guest that died after finishing its response has answered all the same.
@@ -141,40 +143,30 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     }
 }
 
-async fn work(
-    shared: &Shared,
-    store: &mut Store<State>,
-    task: Task,
-    fate: &Arc<Fate>,
-) -> wasmtime::Result<()> {
-    let request = match task {
-        Task::Request(request) => request,
-        Task::Question(question) => {
-            let loaded = &shared.template.loaded;
-            let instance = loaded.pre.instantiate_async(&mut *store);
-            let instance = shared.runtime.timings.instantiation(instance).await?;
+async fn work(shared: &Shared, store: &mut Store<State>, fate: &Arc<Fate>) -> wasmtime::Result<()> {
+    let loaded = &shared.template.loaded;
+    let instance = loaded.pre.instantiate_async(&mut *store);
+    let instance = shared.runtime.timings.instantiation(instance).await?;
+    let request = match fate.begin() {
+        Some(Task::Request(request)) => request.into_guest(),
+        Some(Task::Question(question)) => {
             return loaded.exports.ask(store, &instance, question, fate).await;
         }
+        None => return Ok(()),
     };
     let writer = Source::Caller(Arc::clone(fate.asked()));
     let cell = Arc::clone(&store.data().cell);
     let request = request.map(|body| read_by(&cell, writer, body));
     match shared.template.wasi() {
-        Wasi::P2 => p2(shared, store, request, fate).await,
-        Wasi::P3 => p3(shared, store, request, fate).await,
+        Wasi::P2 => {
+            let proxy = Proxy::new(&mut *store, &instance)?;
+            call_p2(&proxy, store, request, fate).await
+        }
+        Wasi::P3 => {
+            let service = Service::new(&mut *store, &instance)?;
+            p3(&service, store, request, fate).await
+        }
     }
-}
-
-async fn p2(
-    shared: &Shared,
-    store: &mut Store<State>,
-    request: http::Request<WasiBody>,
-    fate: &Arc<Fate>,
-) -> wasmtime::Result<()> {
-    let pre = ProxyPre::new(shared.template.loaded.pre.clone())?;
-    let proxy = pre.instantiate_async(&mut *store);
-    let proxy = shared.runtime.timings.instantiation(proxy).await?;
-    call_p2(&proxy, store, request, fate).await
 }
 
 /// Calls a WASI 0.2 handler. Returns when the guest does, which may be after its response.
@@ -197,18 +189,16 @@ pub(super) async fn call_p2(
 }
 
 async fn p3(
-    shared: &Shared,
+    service: &Service,
     store: &mut Store<State>,
     request: http::Request<WasiBody>,
     fate: &Fate,
 ) -> wasmtime::Result<()> {
-    let pre = ServicePre::new(shared.template.loaded.pre.clone())?;
-    let service = pre.instantiate_async(&mut *store);
-    let service = shared.runtime.timings.instantiation(service).await?;
     let lull = Lull::default();
     let cell = Arc::clone(&store.data().cell);
     let work = store.run_concurrent(async |accessor| {
-        p3::answer(accessor, &service, request, &cell, fate, &lull).await?;
+        let request = p3::place(accessor, request)?;
+        p3::answer(accessor, service, request, &cell, fate, &lull).await?;
         // The body is written by tasks of the guest that outlive the call.
         std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
         cell.end(fate.asked());

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use wasmtime::Store;
+use wasmtime::{Store, component};
 use wasmtime_wasi_http::p2::bindings::Proxy;
 
 use super::{
-    Death, Failure, Job, Scope, Shared, Task,
+    Failure, Job, Scope, Shared, Task,
     autopsy::Outcome,
     driver::{Inbox, Ready},
-    fate::within,
+    fate::{Fate, within},
     fresh::call_p2,
 };
 use crate::{
@@ -21,8 +21,10 @@ use crate::{
 
 struct Instance {
     store: Store<State>,
-    instance: wasmtime::component::Instance,
+    instance: component::Instance,
     proxy: Proxy,
+    /// Whether it has answered a request.
+    has_answered: bool,
     _place: Place,
 }
 
@@ -59,10 +61,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
                 Next::Replace => {}
                 Next::PodIsOver => return,
             },
-            Err(failure) => {
-                shared.mourn(Death::at_start(&failure, &[job.asked]));
-                return job.ending.fail(failure, |_| {});
-            }
+            Err(failure) => match shared.unmade(failure, Some(job)) {
+                Scope::Pod => return,
+                Scope::Instance => {}
+            },
         }
     }
 }
@@ -79,7 +81,8 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
     let instance = shared.within_start(async {
         let mut store = shared.store(pace)?;
         let cell = Arc::clone(&store.data().cell);
-        let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
+        let of_error =
+            |error: wasmtime::Error| Failure::of_error(&error, &shared.template).of_making();
         let instantiate = async {
             let instance = shared.template.loaded.pre.instantiate_async(&mut store);
             let instance = shared.runtime.timings.instantiation(instance).await?;
@@ -93,6 +96,7 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
             store,
             instance,
             proxy,
+            has_answered: false,
             _place: place,
         })
     });
@@ -102,10 +106,33 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
     Ok(instance)
 }
 
+/// Has the guest do what it is asked, if that has not been taken back.
+async fn perform(
+    shared: &Shared,
+    store: &mut Store<State>,
+    exporter: &component::Instance,
+    proxy: &Proxy,
+    fate: &Arc<Fate>,
+) -> wasmtime::Result<()> {
+    match fate.begin() {
+        Some(Task::Request(request)) => {
+            let writer = Source::Caller(Arc::clone(fate.asked()));
+            let cell = Arc::clone(&store.data().cell);
+            let request = request.into_guest();
+            let request = request.map(|body| read_by(&cell, writer, body));
+            call_p2(proxy, store, request, fate).await
+        }
+        Some(Task::Question(question)) => {
+            let exports = &shared.template.loaded.exports;
+            exports.ask(store, exporter, question, fate).await
+        }
+        None => Ok(()),
+    }
+}
+
 /// Answers one request. Gives the instance back if it can take another.
 async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) -> Next {
     let Job {
-        task,
         asked,
         ending,
         deadline,
@@ -115,6 +142,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         store,
         instance: exporter,
         proxy,
+        has_answered,
         ..
     } = &mut instance;
     let fate = Arc::clone(ending.fate());
@@ -126,17 +154,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
     fate.runs_in(&cell);
     let work = async {
         refilled?;
-        match task {
-            Task::Request(request) => {
-                let writer = Source::Caller(Arc::clone(&asked));
-                let request = request.map(|body| read_by(&cell, writer, body));
-                call_p2(proxy, &mut *store, request, &fate).await
-            }
-            Task::Question(question) => {
-                let exports = &shared.template.loaded.exports;
-                exports.ask(&mut *store, exporter, question, &fate).await
-            }
-        }
+        perform(shared, &mut *store, exporter, proxy, &fate).await
     };
     let outcome = Outcome::of(work, &cell, deadline).await;
     cell.end(&asked);
@@ -146,9 +164,19 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();
     let Some(failure) = outcome.failure(&fate, unfinished, &shared.template) else {
+        *has_answered |= !asked.is_probe();
         ending.well();
         return Next::Keep(Box::new(instance));
     };
+    if failure.is_of_host() {
+        // Of what is left of the instance nothing is known.
+        ending.fail(failure, |failure| shared.say(asked.id.clone(), failure));
+        return Next::Replace;
+    }
+    if failure == Failure::NoResponse && *has_answered {
+        // Some guests answer only once: then it was the turn and not the request.
+        fate.acquit();
+    }
     let mourned = shared.mourn(outcome.death(&failure, &*store, &asked, &fate));
     if fate.is_answered() && !unfinished {
         // A guest that died after finishing its response has answered all the same.

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use wasmtime::component::Accessor;
+use wasmtime::component::{Accessor, Resource};
 use wasmtime_wasi_http::{
     Error, WasiBody, WasiHttpHooks, WasiHttpView as _,
     p3::{Request, bindings::Service},
@@ -36,35 +36,54 @@ fn from_http(hooks: &mut dyn WasiHttpHooks, request: http::Request<WasiBody>) ->
     (request, Box::pin(sent))
 }
 
+/// A request in the table of an instance, and what becomes of the sending of its body.
+pub(super) struct Placed {
+    request: Resource<Request>,
+    sent: Sent,
+}
+
+/// Puts a request where a guest can be given it. An error is one of the host.
+pub(super) fn place(
+    accessor: &Accessor<State>,
+    request: http::Request<WasiBody>,
+) -> wasmtime::Result<Placed> {
+    accessor.with(|mut store| {
+        let (request, sent) = from_http(store.data_mut().http().hooks, request);
+        let request = store.data_mut().http().table.push(request)?;
+        Ok(Placed { request, sent })
+    })
+}
+
 /// Calls the handler and hands over the head of its response. The body follows from tasks of the
 /// guest that go on in the same store. An error is one of the instance, not of the request.
 pub(super) async fn answer(
     accessor: &Accessor<State>,
     service: &Service,
-    request: http::Request<WasiBody>,
+    Placed { request, sent }: Placed,
     cell: &Arc<Cell>,
     fate: &Fate,
     lull: &Lull,
 ) -> wasmtime::Result<()> {
-    let (request, sent) = accessor.with(|mut store| {
-        let (request, sent) = from_http(store.data_mut().http().hooks, request);
-        wasmtime::error::Ok((store.data_mut().http().table.push(request)?, sent))
-    })?;
-    let response = match service
-        .wasi_http_handler()
-        .call_handle(accessor, request)
-        .await?
-    {
-        Ok(response) => {
+    let handle = service.wasi_http_handler().func_handle();
+    let call = accessor.with(|store| handle.start_call_concurrent(store, (request,)))?;
+    fate.runs_as(call.task());
+    let response = match handle.finish_call_concurrent(accessor, call).await? {
+        (Ok(response),) => {
             let response = accessor.with(|mut store| {
                 let response = store.data_mut().http().table.delete(response)?;
-                response.into_http(&mut store, sent)
+                // One that cannot be sent is no end of the instance.
+                wasmtime::error::Ok(response.into_http(&mut store, sent))
             })?;
-            let response = held::with_small_body(response, lull).await;
-            let reader = Source::Caller(Arc::clone(fate.asked()));
-            Ok(response.map(|body| written_by(cell, reader, body)))
+            match response {
+                Ok(response) => {
+                    let response = held::with_small_body(response, lull).await;
+                    let reader = Source::Caller(Arc::clone(fate.asked()));
+                    Ok(response.map(|body| written_by(cell, reader, body)))
+                }
+                Err(error) => Err(format!("{error:#}")),
+            }
         }
-        Err(code) => Err(format!("{code:?}")),
+        (Err(code),) => Err(format!("{code:?}")),
     };
     fate.answer(response);
     Ok(())

@@ -14,7 +14,7 @@ use sampan_core::{
 };
 use tokio::time::Instant;
 
-use super::{CallError, Pod, Task, autopsy::open_waits, question::Question};
+use super::{CallError, Pod, Task, autopsy::open_waits, question::Question, request::Expressible};
 use crate::{
     host::neighbours::Body,
     observe::{cell::Cell, source::Asked},
@@ -121,6 +121,7 @@ impl Pod {
             .body(Empty::new().map_err(|never| match never {}).boxed_unsync())
             .map_err(|error| error.to_string())?;
         let asked = Asked::probe(&request);
+        let request = Expressible::parse(request).map_err(|failure| failure.to_string())?;
         Ok((Task::Request(Box::new(request)), asked))
     }
 

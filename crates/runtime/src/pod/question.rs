@@ -100,7 +100,9 @@ impl Exports {
         fate: &Arc<Fate>,
     ) -> wasmtime::Result<()> {
         let function = accessor.with(|store| self.find(store, instance, question))?;
-        let (answer,) = function.call_concurrent(accessor, ()).await?;
+        let call = accessor.with(|store| function.start_call_concurrent(store, ()))?;
+        fate.runs_as(call.task());
+        let (answer,) = function.finish_call_concurrent(accessor, call).await?;
         fate.answer(Ok(response(answer)));
         Ok(())
     }

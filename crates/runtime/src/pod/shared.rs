@@ -11,12 +11,12 @@ use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::Notify;
 use wasmtime::{
     Store,
-    component::{self, Accessor},
+    component::{self, Accessor, GuestTaskId},
 };
 use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::{
-    Death, Failure, Job, Scope, Shared, Task,
+    Death, Failure, Job, OpenWait, Scope, Shared, Task,
     autopsy::{Mourned, open_waits},
     driver::{Inbox, Ready},
     fate::{Ending, Fate},
@@ -30,6 +30,7 @@ use crate::{
         body::read_by,
         cell::{Cell, Observed},
         source::Source,
+        turn::Turn,
     },
     sandbox::State,
 };
@@ -75,8 +76,14 @@ impl Live {
         live.iter().filter(is_stuck).count()
     }
 
-    /// Fails everything under way. One request alone is to blame only if there is only one.
-    fn fail(&self, shared: &Shared, death: Death<'_>) -> Mourned {
+    /// Fails everything under way. `culprit` is the task of the guest that has ended the instance, if
+    /// that is known: then no other is to blame, and without it one alone only if it is the only one.
+    fn fail(
+        &self,
+        shared: &Shared,
+        death: Death<'_>,
+        culprit: Option<GuestTaskId>,
+    ) -> Option<Mourned> {
         let failure = death.failure;
         let live = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let running: Vec<_> = live.iter().filter(|entry| !entry.returned).collect();
@@ -84,16 +91,31 @@ impl Live {
             .iter()
             .map(|entry| Arc::clone(entry.ending.fate().asked()))
             .collect();
-        let mourned = shared.mourn(Death {
-            requests: &requests,
-            ..death
-        });
-        let failure = match running.len() {
-            0 | 1 => failure.clone(),
-            _ => Failure::Neighbour(Box::new(failure.clone())),
+        let mourned = match failure.is_of_host() {
+            true => {
+                shared.say(None, failure);
+                None
+            }
+            false => Some(shared.mourn(Death {
+                requests: &requests,
+                ..death
+            })),
         };
+        let is_alone = running.len() <= 1;
         for entry in live {
-            entry.ending.fail(failure.clone(), |_| {});
+            let fate = entry.ending.fate();
+            let is_it = match culprit {
+                Some(task) => fate.guest_task() == Some(task),
+                None => is_alone,
+            };
+            if culprit.is_some() && !is_it {
+                fate.acquit();
+            }
+            let failure = match is_it || failure.is_of_host() {
+                true => failure.clone(),
+                false => Failure::Neighbour(Box::new(failure.clone())),
+            };
+            entry.ending.fail(failure, |_| {});
         }
         mourned
     }
@@ -133,15 +155,10 @@ pub(super) async fn run(
                     return;
                 }
             }
-            Err(failure) => {
-                let job = first.take();
-                let asked: Vec<_> = job.iter().map(|job| Arc::clone(&job.asked)).collect();
-                shared.mourn(Death::at_start(&failure, &asked));
-                if let Some(job) = job {
-                    job.ending.fail(failure, |_| {});
-                }
-                return;
-            }
+            Err(failure) => match shared.unmade(failure, first.take()) {
+                Scope::Pod => return,
+                Scope::Instance => {}
+            },
         }
         first = loop {
             match inbox.recv().await {
@@ -178,7 +195,8 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
             let service = Service::new(&mut store, &instance)?;
             wasmtime::error::Ok(Guest { instance, service })
         };
-        let of_error = |error: wasmtime::Error| Failure::of_error(&error, &shared.template);
+        let of_error =
+            |error: wasmtime::Error| Failure::of_error(&error, &shared.template).of_making();
         let made = Observed::making(instantiate, cell).await;
         let guest = made.map_err(of_error)?;
         Ok(Instance {
@@ -223,22 +241,27 @@ async fn serve(
     let limit = shared.template.concurrency() as usize;
     let start = |job: Job| {
         let fate = Arc::clone(job.ending.fate());
+        let task = fate.begin();
         // Whose call it was is not known: so it counts for all.
         fate.runs_in(&cell);
         live.add(job.ending);
         cell.begin(&job.asked);
-        (fate, job.task)
+        (fate, task)
     };
     let work = store.run_concurrent(async |accessor| {
-        let answer = async |(fate, task): (Arc<Fate>, Task)| {
-            let result = perform(accessor, shared, guest, &fate, &lull, task).await;
+        let answer = async |(fate, task): (Arc<Fate>, Option<Task>)| {
+            let result = match task {
+                Some(task) => perform(accessor, shared, guest, &fate, &lull, task).await,
+                None => Ok(()),
+            };
             live.returned(&fate);
             cell.end(fate.asked());
             result
         };
         let idle = || pace.learn(&cell.cpu);
         let take = |job| answer(start(job));
-        accept(accessor, shared, &guest.service, inbox, first, take, idle).await
+        let all = accept(accessor, shared, &guest.service, inbox, first, take, idle);
+        Turn::between(accessor, all).await
     });
     let work = async { cell.unless_doomed(lull.watch(work)).await? };
     let mut work = Box::pin(Observed::new(work, Arc::clone(&cell)));
@@ -257,6 +280,19 @@ async fn serve(
     };
     let waits = open_waits(&cell.waits());
     drop(work);
+    end(shared, &live, (store, _place), failure, error, waits)
+}
+
+/// Tells of the end of an instance, and has it dumped if that is wanted.
+fn end(
+    shared: &Shared,
+    live: &Live,
+    (store, place): (Store<State>, Place),
+    failure: Failure,
+    error: Option<wasmtime::Error>,
+    waits: Vec<OpenWait>,
+) -> Served {
+    let culprit = store.data().turn.task().filter(|_| error.is_some());
     let death = Death {
         failure: &failure,
         error: error.as_ref(),
@@ -265,9 +301,11 @@ async fn serve(
         waits,
         is_old_news: false,
     };
-    let mourned = live.fail(shared, death);
+    let Some(mourned) = live.fail(shared, death, culprit) else {
+        return Served::Failed;
+    };
     if let Some(dump) = mourned.dump {
-        dump.make(store, error, _place);
+        dump.make(store, error, place);
     }
     match mourned.scope {
         Scope::Pod => Served::PodIsOver,
@@ -288,7 +326,17 @@ async fn perform(
     match task {
         Task::Request(request) => {
             let writer = Source::Caller(Arc::clone(fate.asked()));
+            let request = request.into_guest();
             let request = request.map(|body| read_by(&cell, writer, body));
+            let request = match p3::place(accessor, request) {
+                Ok(request) => request,
+                Err(error) => {
+                    let failure = Failure::Host(error.root_cause().to_string());
+                    let say = |failure: &Failure| shared.say(fate.asked().id.clone(), failure);
+                    fate.fail(failure, say);
+                    return Ok(());
+                }
+            };
             p3::answer(accessor, &guest.service, request, &cell, fate, lull).await
         }
         Task::Question(question) => {

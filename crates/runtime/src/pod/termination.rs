@@ -91,8 +91,10 @@ impl Verdict {
             Failure::NoResponse
             | Failure::Unfinished
             | Failure::ErrorCode(_)
+            | Failure::Inexpressible(_)
+            | Failure::Host(_)
             | Failure::Stopped => Self::NoResponse,
-            Failure::Unavailable(_) => Self::Unstartable,
+            Failure::Unavailable(_) | Failure::SlowStart(_) => Self::Unstartable,
             Failure::Neighbour(failure) => Self::of(failure, refused_memory),
         }
     }

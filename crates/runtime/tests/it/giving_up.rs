@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sampan_core::object::Isolation;
-use sampan_runtime::pod::Failure;
+use sampan_runtime::pod::{Failure, Remains};
 
 use super::rig::{
     PATIENCE, SHORT, ask, eventually, get, in_time, no_instance, piece, plan, workload,
@@ -131,13 +131,15 @@ async fn a_pod_that_is_ended_takes_its_requests_with_it() {
         let mut call = std::pin::pin!(pod.call(get("/?ms=60000"), None));
         assert!(tokio::time::timeout(SHORT, &mut call).await.is_err());
         pod.end();
-        let failure = in_time(call).await.expect_err("it is over").failure;
-        assert!(matches!(failure, Failure::Stopped), "{failure:?}");
+        let error = in_time(call).await.expect_err("it is over");
+        let begun = matches!(error.failure, Failure::Stopped);
+        // What it had done is gone with it, and it had called nothing outside.
+        let repeatable = matches!(error.remains, Remains::Nothing { repeatable: true });
+        assert!(begun && repeatable, "{error:?}");
         no_instance(&pod, AT_ONCE).await;
         if isolation == Isolation::Pod {
             let refused = in_time(ask(&pod, "/")).await.expect_err("it is over");
-            let unavailable = matches!(refused.failure, Failure::Unavailable(_));
-            assert!(unavailable && !refused.called_out, "{refused:?}");
+            assert!(matches!(refused, Failure::Unavailable(_)), "{refused:?}");
         }
     }
 }

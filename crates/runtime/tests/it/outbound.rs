@@ -17,7 +17,7 @@ use sampan_core::{
 use sampan_runtime::{
     Answer, Body, NeighbourError, Neighbours,
     logs::{Line, Stream},
-    pod::{Failure, Pod},
+    pod::{Failure, Pod, Remains},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -267,27 +267,22 @@ async fn a_service_that_is_not_granted_is_not_called() {
     assert!(recorder.0.lock().expect("no panic").is_empty());
 }
 
-/// A failed request must not be tried again elsewhere once the guest has called out.
+/// A request must not be tried again elsewhere once its guest has called out, though its pod was only
+/// stopped.
 #[tokio::test]
 async fn whether_a_guest_has_called_out_is_known() {
     for isolation in [Isolation::Request, Isolation::Pod] {
-        let mut plan = plan(workload("caller"))
-            .isolation(isolation)
-            .request_timeout(SHORT);
+        let mut plan = plan(workload("caller")).isolation(isolation);
         plan.neighbours = Some(Arc::new(Recorder::default()));
         plan.grants.services = vec![Name::parse("never").expect("a good name")];
         let pod = plan.start().await;
-        let error = in_time(pod.call(get("/call?url=http://never/"), None)).await;
-        let error = error.expect_err("no answer");
-        assert_eq!(error.failure, Failure::TimedOut(SHORT));
-        assert!(error.called_out);
-
-        let pod = super::rig::plan(workload("counter"))
-            .isolation(isolation)
-            .start()
-            .await;
-        let error = pod.call(get("/crash"), None).await.expect_err("a crash");
-        assert!(!error.called_out);
+        let mut call = std::pin::pin!(pod.call(get("/call?url=http://never/"), None));
+        assert!(tokio::time::timeout(SHORT, &mut call).await.is_err());
+        pod.end();
+        let error = in_time(call).await.expect_err("no answer");
+        assert_eq!(error.failure, Failure::Stopped);
+        let repeatable = !matches!(error.remains, Remains::Nothing { repeatable: false });
+        assert!(!repeatable, "{error:?}");
     }
 }
 

@@ -49,7 +49,7 @@ fn reader(pages: u32) -> Vec<u8> {
 }
 
 async fn failure(pod: &Pod) -> Failure {
-    ask(pod, "/").await.expect_err("no answer").failure
+    ask(pod, "/").await.expect_err("no answer")
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use sampan_runtime::{
     artifact::compile::{ChildCommand, CompileLimits},
     logs::Line,
     pod::{
-        CallError, Failure, Pod, PodWatch, Termination, Unwatched, Verdict,
+        Failure, Pod, PodWatch, Termination, Unwatched, Verdict,
         template::{Template, TemplateSpec},
     },
 };
@@ -266,8 +266,9 @@ pub(crate) fn post(
 }
 
 /// The whole answer to a `GET`, as text.
-pub(crate) async fn ask(pod: &Pod, path: &str) -> Result<(u16, String), CallError> {
-    let response = pod.call(get(path), None).await?;
+pub(crate) async fn ask(pod: &Pod, path: &str) -> Result<(u16, String), Failure> {
+    let response = pod.call(get(path), None).await;
+    let response = response.map_err(|error| error.failure)?;
     let status = response.status().as_u16();
     let text = text_of(response.into_body()).await;
     Ok((status, text.expect("a whole body")))

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use sampan_core::object::Isolation;
 use sampan_runtime::{
     PoolSize, Runtime, RuntimeConfig,
-    pod::{CallError, Failure},
+    pod::{CallError, Failure, Remains},
 };
 
 use super::rig::{PATIENCE, SHORT, ask, config, get, in_time, no_instance, plan, workload};
@@ -60,10 +60,12 @@ async fn whoever_finds_no_slot_waits_as_long_as_the_deadline_allows() {
         let taken = in_time(pod.call(get(path), None)).await.expect("a head");
         let error = in_time(pod.call(get(path), None)).await.err();
         // At the very same time the slot may become free: then the second is too late as well.
-        let Some(CallError { failure, .. }) = error else {
+        let Some(CallError { failure, remains }) = error else {
             panic!("a second answer")
         };
         assert!(matches!(failure, Failure::Unavailable(_)), "{failure:?}");
+        // Another pod may have a slot.
+        assert!(matches!(remains, Remains::Whole(_)), "{remains:?}");
         drop(taken);
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use axum::{Json, extract::State};
 use sampan_core::{
+    escape,
     name::{Name, ServiceKey},
     object::App,
     plan::apply::{self, Applied, ApplyError, Wanted},
@@ -204,12 +205,8 @@ impl Checked {
             true => format!("apply of {}", body.path),
             false => body.cause,
         };
-        let plain = |c: char| if c.is_control() { ' ' } else { c };
-        let cause = cause
-            .chars()
-            .map(plain)
-            .take(MAX_CAUSE_CHARACTERS)
-            .collect();
+        let cause = escape::word(&cause);
+        let cause = cause.chars().take(MAX_CAUSE_CHARACTERS).collect();
         Ok(Self {
             app,
             base,

@@ -236,6 +236,7 @@ fn with_missed(missed: u64, mut lines: Vec<view::LogLine>) -> Vec<view::LogLine>
             stream: "host".to_owned(),
             request: None,
             text: format!("{missed} lines were dropped, because they were read too slowly"),
+            partial: false,
         };
         lines.insert(0, note);
     }

@@ -35,11 +35,10 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let follow = arguments.follow.to_string();
     let query = arguments.app.query(&[("follow", &follow)]);
     let print = |line: &str| {
-        let text = match arguments.json {
-            true => line.to_owned(),
-            false => text(line),
-        };
-        output.data(&format!("{text}\n"));
+        match arguments.json {
+            true => output.json_text(line),
+            false => output.data(&format!("{}\n", text(line))),
+        }
         ControlFlow::Continue(())
     };
     runtime()?

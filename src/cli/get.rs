@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use sampan_core::escape;
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -206,7 +207,7 @@ fn print(objects: &[Value], arguments: &Arguments, again: bool, output: &Output)
     match arguments.output {
         Format::Json if again => {
             for object in objects {
-                output.data(&format!("{object}\n"));
+                output.json_text(&object.to_string());
             }
             Ok(())
         }
@@ -232,7 +233,8 @@ fn print(objects: &[Value], arguments: &Arguments, again: bool, output: &Output)
     }
 }
 
-/// The value without what is not there, which TOML has no word for.
+/// The value without what is not there, which TOML has no word for. Hidden characters, which a
+/// terminal could obey, are escaped as in tables: not all strings of TOML have escapes.
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -244,7 +246,8 @@ fn without_nulls(value: &Value) -> Value {
             )
         }
         Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+        Value::String(text) => Value::String(escape::lines(text).into_owned()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `sampan logs`: what pods have printed.
 
-use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, ops::ControlFlow, time::Duration};
 
 use anyhow::bail;
 use clap::Args;
@@ -65,7 +65,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         let mut pods = Vec::new();
         let print = |line: &str| {
             match arguments.json {
-                true => output.data(&format!("{line}\n")),
+                true => output.json_text(line),
                 false => print(line, &mut pods, output),
             }
             ControlFlow::Continue(())
@@ -92,7 +92,15 @@ fn print(line: &str, pods: &mut Vec<String>, output: &Output) {
         "host" => Channel::Err,
         _ => Channel::Out,
     };
-    output.pod_line(channel, &prefix, &line.text);
+    output.pod_line(channel, &prefix, &whole(&line.text, line.partial));
+}
+
+/// A line as it is shown: one that is too long for one says so.
+pub(super) fn whole(text: &str, partial: bool) -> Cow<'_, str> {
+    match partial {
+        true => Cow::Owned(format!("{text} (goes on in the next line)")),
+        false => Cow::Borrowed(text),
+    }
 }
 
 /// Everything whose lines could be asked for.

@@ -1,5 +1,8 @@
 //! Everything the program prints. No other file prints.
 //!
+//! Nothing that a guest, a file or another user wrote is obeyed by a terminal, or looks like a line
+//! of its own in a pipe: all text is escaped here, but for pictures of `top` and styles.
+//!
 //! Data goes to standard output, talk to standard error. Colour is only for a terminal, and never
 //! the only carrier of a meaning.
 
@@ -12,7 +15,7 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use sampan_core::spec::Problems;
+use sampan_core::{escape, spec::Problems};
 use serde::Serialize;
 
 use super::{End, top::Size};
@@ -68,34 +71,39 @@ impl Output {
         }
     }
 
-    /// Prints data.
+    /// Prints lines of data. What else than lines a part of them could be has to be made
+    /// [`one_line`] before.
     pub(super) fn data(&self, text: &str) {
-        self.write(Channel::Out, text);
+        self.write(Channel::Out, &escape::lines(text));
     }
 
     /// Prints data as JSON.
     pub(super) fn json(&self, value: &impl Serialize) -> End {
-        let text = serde_json::to_string_pretty(value)?;
-        self.data(&(text + "\n"));
+        self.json_text(&serde_json::to_string_pretty(value)?);
         Ok(())
+    }
+
+    /// Prints data that is JSON. It means the same afterwards.
+    pub(super) fn json_text(&self, json: &str) {
+        self.write(Channel::Out, &format!("{}\n", escape::json(json)));
     }
 
     /// Prints talk as JSON in one line.
     pub(super) fn json_line(&self, value: &impl Serialize) {
         let text = serde_json::to_string(value).expect("every value here has text for keys");
-        self.write(Channel::Err, &(text + "\n"));
+        self.write(Channel::Err, &format!("{}\n", escape::json(&text)));
     }
 
     /// Prints a line of talk.
     pub(super) fn talk(&self, line: &str) {
-        self.write(Channel::Err, &format!("{}\n", visible(line)));
+        self.write(Channel::Err, &format!("{}\n", escape::lines(line)));
     }
 
     /// Prints why the program ends.
     pub(super) fn error(&self, reason: &anyhow::Error) {
         let line = format!(
             "{ERROR}error{ERROR:#}: {}\n",
-            visible(&format!("{reason:#}"))
+            escape::lines(&format!("{reason:#}"))
         );
         self.write(Channel::Err, &line);
     }
@@ -106,17 +114,15 @@ impl Output {
     }
 
     /// Prints a line of a pod: its name in the colour of its service, then the text.
-    ///
-    /// On a terminal control characters of the text are escaped: a guest must not be able to move
-    /// the cursor or set the title.
     pub(super) fn pod_line(&self, channel: Channel, prefix: &Prefix, text: &str) {
         let mut line = String::with_capacity(prefix.text.len() + text.len() + 16);
         let style = prefix.style;
         // Writing to a string cannot fail.
         let _ = match self.terminals[usize::from(channel == Channel::Err)] {
-            true => write!(line, "{style}{}{style:#}{}", prefix.text, one_line(text)),
-            false => write!(line, "{}{text}", prefix.text),
+            true => write!(line, "{style}{}{style:#}", prefix.text),
+            false => write!(line, "{}", prefix.text),
         };
+        line.push_str(&escape::line(text));
         line.push('\n');
         self.write(channel, &line);
     }
@@ -241,22 +247,9 @@ fn without_styles(text: &str) -> String {
     plain
 }
 
-/// The text with its control characters escaped, except for tabs.
-pub(super) fn visible(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\t' && c != '\n' {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
-}
-
-/// The text in one line: what comes from a guest cannot look like a line of its own.
+/// The text as a part of a line: what comes from a guest cannot look like a line of its own.
 pub(super) fn one_line(text: &str) -> String {
-    visible(text).replace('\n', "\\n")
+    escape::word(text).into_owned()
 }
 
 /// `1 service`, `2 services`.
@@ -323,11 +316,5 @@ mod tests {
         let drawn = format!("\x1b[?2026h\x1b[3A\r{bold}cpu{bold:#} \x1b[33m93%\x1b[0m\x1b[K\n");
         let plain = "\x1b[?2026h\x1b[3A\rcpu 93%\x1b[K\n";
         assert_eq!(without_styles(&drawn), plain);
-    }
-
-    #[test]
-    fn control_characters_become_visible() {
-        assert_eq!(visible("a\tb\x1b[2Jc\r\u{9b}"), "a\tb\\u{1b}[2Jc\\r\\u{9b}");
-        assert_eq!(one_line("a\nb\x1b"), "a\\nb\\u{1b}");
     }
 }

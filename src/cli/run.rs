@@ -23,7 +23,7 @@ use super::{
     EXIT_FAILED, End, Stop,
     interrupts::Interrupts,
     node::{self, NodeArguments},
-    output::Output,
+    output::{self, Output},
     up::printer::Printer,
 };
 use crate::{
@@ -261,7 +261,7 @@ async fn serve(
         Err(refused) => {
             printer.end_of_logs(logging, node.runtime.logs()).await;
             for event in journal.after(0).events {
-                output.talk(&event.to_string());
+                output.talk(&output::one_line(&event.to_string()));
             }
             if let Some(reason) = refused {
                 output.talk(&reason);

@@ -166,6 +166,7 @@ fn log_line(line: logs::Line) -> view::LogLine {
         stream: stream.to_owned(),
         request: line.request.map(|request| request.to_string()),
         text: line.text,
+        partial: line.partial,
     }
 }
 

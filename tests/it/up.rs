@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, fs};
 
-use crate::rig::{Running, directory, done, err, eventually, get, guest, repository, sampan, send};
+use crate::rig::{
+    Running, directory, done, err, eventually, get, guest, out, repository, sampan, send,
+};
 
 fn up(spec: &str, more: &[&str]) -> Running {
     let arguments = ["up", "-f", spec, "--http", "127.0.0.1:0"];
@@ -91,6 +93,77 @@ async fn the_demo_answers_on_every_route_and_drains() {
     ] {
         assert!(talk.contains(wanted), "`{wanted}` is missing in {talk}");
     }
+}
+
+#[tokio::test]
+async fn what_a_guest_prints_is_seen_and_not_obeyed() {
+    let files = spec(
+        "app = 'a'\n[service.f]\ncomponent = \"env-and-files\"\nroute = ['/']\n\
+         [service.web]\ncomponent = \"hello\"\n",
+    );
+    let api = files.path().join("s.sock").display().to_string();
+    let mut running = up(&path_of(&files), &["--api", &api]);
+    let at = running.address();
+    for (text, printed, shown) in [
+        (
+            "fine%0Dweb%20%7C%20forged",
+            "fine\rweb | forged",
+            r"fine\rweb | forged",
+        ),
+        (
+            "c1%C2%9B31m%C2%85next",
+            "c1\u{9b}31m\u{85}next",
+            r"c1\u{9b}31m\u{85}next",
+        ),
+        (
+            "esc%1B%5B2J%07%08",
+            "esc\u{1b}[2J\u{7}\u{8}",
+            r"esc\u{1b}[2J\u{7}\u{8}",
+        ),
+        (
+            "feed%0C%0Bpage%E2%80%A8",
+            "feed\u{c}\u{b}page\u{2028}",
+            r"feed\u{c}\u{b}page\u{2028}",
+        ),
+        (
+            "bidi%E2%80%AE%E2%81%A6z",
+            "bidi\u{202e}\u{2066}z",
+            r"bidi\u{202e}\u{2066}z",
+        ),
+        (
+            "hidden%E2%80%8B%EF%BB%BF",
+            "hidden\u{200b}\u{feff}",
+            r"hidden\u{200b}\u{feff}",
+        ),
+        ("tab%09caf%C3%A9", "tab\tcafé", "tab\tcafé"),
+    ] {
+        assert_eq!(
+            get(at, "localhost", &format!("/print?text={text}"))
+                .await
+                .status,
+            204
+        );
+        // On both streams of the guest.
+        for _ in 0..2 {
+            let line = running.line_with(shown);
+            assert!(line.starts_with("f"), "{line}");
+            assert!(line.ends_with(shown), "{line}");
+        }
+        let logs = ["logs", "f", "--api", &api];
+        let lines = out(&done(&logs));
+        assert!(lines.lines().any(|line| line.ends_with(shown)), "{lines}");
+        let lines = out(&done(&[&logs[..], &["--json"]].concat()));
+        let is = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            line["text"] == printed
+        };
+        assert!(lines.lines().any(is), "{lines}");
+        let hidden =
+            |c: &char| c.is_control() && !"\n\t".contains(*c) || "\u{202e}\u{feff}".contains(*c);
+        assert_eq!(lines.chars().find(hidden), None);
+    }
+    let (_, talk) = running.interrupt();
+    assert!(!talk.contains('\r'), "{talk}");
 }
 
 #[tokio::test]

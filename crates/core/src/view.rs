@@ -279,6 +279,10 @@ pub struct LogLine {
     pub request: Option<String>,
     /// The text, as the guest printed it.
     pub text: String,
+    /// Whether it is a part of a line that is too long: the pod's next one of this stream goes on
+    /// with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// A line of a watch: an object as it is now, or that it is gone.

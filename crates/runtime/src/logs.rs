@@ -16,7 +16,7 @@ pub use pod::{MAX_BURST_NOTES, MAX_NOTES_A_SECOND};
 pub(crate) use pod::{Note, PodLog};
 pub(crate) use quota::Quota;
 
-/// The longest line; what is beyond it becomes a line of its own.
+/// The longest line; what is beyond it becomes a line of its own, and the first one says so.
 pub const MAX_LINE_BYTES: usize = 64 << 10;
 /// Text one ring keeps.
 pub const MAX_RING_BYTES: usize = 10 << 20;
@@ -47,8 +47,12 @@ pub struct Line {
     pub stream: Stream,
     /// The request that was being answered, when that is certain.
     pub request: Option<Arc<str>>,
-    /// The text, without its line end. Control characters are as the guest printed them.
+    /// The text, without its line end. Control characters are as the guest printed them; a byte
+    /// that is no part of a character stands as `\xff`.
     pub text: String,
+    /// Whether it is a part of a line that is too long: the pod's next one of this stream goes on
+    /// with it.
+    pub partial: bool,
 }
 
 /// A bounded ring of lines. The oldest make room for the newest.
@@ -111,23 +115,27 @@ impl Ring {
         }
     }
 
-    /// The last lines of a pod, together at most so many bytes, the oldest first.
+    /// The last lines of a pod, together at most so many bytes, the oldest first. If not even the
+    /// last one fits, its end and how much is missing before that.
     pub fn tail(&self, pod: &PodName, bytes: usize) -> Vec<Line> {
         let state = self.lock();
-        let mut left = bytes;
-        let fits = |line: &&Line| match left.checked_sub(line.text.len() + 1) {
-            Some(rest) => {
-                left = rest;
-                true
-            }
-            None => false,
-        };
         let recent = state.lines.iter().rev().take(MAX_TAIL_LINES);
-        let mut lines: Vec<_> = recent
-            .filter(|line| *line.pod == *pod)
-            .take_while(fits)
-            .cloned()
-            .collect();
+        let mut left = bytes;
+        let mut lines: Vec<Line> = Vec::new();
+        for line in recent.filter(|line| *line.pod == *pod) {
+            match left.checked_sub(line.text.len() + 1) {
+                Some(rest) => {
+                    left = rest;
+                    lines.push(line.clone());
+                }
+                None => {
+                    if lines.is_empty() {
+                        lines.push(end_of(line, bytes));
+                    }
+                    break;
+                }
+            }
+        }
         lines.reverse();
         lines
     }
@@ -145,6 +153,17 @@ impl Ring {
             }
             arrived.await;
         }
+    }
+}
+
+/// The last bytes of a line, after how many are missing.
+fn end_of(line: &Line, bytes: usize) -> Line {
+    let cut = line.text.len().saturating_sub(bytes);
+    let cut = line.text.ceil_char_boundary(cut);
+    let text = format!("({cut} bytes before this) {}", &line.text[cut..]);
+    Line {
+        text,
+        ..line.clone()
     }
 }
 
@@ -192,35 +211,51 @@ impl LineWriter {
                 None => (piece, false),
             };
             for chunk in text.chunks(MAX_LINE_BYTES) {
-                if partial.len() + chunk.len() > MAX_LINE_BYTES {
-                    self.emit(&mut partial);
-                }
                 partial.extend_from_slice(chunk);
+                while partial.len() > MAX_LINE_BYTES {
+                    let fits = last_boundary(&partial[..MAX_LINE_BYTES]);
+                    let rest = partial.split_off(fits);
+                    self.emit(&partial, true);
+                    *partial = rest;
+                }
             }
             if ends {
-                self.emit(&mut partial);
+                // A line may end as on Windows; elsewhere the character is shown.
+                self.emit(partial.strip_suffix(b"\r").unwrap_or(&partial), false);
+                partial.clear();
             }
         }
     }
 
-    fn emit(&self, partial: &mut Vec<u8>) {
-        let text = partial.strip_suffix(b"\r").unwrap_or(partial);
-        self.log.print(self.stream, self.request.get(), text);
-        partial.clear();
+    fn emit(&self, text: &[u8], partial: bool) {
+        self.log
+            .print(self.stream, self.request.get(), text, partial);
     }
 }
 
 impl Drop for LineWriter {
     fn drop(&mut self) {
-        let mut partial = std::mem::take(
+        let partial = std::mem::take(
             self.partial
                 .get_mut()
                 .unwrap_or_else(PoisonError::into_inner),
         );
         if !partial.is_empty() {
-            self.emit(&mut partial);
+            self.emit(&partial, false);
         }
     }
+}
+
+/// The length of the bytes without the first part of a character at their end.
+fn last_boundary(text: &[u8]) -> usize {
+    /// All of the longest character but its last byte.
+    const MAX_CUT_BYTES: usize = 3;
+    let is_cut = |at: &usize| {
+        let rest = std::str::from_utf8(&text[*at..]);
+        rest.is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    let from = text.len().saturating_sub(MAX_CUT_BYTES);
+    (from..text.len()).find(is_cut).unwrap_or(text.len())
 }
 
 #[cfg(test)]
@@ -264,6 +299,8 @@ mod tests {
             .map(|line| line.text.len())
             .collect();
         assert_eq!(lengths, [MAX_LINE_BYTES, MAX_LINE_BYTES, 1]);
+        let partial = ring.read(0, 10).lines.into_iter().map(|line| line.partial);
+        assert_eq!(partial.collect::<Vec<_>>(), [true, true, false]);
 
         // Each by another pod, because one of them may not print so much.
         for _ in 0..400 {
@@ -273,6 +310,55 @@ mod tests {
         assert!(batch.missed > 200, "{}", batch.missed);
         assert_eq!(batch.missed + batch.lines.len() as u64, 403);
         assert!(batch.lines.len() * MAX_LINE_BYTES <= MAX_RING_BYTES + MAX_LINE_BYTES);
+    }
+
+    #[test]
+    fn all_that_was_printed_is_there() {
+        let ring = Arc::new(Ring::default());
+        let writer = writer(&ring);
+        for piece in [
+            &b"50 %\r100 %\r\n"[..],
+            b"nul \0 and bell \x07\n",
+            b"caf\xe9 \xf0\x9f\n",
+            b"in two \xe2",
+            b"\x82\xac\n",
+            b"no end\r",
+        ] {
+            writer.write(piece);
+        }
+        drop(writer);
+        assert_eq!(
+            texts(&ring.read(0, 10)),
+            [
+                "50 %\r100 %",
+                "nul \0 and bell \x07",
+                "caf\\xe9 \\xf0\\x9f",
+                "in two €",
+                "no end\r"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters_and_loses_nothing() {
+        for before in 0..4 {
+            for euro in ["€", "ä", "🎉", "\u{301}"] {
+                let ring = Arc::new(Ring::default());
+                let writer = writer(&ring);
+                let text = "x".repeat(before) + &euro.repeat(MAX_LINE_BYTES / 2);
+                for piece in text.as_bytes().chunks(7000 + before) {
+                    writer.write(piece);
+                }
+                drop(writer);
+                let lines = ring.read(0, usize::MAX).lines;
+                let longest = lines.iter().map(|line| line.text.len()).max();
+                assert!(longest <= Some(MAX_LINE_BYTES));
+                let whole: String = lines.iter().map(|line| line.text.as_str()).collect();
+                assert_eq!(whole, text);
+                let last = lines.iter().position(|line| !line.partial);
+                assert_eq!(last, Some(lines.len() - 1));
+            }
+        }
     }
 
     #[test]

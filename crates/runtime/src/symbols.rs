@@ -17,6 +17,7 @@ use addr2line::{
     Context,
     gimli::{self, Dwarf, EndianSlice, LittleEndian},
 };
+use sampan_core::escape;
 use wasmparser::{Parser, Payload};
 
 use crate::{
@@ -186,7 +187,7 @@ fn shown(file: &str) -> String {
     let library = library.and_then(|it| it.split_once('/'));
     let file = library.map_or(file, |(_, file)| file);
     let from = file.ceil_char_boundary(file.len().saturating_sub(MAX_TEXT_BYTES));
-    file[from..].escape_debug().to_string()
+    escape::word(&file[from..]).into_owned()
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ fn line(pod: &str, text: &str, time: &str) -> view::LogLine {
         stream: "stdout".to_owned(),
         request: None,
         text: text.to_owned(),
+        partial: false,
     }
 }
 

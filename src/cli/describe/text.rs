@@ -7,7 +7,7 @@ use sampan_core::view::{self, Verdict};
 use super::{
     super::{
         get::table,
-        output::{one_line, size, time, visible},
+        output::{one_line, size, time},
     },
     cpu,
 };
@@ -128,7 +128,7 @@ pub(super) fn service(
     });
     text.part("conditions", &conditions.collect::<String>());
     let scalings = service.scalings.iter();
-    let scalings = scalings.map(|it| format!("{}  {}\n", it.time, it.message));
+    let scalings = scalings.map(|it| format!("{}  {}\n", it.time, one_line(&it.message)));
     text.part("scaled", &scalings.collect::<String>());
     if !revisions.is_empty() {
         text.part("revisions", &table::revisions(revisions));
@@ -194,7 +194,7 @@ pub(super) fn pod(pod: &view::Pod) -> String {
     for end in pod.terminations.iter().rev() {
         text.push_str(&format!("\n{}  ", end.time));
         for line in end.explanation.lines() {
-            text.push_str(&visible(line));
+            text.push_str(line);
             text.push('\n');
         }
     }

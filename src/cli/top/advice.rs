@@ -86,7 +86,7 @@ fn table(advice: &[Advice], columns: usize) -> Vec<String> {
                 or_none(&suggestion.suggested),
             ];
             rows.push(Row {
-                cells: cells.iter().map(|it| Cell::new(one_line(it))).collect(),
+                cells: cells.iter().map(Cell::new).collect(),
                 note: String::new(),
             });
         }

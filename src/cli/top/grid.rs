@@ -2,6 +2,8 @@
 
 use anstyle::Style;
 
+use crate::cli::output::one_line;
+
 /// Below this width the last cell has lines of its own.
 const LEAST_NOTE: usize = 24;
 /// How far lines of a row stand in that are not its first.
@@ -21,7 +23,7 @@ impl Cell {
     }
 
     pub(super) fn styled(text: impl Into<String>, style: Style) -> Self {
-        let text = text.into();
+        let text = one_line(&text.into());
         Self { text, style }
     }
 }

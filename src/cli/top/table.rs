@@ -139,7 +139,7 @@ fn pod(it: &PodTop, name: &dyn Fn(&str, &str) -> String) -> Row {
     Row {
         cells: vec![
             Cell::new(name(&it.app, &it.pod)),
-            Cell::new(one_line(&it.phase)),
+            Cell::new(&it.phase),
             notable(!it.ready, if it.ready { "yes" } else { "no" }.to_owned()),
             cpu(it.cpu_cores, it.cpu_of_limit),
             throttled(it.throttled),

@@ -15,7 +15,10 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::{
-    cli::output::{Channel, Output, Prefix},
+    cli::{
+        logs::whole,
+        output::{Channel, Output, Prefix},
+    },
     serve::{
         events::{Change, Event, Events, Journal},
         logs::{Batch, Line, Ring, Stream},
@@ -208,7 +211,8 @@ impl Printer {
         let prefix = self.0.prefixes.get(service).unwrap_or(&self.0.plain);
         match line.stream {
             Stream::Stdout | Stream::Stderr => {
-                self.0.output.pod_line(Channel::Out, prefix, &line.text);
+                let text = whole(&line.text, line.partial);
+                self.0.output.pod_line(Channel::Out, prefix, &text);
             }
             Stream::Host if self.0.json => {
                 let time = line.time.duration_since(SystemTime::UNIX_EPOCH);

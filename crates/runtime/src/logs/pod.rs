@@ -5,7 +5,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use sampan_core::{name::PodName, quantity::ByteSize};
+use sampan_core::{escape, name::PodName, quantity::ByteSize};
 
 use super::{LINE_OVERHEAD_BYTES, Line, MAX_LINE_BYTES, Ring, Stream, quota::Quota};
 use crate::meter::PodMeter;
@@ -91,7 +91,8 @@ impl PodLog {
         &self.pod
     }
 
-    /// The last lines that the pod's guests printed, together at most so many bytes.
+    /// The last lines that the pod's guests printed, together at most so many bytes. Of a last
+    /// line that is longer it is the end, after how much of it is missing.
     pub(crate) fn tail(&self, bytes: usize) -> Vec<String> {
         // What the host says of it is in the reports anyway.
         let lines = self.ring.tail(&self.pod, bytes).into_iter();
@@ -99,18 +100,34 @@ impl PodLog {
         own.map(|line| line.text).collect()
     }
 
-    /// Takes a line that the guest printed.
-    pub(super) fn print(&self, stream: Stream, request: Option<Arc<str>>, text: &[u8]) {
+    /// Takes a line that the guest printed, or the part of one that fits.
+    pub(super) fn print(
+        &self,
+        stream: Stream,
+        request: Option<Arc<str>>,
+        text: &[u8],
+        partial: bool,
+    ) {
         let amount = (text.len() + LINE_OVERHEAD_BYTES) as u64;
-        let Some(dropped) = lock(&self.printed).take(Instant::now(), amount) else {
+        let mut printed = lock(&self.printed);
+        let Some(dropped) = printed.take(Instant::now(), amount) else {
+            // Nothing may follow that could say so.
+            if printed.dropped == 1 {
+                self.note_dropped("lines are dropped from here on");
+            }
             return self.meter.count_dropped_line();
         };
         if dropped > 0 {
-            let limit = ByteSize(self.rate);
-            let text = format!("{dropped} lines dropped: it prints more than {limit} a second");
-            self.push(Stream::Host, None, text);
+            self.note_dropped(&format!("{dropped} lines dropped"));
         }
-        self.push(stream, request, String::from_utf8_lossy(text).into_owned());
+        // Under the lock, so that what is said of a line stands beside it.
+        self.push(stream, request, escape::bytes(text), partial);
+    }
+
+    fn note_dropped(&self, what: &str) {
+        let limit = ByteSize(self.rate);
+        let text = format!("{what}: it prints more than {limit} a second");
+        self.push(Stream::Host, None, text, false);
     }
 
     /// Writes a line about the guest. `text` is made only if there is room for it.
@@ -131,17 +148,27 @@ impl PodLog {
             0 => text(),
             _ => format!("{} (and {dropped} more before it)", text()),
         };
-        self.push(Stream::Host, request, text);
+        self.push(Stream::Host, request, text, false);
     }
 
-    fn push(&self, stream: Stream, request: Option<Arc<str>>, text: String) {
+    fn push(&self, stream: Stream, request: Option<Arc<str>>, text: String, partial: bool) {
         self.ring.push(Line {
             time: SystemTime::now(),
             pod: Arc::clone(&self.pod),
             stream,
             request,
             text,
+            partial,
         });
+    }
+}
+
+impl Drop for PodLog {
+    fn drop(&mut self) {
+        let dropped = lock(&self.printed).dropped;
+        if dropped > 0 {
+            self.note_dropped(&format!("{dropped} lines dropped at its end"));
+        }
     }
 }
 
@@ -158,15 +185,22 @@ mod tests {
         PodLog::new(ring, PodName::new(&name, 1, 0), meter, RATE)
     }
 
+    /// Lines that guests printed.
+    fn own(ring: &Ring) -> usize {
+        let lines = ring.read(0, usize::MAX).lines;
+        let own = lines.iter().filter(|line| line.stream != Stream::Host);
+        own.count()
+    }
+
     #[test]
     fn a_flood_is_cut_and_counted_for_one_pod_only() {
         let (ring, meter) = (Arc::default(), Arc::default());
         let (flood, other) = (log(&ring, &meter), log(&ring, &Arc::default()));
         let line = vec![b'x'; 1024];
         for _ in 0..10_000 {
-            flood.print(Stream::Stdout, None, &line);
+            flood.print(Stream::Stdout, None, &line, false);
         }
-        other.print(Stream::Stdout, None, b"still heard");
+        other.print(Stream::Stdout, None, b"still heard", false);
         let kept = ring.read(0, usize::MAX).lines;
         let bytes: usize = kept.iter().map(|line| line.text.len()).sum();
         let most = 2 * RATE as usize;
@@ -183,9 +217,9 @@ mod tests {
         let (ring, meter) = (Arc::default(), Arc::default());
         let name = ServiceKey::parse("shop/web").expect("a key");
         let log = PodLog::new(&ring, PodName::new(&name, 1, 0), &meter, 1);
-        log.print(Stream::Stdout, None, &[b'x'; MAX_LINE_BYTES]);
-        log.print(Stream::Stdout, None, b"one more");
-        assert_eq!(ring.read(0, 10).lines.len(), 1);
+        log.print(Stream::Stdout, None, &[b'x'; MAX_LINE_BYTES], false);
+        log.print(Stream::Stdout, None, b"one more", false);
+        assert_eq!(own(&ring), 1);
         assert_eq!(meter.usage().log_lines_dropped, 1);
     }
 
@@ -194,7 +228,7 @@ mod tests {
         let (ring, meter) = (Arc::default(), Arc::default());
         let log = log(&ring, &meter);
         lock(&log.printed).dropped = 7;
-        log.print(Stream::Stdout, None, b"next");
+        log.print(Stream::Stdout, None, b"next", false);
         let lines = ring.read(0, 10).lines;
         assert_eq!(
             lines[0].text,
@@ -204,6 +238,41 @@ mod tests {
             (lines[0].stream, lines[1].text.as_str()),
             (Stream::Host, "next")
         );
+    }
+
+    #[test]
+    fn lines_are_never_dropped_in_silence() {
+        let (ring, meter) = (Arc::default(), Arc::default());
+        let name = ServiceKey::parse("shop/web").expect("a key");
+        let log = PodLog::new(&ring, PodName::new(&name, 1, 0), &meter, 1);
+        log.print(Stream::Stdout, None, &[b'x'; MAX_LINE_BYTES], false);
+        let last = || ring.read(0, 10).lines.pop().expect("a line").text;
+        for _ in 0..3 {
+            log.print(Stream::Stdout, None, b"more", false);
+            let said = "lines are dropped from here on: it prints more than 1B a second";
+            assert_eq!(last(), said);
+        }
+        drop(log);
+        let said = "3 lines dropped at its end: it prints more than 1B a second";
+        assert_eq!(last(), said);
+        assert_eq!(ring.read(0, 10).lines.len(), 3);
+    }
+
+    #[test]
+    fn a_tail_has_the_end_of_a_long_line() {
+        let (ring, meter) = (Arc::default(), Arc::default());
+        let log = log(&ring, &meter);
+        log.print(Stream::Stdout, None, b"before", false);
+        let long = "ä".repeat(3000) + "the end";
+        log.print(Stream::Stdout, None, long.as_bytes(), false);
+        let tail = log.tail(100);
+        assert_eq!(tail.len(), 1);
+        assert!(
+            tail[0].starts_with("(5908 bytes before this) ä"),
+            "{tail:?}"
+        );
+        assert!(tail[0].ends_with("äthe end"), "{tail:?}");
+        assert_eq!(log.tail(10_000).len(), 2);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use sampan_core::{object::Isolation, quantity::ByteSize};
+use sampan_core::{escape, object::Isolation, quantity::ByteSize};
 use tokio::time::{Instant as Deadline, error::Elapsed};
 use wasmtime::{FrameInfo, Store, WasmBacktrace};
 
@@ -390,17 +390,5 @@ fn demangled(name: &str) -> String {
     if written.is_err() {
         short.text.push('…');
     }
-    match short
-        .text
-        .chars()
-        .all(|it| !it.is_control() && !is_reordering(it))
-    {
-        true => short.text,
-        false => short.text.escape_debug().to_string(),
-    }
-}
-
-/// Whether it changes the order in which others are shown.
-fn is_reordering(character: char) -> bool {
-    matches!(character, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    escape::word(&short.text).into_owned()
 }

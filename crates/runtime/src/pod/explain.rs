@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sampan_core::quantity::ByteSize;
+use sampan_core::{escape, quantity::ByteSize};
 
 use super::{Coredump, Evidence, Frame, Termination, Verdict};
 
@@ -24,7 +24,7 @@ impl Termination {
 
     /// The same with the source lines of its stack, as far as they are known.
     pub(crate) fn explain_with(&self, lines: &[Option<Arc<str>>]) -> String {
-        let mut text = format!("{self}\n");
+        let mut text = format!("{}\n", escape::line(&self.to_string()));
         if let Some(evidence) = &self.evidence {
             // Writing to a string cannot fail.
             let _ = evidence.write(self.verdict, lines, &mut text);
@@ -95,11 +95,7 @@ impl Evidence {
             None => {}
         }
         for (n, line) in self.log.iter().enumerate() {
-            field(
-                to,
-                if n == 0 { "log" } else { "" },
-                format_args!("{}", line.escape_debug()),
-            )?;
+            field(to, if n == 0 { "log" } else { "" }, format_args!("{line}"))?;
         }
         Ok(())
     }
@@ -198,7 +194,8 @@ impl Evidence {
 
 /// One line; its name only where it begins a group.
 fn field(to: &mut String, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
-    writeln!(to, "  {name:INDENT$}{value}")
+    // Much of this comes from the guest: names of its functions, what it asked for and printed.
+    writeln!(to, "  {name:INDENT$}{}", escape::line(&value.to_string()))
 }
 
 impl fmt::Display for Frame {

@@ -8,7 +8,7 @@
 
 use http::{
     HeaderMap, Method, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
 };
 
@@ -40,6 +40,9 @@ pub enum Refusal {
     Framing,
     /// The body has a transfer coding besides `chunked`: RFC 9112 §6.1. 501.
     TransferCoding,
+    /// It asks for a WebSocket, RFC 6455 §4.1, which no guest can speak: an ordinary answer would
+    /// look as if one did. Other upgrades are passed over, as RFC 9110 §7.8 allows. 501.
+    WebSocket,
 }
 
 impl Refusal {
@@ -67,6 +70,7 @@ impl Refusal {
                 S::NOT_IMPLEMENTED,
                 "no transfer coding but `chunked` is understood",
             ),
+            Self::WebSocket => (S::NOT_IMPLEMENTED, "WebSocket is not offered here"),
         }
     }
 }
@@ -78,6 +82,7 @@ pub fn check<'a>(parts: &'a Parts, limits: &Limits) -> Result<Option<&'a str>, R
     target(&parts.uri, limits)?;
     fields(&parts.headers, limits)?;
     framing(&parts.headers)?;
+    upgrade(parts)?;
     authority(parts)
 }
 
@@ -114,7 +119,7 @@ fn fields(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
     if headers.len() > limits.headers {
         return Err(Refusal::TooManyHeaders);
     }
-    let has_underscore = |name: &http::HeaderName| name.as_str().as_bytes().contains(&b'_');
+    let has_underscore = |name: &HeaderName| name.as_str().as_bytes().contains(&b'_');
     match headers.keys().any(has_underscore) {
         true => Err(Refusal::FieldName),
         false => Ok(()),
@@ -128,15 +133,30 @@ fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(CONTENT_LENGTH) {
         return Err(Refusal::Framing);
     }
-    let values = headers.get_all(TRANSFER_ENCODING);
-    let mut codings = values
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|&c| c == b','))
-        .map(<[u8]>::trim_ascii);
-    match codings.all(|coding| coding.eq_ignore_ascii_case(b"chunked")) {
+    match elements(headers, &TRANSFER_ENCODING)
+        .all(|coding| coding.eq_ignore_ascii_case(b"chunked"))
+    {
         true => Ok(()),
         false => Err(Refusal::TransferCoding),
     }
+}
+
+fn upgrade(parts: &Parts) -> Result<(), Refusal> {
+    let lists = |name, wanted: &[u8]| {
+        let mut elements = elements(&parts.headers, name);
+        elements.any(|element| element.eq_ignore_ascii_case(wanted))
+    };
+    let asks = parts.version == Version::HTTP_11
+        && lists(&UPGRADE, b"websocket")
+        && lists(&CONNECTION, b"upgrade");
+    (!asks).then_some(()).ok_or(Refusal::WebSocket)
+}
+
+/// The elements of a field that is a list: RFC 9110 §5.6.1.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = headers.get_all(name).into_iter();
+    let elements = values.flat_map(|value| value.as_bytes().split(|&c| c == b','));
+    elements.map(<[u8]>::trim_ascii)
 }
 
 fn authority(parts: &Parts) -> Result<Option<&str>, Refusal> {

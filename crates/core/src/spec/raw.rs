@@ -63,7 +63,7 @@ table! {
         /// `/api`. Nothing in a path is a pattern. The longest prefix wins. Paths that RFC 3986
         /// calls equal are one path: a request for `/x/../%61pi` goes where `/api` goes, and the
         /// guest sees what was sent. Without a route the service can only be reached by other
-        /// services.
+        /// services. WebSocket is not offered: a request for it is answered with 501.
         nested route: Vec<At<Route>>;
         /// Services and jobs to wait for: a list, which means `ready` for a service and
         /// `completed` for a job, or a table with `started`, `ready` or `completed` for each.

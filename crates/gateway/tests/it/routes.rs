@@ -9,7 +9,8 @@ use sampan_gateway::route::Table;
 
 /// The route that this text is in a spec, if it is accepted there.
 fn accepted(text: &str) -> Option<Route> {
-    let route = format!("{text:?}").replace("\\'", "'");
+    // A spec's `$` begins the name of a variable, and `$$` is one `$`.
+    let route = format!("{text:?}").replace("\\'", "'").replace('$', "$$");
     let spec = format!("app = \"a\"\n[service.s]\ncomponent = \"s.wasm\"\nroute = [{route}]\n");
     let input = Input {
         path: "sampan.toml",

@@ -233,7 +233,12 @@ pub(super) const CASES: &[Case] = &[
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", &[200, 200], 2),
     case("an upgrade to HTTP/2 without TLS",
         "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", &[200], 1),
-    case("a web socket", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", &[200], 1),
+    case("a web socket", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", &[501], 0),
+    case("a web socket among other upgrades, and a request behind it",
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nConnection: upgrade\r\nUpgrade: h2c, WebSocket\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", &[501], 0),
+    // Without `Connection`, or in HTTP/1.0, the field asks for nothing: RFC 9110 §7.8.
+    case("a web socket that the connection does not name", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nUpgrade: websocket\r\n\r\n", &[200], 1),
+    case("a web socket over HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", &[200], 1),
     case("Connection that names the host and the length", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close, Host, Content-Length\r\n\r\nabc", &[200], 1),
     // Not HTTP at all.
     case("a TLS hello", "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\u{1}\u{fc}\u{3}\u{3}", &[400], 0),

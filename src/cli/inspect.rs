@@ -5,7 +5,14 @@ use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use comfy_table::{Table, presets};
-use sampan_runtime::admission::inspect::{Inspection, Wasi};
+use sampan_runtime::{
+    LoadError,
+    admission::{
+        self,
+        inspect::{Inspection, Wasi},
+        link::LinkError,
+    },
+};
 
 use super::{
     End,
@@ -62,6 +69,50 @@ const GRANTS: &[Grant] = &[
     },
 ];
 
+/// A component, and what this host says to it.
+struct Subject {
+    found: Inspection,
+    /// Why it cannot run here.
+    refused: Option<LoadError>,
+}
+
+impl Subject {
+    /// Whether the host has nothing of this name.
+    fn lacks(&self, import: &String) -> bool {
+        match &self.refused {
+            Some(LoadError::Link(LinkError::Missing(missing))) => missing.contains(import),
+            _ => false,
+        }
+    }
+
+    /// What it takes for an import to be there, in the words of the table.
+    fn need(&self, import: &String) -> Option<&'static str> {
+        match self.lacks(import) {
+            true => Some("nothing: this host does not have it"),
+            false => need(import),
+        }
+    }
+
+    /// Whether it can run here, and why not.
+    fn runs(&self) -> String {
+        match &self.refused {
+            None => "yes".to_owned(),
+            Some(refused) => format!("no: {}", reason(refused)),
+        }
+    }
+}
+
+/// The error with its causes.
+fn reason(error: &LoadError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 /// Interfaces the host has and never opens.
 const CLOSED: &[&str] = &["wasi:sockets/"];
 
@@ -70,12 +121,16 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let bytes =
         file::component(&arguments.component).with_context(|| format!("cannot read `{path}`"))?;
     let found = Inspection::of(&bytes).with_context(|| format!("cannot inspect `{path}`"))?;
+    let refused = admission::check(&bytes, &found).err();
+    let subject = Subject { found, refused };
     if arguments.json {
-        return output.json(&json(&found));
+        return output.json(&json(&subject));
     }
-    output.data(&table(&found));
-    let paste = paste(&path.to_string(), &found);
-    output.data(&format!("\nto paste into sampan.toml:\n\n{paste}"));
+    output.data(&table(&subject));
+    if subject.refused.is_none() {
+        let paste = paste(&path.to_string(), &subject.found);
+        output.data(&format!("\nto paste into sampan.toml:\n\n{paste}"));
+    }
     Ok(())
 }
 
@@ -102,23 +157,26 @@ fn grants_of(import: &str) -> Option<&'static Grant> {
         .find(|grant| grant.interfaces.iter().any(|name| import.starts_with(name)))
 }
 
-fn table(found: &Inspection) -> String {
+fn table(subject: &Subject) -> String {
+    let found = &subject.found;
     let mut text = format!(
-        "digest   {}\nsize     {}\nworld    {}\nmemory   {} at start\n",
+        "digest   {}\nsize     {}\nworld    {}\nmemory   {} at start\nruns     {}\n",
         found.digest,
         output::size(found.size_bytes as u64),
         world(found),
         output::size(found.initial_memory_bytes),
+        output::one_line(&subject.runs()),
     );
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_header(["", "interface", "granted by"]);
     for import in &found.imports {
-        table.add_row(["import", import, need(import).unwrap_or("always there")]);
+        let granted = subject.need(import).unwrap_or("always there");
+        table.add_row(["import", &output::one_line(import), granted]);
     }
     for export in &found.exports {
-        table.add_row(["export", export, ""]);
+        table.add_row(["export", &output::one_line(export), ""]);
     }
     // Writing to a string cannot fail.
     let _ = write!(text, "\n{}\n", table.trim_fmt());
@@ -168,7 +226,8 @@ fn paste(path: &str, found: &Inspection) -> String {
     text
 }
 
-fn json(found: &Inspection) -> serde_json::Value {
+fn json(subject: &Subject) -> serde_json::Value {
+    let found = &subject.found;
     let wasi = |wasi: Option<Wasi>| {
         wasi.map(|wasi| match wasi {
             Wasi::P2 => "0.2",
@@ -178,7 +237,11 @@ fn json(found: &Inspection) -> serde_json::Value {
     let imports: Vec<_> = found
         .imports
         .iter()
-        .map(|name| serde_json::json!({ "name": name, "granted_by": need(name) }))
+        .map(|name| {
+            let (granted_by, offered) = (need(name), !subject.lacks(name));
+            let granted_by = granted_by.filter(|_| offered);
+            serde_json::json!({ "name": name, "offered": offered, "granted_by": granted_by })
+        })
         .collect();
     serde_json::json!({
         "digest": found.digest.to_string(),
@@ -186,6 +249,7 @@ fn json(found: &Inspection) -> serde_json::Value {
         "http": wasi(found.http),
         "command": wasi(found.command),
         "initial_memory_bytes": found.initial_memory_bytes,
+        "refused": subject.refused.as_ref().map(reason),
         "imports": imports,
         "exports": found.exports,
     })

@@ -78,6 +78,86 @@ fn what_inspect_says_to_paste_is_a_good_spec() {
     }
 }
 
+#[test]
+fn inspect_says_what_this_host_does_not_have() {
+    let there = r#"(import "wasi:random/random@0.2.0" (instance
+        (export "get-random-u64" (func (result u64)))))"#;
+    let instance = |name: &str| {
+        let text = format!(r#"(import "{name}" (instance (export "f" (func))))"#);
+        (text, Some(name.to_owned()))
+    };
+    let candidate = "wasi:io/error@0.2.0-rc-2023-11-10";
+    for (import, missing) in [
+        (String::new(), None),
+        instance("spin:kv/store@0.2.12"),
+        instance("wasi:keyvalue/store@0.2.0-draft"),
+        instance(candidate),
+        instance("wasi:clocks/monotonic-clock@0.3.0-rc-2025-09-16"),
+        instance("wasi:http/outgoing-handler@0.1.0"),
+        (
+            r#"(import "log" (func))"#.to_owned(),
+            Some("log".to_owned()),
+        ),
+    ] {
+        let text = format!(
+            r#"(component {there} {import} (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#
+        );
+        let bytes = wat::parse_str(&text).expect("good text");
+        let files = directory(&[("x.wasm", &bytes)]);
+        let path = files.path().join("x.wasm").display().to_string();
+        let shown = out(&done(&["inspect", &path]));
+        let found = json(&out(&done(&["inspect", &path, "--json"])));
+        let imports = found["imports"].as_array().expect("a list");
+        let lacking = imports.iter().filter(|it| it["offered"] == false);
+        let lacking: Vec<_> = lacking.map(|it| it["name"].as_str()).collect();
+        assert_eq!(
+            lacking,
+            Vec::from_iter(missing.as_deref().map(Some)),
+            "{found}"
+        );
+        assert_eq!(
+            shown.contains("does not have it"),
+            missing.is_some(),
+            "{shown}"
+        );
+        // It says what loading says.
+        let run = done(&["run", &path]);
+        if let Some(missing) = &missing {
+            assert!(shown.contains("no: the component's imports"), "{shown}");
+            assert!(!shown.contains("to paste"), "{shown}");
+            let refused = found["refused"].as_str().expect("a reason");
+            assert!(refused.contains(missing), "{refused}");
+            assert!(err(&run).contains(refused), "{}\n{refused}", err(&run));
+        } else {
+            assert!(found["refused"].is_null(), "{found}");
+            assert!(!err(&run).contains("cannot be satisfied"), "{}", err(&run));
+        }
+        assert_eq!(
+            shown.contains("release candidate"),
+            import.contains("-rc-"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn inspect_says_what_differs_and_which_world_counts() {
+    let other = r#"(component
+        (import "wasi:random/random@0.2.0" (instance (export "get-dice" (func (result u64)))))
+        (instance $i) (export "wasi:cli/run@0.2.0-rc-2023-12-05" (instance $i))
+        (export "wasi:http/handler@0.3.0" (instance $i)))"#;
+    let bytes = wat::parse_str(other).expect("good text");
+    let files = directory(&[("x.wasm", &bytes)]);
+    let path = files.path().join("x.wasm").display().to_string();
+    let found = json(&out(&done(&["inspect", &path, "--json"])));
+    assert_eq!(
+        (&found["command"], &found["http"]),
+        (&serde_json::Value::Null, &"0.3".into())
+    );
+    let refused = found["refused"].as_str().expect("a reason");
+    assert!(refused.contains("get-dice"), "{refused}");
+}
+
 #[tokio::test]
 async fn a_new_app_runs_at_once() {
     let home = directory(&[]);

@@ -5,11 +5,30 @@
 //! component of its own that has no code, and lets wasmtime match that against the host.
 
 pub mod inspect;
-pub(crate) mod link;
+pub mod link;
 
 use std::fmt;
 
 use sha2::{Digest as _, Sha256};
+
+use crate::{
+    LoadError,
+    runtime::{class_of, fit},
+    sandbox::linker,
+};
+use inspect::Inspection;
+
+/// Checks everything about a component that can be checked without compiling it, against all that
+/// the host offers. `bytes` are those that the inspection is of.
+pub fn check(bytes: &[u8], inspection: &Inspection) -> Result<(), LoadError> {
+    fit(inspection, u64::MAX)?;
+    // The host offers the same whether there is room for an instance or not.
+    let class = class_of(inspection, false, false).code;
+    let engine = class.compiler();
+    let linker = engine.and_then(|engine| linker(&engine, class));
+    let linker = linker.map_err(|error| LoadError::Engine(format!("{error:#}")))?;
+    Ok(link::check(&linker, bytes, inspection)?)
+}
 
 /// The SHA-256 of a component's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -21,7 +21,7 @@ use wasmtime::{
 use crate::{
     admission::{
         Digest,
-        inspect::{InspectError, Inspection, Wasi},
+        inspect::{self, InspectError, Inspection, Wasi},
         link::{self, LinkError},
     },
     artifact::{
@@ -72,8 +72,8 @@ pub enum LoadError {
     },
     /// It exports nothing that Sampan can run.
     #[error(
-        "the component exports neither an HTTP handler nor `wasi:cli/run`; its exports: {}",
-        list(.0)
+        "the component exports neither an HTTP handler nor `wasi:cli/run` of WASI 0.2 or 0.3; its \
+         exports: {}{}", list(.0), inspect::advice(.0)
     )]
     World(Vec<String>),
     /// The host lacks something it imports.
@@ -411,8 +411,14 @@ pub(crate) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Sen
 /// What a component says of itself, if it is one that could run here with so much memory.
 fn inspect(bytes: &[u8], memory_bytes: u64) -> Result<Inspection, LoadError> {
     let inspection = Inspection::of(bytes)?;
+    fit(&inspection, memory_bytes)?;
+    Ok(inspection)
+}
+
+/// Whether a component has a world and a size with which it could run here.
+pub(crate) fn fit(inspection: &Inspection, memory_bytes: u64) -> Result<(), LoadError> {
     if inspection.http.is_none() && inspection.command.is_none() {
-        return Err(LoadError::World(inspection.exports));
+        return Err(LoadError::World(inspection.exports.clone()));
     }
     let limit = memory_bytes.min(MAX_MEMORY_BYTES as u64);
     if inspection.initial_memory_bytes > limit {
@@ -424,11 +430,11 @@ fn inspect(bytes: &[u8], memory_bytes: u64) -> Result<Inspection, LoadError> {
             limit: format!("{} MiB", limit >> 20),
         });
     }
-    Ok(inspection)
+    Ok(())
 }
 
 /// The class of engine a component needs: async as soon as anything of it is WASI 0.3.
-fn class_of(inspection: &Inspection, metered: bool, dumping: bool) -> EngineClass {
+pub(crate) fn class_of(inspection: &Inspection, metered: bool, dumping: bool) -> EngineClass {
     let is_p3 = |name: &String| name.starts_with("wasi:") && name.contains("@0.3.");
     let concurrent = inspection.http == Some(Wasi::P3)
         || inspection.command == Some(Wasi::P3)

@@ -8,6 +8,16 @@ use super::Digest;
 
 /// The largest component that is looked at.
 pub const MAX_COMPONENT_BYTES: usize = 64 << 20;
+/// Packages of WASI of which there is a release; others have only ever been proposed.
+const RELEASED: &[&str] = &[
+    "cli",
+    "clocks",
+    "filesystem",
+    "http",
+    "io",
+    "random",
+    "sockets",
+];
 /// A page of linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
 
@@ -90,24 +100,17 @@ impl Inspection {
             offset: error.offset(),
             message: error.message().to_owned(),
         })?;
-        let exports = |interface: &str, line: &str| {
-            let is = |name: &String| {
-                let version = name
-                    .strip_prefix(interface)
-                    .and_then(|it| it.strip_prefix('@'));
-                version.is_some_and(|version| version.starts_with(line))
-            };
-            found.exports.iter().any(is)
+        let exports = |interface: &str, wasi| {
+            let mut names = found.exports.iter().filter_map(|name| name.split_once('@'));
+            names
+                .any(|(name, version)| name == interface && wasi_of(version) == Some(wasi))
+                .then_some(wasi)
         };
         // The standard library of a language may add the older export to whatever is built with it,
         // with nothing behind it. So the newer one is what the component was made for.
-        let newest = |p3: &str, p2: &str| match (exports(p3, "0.3."), exports(p2, "0.2.")) {
-            (true, _) => Some(Wasi::P3),
-            (false, true) => Some(Wasi::P2),
-            (false, false) => None,
-        };
-        let http = newest("wasi:http/handler", "wasi:http/incoming-handler");
-        let command = newest("wasi:cli/run", "wasi:cli/run");
+        let either = |p3, p2| exports(p3, Wasi::P3).or_else(|| exports(p2, Wasi::P2));
+        let http = either("wasi:http/handler", "wasi:http/incoming-handler");
+        let command = either("wasi:cli/run", "wasi:cli/run");
         Ok(Self {
             http,
             command,
@@ -160,6 +163,42 @@ impl Inspection {
             }
         }
         Ok(())
+    }
+}
+
+/// The release of WASI that a version belongs to. Release candidates belong to none: their
+/// interfaces are others.
+fn wasi_of(version: &str) -> Option<Wasi> {
+    if is_candidate(version) {
+        return None;
+    }
+    match version {
+        v if v.starts_with("0.2.") => Some(Wasi::P2),
+        v if v.starts_with("0.3.") => Some(Wasi::P3),
+        _ => None,
+    }
+}
+
+fn is_candidate(version: &str) -> bool {
+    version.contains('-')
+}
+
+/// What helps against interfaces of these names, if anything is known that does.
+pub(crate) fn advice(names: &[String]) -> &'static str {
+    let candidate = |name: &String| {
+        let Some((interface, version)) = name.split_once('@') else {
+            return false;
+        };
+        let package = interface.strip_prefix("wasi:");
+        let package = package.and_then(|it| it.split('/').next());
+        is_candidate(version) && package.is_some_and(|it| RELEASED.contains(&it))
+    };
+    match names.iter().any(candidate) {
+        true => {
+            "; a release candidate of WASI is not what was released: build it again with tools for \
+             WASI 0.2 or 0.3"
+        }
+        false => "",
     }
 }
 
@@ -217,30 +256,40 @@ mod tests {
         assert!(!found.imports_after_head);
     }
 
-    /// Rust's standard library exports `wasi:cli/run@0.2` of a program that exports `@0.3` itself.
     #[test]
-    fn the_newest_of_several_exports_counts() {
-        let newest = |exports: &[&str]| {
-            let exports: String = exports
-                .iter()
-                .map(|name| format!(r#"(export "{name}" (instance $run))"#))
-                .collect();
-            let bytes = component(&format!("(component (instance $run) {exports})"));
-            let found = Inspection::of(&bytes).expect("a component");
-            (found.command, found.http)
+    fn the_newer_of_two_worlds_counts_and_release_candidates_do_not() {
+        let versions = |exports: &[&str]| {
+            let exports = exports.iter();
+            let exports = exports.map(|name| format!(r#"(export "{name}" (instance $i))"#));
+            let text = format!("(component (instance $i) {})", exports.collect::<String>());
+            let found = Inspection::of(&component(&text)).expect("a component");
+            (found.http, found.command)
         };
-        let (old, new) = ("wasi:cli/run@0.2.6", "wasi:cli/run@0.3.0");
-        assert_eq!(newest(&[old, new]), (Some(Wasi::P3), None));
-        assert_eq!(newest(&[new, old]), (Some(Wasi::P3), None));
-        assert_eq!(newest(&[old]), (Some(Wasi::P2), None));
-        assert_eq!(newest(&["wasi:cli/run@0.1.0"]), (None, None));
-        assert_eq!(newest(&["wasi:cli/runner@0.3.0"]), (None, None));
-        let (old, new) = (
-            "wasi:http/incoming-handler@0.2.3",
-            "wasi:http/handler@0.3.0",
+        let (run2, run3) = ("wasi:cli/run@0.2.6", "wasi:cli/run@0.3.0");
+        let (handler2, handler3) = (
+            "wasi:http/incoming-handler@0.2.0",
+            "wasi:http/handler@0.3.1",
         );
-        assert_eq!(newest(&[old, new]), (None, Some(Wasi::P3)));
-        assert_eq!(newest(&[old]), (None, Some(Wasi::P2)));
+        assert_eq!(versions(&[run2, run3]), (None, Some(Wasi::P3)));
+        assert_eq!(versions(&[run3, run2]), (None, Some(Wasi::P3)));
+        assert_eq!(
+            versions(&[handler2, run2]),
+            (Some(Wasi::P2), Some(Wasi::P2))
+        );
+        assert_eq!(versions(&[handler2, handler3]), (Some(Wasi::P3), None));
+        for other in [
+            "wasi:cli/run@0.2.0-rc-2023-12-05",
+            "wasi:http/handler@0.3.0-rc-2025-09-16",
+            "wasi:http/handler@0.2.0",
+            "wasi:cli/run@0.4.0",
+            "my:cli/run@0.2.0",
+        ] {
+            assert_eq!(versions(&[other]), (None, None), "{other}");
+        }
+        assert_eq!(
+            versions(&["wasi:cli/run@0.2.0-rc-1", run2]),
+            (None, Some(Wasi::P2))
+        );
     }
 
     #[test]

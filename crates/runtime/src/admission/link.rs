@@ -6,13 +6,16 @@ use wasm_encoder::{
 };
 use wasmtime::component::{Component, Linker};
 
-use super::inspect::Inspection;
+use super::inspect::{Inspection, advice};
 
 /// What a component imports and the host does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
     /// Whole interfaces, or functions outside of any, are not there.
-    #[error("the host has no {}", .0.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))]
+    #[error(
+        "the host has no {}{}",
+        .0.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "), advice(.0)
+    )]
     Missing(Vec<String>),
     /// An interface is there and not as the component wants it.
     #[error("the host's interface differs from the imported one: {0}")]

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use sampan_core::view;
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::config::address::BadAddress;
 use place::Place;
 
 /// The longest line of an answer.
@@ -39,6 +40,9 @@ pub(crate) enum ClientError {
          tunnel, and `http://127.0.0.1:PORT`"
     )]
     Elsewhere(String),
+    /// It is no address, and no socket either.
+    #[error(transparent)]
+    Address(#[from] BadAddress),
     /// There is no token to be had.
     #[error("cannot read the token `{path}`")]
     NoToken {

@@ -1,5 +1,7 @@
 //! Where things are on this machine: directories and addresses.
 
+pub(crate) mod address;
+
 use std::{
     env,
     net::{IpAddr, Ipv4Addr, SocketAddr},

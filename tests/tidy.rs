@@ -132,7 +132,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "client",
-        modules: &["file"],
+        modules: &["config", "file"],
         crates: &["sampan_core"],
     },
     Module {

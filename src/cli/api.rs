@@ -14,7 +14,7 @@ use crate::{
 /// Whom to ask.
 #[derive(Args)]
 pub(super) struct ApiArguments {
-    /// The control socket of what runs, or `http://127.0.0.1:PORT`; also `SAMPAN_API`. By default
+    /// The control socket of what runs, or `localhost:PORT`; also `SAMPAN_API`. By default
     /// that of `sampan serve`, else the only one of this user
     #[arg(long, value_name = "PLACE")]
     api: Option<String>,
@@ -58,7 +58,9 @@ pub(super) fn stop(error: ClientError) -> Stop {
     let code = match &error {
         ClientError::Refused(refused) if refused.code == "InvalidSpec" => EXIT_USAGE,
         ClientError::Refused(_) => EXIT_FAILED,
-        ClientError::Elsewhere(_) | ClientError::NoToken { .. } => EXIT_USAGE,
+        ClientError::Elsewhere(_) | ClientError::Address(_) | ClientError::NoToken { .. } => {
+            EXIT_USAGE
+        }
         ClientError::Nobody(_)
         | ClientError::Unsafe(_)
         | ClientError::Several(_)

@@ -103,6 +103,7 @@ fn changed(error: ClientError, path: &std::path::Path) -> Stop {
         | ClientError::Unsafe(_)
         | ClientError::Several(_)
         | ClientError::Elsewhere(_)
+        | ClientError::Address(_)
         | ClientError::NoToken { .. }
         | ClientError::Unreachable { .. }
         | ClientError::Broken { .. } => stop(error),

@@ -46,8 +46,8 @@ pub(super) struct Arguments {
     /// The component
     component: PathBuf,
 
-    /// Where to listen for HTTP; port 0 picks a free one
-    #[arg(long, visible_alias = "http", value_name = "ADDR", default_value_t = config::DEFAULT_HTTP)]
+    /// Where to listen for HTTP; port 0 picks a free one, and a port alone is for this machine only
+    #[arg(long, visible_alias = "http", value_name = "ADDR", default_value_t = config::DEFAULT_HTTP, value_parser = config::address::listen)]
     addr: SocketAddr,
 
     /// Set a variable of the guest's environment; without a value, take this environment's

@@ -15,7 +15,10 @@ use super::{
     up::printer::Printer,
 };
 use crate::{
-    config,
+    config::{
+        self,
+        address::{self, ApiPlace},
+    },
     serve::{
         app::Listening,
         control::{self, Api, Control},
@@ -40,8 +43,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Where to listen for HTTP; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value_t = config::DEFAULT_HTTP)]
+    /// Where to listen for HTTP; port 0 picks a free one, and a port alone is for this machine only
+    #[arg(long, value_name = "ADDR", default_value_t = config::DEFAULT_HTTP, value_parser = config::address::listen)]
     http: SocketAddr,
 
     /// Where to answer `get`, `apply` and the like: a socket, or a port of this machine as in
@@ -118,13 +121,16 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
 
 /// Opens the API where it was asked for, and says where that is.
 fn open_control(api: &Api, asked: Option<&str>, data: &Path) -> anyhow::Result<(Control, String)> {
-    if let Some(address) = asked.and_then(|asked| asked.parse::<SocketAddr>().ok()) {
-        let token = data.join("token");
-        let (control, address) = Control::at_port(api, address, &token)?;
-        let place = format!("http://{address}, with the token in `{}`", token.display());
-        return Ok((control, place));
-    }
-    let path = asked.map_or_else(config::daemon_socket, PathBuf::from);
+    let path = match asked.map(address::api).transpose()? {
+        None => config::daemon_socket(),
+        Some(ApiPlace::Socket(path)) => path.to_owned(),
+        Some(ApiPlace::Port(text)) => {
+            let token = data.join("token");
+            let (control, address) = Control::at_port(api, address::listen(&text)?, &token)?;
+            let place = format!("http://{address}, with the token in `{}`", token.display());
+            return Ok((control, place));
+        }
+    };
     let control = Control::at_socket(api, &path)?;
     Ok((control, format!("`{}`", path.display())))
 }

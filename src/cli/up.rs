@@ -54,8 +54,8 @@ pub(super) struct Arguments {
     #[command(flatten)]
     node: NodeArguments,
 
-    /// Where to listen for HTTP; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value_t = config::DEFAULT_HTTP)]
+    /// Where to listen for HTTP; port 0 picks a free one, and a port alone is for this machine only
+    #[arg(long, value_name = "ADDR", default_value_t = config::DEFAULT_HTTP, value_parser = config::address::listen)]
     http: SocketAddr,
 
     /// Run this many pods of a service, whatever the spec says
@@ -67,7 +67,7 @@ pub(super) struct Arguments {
     watch: bool,
 
     /// Where to put the control socket that `get`, `describe` and `events` ask
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(long, value_name = "SOCKET", value_parser = config::address::socket)]
     api: Option<PathBuf>,
 
     /// Write events to standard error as JSON, one object a line, and no other talk

@@ -17,7 +17,10 @@ use tokio::{
 };
 
 use super::ClientError;
-use crate::file;
+use crate::{
+    config::address::{self, ApiPlace},
+    file,
+};
 
 /// Names a socket or a port, like `--api`.
 const VARIABLE: &str = "SAMPAN_API";
@@ -43,9 +46,9 @@ impl Place {
     ) -> Result<Self, ClientError> {
         let asked = asked.map(str::to_owned).or_else(|| env::var(VARIABLE).ok());
         if let Some(asked) = asked.filter(|asked| !asked.is_empty()) {
-            return match asked.strip_prefix("http://") {
-                Some(authority) => Self::port(authority, token_file),
-                None => Ok(Self::Socket(asked.into())),
+            return match address::api(&asked)? {
+                ApiPlace::Port(authority) => Self::port(&authority, token_file),
+                ApiPlace::Socket(path) => Ok(Self::Socket(path.to_owned())),
             };
         }
         if !file::is_safe(directory).unwrap_or(true) {
@@ -72,7 +75,7 @@ impl Place {
 
     fn port(text: &str, token_file: Option<&Path>) -> Result<Self, ClientError> {
         let elsewhere = || ClientError::Elsewhere(format!("http://{text}"));
-        let authority = Authority::try_from(text.trim_end_matches('/'));
+        let authority = Authority::try_from(text);
         let authority = authority.map_err(|_| elsewhere())?;
         let host = authority.host();
         let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -200,9 +203,17 @@ mod tests {
             "http://localhost:1",
         ] {
             assert_eq!(find(Some(good), nowhere), Ok(good.to_owned()));
+            let bare = good.strip_prefix("http://");
+            assert_eq!(find(bare, nowhere), Ok(good.to_owned()));
+        }
+        for bare in [":9000", "9000", "http://127.0.0.1:9000/"] {
+            let found = find(Some(bare), nowhere);
+            assert_eq!(found, Ok("http://127.0.0.1:9000".to_owned()));
         }
         for bad in [
             "http://10.0.0.1:1",
+            "10.0.0.1:1",
+            "example.com:80",
             "http://example.com",
             "http://a@localhost",
             "http://",

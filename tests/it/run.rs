@@ -163,6 +163,32 @@ fn what_cannot_be_run_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn addresses_are_taken_as_people_write_them() {
+    for address in ["localhost:0", ":0", "0", "[::1]:0"] {
+        let arguments = ["run", &guest("hello"), "--addr", address];
+        let mut running = Running::start(sampan(&arguments));
+        let at = running.address();
+        assert!(at.ip().is_loopback(), "{address}: {at}");
+        assert_eq!(get(at, "localhost", "/").await.status, 200, "{address}");
+    }
+    for (address, remedy) in [
+        ("localhost", "localhost:8080"),
+        ("*:0", "0.0.0.0:0"),
+        ("http://127.0.0.1:0/", "127.0.0.1:0"),
+    ] {
+        for verb in [
+            &["run", "x.wasm", "--addr"][..],
+            &["up", "--http"],
+            &["serve", "--http"],
+        ] {
+            let output = done(&[verb, &[address]].concat());
+            assert_eq!(output.status.code(), Some(2), "{verb:?} {address}");
+            assert!(err(&output).contains(remedy), "{}", err(&output));
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_node_has_limits_of_its_own() {
     let files = directory(&[
         ("node.toml", b"[gateway]\nuri = '64B'\n"),

@@ -71,6 +71,17 @@ pub enum OpenError {
         /// What was found.
         what: String,
     },
+    /// It is missing, and so is its write-ahead log, but it has been there.
+    #[error(
+        "the store `{0}` is missing, though revision `{acknowledged}` has been acknowledged: put a \
+         copy of it and of `{0}-wal` in its place, or remove `{0}.lock` to begin anew", path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Where it should end.
+        acknowledged: Revision,
+    },
     /// It is whole, but ends before what has been acknowledged: it is an older copy, or its
     /// write-ahead log is damaged or missing.
     #[error(
@@ -103,14 +114,18 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let lock = beside(&path, ".lock");
     let witness = Witness::lock(&lock).map_err(|source| access(&lock, source))?;
     let witness = witness.ok_or_else(|| OpenError::InUse { path: path.clone() })?;
+    let testimony = witness.read().map_err(|source| access(&lock, source))?;
     if !exists(&path)? {
+        if let Some(testimony) = testimony {
+            let acknowledged = testimony.revision;
+            return Err(OpenError::Missing { path, acknowledged });
+        }
         create(&path)?;
     }
     let (database, state) = Database::open(&path).map_err(|fault| explain(&path, fault))?;
     check_size(&path)?;
     let id = database.id();
     let found = state.revision();
-    let testimony = witness.read().map_err(|source| access(&lock, source))?;
     if let Some(testimony) = testimony
         && testimony.id == id
         && testimony.revision > found

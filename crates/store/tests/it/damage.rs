@@ -205,6 +205,27 @@ async fn a_log_without_its_store_is_not_a_new_store() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_gone_with_its_log_is_not_a_new_one() {
+    let sample = Sample::new().await;
+    let path = sample.path();
+    sample.killed.write(&path);
+    for ending in ["", "-wal"] {
+        fs::remove_file(beside(&path, ending)).unwrap();
+    }
+    let error = Sqlite::open(&path).unwrap_err();
+    assert!(matches!(error, OpenError::Missing { .. }), "{error}");
+    assert!(!path.exists());
+    // Both remedies help.
+    sample.killed.write(&path);
+    drop(Sqlite::open(&path).unwrap());
+    for ending in ["", ".lock"] {
+        fs::remove_file(beside(&path, ending)).unwrap();
+    }
+    let store = Sqlite::open(&path).unwrap();
+    assert_eq!(store.revision().await, Ok(Revision(0)));
+}
+
+#[tokio::test]
 async fn what_is_not_a_store_is_refused() {
     let sample = Sample::new().await;
     let mut random = random("garbage");

@@ -188,6 +188,7 @@ const LIBRARIES: &[Library] = &[
         only: Some(&[
             "annotate-snippets",
             "icu_properties",
+            "ipnet",
             "schemars",
             "serde",
             "serde_json",

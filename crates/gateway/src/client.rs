@@ -6,14 +6,18 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use ipnet::IpNet;
+
+use crate::forwarded::is_trusted;
+
 /// The client at an address: an IPv4 address, or the /64 of an IPv6 address, because a client with
 /// one address of a network has all 2⁶⁴.
 ///
-/// `None` for loopback, which no limit for a client holds for: all programs of this machine share
-/// it, with a proxy in front of Sampan perhaps among them.
-pub(crate) fn of(address: IpAddr) -> Option<IpAddr> {
+/// `None` for those which no limit for a client holds for: trusted proxies, and loopback, which all
+/// programs of this machine share, with a proxy in front of Sampan perhaps among them.
+pub(crate) fn of(address: IpAddr, proxies: &[IpNet]) -> Option<IpAddr> {
     match address.to_canonical() {
-        address if address.is_loopback() => None,
+        address if address.is_loopback() || is_trusted(address, proxies) => None,
         IpAddr::V6(address) => {
             let network = address.to_bits() & (u128::MAX << 64);
             Some(IpAddr::V6(Ipv6Addr::from_bits(network)))

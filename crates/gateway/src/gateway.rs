@@ -173,7 +173,7 @@ impl Gateway {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
-        let peer = Peer::new(client, Arc::<Cut>::default());
+        let peer = Peer::new(client, Arc::<Cut>::default(), self.limits());
         proxy::handle(self, request, &peer)
             .await
             .map(BodyExt::boxed_unsync)

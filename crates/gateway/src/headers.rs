@@ -11,34 +11,55 @@ pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(crate) const SAMPAN_REVISION: HeaderName = HeaderName::from_static("sampan-revision");
 pub(crate) const SAMPAN_POD: HeaderName = HeaderName::from_static("sampan-pod");
 
-/// Removes from a request what ends at the gateway: hop-by-hop fields and the client's own word
-/// on where it comes from. `TE` stays when it says `trailers`, and then says only that.
-pub(crate) fn strip_request(headers: &mut HeaderMap) {
+/// Who sends a request, to the gateway or to another service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A client, or a guest: its word on where the request comes from counts for nothing.
+    Client,
+    /// A proxy that is trusted.
+    Proxy,
+}
+
+/// Removes from a request what ends at the gateway: hop-by-hop fields, what the gateway says anew,
+/// and what only a trusted proxy may say. `TE` stays when it says `trailers`, and then says only
+/// that.
+pub(crate) fn strip_request(headers: &mut HeaderMap, sender: Sender) {
+    let is_claim =
+        |name: &HeaderName| is_forwarded(name) || sender == Sender::Client && is_claim(name);
     // Most requests have none of these, and one look at the names is cheaper than ten removals.
     if !headers
         .keys()
-        .any(|name| is_hop_by_hop(name) || is_forwarded(name))
+        .any(|name| is_hop_by_hop(name) || is_claim(name))
     {
         return;
     }
     let trailers = headers.get_all(TE).iter().any(accepts_trailers);
     strip_hop_by_hop(headers);
-    for name in [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO] {
-        headers.remove(name);
-    }
-    headers.remove(http::header::FORWARDED);
+    remove_all(headers, is_claim);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
 
-/// Removes hop-by-hop fields from a response.
+/// Removes hop-by-hop fields from a response, and what only the gateway says.
 pub(crate) fn strip_response(headers: &mut HeaderMap) {
-    if headers.keys().any(is_hop_by_hop) {
+    if headers
+        .keys()
+        .any(|name| is_hop_by_hop(name) || is_own(name))
+    {
         strip_hop_by_hop(headers);
+        remove_all(headers, is_own);
+    }
+}
+
+fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+    let unwanted = headers.keys().filter(|name| is_unwanted(name)).cloned();
+    for name in unwanted.collect::<Vec<_>>() {
+        headers.remove(name);
     }
 }
 
@@ -65,12 +86,44 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     ) || name.starts_with("proxy-")
 }
 
+/// Where a request comes from, as the gateway says it anew.
 fn is_forwarded(name: &HeaderName) -> bool {
     let name = name.as_str();
     matches!(
         name,
         "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto"
     )
+}
+
+/// What guests and frameworks believe of a proxy in front, as the well-known proxies write it: where
+/// a request comes from, and what it asked for before it was rewritten.
+fn is_claim(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    matches!(
+        text,
+        "cf-connecting-ip"
+            | "client-ip"
+            | "fastly-client-ip"
+            | "forwarded"
+            | "front-end-https"
+            | "true-client-ip"
+            | "x-azure-clientip"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "x-envoy-external-address"
+            | "x-original-forwarded-for"
+            | "x-original-host"
+            | "x-original-url"
+            | "x-real-ip"
+            | "x-request-id"
+            | "x-rewrite-url"
+    ) || text.starts_with("x-forwarded-")
+        || is_own(name)
+}
+
+/// What only Sampan says.
+fn is_own(name: &HeaderName) -> bool {
+    name.as_str().starts_with("sampan-")
 }
 
 fn accepts_trailers(value: &HeaderValue) -> bool {
@@ -83,7 +136,7 @@ fn accepts_trailers(value: &HeaderValue) -> bool {
 pub(crate) fn retain_trailers(trailers: &mut HeaderMap) {
     let is_forbidden = |name: &HeaderName| {
         is_hop_by_hop(name)
-            || is_forwarded(name)
+            || is_claim(name)
             || matches!(
                 name.as_str(),
                 "age"
@@ -110,14 +163,7 @@ pub(crate) fn retain_trailers(trailers: &mut HeaderMap) {
                     | "www-authenticate"
             )
     };
-    let forbidden: Vec<_> = trailers
-        .keys()
-        .filter(|name| is_forbidden(name))
-        .cloned()
-        .collect();
-    for name in forbidden {
-        trailers.remove(name);
-    }
+    remove_all(trailers, is_forbidden);
 }
 
 #[cfg(test)]
@@ -152,7 +198,7 @@ mod tests {
         ]);
         let mut response = headers.clone();
         let rest = map(&[("host", "a"), ("content-length", "3"), ("accept", "*/*")]);
-        strip_request(&mut headers);
+        strip_request(&mut headers, Sender::Client);
         assert_eq!(headers, rest);
         strip_response(&mut response);
         assert_eq!(response, rest);
@@ -166,7 +212,7 @@ mod tests {
             ("deflate", None),
         ] {
             let mut headers = map(&[("te", before), ("connection", "te")]);
-            strip_request(&mut headers);
+            strip_request(&mut headers, Sender::Client);
             assert_eq!(
                 headers,
                 map(&after.map(|te| ("te", te)).into_iter().collect::<Vec<_>>())
@@ -175,19 +221,49 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_word_on_forwarding_is_dropped() {
-        let mut headers = map(&[
+    fn what_only_a_proxy_may_say_is_dropped_from_all_others() {
+        let said_anew = [
             ("forwarded", "for=1.2.3.4"),
             ("x-forwarded-for", "1.2.3.4"),
             ("x-forwarded-host", "evil"),
             ("x-forwarded-proto", "https"),
+        ];
+        let believed = [
             ("x-forwarded-prefix", "/p"),
-        ]);
-        strip_request(&mut headers);
-        assert_eq!(headers, map(&[("x-forwarded-prefix", "/p")]));
-        let mut plain = map(&[("accept", "*/*"), ("cookie", "a=b")]);
-        strip_request(&mut plain);
-        assert_eq!(plain.len(), 2);
+            ("x-forwarded-port", "443"),
+            ("X-Real-IP", "1.2.3.4"),
+            ("x-request-id", "forged"),
+            ("sampan-pod", "web-1"),
+            ("Sampan-Anything", "x"),
+            ("true-client-ip", "1.2.3.4"),
+            ("x-original-url", "/admin"),
+        ];
+        let ordinary = [
+            ("accept", "*/*"),
+            ("cookie", "a=b"),
+            ("x-forwardedness", "1"),
+            ("sampans", "2"),
+        ];
+        let all = [&said_anew[..], &believed, &ordinary].concat();
+        let mut of_client = map(&all);
+        strip_request(&mut of_client, Sender::Client);
+        assert_eq!(of_client, map(&ordinary));
+        let mut of_proxy = map(&all);
+        strip_request(&mut of_proxy, Sender::Proxy);
+        assert_eq!(of_proxy, map(&[&believed[..], &ordinary].concat()));
+        let mut trailers = map(&all);
+        retain_trailers(&mut trailers);
+        assert_eq!(
+            trailers,
+            map(&[("accept", "*/*"), ordinary[2], ordinary[3]])
+        );
+    }
+
+    #[test]
+    fn a_guest_does_not_speak_for_sampan() {
+        let mut response = map(&[("sampan-pod", "forged"), ("etag", "1")]);
+        strip_response(&mut response);
+        assert_eq!(response, map(&[("etag", "1")]));
     }
 
     #[test]

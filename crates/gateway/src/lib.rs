@@ -21,6 +21,7 @@ mod discard;
 mod ejection;
 mod endpoint;
 pub mod filter;
+mod forwarded;
 mod gateway;
 mod headers;
 mod histogram;

@@ -15,7 +15,7 @@ use std::{
 use http::{HeaderValue, Version};
 use tokio::time::Instant;
 
-use crate::Limits;
+use crate::{Limits, forwarded, headers::Sender};
 
 /// Whether a server stops, whether it is cutting off what is still in flight, and how much it has
 /// cut.
@@ -33,6 +33,8 @@ pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
     /// The address as `X-Forwarded-For` says it.
     pub(crate) forwarded_for: Option<HeaderValue>,
+    /// Whose word the requests on it are.
+    pub(crate) sender: Sender,
     pub(crate) cut: Arc<Cut>,
     opened: Instant,
     /// Requests in flight.
@@ -81,14 +83,16 @@ pub(crate) enum Expired {
 }
 
 impl Peer {
-    pub(crate) fn new(address: Option<SocketAddr>, cut: Arc<Cut>) -> Arc<Self> {
-        let forwarded_for = address.map(|address| {
-            let ip = address.ip().to_canonical().to_string();
-            HeaderValue::try_from(ip).expect("an IP address is a field value")
-        });
+    pub(crate) fn new(address: Option<SocketAddr>, cut: Arc<Cut>, limits: &Limits) -> Arc<Self> {
+        let proxies = &limits.trusted_proxies;
+        let is_proxy = address.is_some_and(|it| forwarded::is_trusted(it.ip(), proxies));
         Arc::new(Self {
             address,
-            forwarded_for,
+            forwarded_for: address.map(forwarded::to_field),
+            sender: match is_proxy {
+                true => Sender::Proxy,
+                false => Sender::Client,
+            },
             cut,
             opened: Instant::now(),
             active: AtomicU32::new(0),

@@ -19,10 +19,11 @@ use crate::{
     client, discard,
     endpoint::Endpoint,
     filter,
+    forwarded::{self, Origin},
     gateway::Gateway,
     headers::{
-        self, SAMPAN_POD, SAMPAN_REVISION, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR,
-        X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+        self, SAMPAN_POD, SAMPAN_REVISION, Sender, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR,
+        X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID,
     },
     hold::Sending,
     peer::{Activity, Peer},
@@ -51,19 +52,26 @@ where
 {
     let activity = Activity::begin(peer, request.version());
     let (mut parts, body) = request.into_parts();
-    let id = parts.headers.get(X_REQUEST_ID).and_then(RequestId::accept);
+    let (id, origin) = match peer.sender {
+        Sender::Client => (None, Origin::default()),
+        Sender::Proxy => {
+            let id = parts.headers.get(X_REQUEST_ID).and_then(RequestId::accept);
+            let proxies = &gateway.limits().trusted_proxies;
+            (id, forwarded::told(&parts.headers, proxies))
+        }
+    };
     let id = id.unwrap_or_else(RequestId::random);
     let method = parts.method.clone();
     let version = parts.version;
-    let outcome = match admit(gateway, &mut parts) {
+    let outcome = match admit(gateway, &mut parts, peer.sender) {
         Ok(backend) => {
             let traceparent = continue_trace(&mut parts.headers, None);
             let context = RequestContext {
                 request_id: id.clone(),
                 traceparent,
-                client: peer.address,
+                client: origin.client.or(peer.address),
             };
-            say_forwarded(&mut parts.headers, peer);
+            say_forwarded(&mut parts.headers, origin, peer);
             let request = Request::from_parts(parts, body);
             forward(gateway, &backend, request, &context, Some(peer))
                 .await
@@ -96,7 +104,7 @@ pub(crate) async fn dispatch(
     parent: &RequestContext,
 ) -> Result<Response<ResponseBody>, DispatchError> {
     let (mut parts, body) = request.into_parts();
-    headers::strip_request(&mut parts.headers);
+    headers::strip_request(&mut parts.headers, Sender::Client);
     set_authority(&mut parts);
     let traceparent = continue_trace(&mut parts.headers, Some(parent.traceparent));
     let context = RequestContext {
@@ -109,12 +117,12 @@ pub(crate) async fn dispatch(
 }
 
 /// Checks a request from outside, finds its service, and makes the head what a pod may see.
-fn admit(gateway: &Gateway, parts: &mut Parts) -> Result<Arc<Backend>, Problem> {
+fn admit(gateway: &Gateway, parts: &mut Parts, sender: Sender) -> Result<Arc<Backend>, Problem> {
     let authority = filter::check(parts, gateway.limits()).map_err(Problem::Refused)?;
     let backend = gateway
         .route(authority, parts.uri.path())
         .ok_or(Problem::NoRoute)?;
-    headers::strip_request(&mut parts.headers);
+    headers::strip_request(&mut parts.headers, sender);
     // For the fields that the gateway adds; growing once is cheaper than at every other one.
     parts.headers.reserve(ADDED_FIELDS);
     set_authority(parts);
@@ -157,14 +165,22 @@ fn continue_trace(headers: &mut HeaderMap, parent: Option<TraceParent>) -> Trace
         .map_or_else(TraceParent::random, TraceParent::child)
 }
 
-fn say_forwarded(headers: &mut HeaderMap, peer: &Peer) {
-    if let Some(address) = &peer.forwarded_for {
-        headers.insert(X_FORWARDED_FOR, address.clone());
+/// Says where a request comes from: what a trusted proxy has told, else what the connection tells.
+/// One address, one host, one scheme; a guest has nothing to choose between.
+fn say_forwarded(headers: &mut HeaderMap, origin: Origin, peer: &Peer) {
+    let told = origin.client.map(forwarded::to_field);
+    if let Some(address) = told.or_else(|| peer.forwarded_for.clone()) {
+        // It came from a trusted proxy, which may have let that of its client pass.
+        if headers.contains_key(X_REAL_IP) {
+            headers.insert(X_REAL_IP, address.clone());
+        }
+        headers.insert(X_FORWARDED_FOR, address);
     }
-    if let Some(host) = headers.get(HOST).cloned() {
+    if let Some(host) = origin.host.or_else(|| headers.get(HOST).cloned()) {
         headers.insert(X_FORWARDED_HOST, host);
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    let proto = if origin.is_https { "https" } else { "http" };
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
 }
 
 fn say_endpoint(headers: &mut HeaderMap, endpoint: Option<&Endpoint>) {
@@ -271,7 +287,8 @@ where
     let (mut parts, body) = request.into_parts();
     let mut body = (!body.is_end_stream())
         .then(|| limited(gateway.limits(), body, backend.config.body, is_outside));
-    let slot = place(backend, body.as_mut(), context, is_outside, arrived).await;
+    let asker = asker(gateway, context, is_outside);
+    let slot = place(backend, body.as_mut(), asker, is_outside, arrived).await;
     let slot = slot.map_err(|error| (error, None))?;
 
     parts
@@ -301,6 +318,7 @@ where
         sending,
         spare,
         arrived,
+        asker,
     };
     attempt.run(request, slot).await
 }
@@ -316,6 +334,7 @@ struct Attempt<'a> {
     /// What is sent a second time if a guest has had the first and that did no harm.
     spare: Option<Parts>,
     arrived: Instant,
+    asker: Asker,
 }
 
 impl Attempt<'_> {
@@ -368,8 +387,8 @@ impl Attempt<'_> {
         drop(slot);
         let left = backend.config.queue_timeout;
         let left = left.saturating_sub(self.arrived.elapsed());
-        let (asker, now) = (asker(self.context), Instant::now());
-        let slot = queue.acquire(&backend.endpoints, left, now, asker, pending());
+        let now = Instant::now();
+        let slot = queue.acquire(&backend.endpoints, left, now, self.asker, pending());
         let slot = slot.await.map_err(|error| (error.into(), None))?;
         counters.retried();
         Ok(slot)
@@ -395,10 +414,13 @@ impl Attempt<'_> {
     }
 }
 
-/// A request that stands in the queue.
-fn asker(context: &RequestContext) -> Asker {
+/// A request that may have to wait. Shares are for what comes from outside: a client whose request
+/// calls back would wait for itself.
+fn asker(gateway: &Gateway, context: &RequestContext, is_outside: bool) -> Asker {
+    let client = context.client.filter(|_| is_outside);
+    let proxies = &gateway.limits().trusted_proxies;
     Asker {
-        client: context.client.and_then(|it| client::of(it.ip())),
+        client: client.and_then(|it| client::of(it.ip(), proxies)),
         lane: Lane::Ahead,
     }
 }
@@ -423,7 +445,7 @@ fn limited<B: http_body::Body>(
 async fn place<B>(
     backend: &Backend,
     body: Option<&mut Pin<Box<RequestBody<B>>>>,
-    context: &RequestContext,
+    mut asker: Asker,
     is_outside: bool,
     arrived: Instant,
 ) -> Result<Slot, DispatchError>
@@ -432,7 +454,6 @@ where
     B::Error: Into<BodyError>,
 {
     let (queue, timeout) = (&backend.service.queue, backend.config.queue_timeout);
-    let mut asker = asker(context);
     let Some(body) = body.filter(|_| is_outside) else {
         let slot = queue.acquire(&backend.endpoints, timeout, arrived, asker, pending());
         return Ok(slot.await?);

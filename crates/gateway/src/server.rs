@@ -160,7 +160,7 @@ impl<A: Accept> Acceptor<A> {
             accept,
             connections,
             permits: Arc::new(Semaphore::new(permits)),
-            clients: Clients::new(limits.connections_per_client),
+            clients: Clients::new(limits),
             backoff: limits.accept_backoff.min(limits.accept_backoff_max),
             backoff_max: limits.accept_backoff_max,
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod client;
+mod credentials;
 pub(crate) mod files;
 pub(crate) mod neighbours;
 pub(crate) mod outbound;

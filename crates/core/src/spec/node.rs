@@ -5,6 +5,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 use serde_json::Value as Json;
 
 use super::{
@@ -30,6 +31,8 @@ pub struct Node {
 /// Limits of the gateway that hold for every service and every connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayLimits {
+    /// Proxies whose word on where a request comes from is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Open connections. At the limit no more are accepted until one closes: new ones wait in the
     /// kernel.
     pub connections: usize,
@@ -194,6 +197,7 @@ fn defaults() -> raw::Node {
 
 fn gateway(raw: &raw::Gateway) -> GatewayLimits {
     GatewayLimits {
+        trusted_proxies: raw.trusted_proxies.iter().map(|it| it.value.0).collect(),
         connections: raw.connections.value.0 as usize,
         connections_per_client: raw.connections_per_client.value.0 as usize,
         header_bytes: raw.head.value.0.0 as usize,
@@ -304,6 +308,37 @@ mod tests {
             "node.toml:4",
             "`many`",
         ] {
+            assert!(said.contains(part), "no `{part}` in\n{said}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_named_one_by_one_or_by_network() {
+        let node = load(
+            "[gateway]\ntrusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\", \"2001:db8::/32\", \"::ffff:192.0.2.1\"]\n",
+        );
+        let proxies = node.expect("it is good").gateway.trusted_proxies;
+        let proxies: Vec<_> = proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            proxies,
+            [
+                "127.0.0.1/32",
+                "10.0.0.0/8",
+                "2001:db8::/32",
+                "192.0.2.1/32"
+            ]
+        );
+        assert!(GatewayLimits::default().trusted_proxies.is_empty());
+        for (text, part) in [
+            ("\"10.0.0.1/8\"", "write \"10.0.0.0/8\""),
+            ("\"0.0.0.0/0\"", "every address there is"),
+            ("\"::/0\"", "every address there is"),
+            ("\"localhost\"", "no IP address and no network"),
+            ("\"10.0.0.0/33\"", "no IP address and no network"),
+            ("\"\"", "no IP address and no network"),
+            ("7", "an address or a network"),
+        ] {
+            let said = load(&format!("[gateway]\ntrusted_proxies = [{text}]\n")).unwrap_err();
             assert!(said.contains(part), "no `{part}` in\n{said}");
         }
     }

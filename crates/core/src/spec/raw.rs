@@ -8,6 +8,7 @@ mod choice;
 pub(crate) mod decode;
 mod leaf;
 mod list;
+mod network;
 pub(crate) mod node;
 mod number;
 pub(crate) mod schema;
@@ -16,6 +17,7 @@ mod text;
 
 pub(crate) use leaf::At;
 pub(crate) use list::{Dependencies, Map, OneOrMany};
+pub(crate) use network::Network;
 pub(crate) use number::{Count, CpuShare, Flag, Fuel, Pods, Positive, Share, Size, Time};
 pub(crate) use text::{ConfigKey, Digest, GuestPath, HostPath, RequestPath, Text, VariableName};
 

@@ -6,12 +6,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::client;
+use ipnet::IpNet;
+
+use crate::{Limits, client};
 
 /// Connections by client.
 #[derive(Debug)]
 pub(super) struct Clients {
     limit: usize,
+    proxies: Vec<IpNet>,
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -20,9 +23,10 @@ pub(super) struct Clients {
 pub(super) struct Place(Option<(Arc<Clients>, IpAddr)>);
 
 impl Clients {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
+    pub(super) fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
-            limit,
+            limit: limits.connections_per_client,
+            proxies: limits.trusted_proxies.clone(),
             counts: Mutex::default(),
         })
     }
@@ -33,7 +37,7 @@ impl Clients {
 
     /// A place for one more connection of a client, if it may have one.
     pub(super) fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let Some(client) = client::of(address) else {
+        let Some(client) = client::of(address, &self.proxies) else {
             return Some(Place(None));
         };
         let mut counts = self.lock();
@@ -65,13 +69,21 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    fn clients(connections_per_client: usize) -> Arc<Clients> {
+        Clients::new(&Limits {
+            connections_per_client,
+            trusted_proxies: vec!["10.0.0.0/8".parse().expect("a network")],
+            ..Limits::default()
+        })
+    }
+
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
     }
 
     #[test]
     fn a_client_has_so_many_and_gets_them_back() {
-        let clients = Clients::new(2);
+        let clients = clients(2);
         for (one, same, other) in [
             ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
             ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
@@ -88,9 +100,15 @@ mod tests {
     }
 
     #[test]
-    fn loopback_has_no_limit() {
-        let clients = Clients::new(0);
-        for address in ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"] {
+    fn loopback_and_trusted_proxies_have_no_limit() {
+        let clients = clients(0);
+        for address in [
+            "127.0.0.1",
+            "127.1.2.3",
+            "::1",
+            "::ffff:127.0.0.1",
+            "10.1.2.3",
+        ] {
             assert!(clients.place(ip(address)).is_some(), "{address}");
         }
         assert!(clients.place(ip("192.0.2.1")).is_none());

@@ -101,7 +101,7 @@ impl Connections {
                 permit = permit => permit,
                 _ = reach(&mut stage, Stage::Cut) => return io.reset_on_drop(),
             };
-            let peer = Peer::new(Some(address), cut);
+            let peer = Peer::new(Some(address), cut, gateway.limits());
             serve(&gateway, &http, stage, io, &peer).await;
         }
     }

@@ -9,13 +9,26 @@ use http::{HeaderMap, Request, Response, Version, header::HeaderName, request::P
 use http_body_util::BodyExt;
 use sampan_core::name::PodName;
 use sampan_gateway::{
-    Body, Endpoint, EndpointState, Gateway, RequestContext, ServiceConfig, UpstreamError,
+    Body, Endpoint, EndpointState, Gateway, Limits, RequestContext, ServiceConfig, UpstreamError,
     UpstreamErrorKind, empty, full,
 };
 
 use crate::fixture::*;
 
 type Seen = Arc<Mutex<Vec<(Parts, RequestContext)>>>;
+
+/// Limits by which 10.0.0.0/8 is trusted.
+fn behind_proxies() -> Limits {
+    Limits {
+        trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        ..Limits::default()
+    }
+}
+
+/// A proxy that is trusted then.
+fn proxy() -> Option<SocketAddr> {
+    Some("10.0.0.1:5000".parse().unwrap())
+}
 
 /// A gateway whose pod notes the heads it sees.
 fn watched() -> (Gateway, Seen) {
@@ -27,7 +40,8 @@ fn watched() -> (Gateway, Seen) {
             async { Ok(Response::new(empty())) }
         }
     });
-    (gateway(web(), [ready(0, 1, upstream)]), seen)
+    let pods = [ready(0, 1, upstream)];
+    (gateway_with(behind_proxies(), web(), pods), seen)
 }
 
 fn request(fields: &[(&str, &str)]) -> Request<Body> {
@@ -51,6 +65,10 @@ async fn the_gateway_alone_says_where_a_request_comes_from() {
         ("x-forwarded-for", "10.0.0.1"),
         ("x-forwarded-host", "evil"),
         ("x-forwarded-proto", "https"),
+        ("x-forwarded-port", "443"),
+        ("x-real-ip", "10.0.0.1"),
+        ("x-request-id", "forged"),
+        ("sampan-pod", "forged"),
         ("forwarded", "for=10.0.0.1"),
         ("connection", "x-secret"),
         ("x-secret", "1"),
@@ -80,6 +98,62 @@ async fn the_gateway_alone_says_where_a_request_comes_from() {
     assert_eq!(text(&head.headers, "x-forwarded-for"), Some("192.0.2.7"));
     assert_eq!(text(&head.headers, "x-forwarded-host"), Some("test"));
     assert_eq!(text(&head.headers, "x-forwarded-proto"), Some("http"));
+    assert_ne!(text(&head.headers, "x-request-id"), Some("forged"));
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_says_where_a_request_comes_from() {
+    let (gateway, seen) = watched();
+    let list = "6.6.6.6, 203.0.113.7, 10.0.0.2";
+    let said = request(&[
+        ("x-forwarded-for", list),
+        ("x-forwarded-host", "shop.example"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-port", "443"),
+        // The proxy let it pass: it is not what the proxy says.
+        ("x-real-ip", "6.6.6.6"),
+        // Hop by hop: not even a client that names them here makes the gateway overlook them.
+        ("connection", "x-forwarded-for, x-forwarded-proto"),
+    ]);
+    gateway.handle(said, proxy()).await;
+    let (head, context) = seen.lock().unwrap().pop().unwrap();
+    assert_eq!(context.client, Some("203.0.113.7:0".parse().unwrap()));
+    for (name, value) in [
+        ("x-forwarded-for", "203.0.113.7"),
+        ("x-forwarded-host", "shop.example"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-port", "443"),
+        ("x-real-ip", "203.0.113.7"),
+        ("host", "test"),
+    ] {
+        let values: Vec<_> = head.headers.get_all(name).iter().collect();
+        assert_eq!(values, [value], "{name}");
+    }
+
+    let fields = [("forwarded", "for=203.0.113.7;proto=https;host=shop.example")];
+    gateway.handle(request(&fields), proxy()).await;
+    let (head, _) = seen.lock().unwrap().pop().unwrap();
+    assert_eq!(text(&head.headers, "forwarded"), None);
+    assert_eq!(text(&head.headers, "x-forwarded-for"), Some("203.0.113.7"));
+    assert_eq!(text(&head.headers, "x-forwarded-proto"), Some("https"));
+
+    // A proxy that says nothing is the client.
+    gateway.handle(request(&[]), proxy()).await;
+    let (head, context) = seen.lock().unwrap().pop().unwrap();
+    assert_eq!(context.client, proxy());
+    assert_eq!(text(&head.headers, "x-forwarded-for"), Some("10.0.0.1"));
+    assert_eq!(text(&head.headers, "x-forwarded-proto"), Some("http"));
+}
+
+#[tokio::test]
+async fn what_a_proxy_says_changes_no_route() {
+    let (gateway, seen) = watched();
+    let fields = [("x-forwarded-host", "elsewhere"), ("x-original-url", "/no")];
+    assert_eq!(
+        gateway.handle(request(&fields), proxy()).await.status(),
+        200
+    );
+    assert_eq!(seen.lock().unwrap().pop().unwrap().0.uri, "/p?q");
 }
 
 #[tokio::test]
@@ -128,7 +202,7 @@ async fn a_request_id_is_taken_or_made_and_goes_both_ways() {
         (None, false),
     ] {
         let fields: Vec<_> = sent.iter().map(|id| ("x-request-id", *id)).collect();
-        let answer = send(&gateway, request(&fields)).await;
+        let answer = gateway.handle(request(&fields), proxy()).await;
         let (head, context) = seen.lock().unwrap().pop().unwrap();
         let id = text(answer.headers(), "x-request-id").unwrap().to_owned();
         assert_eq!(text(&head.headers, "x-request-id"), Some(id.as_str()));
@@ -191,15 +265,14 @@ async fn hop_by_hop_fields_of_a_pod_end_here() {
             .header("transfer-encoding", "chunked")
             .header("upgrade", "x")
             .header("x-request-id", "the guest's own")
+            .header("sampan-pod", "the guest's own")
             .header("trailer", "x-sum")
             .header("etag", "\"1\"");
         Ok(response.body(full("body")).unwrap())
     });
-    let answer = send(
-        &gateway(web(), [ready(0, 1, upstream)]),
-        request(&[("x-request-id", "mine")]),
-    )
-    .await;
+    let gateway = gateway_with(behind_proxies(), web(), [ready(0, 1, upstream)]);
+    let mine = request(&[("x-request-id", "mine")]);
+    let answer = gateway.handle(mine, proxy()).await;
     let mut fields: Vec<_> = answer
         .headers()
         .iter()

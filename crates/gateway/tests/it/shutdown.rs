@@ -287,27 +287,34 @@ async fn all_requests_that_were_sent_are_answered_and_the_last_says_close() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_still_coming_is_taken() {
-    let gateway = gateway(web(), [ready(0, 10, echoes())]);
-    let (mut server, dial) = serve_pipes(&gateway);
-    let mut io = dial.connect().await;
-    let post = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nfour";
-    io.write_all(post).await.unwrap();
-    let head = read_head(&mut io).await;
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    server.stop();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    // The rest of it, and one more before its answer has ended.
-    io.write_all(b"more").await.unwrap();
-    io.write_all(post).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    io.write_all(b"last").await.unwrap();
-    let mut rest = Vec::new();
-    io.read_to_end(&mut rest).await.unwrap();
-    let rest = String::from_utf8(rest).unwrap();
-    assert_eq!(rest.matches("HTTP/1.1 200").count(), 1, "{rest}");
-    assert!(rest.contains("last"), "{rest}");
-    drop(io);
-    assert_eq!(server.done().await, NONE_CUT);
+    // To the pod, and before there is one.
+    for (limits, is_begun) in [(nothing_ahead(), true), (Limits::default(), false)] {
+        let gateway = gateway_with(limits, web(), [ready(0, 10, echoes())]);
+        let (mut server, dial) = serve_pipes(&gateway);
+        let mut io = dial.connect().await;
+        let post = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nfour";
+        io.write_all(post).await.unwrap();
+        if is_begun {
+            let head = read_head(&mut io).await;
+            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        }
+        settle().await;
+        server.stop();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        // The rest of it, and one more before its answer has ended.
+        io.write_all(b"more").await.unwrap();
+        io.write_all(post).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        io.write_all(b"last").await.unwrap();
+        let mut rest = Vec::new();
+        io.read_to_end(&mut rest).await.unwrap();
+        let rest = String::from_utf8(rest).unwrap();
+        let heads = 2 - usize::from(is_begun);
+        assert_eq!(rest.matches("HTTP/1.1 200").count(), heads, "{rest}");
+        assert!(rest.contains("last"), "{rest}");
+        drop(io);
+        assert_eq!(server.done().await, NONE_CUT);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::{
     client::Client,
+    credentials,
     neighbours::{NeighbourError, Neighbours},
     own,
 };
@@ -213,6 +214,7 @@ impl WasiHttpHooks for Hooks {
         // The guest's own report on how it got along with the response: nobody waits for it.
         _: IoResult,
     ) -> Box<dyn Future<Output = SendResult> + Send> {
+        let request = credentials::from_url(request);
         let target = match self.outbound.target(request.uri()) {
             Ok(target) => target,
             Err(reason) => {

@@ -1,6 +1,6 @@
 //! The configuration of a node as it is written.
 
-use super::{At, Count, GIB, HostPath, KIB, Size, Time, table::table};
+use super::{At, Count, GIB, HostPath, KIB, Network, Size, Time, table::table};
 
 table! {
     /// What a node decides for everything that runs on it.
@@ -29,6 +29,10 @@ table! {
     /// Limits on clients. The defaults suit a server on the open internet; most follow what Envoy
     /// recommends for an edge proxy.
     struct Gateway {
+        /// Proxies in front of this node: their addresses, or networks of them. From them alone
+        /// `X-Forwarded-*`, `Forwarded`, `X-Real-IP` and `X-Request-Id` are believed. They may open
+        /// as many connections as they like; limits for a client hold for those they name.
+        nested trusted_proxies: Vec<At<Network>>;
         /// Open connections. At the limit new ones wait in the kernel.
         preset connections: At<Count<1, 1_000_000>>, 10_000;
         /// Connections open at once from one client: an IPv4 address, or the /64 of an IPv6

@@ -20,6 +20,7 @@ use autoscale::{Autoscaler, Autoscaling, News};
 use sampan_core::{
     name::{Name, ServiceKey},
     plan::autoscale::Decision,
+    provoke,
     record::Key,
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
@@ -31,6 +32,8 @@ use crate::{
     mirror::{Follower, Mirror},
 };
 
+/// A task that has panicked has ended the process.
+const NEVER_ABORTED: &str = "these tasks are not aborted";
 /// Every key is looked at again after this time, so that nothing depends on being told.
 const RESYNC: Duration = Duration::from_secs(30);
 /// The first wait after a reconcile failed; it doubles.
@@ -132,6 +135,7 @@ impl Controllers {
 
     fn reconcile(&self, object: &Object, mirror: &Mirror, autoscaler: &Autoscaler) -> Plan {
         let follow = |key: Key| prune::follow(object.app(), &key, mirror);
+        provoke::panic_in(provoke::Task::Controllers);
         match object {
             Object::Service(key) => {
                 let Some(stored) = mirror.services.get(key) else {
@@ -149,6 +153,7 @@ impl Controllers {
     }
 
     async fn execute(&self, object: &Object, transaction: Transaction, told: Vec<Told>) -> End {
+        provoke::panic_in(provoke::Task::Reconcile);
         if !transaction.writes.is_empty() {
             let _turn = self.store.turns().shared(object.app().as_str()).await;
             match self.store.commit(transaction).await {
@@ -194,10 +199,10 @@ impl Loop {
                     None => return,
                 },
                 news = self.autoscaler.news() => self.scale(follower.mirror(), &news),
-                Some(done) = self.running.join_next() => match done {
-                    Ok((object, end)) => self.ended(object, &end),
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
-                },
+                Some(done) = self.running.join_next() => {
+                    let (object, end) = done.expect(NEVER_ABORTED);
+                    self.ended(object, &end);
+                }
                 () = sleep_until(next) => {}
                 _ = resync.tick() => {
                     let keys = follower.keys();

@@ -8,6 +8,7 @@ use std::{
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::Service,
+    provoke,
     record::{self, Kind, Phase},
 };
 use sampan_gateway::{Endpoint, Gateway, ServiceConfig};
@@ -101,6 +102,7 @@ impl Edge {
         let mut follower = Follower::open(store).await?;
         self.take(follower.mirror());
         loop {
+            provoke::panic_in(provoke::Task::Edge);
             tokio::select! {
                 keys = follower.next() => match keys {
                     Some(keys) if keys.iter().any(|key| key.kind() == Kind::Service) => {

@@ -13,6 +13,7 @@ mod events;
 mod file;
 mod load;
 mod mirror;
+mod panics;
 mod serve;
 mod telemetry;
 
@@ -23,5 +24,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    panics::end_the_process();
     cli::main()
 }

@@ -21,7 +21,6 @@ mod threads;
 mod views;
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -33,6 +32,7 @@ use sampan_core::{
 use sampan_gateway::Gateway;
 use sampan_runtime::{
     PoolSize, Runtime, RuntimeConfig, artifact::cache::Cache, pod::template::DEFAULT_CONCURRENCY,
+    threads::ThreadsError,
 };
 
 use crate::{
@@ -41,7 +41,7 @@ use crate::{
     telemetry,
 };
 
-use {descriptors::Shares, threads::ControlThreads};
+use self::{descriptors::Shares, threads::ControlThreads};
 
 pub(crate) use crate::events;
 pub(crate) use sampan_runtime::logs;
@@ -71,7 +71,7 @@ impl Node {
         coredumps: Option<PathBuf>,
         instances: u32,
         mut limits: NodeLimits,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, ThreadsError> {
         telemetry::start();
         let runtime = Runtime::new(RuntimeConfig {
             cache: open_cache(cache.as_deref()),

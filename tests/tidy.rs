@@ -42,8 +42,13 @@ pub(crate) struct Module {
 const MODULES: &[Module] = &[
     Module {
         name: "main",
-        modules: &["cli"],
+        modules: &["cli", "panics"],
         crates: &[],
+    },
+    Module {
+        name: "panics",
+        modules: &[],
+        crates: &["sampan_core", "sampan_runtime"],
     },
     Module {
         name: "cli",

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use sampan_core::{
     name::{PodName, ServiceKey},
     plan::job,
+    provoke,
     record::{Job, JobPhase, Key},
 };
 use sampan_runtime::{
@@ -100,6 +101,7 @@ impl Jobs {
 
     async fn attempt(&self, job: &Job) {
         let began = Instant::now();
+        provoke::panic_in(provoke::Task::Job);
         let result = self.execute(job).await;
         let change = match &result {
             Ok(()) => Change::Completed {

@@ -15,6 +15,7 @@ use sampan_core::{
         pod::{self, Action, Event, PodSpec, PodState},
         restart::End,
     },
+    provoke,
     time::Timestamp,
 };
 use sampan_runtime::Usage;
@@ -139,6 +140,7 @@ struct Task<M: Maker> {
 impl<M: Maker> Task<M> {
     async fn run(mut self) {
         let mut state = PodState::Pending;
+        provoke::panic_in(provoke::Task::Worker);
         let mut event = Event::Begin;
         loop {
             let step = pod::step(state, event, &self.assignment.spec, self.now());
@@ -264,10 +266,10 @@ impl<M: Maker> Task<M> {
             Some(done) = self.work.join_next() => done,
             () = tick => return Event::Tick,
         };
-        match done {
-            Ok(Done::Is(event)) => event,
-            Ok(Done::Made(made)) => self.made(made),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        match done.expect("a set of tasks that is aborted is dropped, and a panic ends the process")
+        {
+            Done::Is(event) => event,
+            Done::Made(made) => self.made(made),
         }
     }
 

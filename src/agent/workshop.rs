@@ -16,7 +16,7 @@ use sampan_core::{
     record::{Component, Template as Wanted},
 };
 use sampan_runtime::{
-    Demands, LoadError, Loaded, Neighbours, Origin, Runtime,
+    Demands, LoadError, Loaded, Neighbours, Origin, Runtime, off_thread,
     pod::template::{Template, TemplateSpec},
 };
 use tokio::sync::Semaphore;
@@ -123,14 +123,8 @@ impl RuntimeWorkshop {
             return Ok(loaded);
         }
         let (artifacts, digest) = (Arc::clone(&self.artifacts), component.digest.clone());
-        let read = tokio::task::spawn_blocking(move || artifacts.read(&digest));
-        let (bytes, path) = match read.await {
-            Ok(read) => read.map_err(|error| one_line(&error))?,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => return Err("the node is going down".to_owned()),
-            },
-        };
+        let read = off_thread(move || artifacts.read(&digest)).await;
+        let (bytes, path) = read.map_err(|error| one_line(&error))?;
         let demands = Demands {
             metered: wanted.metered,
             digest: Some(wanted.digest.clone()),

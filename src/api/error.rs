@@ -9,6 +9,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use sampan_core::provoke;
 use sampan_core::view;
 use sampan_store::{StoreError, TransactionError};
 
@@ -170,6 +171,7 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
     let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let id = format!("api-{process:x}-{number:x}");
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    provoke::panic_in(provoke::Task::Api);
     let mut response = next.run(request).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         let status = response.status();

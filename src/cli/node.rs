@@ -68,5 +68,5 @@ pub(super) fn open(source: &AppSource, limits: NodeLimits) -> anyhow::Result<Nod
 fn node(coredumps: Option<PathBuf>, instances: u32, limits: NodeLimits) -> anyhow::Result<Node> {
     let cache = config::cache_directory().ok();
     let opened = Node::open(cache, coredumps, instances, limits);
-    opened.context("cannot start the threads of the node")
+    Ok(opened?)
 }

@@ -172,7 +172,10 @@ impl Output {
                 .with_style(style)
                 .with_message(text),
         );
-        bar.enable_steady_tick(SPINNER_TICK);
+        // The ticks come from a thread, and where none can be started the bar's library panics.
+        if !bar.is_hidden() && super::run::may_start_thread() {
+            bar.enable_steady_tick(SPINNER_TICK);
+        }
         bar
     }
 

@@ -17,7 +17,7 @@ use sampan_core::{
     name::Name,
     object::{Access, Grants, Isolation, Mount, Outbound},
 };
-use sampan_runtime::{Demands, Loaded, command::program_name};
+use sampan_runtime::{Demands, Loaded, command::program_name, threads};
 
 use super::{
     EXIT_FAILED, End, Stop,
@@ -362,10 +362,7 @@ const LAST_CALLS: Duration = Duration::from_secs(1);
 pub(super) struct Threads(Option<tokio::runtime::Runtime>);
 
 pub(super) fn runtime() -> anyhow::Result<Threads> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start threads")?;
+    let runtime = threads::start(threads::processors(), |settings| settings)?;
     Ok(Threads(Some(runtime)))
 }
 
@@ -382,4 +379,9 @@ impl Drop for Threads {
             runtime.shutdown_timeout(LAST_CALLS);
         }
     }
+}
+
+/// Whether the system lets another thread be started.
+pub(super) fn may_start_thread() -> bool {
+    threads::is_one_left()
 }

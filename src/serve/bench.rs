@@ -12,7 +12,7 @@ use sampan_core::{
     object::{Grants, Isolation},
     spec::node::Node as NodeLimits,
 };
-use sampan_runtime::{LoadError, StartError};
+use sampan_runtime::{LoadError, StartError, threads::ThreadsError};
 use sampan_store::StoreError;
 use tempfile::TempDir;
 
@@ -63,6 +63,9 @@ pub(crate) enum BenchError {
     /// There is no place for the cache or for sockets.
     #[error("no node can be made for it")]
     Io(#[from] io::Error),
+    /// The system gives no threads.
+    #[error("no node can be made for it")]
+    Threads(#[from] ThreadsError),
     /// The store is closed, or cannot be read.
     #[error("the state of the node cannot be read")]
     Store(#[from] StoreError),

@@ -7,6 +7,7 @@ use std::{
 
 use sampan_core::{
     name::Name,
+    provoke,
     record::{Key, Kind},
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
@@ -63,6 +64,7 @@ fn event(stored: Stored) -> Event {
 pub(super) async fn write(store: Arc<dyn Store>, journal: Arc<Journal>, mut seq: u64) {
     loop {
         let news = journal.follow(seq).await;
+        provoke::panic_in(provoke::Task::Chronicle);
         if news.missed > 0 {
             tracing::warn!(
                 missed = news.missed,

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::SystemTime};
 
+use sampan_core::provoke;
 use tokio::task::JoinHandle;
 
 use super::{daemon::Site, views::NodeViews};
@@ -28,6 +29,7 @@ impl Control {
     pub(crate) fn at_socket(api: &Api, path: &Path) -> Result<Self, BindError> {
         let (socket, api) = (Socket::bind(path)?, api.clone());
         Ok(Self(api.threads().clone().spawn(async move {
+            provoke::panic_in(provoke::Task::ApiListener);
             if let Err(error) = api::serve(socket, api).await {
                 tracing::error!(%error, "the control socket is closed");
             }
@@ -44,6 +46,7 @@ impl Control {
         let (address, api) = (port.address(), api.clone());
         sampan_runtime::protect(address);
         let task = api.threads().clone().spawn(async move {
+            provoke::panic_in(provoke::Task::ApiListener);
             if let Err(error) = api::serve_port(port, token, api).await {
                 tracing::error!(%error, "the port of the API is closed");
             }

@@ -32,6 +32,9 @@ use crate::{
     load::{Decided, Measured},
 };
 
+/// A task that has panicked has ended the process.
+const NEVER_ABORTED: &str = "these tasks are not aborted";
+
 /// Everything that a daemon works with, before it works.
 #[derive(Clone)]
 pub(crate) struct Site {
@@ -190,14 +193,13 @@ impl Daemon {
             Err(error) => error.to_string(),
         };
         tokio::select! {
-            Some(ended) = self.tasks.join_next() => match ended {
-                Ok((what, end)) => format!("{what} ended: {}", why(end)),
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            },
-            ended = &mut self.agent => match ended {
-                Ok(end) => format!("the agent ended: {}", why(end)),
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            },
+            Some(ended) = self.tasks.join_next() => {
+                let (what, end) = ended.expect(NEVER_ABORTED);
+                format!("{what} ended: {}", why(end))
+            }
+            ended = &mut self.agent => {
+                format!("the agent ended: {}", why(ended.expect(NEVER_ABORTED)))
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sampan_core::name::{PodName, ServiceKey};
+use sampan_core::provoke;
 use sampan_gateway::{EndpointLoad, Latencies, ServiceLoad as Counted};
 use tokio::{
     sync::watch,
@@ -75,6 +76,7 @@ impl Sampler {
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             seconds.tick().await;
+            provoke::panic_in(provoke::Task::Sampler);
             let measured = self.measure();
             self.seen.note(&measured);
             self.loads.send_replace(Arc::new(measured));

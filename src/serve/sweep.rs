@@ -4,8 +4,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use sampan_core::{
     plan::prune,
+    provoke,
     record::{Job, Kind, Revision},
 };
+use sampan_runtime::off_thread;
 use sampan_store::{Store, StoreError};
 
 use crate::artifacts::Artifacts;
@@ -20,6 +22,7 @@ pub(super) async fn run(store: Arc<dyn Store>, artifacts: Arc<Artifacts>) {
     let mut period = tokio::time::interval(PERIOD);
     loop {
         period.tick().await;
+        provoke::panic_in(provoke::Task::Sweeper);
         match sweep(&store, &artifacts).await {
             Ok(()) => {}
             Err(StoreError::Closed) => return,
@@ -48,7 +51,7 @@ async fn sweep(store: &Arc<dyn Store>, artifacts: &Arc<Artifacts>) -> Result<(),
         return Ok(());
     }
     let artifacts = Arc::clone(artifacts);
-    let removing = tokio::task::spawn_blocking(move || {
+    let removed = off_thread(move || {
         let present = artifacts.list()?;
         let present: Vec<_> = present
             .into_iter()
@@ -66,14 +69,8 @@ async fn sweep(store: &Arc<dyn Store>, artifacts: &Arc<Artifacts>) -> Result<(),
         }
         std::io::Result::Ok(())
     });
-    match removing.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "cannot remove components nobody needs"),
-        Err(error) => {
-            if let Ok(panic) = error.try_into_panic() {
-                std::panic::resume_unwind(panic);
-            }
-        }
+    if let Err(error) = removed.await {
+        tracing::warn!(%error, "cannot remove components nobody needs");
     }
     Ok(())
 }

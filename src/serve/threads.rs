@@ -4,9 +4,8 @@
 //! connections and guests run on the threads of the data side. So nothing that is decided, decoded
 //! or listed keeps a request waiting, however long it takes.
 
-use std::io;
-
-use tokio::runtime::{Builder, Handle, Runtime};
+use sampan_runtime::threads::{self, ThreadsError};
+use tokio::runtime::{Handle, Runtime};
 
 /// Tasks of the control side that run at once. They mostly wait; more of them than processors, so
 /// that one that computes does not keep the others waiting.
@@ -26,18 +25,17 @@ pub(crate) struct ControlThreads {
 
 impl ControlThreads {
     /// Starts them.
-    pub(crate) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .thread_name("sampan-control")
-            .on_thread_start(|| {
-                let thread = Some(rustix::thread::gettid());
-                // Where that is forbidden the control side is as urgent as requests.
-                let _ = rustix::process::setpriority_process(thread, NICENESS);
-            })
-            .enable_all()
-            .build()?;
+    pub(crate) fn start() -> Result<Self, ThreadsError> {
+        let runtime = threads::start(THREADS, |settings| {
+            settings
+                .max_blocking_threads(BLOCKING_THREADS)
+                .thread_name("sampan-control")
+                .on_thread_start(|| {
+                    let thread = Some(rustix::thread::gettid());
+                    // Where that is forbidden the control side is as urgent as requests.
+                    let _ = rustix::process::setpriority_process(thread, NICENESS);
+                })
+        })?;
         Ok(Self {
             runtime: Some(runtime),
         })

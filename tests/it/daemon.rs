@@ -14,13 +14,14 @@ mod jobs;
 mod killed;
 mod load;
 mod lost;
+mod panics;
 mod soak;
 mod verbs;
 mod whole;
 
 use std::{
     path::{Path, PathBuf},
-    process::Output,
+    process::{Command, Output},
 };
 
 use serde_json::Value;
@@ -31,22 +32,41 @@ use crate::rig::{Running, directory, done, err, guest, out, sampan};
 struct Daemon {
     running: Option<Running>,
     directory: tempfile::TempDir,
+    /// Variables of its environment.
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Daemon {
     fn start() -> Self {
-        let mut daemon = Self {
-            running: None,
-            directory: directory(&[]),
-        };
+        Self::start_with("")
+    }
+
+    /// A daemon of a node with these limits.
+    fn start_with(limits: &str) -> Self {
+        let mut daemon = Self::new();
+        std::fs::write(daemon.place("node.toml"), limits).expect("written");
         daemon.launch();
         daemon
     }
 
+    /// One that is not started yet.
+    fn new() -> Self {
+        Self {
+            running: None,
+            directory: directory(&[("node.toml", b"")]),
+            variables: Vec::new(),
+        }
+    }
+
     /// Starts it, or starts it again.
     fn launch(&mut self) {
-        let (data, api) = (self.place("data"), self.api());
-        let command = sampan(&[
+        self.running = Some(Running::start(self.command()));
+    }
+
+    /// What starts it.
+    fn command(&self) -> Command {
+        let (data, api, limits) = (self.place("data"), self.api(), self.place("node.toml"));
+        let mut command = sampan(&[
             "serve",
             "--data",
             &data,
@@ -54,8 +74,11 @@ impl Daemon {
             &api,
             "--http",
             "127.0.0.1:0",
+            "--config",
+            &limits,
         ]);
-        self.running = Some(Running::start(command));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     fn running(&mut self) -> &mut Running {

@@ -15,5 +15,6 @@ mod rig;
 mod run;
 mod stopping;
 mod streams;
+mod threads;
 mod up;
 mod verdicts;

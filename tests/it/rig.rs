@@ -127,27 +127,27 @@ impl Running {
 
     /// Waits for a line of output that this text is in.
     pub(crate) fn line_with(&mut self, text: &str) -> String {
+        self.find(text).unwrap_or_else(|reason| {
+            let why = match reason {
+                RecvTimeoutError::Timeout => "in time",
+                RecvTimeoutError::Disconnected => "before it ended",
+            };
+            let seen = std::mem::take(&mut self.seen);
+            // Killed, so that its standard error ends too.
+            let _ = self.child.kill();
+            panic!("no line with `{text}` {why}: {seen:#?}\n{}", self.errors());
+        })
+    }
+
+    /// The same, or why there is no such line.
+    pub(crate) fn find(&mut self, text: &str) -> Result<String, RecvTimeoutError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(place) = self.seen.iter().position(|line| line.contains(text)) {
-                return self.seen.swap_remove(place);
+                return Ok(self.seen.swap_remove(place));
             }
-            match self
-                .lines
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            {
-                Ok(line) => self.seen.push(line),
-                Err(reason) => {
-                    let why = match reason {
-                        RecvTimeoutError::Timeout => "in time",
-                        RecvTimeoutError::Disconnected => "before it ended",
-                    };
-                    let seen = std::mem::take(&mut self.seen);
-                    // Killed, so that its standard error ends too.
-                    let _ = self.child.kill();
-                    panic!("no line with `{text}` {why}: {seen:#?}\n{}", self.errors());
-                }
-            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.seen.push(self.lines.recv_timeout(left)?);
         }
     }
 

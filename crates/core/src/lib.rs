@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod name;
 pub mod object;
 pub mod plan;
+pub mod provoke;
 pub mod quantity;
 pub mod record;
 pub mod spec;

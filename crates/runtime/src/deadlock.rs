@@ -20,6 +20,7 @@ use std::{
 use sampan_core::{
     deadlock::{Wait, dead, knots},
     name::{PodName, ServiceKey},
+    provoke,
 };
 
 use crate::observe::{
@@ -223,6 +224,7 @@ const IDLE: Duration = Duration::from_secs(1);
 
 fn watch(detector: &Weak<Detector>) {
     while let Some(detector) = detector.upgrade() {
+        provoke::panic_in(provoke::Task::Detector);
         if detector.wait() {
             thread::park_timeout(DEBOUNCE);
             detector.look();

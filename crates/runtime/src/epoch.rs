@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use sampan_core::provoke;
 use wasmtime::EngineWeak;
 
 use crate::quota::Backlog;
@@ -39,6 +40,7 @@ impl EpochTicker {
                 move || {
                     while !stop.load(Ordering::Relaxed) {
                         thread::park_timeout(EPOCH_TICK);
+                        provoke::panic_in(provoke::Task::Epoch);
                         for engine in engines
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)

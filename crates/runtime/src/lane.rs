@@ -8,26 +8,22 @@
 
 use std::{
     collections::VecDeque,
-    io,
-    num::NonZeroUsize,
-    panic::resume_unwind,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::Poll,
-    thread,
     time::Duration,
 };
 
-use tokio::{
-    runtime::{Builder, Handle},
-    sync::oneshot,
-    task::JoinHandle,
-};
+use sampan_core::provoke;
+use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
 
-use crate::meter::CpuMeter;
+use crate::{
+    meter::CpuMeter,
+    threads::{self, ThreadsError},
+};
 
 /// CPU time of a request after which its guest counts as a long one.
 pub(crate) const FAST_SLICE: Duration = Duration::from_millis(2);
@@ -74,18 +70,15 @@ pub(crate) struct SlowLane {
 
 impl SlowLane {
     /// Starts a thread for each processor.
-    pub(crate) fn start() -> io::Result<Self> {
-        let count = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let threads = Builder::new_multi_thread()
-            .worker_threads(count)
-            .thread_name("sampan-long")
-            .on_thread_start(|| {
+    pub(crate) fn start() -> Result<Self, ThreadsError> {
+        let count = threads::processors();
+        let threads = threads::start(count, |settings| {
+            settings.thread_name("sampan-long").on_thread_start(|| {
                 let thread = Some(rustix::thread::gettid());
                 // Where that is forbidden long guests are as urgent as the rest, and take turns.
                 let _ = rustix::process::setpriority_process(thread, SLOW_NICE);
             })
-            .enable_all()
-            .build()?;
+        })?;
         Ok(Self {
             handle: threads.handle().clone(),
             threads: Some(threads),
@@ -130,6 +123,7 @@ impl SlowLane {
                     let Some(turn) = one.take() else {
                         return Poll::Ready(Step::Woken);
                     };
+                    provoke::panic_in(provoke::Task::SlowLane);
                     let poll = work.as_mut().poll(cx);
                     drop(turn);
                     match poll {
@@ -147,11 +141,11 @@ impl SlowLane {
         }));
         match (&mut task.0).await {
             Ok(end) => end,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                // The lane is gone, and with it the node.
-                Err(_) => std::future::pending().await,
-            },
+            // The lane is gone, and with it the node.
+            Err(error) => {
+                debug_assert!(error.is_cancelled(), "a panic ends the process: {error}");
+                std::future::pending().await
+            }
         }
     }
 }

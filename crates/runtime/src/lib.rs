@@ -22,13 +22,16 @@ mod quota;
 mod runtime;
 mod sandbox;
 mod symbols;
+pub mod threads;
 mod timings;
 
 pub use engine::PoolSize;
 pub use host::neighbours::{Answer, Body, NeighbourError, Neighbours};
 pub use host::own::protect;
 pub use meter::Usage;
+pub use pod::expects_panic;
 pub use runtime::{Demands, LoadError, Loaded, Origin, Runtime, RuntimeConfig, StartError};
 pub use sandbox::{MountError, Stdio};
 pub use symbols::{ComponentFile, Symbols};
+pub use threads::off_thread;
 pub use timings::Timings;

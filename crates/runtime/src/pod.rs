@@ -63,8 +63,8 @@ use crate::{
 
 pub(crate) use autopsy::frames;
 use autopsy::{Death, Scope};
-pub use coredump::Coredump;
 pub(crate) use coredump::MAX_AT_ONCE as MAX_DUMPS_AT_ONCE;
+pub use coredump::{Coredump, expects_panic};
 use driver::Driver;
 pub use failure::{CallError, Failure, Remains};
 use fate::{Ending, Fate};

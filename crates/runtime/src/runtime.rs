@@ -38,6 +38,7 @@ use crate::{
     quota::Backlog,
     sandbox::{MountError, State, linker},
     symbols::ComponentFile,
+    threads::{ThreadsError, off_thread},
     timings::Timings,
 };
 
@@ -218,17 +219,17 @@ pub struct Runtime {
 
 impl Runtime {
     /// Starts the epoch clock and the other threads. Fails when a thread cannot be started.
-    pub fn new(config: RuntimeConfig) -> io::Result<Arc<Self>> {
+    pub fn new(config: RuntimeConfig) -> Result<Arc<Self>, ThreadsError> {
         let backlog = Arc::default();
         Ok(Arc::new(Self {
-            engines: Engines::new(config.pool, &backlog)?,
+            engines: Engines::new(config.pool, &backlog).map_err(ThreadsError::one)?,
             backlog,
             linkers: Default::default(),
             cache: Kept::new(config.cache),
             compiler: Compiler::new(config.compile_command, config.compile_limits),
             loaded: Mutex::default(),
             slow_lane: SlowLane::start()?,
-            detector: Detector::start()?,
+            detector: Detector::start().map_err(ThreadsError::one)?,
             limits: Arc::new(config.guest),
             dumps: Arc::new(Semaphore::new(MAX_DUMPS_AT_ONCE)),
             logs: Arc::default(),
@@ -393,18 +394,6 @@ impl Runtime {
         let made = linker(&self.engine(class)?.engine, class.code)
             .map_err(|error| LoadError::Engine(format!("{error:#}")))?;
         Ok(slot.get_or_init(|| made))
-    }
-}
-
-/// Runs what takes milliseconds where it keeps no request waiting.
-pub(crate) async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The node is going down, and with it whoever waits here.
-            Err(_) => std::future::pending().await,
-        },
     }
 }
 

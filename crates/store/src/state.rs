@@ -280,7 +280,11 @@ mod tests {
             assert!(state.history_bytes <= HISTORY_BYTES);
             assert_eq!(
                 state.history_bytes,
-                state.history.iter().map(|batch| bytes(batch)).sum()
+                state
+                    .history
+                    .iter()
+                    .map(|batch| bytes(batch))
+                    .sum::<usize>()
             );
         }
         assert!(state.history.len() >= 13, "{}", state.history.len());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use sampan_core::{name::Name, object::App, time::Utc};
+use sampan_core::{name::Name, object::App, provoke, time::Utc};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -110,6 +110,7 @@ impl Printer {
     pub(in crate::cli) async fn events(self, journal: Arc<Journal>) {
         loop {
             let events = journal.follow(self.0.heard.load(Ordering::Relaxed)).await;
+            provoke::panic_in(provoke::Task::Events);
             self.heard(&events);
         }
     }
@@ -182,6 +183,7 @@ impl Printer {
             let batch = ring
                 .follow(self.0.position.load(Ordering::Relaxed), MAX_BATCH_LINES)
                 .await;
+            provoke::panic_in(provoke::Task::Logs);
             self.batch(&batch);
         }
     }

@@ -18,6 +18,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
+use sampan_core::provoke;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Tasks, Transport, watched::Watched};
@@ -96,6 +97,7 @@ impl Connections {
         let mut stage = self.stage.clone();
         async move {
             let _task = task;
+            provoke::panic_in(provoke::Task::Connection);
             let _permit = tokio::select! {
                 biased;
                 permit = permit => permit,

@@ -22,7 +22,10 @@ use rustix::fs::{MemfdFlags, memfd_create};
 pub use sampan_core::spec::node::CompileLimits;
 use tokio::io::AsyncReadExt as _;
 
-use crate::{engine::CodeClass, runtime::off_thread};
+use crate::{
+    engine::CodeClass,
+    threads::{self, off_thread},
+};
 use places::{Owner, Places};
 
 /// Compilations that run at once on one node, of one app half of them at most.
@@ -54,7 +57,7 @@ pub enum CompileError {
         last_words: String,
     },
     /// The compiler could not be started or talked to.
-    #[error("cannot run the compiling process")]
+    #[error("cannot run the compiling process{}", threads::remedy(.0))]
     Process(#[from] io::Error),
 }
 

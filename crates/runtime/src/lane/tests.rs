@@ -94,7 +94,7 @@ async fn work_moves_to_the_slow_lane_and_back() {
         let (pace, names) = (Arc::clone(&pace), Arc::clone(&names));
         async move {
             let note = || {
-                let on_slow_lane = thread::current().name() == Some("sampan-long");
+                let on_slow_lane = std::thread::current().name() == Some("sampan-long");
                 names.lock().unwrap().push(on_slow_lane);
             };
             for long in [false, true, true, false] {

@@ -5,6 +5,7 @@
 //! file behind.
 
 use std::{
+    cell::Cell,
     fs::{self, DirBuilder},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
@@ -14,7 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sampan_core::{name::PodName, quantity::ByteSize, time::Utc};
+use sampan_core::{name::PodName, provoke, quantity::ByteSize, time::Utc};
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{Module, Store, ValType, WasmCoreDump};
 
@@ -33,6 +34,18 @@ const SUFFIX: &str = ".coredump";
 const UNFINISHED: &str = ".new-";
 /// Age of a file that is being written by nobody any more.
 const UNFINISHED_AGE: Duration = Duration::from_secs(3600);
+
+thread_local! {
+    /// Whether this thread is in the library that may panic.
+    static IN_LIBRARY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread is one that is caught, and said in the report: the one exception
+/// from that a panic ends the process.
+pub fn expects_panic() -> bool {
+    // A thread that is ending makes no core dump.
+    IN_LIBRARY.try_with(Cell::get).unwrap_or(false)
+}
 
 /// A core dump that was wanted, and what became of it.
 #[derive(Clone, Debug, Default)]
@@ -152,6 +165,7 @@ impl Pending {
         held: H,
     ) {
         tokio::task::spawn_blocking(move || {
+            provoke::panic_in(provoke::Task::Coredump);
             let bytes = self.serialize(store, error.as_ref());
             drop(held);
             let name = file_name(&self.pod, self.at);
@@ -188,9 +202,12 @@ impl Pending {
         let dump = dump.ok_or(Undumped::Waited)?;
         check(dump, &store)?;
         // The store is only read, and dropped right after.
+        IN_LIBRARY.set(true);
         let serialized = catch_unwind(AssertUnwindSafe(|| {
+            provoke::panic_in(provoke::Task::DumpWriter);
             dump.serialize(&mut store, self.pod.as_str())
         }));
+        IN_LIBRARY.set(false);
         let bytes = serialized.map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));

@@ -6,6 +6,7 @@ use std::{
     task::Poll,
 };
 
+use sampan_core::provoke;
 use tokio::task::JoinSet;
 use wasmtime::Store;
 use wasmtime_wasi_http::{
@@ -93,6 +94,7 @@ async fn try_instance(shared: Arc<Shared>, pace: Arc<Pace>) -> Result<(), Failur
 async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     // The instance counts as one of `concurrency` as long as it lives.
     let _slot = job.slot.clone();
+    provoke::panic_in(provoke::Task::Fresh);
     let _place = match within(job.deadline, shared.pool_place()).await {
         Ok(Ok(place)) => place,
         Ok(Err(full)) => return job.ending.fail(full, |_| {}),

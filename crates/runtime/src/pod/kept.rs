@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sampan_core::provoke;
 use wasmtime::{Store, component};
 use wasmtime_wasi_http::p2::bindings::Proxy;
 
@@ -39,6 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
         return;
     }
     while let Some(job) = inbox.recv().await {
+        provoke::panic_in(provoke::Task::Kept);
         if job.ending.fate().is_abandoned() {
             continue;
         }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
+use sampan_core::provoke;
 use tokio::sync::Notify;
 use wasmtime::{
     Store,
@@ -143,6 +144,7 @@ pub(super) async fn run(
         }
         match made {
             Ok(instance) => {
+                provoke::panic_in(provoke::Task::Shared);
                 let served = serve(
                     &shared,
                     instance,

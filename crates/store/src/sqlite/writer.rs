@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rusqlite::{ErrorCode, ffi};
+use sampan_core::provoke;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::database::Database;
@@ -73,6 +74,7 @@ impl Writer {
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut group = Vec::new();
         while let Some(request) = requests.blocking_recv() {
+            provoke::panic_in(provoke::Task::Store);
             let mut next = Some(request);
             while let Some(request) = next.take() {
                 match request {

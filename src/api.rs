@@ -35,7 +35,7 @@ use axum::{Router, extract::State, middleware};
 use sampan_core::{
     name::ServiceKey,
     plan::advise,
-    record::{JobSpec, Template},
+    record::{self, JobSpec, Template},
     view,
 };
 use sampan_store::Store;
@@ -88,8 +88,8 @@ pub(crate) struct Batch {
 /// A batch, when there is one.
 pub(crate) type NextBatch = Pin<Box<dyn Future<Output = Batch> + Send>>;
 
-/// A pod, if there is one of that name.
-pub(crate) type OnePod = Pin<Box<dyn Future<Output = Option<view::Pod>> + Send>>;
+/// A pod, when it has been looked at.
+pub(crate) type OnePod = Pin<Box<dyn Future<Output = view::Pod> + Send>>;
 
 /// Lines that pods have printed.
 pub(crate) struct LogBatch {
@@ -105,12 +105,12 @@ pub(crate) type NextLogs = Pin<Box<dyn Future<Output = LogBatch> + Send>>;
 
 /// What the API shows of what runs.
 pub(crate) trait Views: Send + Sync + 'static {
-    /// All pods, in the order of their apps and names.
-    fn pods(&self) -> Vec<view::Pod>;
+    /// How a pod of the store is.
+    fn pod(&self, pod: &record::Pod) -> view::Pod;
 
-    /// One pod, with source lines in what is said about its instances. To find them may take a
+    /// The same with source lines in what is said about its instances. To find them may take a
     /// while.
-    fn pod(&self, app: &str, name: &str) -> OnePod;
+    fn explained(&self, pod: record::Pod) -> OnePod;
 
     /// The events after the one with this number.
     fn events(&self, after: u64) -> Batch;

@@ -43,7 +43,10 @@ pub(crate) enum ReadError {
     )]
     Damaged(PathBuf),
     /// It cannot be read.
-    #[error("cannot read `{path}`")]
+    #[error(
+        "cannot read `{path}`: make it readable, or remove it and apply the spec again to upload \
+         the component"
+    )]
     Io {
         /// The file.
         path: PathBuf,

@@ -10,10 +10,11 @@ use sampan_core::{
     histogram::Distribution,
     name::{PodName, ServiceKey},
     plan::{
-        pod::{PodSpec, PodState, Record},
+        pod::{PodSpec, PodState},
         probe::Watch,
-        restart::{CRASH_LOOP, End},
     },
+    record::PodPhase,
+    time::Timestamp,
 };
 use sampan_runtime::{Usage, pod::Termination};
 use tokio::time::Instant;
@@ -24,15 +25,7 @@ use super::instance::sum;
 pub(crate) const MAX_ENDS: usize = 10;
 
 /// Where a pod can be in its life.
-pub(crate) const PHASES: [&str; 7] = [
-    "Pending",
-    "Starting",
-    "Running",
-    "BackOff",
-    "CrashLoopBackOff",
-    "Draining",
-    "Stopped",
-];
+pub(crate) const PHASES: [&str; PodPhase::WORDS.len()] = PodPhase::WORDS;
 
 /// Says what a pod has used so far.
 pub(crate) trait Account: Send + Sync {
@@ -50,6 +43,8 @@ pub(crate) struct Board(Mutex<Pods>);
 #[derive(Default)]
 struct Pods {
     pods: BTreeMap<PodName, Entry>,
+    /// Pods that are wanted and have no worker yet.
+    waiting: BTreeMap<PodName, Waiting>,
     /// What is known of each service beyond its pods.
     services: BTreeMap<ServiceKey, Past>,
 }
@@ -93,6 +88,17 @@ struct Entry {
     ready: Option<(Instant, Duration)>,
 }
 
+/// A pod that is wanted and cannot begin its life yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    /// For what, or because of what.
+    pub(crate) reason: String,
+    /// When it is tried again, if something has failed.
+    pub(crate) next_try: Option<Instant>,
+    /// Restarts in earlier runs of the node.
+    pub(crate) earlier: u32,
+}
+
 /// What a pod has used, for whoever asks again and again.
 #[derive(Clone)]
 pub(crate) struct PodMeasure {
@@ -107,10 +113,9 @@ pub(crate) struct PodMeasure {
     pub(crate) spec: Arc<PodSpec>,
 }
 
-/// One pod.
-#[derive(Clone)]
+/// How one pod is.
+#[derive(Clone, Default)]
 pub(crate) struct PodStatus {
-    pub(crate) pod: PodName,
     /// Where it is in its life, in one word.
     pub(crate) phase: &'static str,
     pub(crate) ready: bool,
@@ -127,6 +132,11 @@ pub(crate) struct PodStatus {
 }
 
 impl Board {
+    /// A pod waits for what it needs to begin its life.
+    pub(crate) fn wait(&self, pod: &PodName, waiting: Waiting) {
+        self.lock().waiting.insert(pod.clone(), waiting);
+    }
+
     /// A pod is about to start.
     pub(crate) fn open(
         &self,
@@ -144,7 +154,9 @@ impl Board {
             spec: Arc::clone(spec),
             ready: None,
         };
-        self.lock().pods.insert(pod.clone(), entry);
+        let mut board = self.lock();
+        board.waiting.remove(pod);
+        board.pods.insert(pod.clone(), entry);
     }
 
     /// A pod has changed. Its times count from `epoch`.
@@ -184,11 +196,12 @@ impl Board {
     /// A pod is gone.
     pub(crate) fn close(&self, pod: &PodName) {
         let mut board = self.lock();
+        board.waiting.remove(pod);
         if let Some(entry) = board.pods.remove(pod) {
             let mut used = entry.account.usage();
             // It holds nothing any more.
             used.memory_bytes = 0;
-            let restarts = u64::from(entry.record().restarts);
+            let restarts = u64::from(entry.state.record().restarts);
             let past = board.services.entry(pod.service().clone()).or_default();
             past.usage = sum([past.usage, used]);
             past.request_cpu.add(&entry.account.request_cpu());
@@ -202,6 +215,7 @@ impl Board {
         let Pods {
             pods,
             services: past,
+            ..
         } = &mut *board;
         past.retain(|key, _| services(key) || pods.keys().any(|pod| pod.service() == key));
     }
@@ -246,25 +260,29 @@ impl Board {
         let mut services: BTreeMap<_, _> = past.collect();
         for (pod, entry) in &board.pods {
             let totals = services.entry(pod.service().clone()).or_default();
-            let phase = entry.phase();
-            for (count, name) in totals.phases.iter_mut().zip(PHASES) {
-                *count += u64::from(name == phase);
-            }
+            totals.count(entry.phase());
             totals.ready += u64::from(matches!(entry.state, PodState::Running { ready: true, .. }));
-            totals.restarts += u64::from(entry.record().restarts);
+            totals.restarts += u64::from(entry.state.record().restarts);
             totals.usage = sum([totals.usage, entry.account.usage()]);
+        }
+        for (pod, waiting) in &board.waiting {
+            let totals = services.entry(pod.service().clone()).or_default();
+            totals.count(waiting.phase());
         }
         services
     }
 
-    /// All pods, in the order of their names.
-    pub(crate) fn all(&self) -> Vec<PodStatus> {
+    /// How many pods there are.
+    pub(crate) fn count(&self) -> usize {
         let board = self.lock();
-        board
-            .pods
-            .iter()
-            .map(|(pod, entry)| entry.status(pod))
-            .collect()
+        board.pods.len() + board.waiting.len()
+    }
+
+    /// A pod, if it is known.
+    pub(crate) fn get(&self, pod: &PodName) -> Option<PodStatus> {
+        let board = self.lock();
+        let known = board.pods.get(pod).map(Entry::status);
+        known.or_else(|| board.waiting.get(pod).map(Waiting::status))
     }
 
     /// What all pods have used, in the order of their names.
@@ -289,49 +307,54 @@ impl Board {
     }
 }
 
+impl ServiceTotals {
+    fn count(&mut self, phase: &'static str) {
+        for (count, word) in self.phases.iter_mut().zip(PHASES) {
+            *count += u64::from(word == phase);
+        }
+    }
+}
+
+impl Waiting {
+    fn phase(&self) -> &'static str {
+        match self.next_try {
+            Some(_) => PodPhase::BackOff.word(),
+            None => PodPhase::Pending.word(),
+        }
+    }
+
+    fn status(&self) -> PodStatus {
+        let now = Instant::now();
+        PodStatus {
+            phase: self.phase(),
+            restarts: self.earlier,
+            reason: Some(self.reason.clone()),
+            next_try_in: self.next_try.map(|at| at.saturating_duration_since(now)),
+            ..PodStatus::default()
+        }
+    }
+}
+
 impl Entry {
     /// Where the pod is in its life, in one word.
     fn phase(&self) -> &'static str {
-        match &self.state {
-            PodState::Pending => "Pending",
-            PodState::Starting { .. } => "Starting",
-            PodState::Running { .. } => "Running",
-            PodState::BackOff { record, .. } if record.streak >= CRASH_LOOP => "CrashLoopBackOff",
-            PodState::BackOff { .. } => "BackOff",
-            PodState::Draining { .. } => "Draining",
-            PodState::Stopped { .. } => "Stopped",
-        }
+        self.state.phase(Timestamp::ZERO).word()
     }
 
-    fn record(&self) -> Record {
-        match &self.state {
-            PodState::Pending => Record::default(),
-            PodState::Starting { record, .. }
-            | PodState::Running { record, .. }
-            | PodState::BackOff { record, .. }
-            | PodState::Draining { record, .. }
-            | PodState::Stopped { record, .. } => *record,
-        }
-    }
-
-    fn status(&self, pod: &PodName) -> PodStatus {
+    fn status(&self) -> PodStatus {
         let mut status = PodStatus {
-            pod: pod.clone(),
             phase: self.phase(),
-            ready: false,
-            restarts: self.earlier.saturating_add(self.record().restarts),
-            reason: None,
-            next_try_in: None,
-            starved: 0,
+            restarts: self.earlier.saturating_add(self.state.record().restarts),
+            reason: self.state.reason(),
             usage: self.account.usage(),
             ends: self.ends.iter().cloned().collect(),
-        };
-        let why = |end: &End| match end {
-            End::Well => "it ended by itself".to_owned(),
-            End::Failed(reason) => reason.clone(),
+            ..PodStatus::default()
         };
         match &self.state {
-            PodState::Pending | PodState::Starting { .. } | PodState::Draining { .. } => {}
+            PodState::Pending
+            | PodState::Starting { .. }
+            | PodState::Draining { .. }
+            | PodState::Stopped { .. } => {}
             PodState::Running {
                 ready,
                 readiness,
@@ -342,12 +365,10 @@ impl Entry {
                 let probes = [readiness, liveness].into_iter().flatten();
                 status.starved = probes.map(Watch::starved).sum();
             }
-            PodState::BackOff { until, end, .. } => {
-                status.reason = Some(why(end));
+            PodState::BackOff { until, .. } => {
                 let at = self.epoch + until.since_zero();
                 status.next_try_in = Some(at.saturating_duration_since(Instant::now()));
             }
-            PodState::Stopped { end, .. } => status.reason = end.as_ref().map(why),
         }
         status
     }

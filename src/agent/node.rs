@@ -3,13 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
 };
 
 use futures::future::BoxFuture;
 use sampan_core::{
     name::{PodName, ServiceKey},
-    plan::pod::PodState,
+    plan::pod::{PodState, Preparation},
+    provoke,
     record::{Key, Revision},
 };
 use sampan_gateway::Upstream;
@@ -18,21 +18,24 @@ use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
     task::JoinSet,
+    time::Instant,
 };
 
 use super::{
-    board::Board,
+    board::{Board, Waiting},
     reports::{Narrator, Reports},
     upstream::PodUpstream,
     worker::{Assignment, Rotation, Worker},
     workshop::{Prepared, Workshop},
 };
-use crate::{clock::Clock, events::Journal, mirror::Follower};
+use crate::{
+    clock::Clock,
+    events::{Change, Journal, Subject},
+    mirror::Follower,
+};
 
-/// The first wait before a pod that could not be prepared is tried again; it doubles.
-const RETRY: Duration = Duration::from_millis(200);
-/// The longest such wait.
-const MAX_RETRY: Duration = Duration::from_secs(30);
+/// A task that has panicked has ended the process.
+const NEVER_ABORTED: &str = "these tasks are not aborted";
 
 /// Where pods stand to get requests.
 pub(crate) trait Places: Send + Sync + 'static {
@@ -85,6 +88,7 @@ impl<W: Workshop> Agent<W> {
     /// Runs pods until told to rest, then lets them end their requests and stops them.
     pub(crate) async fn run(self, rest: Arc<Notify>) -> Result<(), StoreError> {
         let mut follower = Follower::open(&self.store).await?;
+        provoke::panic_in(provoke::Task::Agent);
         let shared = Arc::new(Shared {
             agent: self,
             reports: Reports::default(),
@@ -105,10 +109,9 @@ impl<W: Workshop> Agent<W> {
                         Some(keys) => pods.see(&follower, keys),
                         None => break,
                     },
-                    Some(done) = pods.tasks.join_next() => match done {
-                        Ok(pod) => pods.ended(&follower, &pod),
-                        Err(error) => std::panic::resume_unwind(error.into_panic()),
-                    },
+                    Some(done) = pods.tasks.join_next() => {
+                        pods.ended(&follower, &done.expect(NEVER_ABORTED));
+                    }
                 }
             }
             pods.rest().await;
@@ -188,9 +191,7 @@ impl<W: Workshop> Pods<W> {
             });
         }
         while let Some(done) = self.tasks.join_next().await {
-            if let Err(error) = done {
-                std::panic::resume_unwind(error.into_panic());
-            }
+            done.expect(NEVER_ABORTED);
         }
     }
 }
@@ -216,6 +217,7 @@ impl<W: Workshop> Life<W> {
             worker.stop().await;
             self.shared.agent.places.exit(&self.pod);
         }
+        self.shared.agent.board.close(&self.pod);
         if *self.wanted.borrow() == Wanted::Stop {
             self.shared.reports.gone(&self.pod);
         }
@@ -225,6 +227,7 @@ impl<W: Workshop> Life<W> {
     /// Waits until requests to its service are taken. Says whether the pod is still to run.
     async fn opened(&mut self) -> bool {
         let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
+        self.wait("requests to its service are not taken yet", None);
         tokio::select! {
             biased;
             () = self.over() => false,
@@ -267,7 +270,8 @@ impl<W: Workshop> Life<W> {
 
     /// What the pod is made from, when it is there. `None` if the pod is to go before that.
     async fn prepared(&mut self, narrator: &Mutex<Narrator>) -> Option<Arc<Prepared<W::Maker>>> {
-        let mut delay = RETRY;
+        let mut preparation = Preparation::default();
+        self.wait("its component is being prepared", None);
         loop {
             let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
             let reason = tokio::select! {
@@ -278,6 +282,15 @@ impl<W: Workshop> Life<W> {
                     Err(reason) => reason,
                 },
             };
+            let retry = preparation.failed(&reason);
+            let next_try = Instant::now() + retry.delay;
+            self.wait(&reason, Some(next_try));
+            for notice in retry.notices {
+                let (pod, subject) = (&self.pod, Subject::Service(self.pod.service().clone()));
+                let pod = pod.clone();
+                let change = Change::Pod { pod, notice };
+                self.shared.agent.journal.record(subject, change);
+            }
             let stuck = {
                 let mut narrator = narrator.lock().unwrap_or_else(PoisonError::into_inner);
                 narrator.stuck(reason)
@@ -287,9 +300,19 @@ impl<W: Workshop> Life<W> {
             }
             tokio::select! {
                 () = self.over() => return None,
-                () = tokio::time::sleep(delay) => delay = (delay * 2).min(MAX_RETRY),
+                () = tokio::time::sleep_until(next_try) => {}
             }
         }
+    }
+
+    /// Shows what the pod waits for, and when what has failed is tried again.
+    fn wait(&self, reason: &str, next_try: Option<Instant>) {
+        let waiting = Waiting {
+            reason: reason.to_owned(),
+            next_try,
+            earlier: self.earlier,
+        };
+        self.shared.agent.board.wait(&self.pod, waiting);
     }
 }
 
@@ -297,6 +320,7 @@ impl<W: Workshop> Shared<W> {
     /// What the pods of this one's revision are made from: prepared once, as long as one is there.
     async fn prepare(&self, pod: &PodName) -> Result<Arc<Prepared<W::Maker>>, String> {
         let slot = self.slot(pod);
+        provoke::panic_in(provoke::Task::Preparation);
         let mut slot = slot.lock().await;
         if let Some(prepared) = slot.upgrade() {
             return Ok(prepared);

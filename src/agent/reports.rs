@@ -11,8 +11,10 @@ use std::{
 
 use sampan_core::{
     name::PodName,
-    plan::{pod::PodState, restart::End},
+    plan::pod::PodState,
+    provoke,
     record::{Key, Pod, PodPhase, PodStatus},
+    time::Timestamp,
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
 use tokio::sync::Notify;
@@ -63,6 +65,7 @@ impl Reports {
                 self.arrived.notified().await;
                 continue;
             }
+            provoke::panic_in(provoke::Task::Reports);
             match write(store, &lot).await {
                 Ok(Outcome::Committed(_)) => {}
                 // Somebody wants one of them to stop: what is written then is read first.
@@ -144,31 +147,14 @@ impl Narrator {
 
     /// What to say of a pod in this state, if it is something new.
     pub(super) fn tell(&mut self, state: &PodState) -> Option<PodStatus> {
-        let why = |end: &End| match end {
-            End::Well => "it ended by itself".to_owned(),
-            End::Failed(reason) => reason.clone(),
-        };
-        let (phase, restarts, reason) = match state {
-            PodState::Pending => (PodPhase::Pending, 0, None),
-            PodState::Starting { record, .. } => (PodPhase::Starting, record.restarts, None),
-            PodState::Running {
-                record,
-                ready: true,
-                ..
-            } => (self.ready(), record.restarts, None),
-            PodState::Running { record, .. } => (PodPhase::Unready, record.restarts, None),
-            PodState::BackOff { record, end, .. } => {
-                (PodPhase::BackOff, record.restarts, Some(why(end)))
+        match state {
+            // Its stop is told when it is gone.
+            PodState::Stopped { end: None, .. } => None,
+            state => {
+                let phase = state.phase(self.ready_since());
+                self.status(phase, state.record().restarts, state.reason())
             }
-            PodState::Draining { record, .. } => (PodPhase::Draining, record.restarts, None),
-            PodState::Stopped {
-                record,
-                end: Some(end),
-            } => (PodPhase::Ended, record.restarts, Some(why(end))),
-            // Whoever stopped it says that it is gone.
-            PodState::Stopped { end: None, .. } => return None,
-        };
-        self.status(phase, restarts, reason)
+        }
     }
 
     /// What to say of a pod that cannot be started.
@@ -193,13 +179,11 @@ impl Narrator {
         is_new.then_some(status)
     }
 
-    fn ready(&self) -> PodPhase {
-        let before = self.last.as_ref().map(|status| status.phase);
-        match before {
-            Some(PodPhase::Ready { since }) => PodPhase::Ready { since },
-            _ => PodPhase::Ready {
-                since: self.clock.now(),
-            },
+    /// Since when a pod that is ready now has been so.
+    fn ready_since(&self) -> Timestamp {
+        match self.last.as_ref().map(|status| status.phase) {
+            Some(PodPhase::Ready { since }) => since,
+            _ => self.clock.now(),
         }
     }
 }

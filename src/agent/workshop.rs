@@ -137,9 +137,16 @@ impl RuntimeWorkshop {
         let loading = self
             .runtime
             .load(bytes, demands, || tell(Change::Compiling));
-        let refused = |error| {
-            let reason = one_line(&error);
-            format!("the component `{}` is refused: {reason}", component.path)
+        let refused = |error: LoadError| {
+            let what = match error.is_of_the_host() {
+                true => "cannot be loaded",
+                false => "is refused",
+            };
+            format!(
+                "the component `{}` {what}: {}",
+                component.path,
+                one_line(&error)
+            )
         };
         let loaded = loading.await.map_err(refused)?;
         tell(Change::Loaded {

@@ -1,19 +1,24 @@
 //! What runs, as the node says: pods, events, lines that were printed, metrics.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{Json, extract::State, response::Response};
-use sampan_core::{time::Utc, view};
+use sampan_core::{
+    name::Name,
+    record::{self, Kind},
+    time::Utc,
+    view,
+};
 use serde::Deserialize;
 
 use super::{
     Api, LogBatch, Shared,
     body::{Asked, NamePath},
     error::{ApiError, Code},
-    follow,
+    follow, objects,
 };
 
 /// Lines that are asked for at once.
@@ -33,15 +38,26 @@ fn is(asked: Option<&String>, name: &str) -> bool {
     asked.is_none_or(|asked| asked == name)
 }
 
-/// `GET /v1/pods`
-pub(super) async fn pods(State(api): Shared, Asked(of): Asked<Of>) -> Result<Response, ApiError> {
-    api.json(|| pods_of(&api, &of)).await
+/// The pods of the store: those that should be there, and those that are not gone yet.
+async fn wanted(api: &Api, of: &Of) -> Result<Vec<record::Pod>, ApiError> {
+    // What is no name is the name of no app.
+    let app = match of.app.as_deref().map(Name::parse) {
+        Some(Err(_)) => return Ok(Vec::new()),
+        Some(Ok(app)) => Some(app),
+        None => None,
+    };
+    let prefix = objects::prefix(Kind::Pod, app.as_ref());
+    let found = objects::list::<record::Pod>(&*api.0.store, &prefix).await?;
+    let pods = found.into_iter().map(|(_, pod, _)| pod);
+    let asked = |pod: &record::Pod| is(of.service.as_ref(), pod.service.name.as_str());
+    Ok(pods.filter(asked).collect())
 }
 
-fn pods_of(api: &Api, of: &Of) -> Vec<view::Pod> {
-    let mut pods = api.0.views.pods();
-    pods.retain(|pod| is(of.app.as_ref(), &pod.app) && is(of.service.as_ref(), &pod.service));
-    pods
+/// `GET /v1/pods`
+pub(super) async fn pods(State(api): Shared, Asked(of): Asked<Of>) -> Result<Response, ApiError> {
+    let wanted = wanted(&api, &of).await?;
+    let shown = || -> Vec<_> { wanted.iter().map(|pod| api.0.views.pod(pod)).collect() };
+    api.json(shown).await
 }
 
 /// `GET /v1/pods/{name}`
@@ -50,25 +66,15 @@ pub(super) async fn pod(
     NamePath(name): NamePath,
     Asked(of): Asked<Of>,
 ) -> Result<Json<view::Pod>, ApiError> {
-    let pods = api.0.lists.run(|| pods_of(&api, &of)).await?;
-    let apps: BTreeSet<_> = pods
-        .iter()
-        .filter(|pod| pod.name == name)
-        .map(|pod| pod.app.clone())
-        .collect();
-    let apps: Vec<_> = apps.into_iter().collect();
-    let absent = |pods: &[view::Pod]| {
-        let known: Vec<_> = pods.iter().map(|pod| pod.name.clone()).collect();
-        ApiError::absent("pod", &name, &known)
-    };
-    match &apps[..] {
-        [] => Err(absent(&pods)),
-        [app] => {
-            let pod = api.0.views.pod(app, &name).await;
-            pod.map(Json).ok_or_else(|| absent(&pods))
-        }
-        several => {
-            let quoted: Vec<_> = several.iter().map(|app| format!("`{app}`")).collect();
+    let mut pods = wanted(&api, &of).await?;
+    let known: Vec<_> = pods.iter().map(|pod| pod.name().to_string()).collect();
+    pods.retain(|pod| pod.name().as_str() == name);
+    match pods.len() {
+        0 => Err(ApiError::absent("pod", &name, &known)),
+        1 => Ok(Json(api.0.views.explained(pods.remove(0)).await)),
+        _ => {
+            let apps: Vec<_> = pods.iter().map(|pod| pod.service.app.to_string()).collect();
+            let quoted: Vec<_> = apps.iter().map(|app| format!("`{app}`")).collect();
             let message = format!("there is a pod `{name}` in each of {}", quoted.join(", "));
             Err(ApiError::new(Code::Ambiguous, message)
                 .hint("`app` says which")

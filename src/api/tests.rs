@@ -86,14 +86,15 @@ impl Admission for Fake {
 }
 
 impl Views for Fake {
-    fn pods(&self) -> Vec<view::Pod> {
-        self.pods.clone()
+    fn pod(&self, wanted: &record::Pod) -> view::Pod {
+        let unseen = view::Pod::unseen(wanted);
+        let mut pods = self.pods.iter();
+        let known = pods.find(|it| it.app == unseen.app && it.name == unseen.name);
+        known.cloned().unwrap_or(unseen)
     }
 
-    fn pod(&self, app: &str, name: &str) -> OnePod {
-        let mut pods = self.pods.iter();
-        let pod = pods.find(|pod| pod.app == app && pod.name == name);
-        Box::pin(std::future::ready(pod.cloned()))
+    fn explained(&self, wanted: record::Pod) -> OnePod {
+        Box::pin(std::future::ready(self.pod(&wanted)))
     }
 
     fn events(&self, after: u64) -> Batch {
@@ -235,6 +236,15 @@ impl Rig {
             store,
             home,
         }
+    }
+
+    /// Puts the pod `web-1-SLOT` of an app in the store.
+    async fn wants(&self, app: &str, slot: u32) {
+        let service = ServiceKey::parse(&format!("{app}/web")).expect("a key");
+        let pod = record::Pod::new(&service, 1, slot);
+        let key = Key::Pod(pod.name()).to_string();
+        let put = sampan_store::Transaction::new().put(key, objects::encode(&pod));
+        assert!(self.store.commit(put).await.is_ok());
     }
 
     async fn get(&self, path: &str) -> Reply {

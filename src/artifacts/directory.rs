@@ -113,7 +113,11 @@ pub(super) fn read(directory: &Path, name: &str) -> Result<(Bytes, PathBuf), Rea
     let bytes = match file::plain_component(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(ReadError::Missing(name.to_owned()));
+            let aside = path.with_extension(DAMAGED);
+            return Err(match aside.exists() {
+                true => ReadError::Damaged(path),
+                false => ReadError::Missing(name.to_owned()),
+            });
         }
         Err(source) => return Err(ReadError::Io { path, source }),
     };

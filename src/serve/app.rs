@@ -10,6 +10,7 @@ use std::{
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::{Limits, Source},
+    provoke,
     record::{JobPhase, Phase, PodPhase},
 };
 use sampan_gateway::{Drained, Server, ServiceStats};
@@ -61,7 +62,10 @@ impl Listening {
         Ok(Self {
             address,
             stop,
-            server: tokio::spawn(server.run(stopped)),
+            server: tokio::spawn(async {
+                provoke::panic_in(provoke::Task::Listener);
+                server.run(stopped).await
+            }),
         })
     }
 
@@ -203,8 +207,13 @@ impl RunningApp {
         for (name, pod) in &mirror.pods {
             match pod.value.status.phase {
                 PodPhase::Ended => return Some(false),
-                PodPhase::BackOff if first == FirstStart::Must => return Some(false),
-                PodPhase::Ready { .. } | PodPhase::Unready | PodPhase::BackOff => {
+                PodPhase::BackOff | PodPhase::CrashLoopBackOff if first == FirstStart::Must => {
+                    return Some(false);
+                }
+                PodPhase::Ready { .. }
+                | PodPhase::Unready
+                | PodPhase::BackOff
+                | PodPhase::CrashLoopBackOff => {
                     settled.insert(name.clone());
                 }
                 PodPhase::Pending | PodPhase::Starting | PodPhase::Draining => {}

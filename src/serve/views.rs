@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use sampan_core::{
-    name::{PodName, ServiceKey},
+    name::ServiceKey,
     plan::advise,
-    record::{JobSpec, Template},
+    record::{self, JobSpec, Template},
     time::Utc,
     view,
 };
-use sampan_runtime::{StartError, Symbols, logs, pod::Termination};
+use sampan_runtime::{StartError, Symbols, logs, off_thread, pod::Termination};
 
 use super::{
     Node,
@@ -40,29 +40,16 @@ pub(super) struct NodeViews {
 }
 
 impl Views for NodeViews {
-    fn pods(&self) -> Vec<view::Pod> {
-        let plain = |status| pod(status, &Termination::explain);
-        self.node.board.all().into_iter().map(plain).collect()
+    fn pod(&self, wanted: &record::Pod) -> view::Pod {
+        let status = self.node.board.get(&wanted.name());
+        pod(wanted, status, &Termination::explain)
     }
 
-    fn pod(&self, app: &str, name: &str) -> OnePod {
-        let mut pods = self.node.board.all().into_iter();
-        let named = |pod: &PodName| pod.as_str() == name && pod.service().app.as_str() == app;
-        let Some(status) = pods.find(|status| named(&status.pod)) else {
-            return Box::pin(std::future::ready(None));
-        };
+    fn explained(&self, wanted: record::Pod) -> OnePod {
+        let status = self.node.board.get(&wanted.name());
         let symbols = Arc::clone(&self.symbols);
-        let shown = move || pod(status, &|end| symbols.explain(end));
-        Box::pin(async move {
-            match tokio::task::spawn_blocking(shown).await {
-                Ok(pod) => Some(pod),
-                Err(error) => match error.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    // The node is going down, and with it whoever waits here.
-                    Err(_) => std::future::pending().await,
-                },
-            }
-        })
+        let shown = move || pod(&wanted, status, &|end| symbols.explain(end));
+        Box::pin(off_thread(shown))
     }
 
     fn events(&self, after: u64) -> Batch {
@@ -90,7 +77,7 @@ impl Views for NodeViews {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Utc(since.unwrap_or_default()).to_string(),
             http: self.http.map(|it| it.to_string()),
-            pods: self.node.board.all().len() as u64,
+            pods: self.node.board.count() as u64,
         }
     }
 
@@ -178,16 +165,22 @@ fn batch(events: &Events, after: u64) -> Batch {
     }
 }
 
-fn pod(status: PodStatus, explain: &dyn Fn(&Termination) -> String) -> view::Pod {
+/// How a pod of the store is, by what the node knows of it, if it does.
+fn pod(
+    wanted: &record::Pod,
+    status: Option<PodStatus>,
+    explain: &dyn Fn(&Termination) -> String,
+) -> view::Pod {
+    let unseen = view::Pod::unseen(wanted);
+    let Some(status) = status else {
+        return unseen;
+    };
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     view::Pod {
-        name: status.pod.to_string(),
-        app: status.pod.service().app.to_string(),
-        service: status.pod.service().name.to_string(),
         phase: status.phase.to_owned(),
         ready: status.ready,
         restarts: status.restarts,
-        reason: status.reason,
+        reason: status.reason.or_else(|| wanted.stop.clone()),
         next_try_ms: status.next_try_in.map(millis),
         starved_probes: status.starved,
         usage: view::Usage {
@@ -203,6 +196,7 @@ fn pod(status: PodStatus, explain: &dyn Fn(&Termination) -> String) -> view::Pod
             .iter()
             .map(|end| termination(end, explain(end)))
             .collect(),
+        ..unseen
     }
 }
 

@@ -14,6 +14,7 @@ mod jobs;
 mod killed;
 mod load;
 mod lost;
+mod outage;
 mod panics;
 mod soak;
 mod verbs;
@@ -34,6 +35,8 @@ struct Daemon {
     directory: tempfile::TempDir,
     /// Variables of its environment.
     variables: Vec<(&'static str, String)>,
+    /// The most address space that it may have.
+    address_space_mib: Option<u64>,
 }
 
 impl Daemon {
@@ -55,6 +58,7 @@ impl Daemon {
             running: None,
             directory: directory(&[("node.toml", b"")]),
             variables: Vec::new(),
+            address_space_mib: None,
         }
     }
 
@@ -63,10 +67,28 @@ impl Daemon {
         self.running = Some(Running::start(self.command()));
     }
 
+    /// The program, under the limits that it has.
+    fn program(&self, arguments: &[&str]) -> Command {
+        let program = sampan(arguments);
+        let Some(mib) = self.address_space_mib else {
+            return program;
+        };
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--as={}", mib << 20));
+        limited.arg(program.get_program()).args(arguments);
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        limited
+    }
+
     /// What starts it.
     fn command(&self) -> Command {
         let (data, api, limits) = (self.place("data"), self.api(), self.place("node.toml"));
-        let mut command = sampan(&[
+        let mut command = self.program(&[
             "serve",
             "--data",
             &data,

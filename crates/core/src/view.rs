@@ -105,6 +105,10 @@ pub enum Phase {
     Waiting,
     /// All pods are of the wanted revision.
     Complete,
+    /// The rollout is over, and something keeps pods from serving that should; others serve.
+    Degraded,
+    /// The rollout is over, and something keeps all pods from serving.
+    Unavailable,
     /// It is paused, by somebody or because it has failed.
     Paused,
     /// It has failed, and the last good revision takes over again.
@@ -344,7 +348,7 @@ pub struct Pod {
 }
 
 /// What a pod has used since it was made, over all its restarts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// CPU time of its guests, in milliseconds.
     pub cpu_ms: f64,

@@ -96,8 +96,28 @@ pub enum LoadError {
     #[error("the compiled code cannot be loaded: {0}")]
     Code(String),
     /// The engine could not be made.
-    #[error("the WebAssembly engine cannot start: {0}")]
+    #[error(
+        "the WebAssembly engine cannot start, for which a process may have address space \
+         (`ulimit -v`) and memory maps (`vm.max_map_count`): {0}"
+    )]
     Engine(String),
+}
+
+impl LoadError {
+    /// Whether this says nothing of the component: the host could not look at it, or compile it.
+    pub fn is_of_the_host(&self) -> bool {
+        match self {
+            Self::Engine(_)
+            | Self::Compile(CompileError::Process(_) | CompileError::Crashed { .. }) => true,
+            Self::Inspect(_)
+            | Self::Digest { .. }
+            | Self::World(_)
+            | Self::Link(_)
+            | Self::Resources { .. }
+            | Self::Compile(_)
+            | Self::Code(_) => false,
+        }
+    }
 }
 
 fn list(names: &[String]) -> String {

@@ -126,6 +126,9 @@ async fn objects_are_shown() {
         ],
         ..Fake::default()
     });
+    for name in [("blog", 0), ("shop", 0), ("shop", 1), ("shop", 2)] {
+        rig.wants(name.0, name.1).await;
+    }
     let good = rig.upload(b"good").await;
     let text = format!("{SHOP}route = ['shop.localhost/']\n[job.migrate]\ncomponent = 'm.wasm'\n");
     rig.apply(&text, &good).await;
@@ -136,6 +139,7 @@ async fn objects_are_shown() {
         ("jobs", "/v1/jobs"),
         ("nodes", "/v1/nodes"),
         ("pod", "/v1/pods/web-1-1"),
+        ("unseen_pod", "/v1/pods/web-1-2"),
     ] {
         insta::assert_snapshot!(name, steady(rig.get(path).await.json()));
     }
@@ -147,7 +151,7 @@ async fn objects_are_shown() {
             .json()
             .as_array()
             .map(Vec::len),
-        Some(2)
+        Some(3)
     );
     let both = rig.get("/v1/pods/web-1-0").await;
     insta::assert_snapshot!(both.error(), @r"

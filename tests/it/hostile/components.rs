@@ -50,7 +50,7 @@ pub(super) const ALL: &[Bad] = &[
     Bad {
         name: "a compile bomb",
         make: bomb,
-        said: "compiling needs more than the limit",
+        said: "compiling needs more memory than `compile.memory`",
     },
 ];
 

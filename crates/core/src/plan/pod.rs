@@ -13,6 +13,7 @@
 //! that has no requests goes there at once when it is stopped.
 
 mod notice;
+mod preparation;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -20,16 +21,17 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 pub use notice::{Notice, Reason};
+pub use preparation::{Preparation, Retry};
 use step::Plan;
 
 use super::{
     probe::{Outcome, ProbeKind, Watch},
-    restart::{End, Sample, TrapWindow},
+    restart::{CRASH_LOOP, End, Sample, TrapWindow},
 };
 use crate::{
     object::{Isolation, Probe, Restart},
     quantity::{ByteSize, Cpu},
-    record::Template,
+    record::{PodPhase, Template},
     time::Timestamp,
 };
 
@@ -132,6 +134,55 @@ pub enum PodState {
         /// Why: by itself, or because somebody stopped it.
         end: Option<End>,
     },
+}
+
+impl PodState {
+    /// The state as the store has it and everything shows it. One that is ready has been so since
+    /// `ready_since`.
+    pub fn phase(&self, ready_since: Timestamp) -> PodPhase {
+        match self {
+            Self::Pending => PodPhase::Pending,
+            Self::Starting { .. } => PodPhase::Starting,
+            Self::Running { ready: true, .. } => PodPhase::Ready { since: ready_since },
+            Self::Running { ready: false, .. } => PodPhase::Unready,
+            Self::BackOff { record, .. } if record.streak >= CRASH_LOOP => {
+                PodPhase::CrashLoopBackOff
+            }
+            Self::BackOff { .. } => PodPhase::BackOff,
+            Self::Draining { .. } => PodPhase::Draining,
+            Self::Stopped { .. } => PodPhase::Ended,
+        }
+    }
+
+    /// Why it is in this state, if there is more to say.
+    pub fn reason(&self) -> Option<String> {
+        let failing = |watch: &Watch| {
+            let why = watch.failure()?;
+            Some(format!("{} failed: {why}", watch.kind()))
+        };
+        match self {
+            Self::Pending | Self::Draining { .. } | Self::Running { ready: true, .. } => None,
+            Self::Starting { phase, .. } => match phase {
+                Phase::Making => None,
+                Phase::ComingUp { startup, .. } => failing(startup),
+            },
+            Self::Running { readiness, .. } => readiness.as_ref().and_then(failing),
+            Self::BackOff { end, .. } => Some(end.to_string()),
+            Self::Stopped { end, .. } => end.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// What is remembered of its earlier instances.
+    pub fn record(&self) -> Record {
+        match self {
+            Self::Pending => Record::default(),
+            Self::Starting { record, .. }
+            | Self::Running { record, .. }
+            | Self::BackOff { record, .. }
+            | Self::Draining { record, .. }
+            | Self::Stopped { record, .. } => *record,
+        }
+    }
 }
 
 /// How far a pod is that starts.

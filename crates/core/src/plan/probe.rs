@@ -68,6 +68,8 @@ pub struct Watch {
     turn: Turn,
     streak: Streak,
     starved: u64,
+    /// Why the last try failed, if it did.
+    failure: Option<String>,
 }
 
 /// Whose turn it is.
@@ -97,6 +99,7 @@ impl Watch {
             turn: Turn::Due((started + probe.delay).max(now)),
             streak: Streak::None,
             starved: 0,
+            failure: None,
         }
     }
 
@@ -113,6 +116,11 @@ impl Watch {
     /// Tries that got no answer because the pod got no CPU.
     pub fn starved(&self) -> u64 {
         self.starved
+    }
+
+    /// Why the last try failed, if it did; one for which there was no CPU does not count.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// When the next try is due; nothing while one is under way.
@@ -153,12 +161,14 @@ impl Watch {
                     Streak::None | Streak::Failures(_) => 1,
                 };
                 self.streak = Streak::Successes(row);
+                self.failure = None;
                 match row >= self.successes() {
                     true => Finding::Passed,
                     false => Finding::Recovering,
                 }
             }
-            Outcome::Failure(_) => {
+            Outcome::Failure(why) => {
+                self.failure = Some(why.clone());
                 let row = match self.streak {
                     Streak::Failures(row) => row.saturating_add(1),
                     Streak::None | Streak::Successes(_) => 1,

@@ -16,6 +16,15 @@ pub enum End {
     Failed(String),
 }
 
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Well => f.write_str("it ended by itself"),
+            Self::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
 /// Failures in a row from which on the wait is called `CrashLoopBackOff`.
 pub const CRASH_LOOP: u32 = 2;
 

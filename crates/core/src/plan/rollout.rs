@@ -91,7 +91,8 @@ pub enum Action {
     /// Tell what has happened.
     Announce {
         /// In one word: `RolloutStarted`, `RolloutWaiting`, `RolloutPaused`, `RolloutResumed`,
-        /// `RolloutComplete`, `ProgressDeadlineExceeded`, `RolledBack` or `Scaled`.
+        /// `RolloutComplete`, `ProgressDeadlineExceeded`, `RolledBack`, `Scaled`, `Degraded`,
+        /// `Unavailable` or `Available`.
         word: &'static str,
         /// In a sentence.
         message: String,
@@ -126,7 +127,7 @@ fn delete(service: &Service, mut crew: Crew, moment: Moment) -> Plan {
     }
     let mut status = service.status.clone();
     let bounds = Bounds::new(&service.spec);
-    report::fill(&mut status, service, &crew, bounds, moment);
+    report::fill(&mut status, service, &crew, bounds, moment, false);
     Plan {
         actions: crew.into_actions(),
         status,

@@ -58,6 +58,7 @@ impl Pod {
             | PodPhase::Starting
             | PodPhase::Unready
             | PodPhase::BackOff
+            | PodPhase::CrashLoopBackOff
             | PodPhase::Draining
             | PodPhase::Ended => None,
         }
@@ -92,10 +93,39 @@ pub enum PodPhase {
     },
     /// It has come up and gets none.
     Unready,
-    /// Its instance has ended, and it gets another one later.
+    /// It has no instance, because the last one has ended or none can be made, and gets one later.
     BackOff,
+    /// The same, and not for the first time in a row.
+    CrashLoopBackOff,
     /// It gets no more requests and ends those it has.
     Draining,
     /// It has ended and is not started again.
     Ended,
+}
+
+impl PodPhase {
+    /// All words of [`Self::word`], in the order of a pod's life.
+    pub const WORDS: [&'static str; 7] = [
+        "Pending",
+        "Starting",
+        "Running",
+        "BackOff",
+        "CrashLoopBackOff",
+        "Draining",
+        "Stopped",
+    ];
+
+    /// The phase in one word, as it is shown everywhere. Whether a pod that runs gets requests is
+    /// shown beside it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Starting => "Starting",
+            Self::Ready { .. } | Self::Unready => "Running",
+            Self::BackOff => "BackOff",
+            Self::CrashLoopBackOff => "CrashLoopBackOff",
+            Self::Draining => "Draining",
+            Self::Ended => "Stopped",
+        }
+    }
 }

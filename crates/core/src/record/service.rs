@@ -78,6 +78,10 @@ pub struct ServiceStatus {
     pub counts: Counts,
     /// What holds, and since when.
     pub conditions: Vec<Condition>,
+    /// What keeps a pod from serving that should, said of the first such pod. It stays until as
+    /// many pods as wanted are ready, so that a pod that is tried again and again does not hide it.
+    #[serde(default)]
+    pub trouble: Option<String>,
     /// The last change that was refused before anything was touched, until another is accepted.
     pub refused: Option<Refusal>,
     /// How the autoscaler has changed the number of pods, the latest last: at most
@@ -85,6 +89,17 @@ pub struct ServiceStatus {
     #[serde(default)]
     pub scalings: Vec<Scaling>,
 }
+
+impl Service {
+    /// Whether as many pods are ready as are wanted.
+    pub fn is_whole(&self) -> bool {
+        self.status.counts.ready >= self.spec.replicas.min(MAX_REPLICAS)
+    }
+}
+
+/// The most replicas of a service: as many as a spec can ask for. What the store holds beyond that
+/// makes no more pods.
+pub const MAX_REPLICAS: u32 = 1000;
 
 /// Decisions of the autoscaler that are kept of a service.
 pub const MAX_SCALINGS: usize = 10;

@@ -41,7 +41,14 @@ pub fn rollout_verdict(service: &Service, revision: Option<u64>) -> Verdict {
             "paused, because the rollout has failed{}",
             because()
         )),
-        Phase::Progressing | Phase::Waiting | Phase::Complete | Phase::Paused if replaced => {
+        Phase::Progressing
+        | Phase::Waiting
+        | Phase::Complete
+        | Phase::Degraded
+        | Phase::Unavailable
+        | Phase::Paused
+            if replaced =>
+        {
             Verdict::Failed(format!(
                 "another change has taken its place: revision {}",
                 service.revision
@@ -52,6 +59,9 @@ pub fn rollout_verdict(service: &Service, revision: Option<u64>) -> Verdict {
         Phase::Complete if service.updated_available < service.replicas => {
             let (available, replicas) = (service.updated_available, service.replicas);
             Verdict::Going(format!("{available} of {replicas} pods are available"))
+        }
+        Phase::Degraded | Phase::Unavailable => {
+            Verdict::Going(service.reason.clone().unwrap_or_default())
         }
         Phase::Complete => Verdict::Done(format!(
             "revision {} runs, {} of {} pods are available",

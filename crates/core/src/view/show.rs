@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::{App, Bounds, Condition, Job, JobPhase, Phase, Refusal, Revision, Scaling, Service};
+use super::{
+    App, Bounds, Condition, Job, JobPhase, Phase, Pod, Refusal, Revision, Scaling, Service, Usage,
+};
 use crate::{
     name::ServiceKey,
     object::Route,
-    record::{self, ConditionKind},
+    record::{self, ConditionKind, PodPhase},
     time::Utc,
 };
 
@@ -105,21 +107,74 @@ fn phase(service: &record::Service) -> (Phase, Option<String>) {
     }
     let failed = |from: u64, reason: &str| Some(format!("revision {from} failed: {reason}"));
     match &service.status.phase {
-        record::Phase::Progressing => (Phase::Progressing, None),
+        record::Phase::Progressing => (Phase::Progressing, service.status.trouble.clone()),
         record::Phase::Waiting { on } => (Phase::Waiting, Some(on.clone())),
-        record::Phase::Complete => match &service.status.refused {
-            // The rollout ended before it began.
-            Some(refused) => {
-                let reason = &refused.reason;
-                let text = format!("refused before any pod was touched: {reason}");
-                (Phase::RolledBack, Some(text))
-            }
-            None => (Phase::Complete, None),
-        },
+        record::Phase::Complete => completed(service),
         record::Phase::Paused { failure } => (Phase::Paused, failure.clone()),
         record::Phase::RollingBack { from, reason } => (Phase::RollingBack, failed(*from, reason)),
         record::Phase::RolledBack { from, reason } => (Phase::RolledBack, failed(*from, reason)),
         record::Phase::Failed { reason } => (Phase::Failed, Some(reason.clone())),
+    }
+}
+
+/// How a service is whose rollout is over: complete only if it serves.
+fn completed(service: &record::Service) -> (Phase, Option<String>) {
+    let (status, replicas) = (&service.status, service.spec.replicas);
+    let ready = status.counts.ready;
+    match (&status.trouble, &status.refused) {
+        (Some(trouble), _) if !service.is_whole() => {
+            let phase = match ready {
+                0 => Phase::Unavailable,
+                1.. => Phase::Degraded,
+            };
+            let reason = format!("{ready} of {replicas} pods are ready; {trouble}");
+            (phase, Some(reason))
+        }
+        // The rollout ended before it began.
+        (_, Some(refused)) => {
+            let text = format!("refused before any pod was touched: {}", refused.reason);
+            (Phase::RolledBack, Some(text))
+        }
+        // Nothing has failed: they start, as after a start of the node.
+        (_, None) if ready == 0 && !service.is_whole() => {
+            (Phase::Progressing, Some("no pod is ready yet".to_owned()))
+        }
+        (_, None) => (Phase::Complete, None),
+    }
+}
+
+impl Pod {
+    /// What is shown of a pod of the store that its node knows nothing of: one that has ended for
+    /// good, or that the node has not looked at yet.
+    pub fn unseen(pod: &record::Pod) -> Self {
+        let status = &pod.status;
+        let (phase, reason) = match status.phase {
+            _ if pod.stop.is_some() => (PodPhase::Draining, pod.stop.clone()),
+            PodPhase::Ended => (PodPhase::Ended, status.reason.clone()),
+            PodPhase::Pending
+            | PodPhase::Starting
+            | PodPhase::Ready { .. }
+            | PodPhase::Unready
+            | PodPhase::BackOff
+            | PodPhase::CrashLoopBackOff
+            | PodPhase::Draining => {
+                let reason = "the node has not looked at it yet".to_owned();
+                (PodPhase::Pending, Some(reason))
+            }
+        };
+        Self {
+            name: pod.name().to_string(),
+            app: pod.service.app.to_string(),
+            service: pod.service.name.to_string(),
+            phase: phase.word().to_owned(),
+            ready: false,
+            restarts: status.restarts,
+            reason,
+            next_try_ms: None,
+            starved_probes: 0,
+            usage: Usage::default(),
+            terminations: Vec::new(),
+        }
     }
 }
 

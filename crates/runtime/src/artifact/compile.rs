@@ -19,6 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use rustix::fs::{MemfdFlags, memfd_create};
+use sampan_core::quantity::format_duration;
 pub use sampan_core::spec::node::CompileLimits;
 use tokio::io::AsyncReadExt as _;
 
@@ -40,13 +41,13 @@ pub enum CompileError {
     #[error("the component does not compile: {0}")]
     Invalid(String),
     /// The compiler asked for more memory than it may have.
-    #[error("compiling needs more than the limit of {} MiB of memory", .0 >> 20)]
+    #[error("compiling needs more memory than `compile.memory` of the node, {} MiB", .0 >> 20)]
     Memory(u64),
     /// The compiler used its CPU time up.
-    #[error("compiling takes more than the limit of {} s of CPU time", .0.as_secs())]
+    #[error("compiling takes more CPU time than `compile.cpu` of the node, {}", format_duration(*.0))]
     Cpu(Duration),
     /// The compiler took too long.
-    #[error("compiling takes longer than the limit of {} s", .0.as_secs())]
+    #[error("compiling takes longer than `compile.time` of the node, {}", format_duration(*.0))]
     Wall(Duration),
     /// The compiler ended in a way nobody asked for.
     #[error("the compiling process ended with {status}: {last_words}")]
@@ -149,9 +150,9 @@ impl Compiler {
             (_, Some(signal)) if CPU_SIGNALS.contains(&signal) => {
                 Err(CompileError::Cpu(self.limits.cpu))
             }
-            _ if is_out_of_memory(&last_words) => {
-                Err(CompileError::Memory(self.limits.address_space_bytes))
-            }
+            _ if is_out_of_memory(&last_words) => Err(CompileError::Memory(child::possible(
+                self.limits.address_space_bytes,
+            ))),
             _ => Err(CompileError::Crashed { status, last_words }),
         }
     }
@@ -223,10 +224,10 @@ mod tests {
             told(fate("echo 'memory allocation of 9 bytes failed' >&2; kill -ABRT $$").await)
                 .contains("2048 MiB")
         );
-        assert!(told(fate("kill -XCPU $$").await).contains("60 s of CPU"));
+        assert!(told(fate("kill -XCPU $$").await).contains("`compile.cpu` of the node, 1m"));
         assert!(told(fate("exit 7").await).contains("exit status: 7"));
         assert!(
-            told(fate("yes >&2 & exec sleep 60").await).contains("longer than the limit of 5 s")
+            told(fate("yes >&2 & exec sleep 60").await).contains("`compile.time` of the node, 5s")
         );
     }
 }

@@ -148,6 +148,15 @@ impl Notice {
         }
     }
 
+    pub(super) fn unprepared(failures: u32, delay: Duration) -> Self {
+        let next = format_duration(delay);
+        let text = match failures {
+            1 => format!("BackOff: next try in {next}"),
+            failures => format!("BackOff: next try in {next}, after {failures} failures in a row"),
+        };
+        Self::new(Reason::BackOff, text)
+    }
+
     pub(super) fn restarting(restarts: u32) -> Self {
         Self::new(
             Reason::Restarting,

@@ -3,12 +3,8 @@
 use crate::{
     object::{Rollout, Strategy},
     quantity::{Amount, Percent},
-    record::ServiceSpec,
+    record::{MAX_REPLICAS, ServiceSpec},
 };
-
-/// The most replicas of a service: as many as a spec can ask for. What the store holds beyond that
-/// makes no more pods.
-const MAX_REPLICAS: u32 = 1000;
 
 /// `replicas`, and how far the number of pods may be from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +49,12 @@ impl Bounds {
             0 => 0,
             replicas => replicas + self.surge,
         }
+    }
+
+    /// The fewest pods that must be available for the service to count as available: one at least,
+    /// where any are wanted.
+    pub(super) fn needed(self) -> u32 {
+        self.least().max(self.replicas.min(1))
     }
 
     /// The fewest pods that must be available, as far as they are stopped.

@@ -20,6 +20,9 @@ pub(super) enum Grade {
     Available,
 }
 
+/// What is said of a pod that is not started again.
+const ENDED: &str = "has ended";
+
 /// One pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Member {
@@ -54,11 +57,12 @@ impl Member {
             PodPhase::Ready { .. } => "has not been ready for long enough",
             PodPhase::Unready => "is not ready",
             PodPhase::BackOff => "is in BackOff",
+            PodPhase::CrashLoopBackOff => "is in CrashLoopBackOff",
             PodPhase::Draining => "is draining",
-            PodPhase::Ended => "has ended",
+            PodPhase::Ended => ENDED,
         };
-        // What was said of it in another run holds no more.
-        let same_run = pod.status.boot == moment.boot;
+        // What was said of it in another run holds no more, but that it has ended for good.
+        let is_known = pod.status.boot == moment.boot || state == ENDED;
         Self {
             revision: pod.revision,
             slot: pod.slot,
@@ -66,8 +70,13 @@ impl Member {
             grade,
             available_at,
             state,
-            reason: pod.status.reason.clone().filter(|_| same_run),
+            reason: pod.status.reason.clone().filter(|_| is_known),
         }
+    }
+
+    /// Whether it will not serve as things are: something has failed.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.grade == Grade::NotReady && (self.reason.is_some() || self.state == ENDED)
     }
 
     fn created(revision: u64, slot: u32) -> Self {
@@ -203,9 +212,14 @@ impl Crew {
         self.members.sort();
     }
 
-    /// The name of one of them.
-    pub(super) fn name(&self, member: &Member) -> PodName {
-        PodName::new(&self.key, member.revision, member.slot)
+    /// How one of them is, and why, as a sentence.
+    pub(super) fn describe(&self, member: &Member) -> String {
+        let name = PodName::new(&self.key, member.revision, member.slot);
+        let mut text = format!("{name} {}", member.state);
+        if let Some(reason) = &member.reason {
+            text.push_str(&format!(": {reason}"));
+        }
+        text
     }
 
     /// What has been decided.

@@ -378,7 +378,11 @@ impl<'a> Rollout<'a> {
             &outcome.crew,
             self.bounds,
             self.moment,
+            self.changed,
         );
+        if let Some((word, message)) = report::turn(before, &status, self.bounds) {
+            self.actions.push(Action::Announce { word, message });
+        }
         let available = outcome
             .crew
             .active()

@@ -11,13 +11,15 @@ use crate::{
     record::{Condition, ConditionKind, Counts, Moment, Phase, Service, ServiceStatus},
 };
 
-/// Fills in what follows from the rest of `status` and from the pods.
+/// Fills in what follows from the rest of `status` and from the pods. `is_new` says that another
+/// revision is wanted than before.
 pub(super) fn fill(
     status: &mut ServiceStatus,
     service: &Service,
     crew: &Crew,
     bounds: Bounds,
     moment: Moment,
+    is_new: bool,
 ) {
     status.observed_generation = service.generation;
     status.counts = Counts {
@@ -27,7 +29,11 @@ pub(super) fn fill(
         available: crew.available(),
         updated_available: crew.available_of(status.target),
     };
-    let said = [available(status.counts, bounds), progressing(status)];
+    let found = trouble(crew, status.target);
+    let stays = status.counts.ready < bounds.replicas;
+    status.trouble = found.or(status.trouble.take().filter(|_| stays && !is_new));
+    let available = available(status.counts, bounds, status.trouble.as_deref());
+    let said = [available, progressing(status)];
     let before = std::mem::take(&mut status.conditions);
     status.conditions = said
         .into_iter()
@@ -48,18 +54,21 @@ pub(super) fn fill(
 
 type Said = (ConditionKind, bool, &'static str, String);
 
-fn available(counts: Counts, bounds: Bounds) -> Said {
-    let holds = counts.available >= bounds.least();
+fn available(counts: Counts, bounds: Bounds, trouble: Option<&str>) -> Said {
+    let holds = counts.available >= bounds.needed();
     let reason = match holds {
         true => "MinimumReplicasAvailable",
         false => "MinimumReplicasUnavailable",
     };
-    let message = format!(
+    let mut message = format!(
         "{} of {} pods are available, {} must be",
         counts.available,
         bounds.replicas,
-        bounds.least()
+        bounds.needed()
     );
+    if let Some(trouble) = trouble {
+        message.push_str(&format!("; {trouble}"));
+    }
     (ConditionKind::Available, holds, reason, message)
 }
 
@@ -108,10 +117,46 @@ pub(super) fn stuck(crew: &Crew, target: u64, replicas: u32, deadline: Duration)
     };
     let telling = waiting().find(|member| member.reason.is_some());
     if let Some(member) = telling.or_else(|| waiting().next()) {
-        text.push_str(&format!("; {} {}", crew.name(member), member.state));
-        if let Some(reason) = &member.reason {
-            text.push_str(&format!(": {reason}"));
-        }
+        text.push_str(&format!("; {}", crew.describe(member)));
     }
     text
 }
+
+/// What keeps a pod from serving that should: said of the first of `target` that is in trouble, or
+/// else of another revision.
+fn trouble(crew: &Crew, target: u64) -> Option<String> {
+    let mut others = crew.active().filter(|it| it.revision != target);
+    let member = crew.active_of(target).find(|it| it.is_in_trouble());
+    let member = member.or_else(|| others.find(|it| it.is_in_trouble()))?;
+    Some(crew.describe(member))
+}
+
+/// What is announced when the pods of a service whose rollout is over get into trouble, and when
+/// they are out of it. `before` is the status of the service until now.
+pub(super) fn turn(before: &ServiceStatus, now: &ServiceStatus, bounds: Bounds) -> Option<Turn> {
+    let is_over = |phase: &Phase| match phase {
+        Phase::Complete | Phase::RolledBack { .. } => true,
+        Phase::Progressing
+        | Phase::Waiting { .. }
+        | Phase::Paused { .. }
+        | Phase::RollingBack { .. }
+        | Phase::Failed { .. } => false,
+    };
+    if !is_over(&before.phase) || !is_over(&now.phase) {
+        return None;
+    }
+    let (ready, replicas) = (now.counts.ready, bounds.replicas);
+    let pods = format!("{ready} of {replicas} pods are ready");
+    match (&before.trouble, &now.trouble) {
+        (None, Some(trouble)) if ready > 0 => Some(("Degraded", format!("{pods}; {trouble}"))),
+        (None, Some(trouble)) => Some(("Unavailable", format!("{pods}; {trouble}"))),
+        (Some(_), Some(trouble)) if ready == 0 && before.counts.ready > 0 => {
+            Some(("Unavailable", format!("{pods}; {trouble}")))
+        }
+        (Some(_), None) => Some(("Available", format!("{pods} again"))),
+        (None, None) | (Some(_), Some(_)) => None,
+    }
+}
+
+/// What has happened, in one word and in a sentence.
+type Turn = (&'static str, String);

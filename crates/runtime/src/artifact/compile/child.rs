@@ -80,6 +80,12 @@ fn compile() -> Result<(), Failure> {
     write_code(&code).map_err(failed)
 }
 
+/// So much address space, or what this process may have at most.
+pub(super) fn possible(bytes: u64) -> u64 {
+    let most = rustix::process::getrlimit(Resource::As).maximum;
+    most.map_or(bytes, |most| most.min(bytes))
+}
+
 fn limit_myself() -> io::Result<CodeClass> {
     let text = |name| env::var(name).map_err(|_| io::Error::other(format!("`{name}` is not set")));
     let number = |name| {
@@ -93,7 +99,7 @@ fn limit_myself() -> io::Result<CodeClass> {
         current: Some(soft),
         maximum: Some(hard),
     };
-    let bytes = number(ADDRESS_SPACE)?;
+    let bytes = possible(number(ADDRESS_SPACE)?);
     rustix::process::setrlimit(Resource::As, limit(bytes, bytes))?;
     let seconds = number(CPU_SECONDS)?;
     // A soft limit below the hard one: the signal then says which limit it was.

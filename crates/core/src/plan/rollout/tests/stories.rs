@@ -3,7 +3,10 @@
 use std::cmp::Reverse;
 
 use super::*;
-use crate::record::Progress;
+use crate::{
+    record::{ConditionKind, Progress},
+    view,
+};
 
 fn bad(revision: u64) -> impl Fn(&Pod) -> Fate {
     move |pod| match pod.revision == revision {
@@ -357,4 +360,111 @@ fn waiting_for_dependencies() {
         world.settle(|_| Fate::Good);
         assert_eq!(world.service.status.phase, Phase::Complete);
     }
+}
+
+fn available(world: &World) -> (bool, String) {
+    let conditions = world.service.status.conditions.iter();
+    let mut available = conditions.filter(|it| it.kind == ConditionKind::Available);
+    let condition = available.next().expect("it is always said");
+    (condition.holds, condition.message.clone())
+}
+
+fn shown(world: &World) -> (view::Phase, Option<String>) {
+    let shown = view::Service::of(&world.service);
+    (shown.phase, shown.reason)
+}
+
+#[test]
+fn a_service_that_serves_nothing_is_not_complete() {
+    let mut world = World::running(2, 1, 0);
+    assert_eq!(shown(&world), (view::Phase::Complete, None));
+    // One of two fails.
+    world.live(|pod| if pod.slot == 0 { Fate::Bad } else { Fate::Good });
+    let _ = world.step();
+    world.assert_told(&["Degraded"]);
+    let why = "1 of 2 pods are ready; web-1-0 is in BackOff: it trapped".to_owned();
+    assert_eq!(shown(&world), (view::Phase::Degraded, Some(why)));
+    // Then both.
+    world.live(|_| Fate::Bad);
+    let _ = world.step();
+    world.assert_told(&["Unavailable"]);
+    let why = "0 of 2 pods are ready; web-1-0 is in BackOff: it trapped".to_owned();
+    assert_eq!(shown(&world), (view::Phase::Unavailable, Some(why)));
+    let message = "0 of 2 pods are available, 2 must be; web-1-0 is in BackOff: it trapped";
+    assert_eq!(available(&world), (false, message.to_owned()));
+    assert_eq!(
+        world.service.status.phase,
+        Phase::Complete,
+        "the rollout is over"
+    );
+    // They are tried again: what was said holds until they serve.
+    world
+        .pods
+        .iter_mut()
+        .for_each(|pod| set(pod, PodPhase::Starting));
+    let _ = world.step();
+    world.assert_told(&[]);
+    assert_eq!(shown(&world).0, view::Phase::Unavailable);
+    world.live(|_| Fate::Good);
+    let _ = world.step();
+    world.assert_told(&["Available"]);
+    assert_eq!(shown(&world), (view::Phase::Complete, None));
+}
+
+#[test]
+fn a_node_that_starts_again_is_no_outage() {
+    let mut world = World::running(2, 1, 0);
+    world.moment.boot = Boot(8);
+    let _ = world.step();
+    world.assert_told(&[]);
+    let why = Some("no pod is ready yet".to_owned());
+    assert_eq!(shown(&world), (view::Phase::Progressing, why));
+    assert_eq!(world.service.status.phase, Phase::Complete);
+}
+
+#[test]
+fn what_has_ended_for_good_is_an_outage_in_every_run_of_the_node() {
+    let mut world = World::running(1, 1, 0);
+    set(&mut world.pods[0], PodPhase::Ended);
+    world.pods[0].status.reason = Some("exit code 3".to_owned());
+    for boot in [BOOT, Boot(8)] {
+        world.moment.boot = boot;
+        let _ = world.step();
+        let why = "0 of 1 pods are ready; web-1-0 has ended: exit code 3".to_owned();
+        assert_eq!(shown(&world), (view::Phase::Unavailable, Some(why)));
+    }
+    world.assert_told(&["Unavailable"]);
+}
+
+#[test]
+fn one_pod_at_least_must_be_available() {
+    // All of them may be unavailable while a revision takes the place of another.
+    let mut world = World::running(2, 0, 2);
+    assert!(available(&world).0);
+    world.live(|_| Fate::Bad);
+    let _ = world.step();
+    let message = "0 of 2 pods are available, 1 must be; web-1-0 is in BackOff: it trapped";
+    assert_eq!(available(&world), (false, message.to_owned()));
+    world.scale(0);
+    let _ = world.step();
+    assert_eq!(
+        available(&world),
+        (true, "0 of 0 pods are available, 0 must be".to_owned())
+    );
+}
+
+#[test]
+fn a_rollout_says_what_it_waits_for() {
+    let mut world = World::running(2, 1, 0);
+    world.want(2);
+    let _ = world.step();
+    assert_eq!(shown(&world), (view::Phase::Progressing, None));
+    world.live(bad(2));
+    let _ = world.step();
+    let why = "web-2-0 is in BackOff: it trapped".to_owned();
+    assert_eq!(shown(&world), (view::Phase::Progressing, Some(why)));
+    // What was said of one revision is not said of the next.
+    world.want(3);
+    let _ = world.step();
+    assert_eq!(world.service.status.trouble, None);
 }

@@ -33,6 +33,7 @@ use crate::{
     },
 };
 use printer::Printer;
+use watch::Watch;
 
 pub(super) mod printer;
 
@@ -62,7 +63,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SERVICE=N")]
     scale: Vec<Scale>,
 
-    /// Replace a service's pods when its component file changes
+    /// Replace a service's pods when its component file changes, or what a link or folder on the way
+    /// to it leads to
     #[arg(long)]
     watch: bool,
 
@@ -155,6 +157,7 @@ async fn up(
     let _control = open_control(&api, &source.app.name, arguments.api.as_deref(), printer)?;
     let printing = tokio::spawn(printer.clone().events(Arc::clone(journal)));
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
+    let watch = arguments.watch.then(|| Watch::new(&source));
     let end = async {
         let begun = tokio::select! {
             begun = RunningApp::begin(&site, &api, source.clone()) => begun,
@@ -164,7 +167,7 @@ async fn up(
             }
         };
         let running = begun.map_err(Failure::NotRunning)?;
-        live(running, listening, arguments, printer, &mut interrupts).await
+        live(running, listening, watch, printer, &mut interrupts).await
     };
     let end = end.await;
     let summary = app::summary(&site, &source);
@@ -199,7 +202,7 @@ enum Failure {
 async fn live(
     mut running: RunningApp,
     listening: Listening,
-    arguments: &Arguments,
+    watch: Option<Watch>,
     printer: &Printer,
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
@@ -209,19 +212,11 @@ async fn live(
             // All its jobs have ended.
             (true, false) => Ok(()),
             (true, true) => {
-                let changes = match arguments.watch {
-                    true => watch::start(&running).map(Some),
-                    false => Ok(None),
-                };
-                match changes {
-                    Ok(changes) => {
-                        running.tell_up(&listening);
-                        until_interrupted(&mut running, changes, interrupts)
-                            .await
-                            .map_err(Failure::Broken)
-                    }
-                    Err(reason) => Err(Failure::Broken(reason)),
-                }
+                running.tell_up(&listening);
+                let changes = watch.map(Watch::start);
+                until_interrupted(&mut running, changes, interrupts)
+                    .await
+                    .map_err(Failure::Broken)
             }
         },
         _ = interrupts.next() => {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -301,12 +301,6 @@ impl RunningApp {
                 | Phase::Failed { .. } => drop(follower.next().await?),
             }
         }
-    }
-
-    /// The services, and the component files they run.
-    pub(crate) fn components(&self) -> impl Iterator<Item = (&Name, PathBuf)> {
-        let services = self.source.app.services.iter();
-        services.map(|(name, service)| (name, self.source.base.join(&service.component.path)))
     }
 
     /// Resolves when something has ended that must not, with what it was and why.

@@ -18,3 +18,4 @@ mod streams;
 mod threads;
 mod up;
 mod verdicts;
+mod watch;

@@ -414,20 +414,16 @@ fn write(objects: &AppObjects, applied: &Applied) -> Writes {
 fn tell(api: &Api, name: &Name, cause: &str, applied: &Applied) {
     let admission = &api.0.admission;
     admission.tell(Subject::App(name.clone()), "Applied", cause.to_owned());
+    let services: BTreeSet<_> = applied.services.iter().map(|it| &it.key).collect();
+    let jobs: BTreeSet<_> = applied.jobs.iter().map(|it| &it.key).collect();
     for change in &applied.plan.changes {
         let Ok(of) = Name::parse(&change.name) else {
             continue;
         };
         let key = ServiceKey::new(name, &of);
         let (written, subject) = match change.kind.as_str() {
-            "service" => (
-                applied.services.iter().any(|service| service.key == key),
-                Subject::Service(key),
-            ),
-            _ => (
-                applied.jobs.iter().any(|job| job.key == key),
-                Subject::Job(key),
-            ),
+            "service" => (services.contains(&key), Subject::Service(key)),
+            _ => (jobs.contains(&key), Subject::Job(key)),
         };
         if !written {
             continue;

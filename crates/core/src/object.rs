@@ -143,7 +143,7 @@ pub struct Grants {
 }
 
 /// A server outside the app that a guest may call: `scheme://host[:port]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Outbound {
     /// Scheme of the requests.
     pub scheme: Scheme,
@@ -154,7 +154,7 @@ pub struct Outbound {
 }
 
 /// Scheme of an outgoing request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
     /// Plain HTTP.
@@ -164,7 +164,7 @@ pub enum Scheme {
 }
 
 /// Which hosts a rule covers. Names are lower case and have no trailing dot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HostPattern {
     /// This name. An address behind it must be a public one, unless the name is `localhost`.

@@ -62,7 +62,11 @@ struct Checker<'c, 'd> {
 }
 
 /// The variables of an env file.
-type Variables = Vec<(String, String)>;
+struct Variables {
+    list: Vec<(String, String)>,
+    /// What they add to a spec that names the file.
+    bytes: usize,
+}
 
 impl Checker<'_, '_> {
     fn conflict(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
@@ -148,6 +152,7 @@ fn values<T: Clone>(list: &[At<T>]) -> Vec<T> {
 impl Names {
     fn gather(spec: &raw::App, profiles: &[String], decoder: &mut Decoder<'_>) -> Self {
         let mut names = Self::default();
+        let profiles = &profiles.iter().map(String::as_str).collect();
         for (name, service) in &spec.service.0 {
             names.add(name, Sort::Service, &service.profiles, profiles);
         }

@@ -11,6 +11,21 @@ pub(crate) struct Replaced {
     pub(crate) variables: bool,
 }
 
+/// Why a text is not replaced.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It would be longer than it may be.
+    TooLong,
+    /// It cannot be.
+    Unreplaceable(Unreplaceable),
+}
+
+impl From<Unreplaceable> for Failure {
+    fn from(error: Unreplaceable) -> Self {
+        Self::Unreplaceable(error)
+    }
+}
+
 /// Why a text cannot be replaced.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unreplaceable {
@@ -29,7 +44,8 @@ impl Unreplaceable {
     }
 }
 
-/// Replaces the variables in `text`; `None` when there is no `$` in it.
+/// Replaces the variables in `text`, which may become `limit` bytes long; `None` when there is no
+/// `$` in it. The work is bounded by `limit` too: nothing is looked up beyond it.
 ///
 /// The forms are those of a POSIX shell's parameter expansion that Compose files use too. Unlike
 /// there, a variable that is not set and has no default is an error, and a default cannot itself
@@ -37,7 +53,8 @@ impl Unreplaceable {
 pub(crate) fn interpolate(
     text: &str,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<Replaced>, Unreplaceable> {
+    limit: usize,
+) -> Result<Option<Replaced>, Failure> {
     let Some(first) = text.find('$') else {
         return Ok(None);
     };
@@ -47,6 +64,9 @@ pub(crate) fn interpolate(
     };
     let mut rest = &text[first..];
     while let Some(after) = rest.strip_prefix('$') {
+        if replaced.text.len() >= limit {
+            return Err(Failure::TooLong);
+        }
         rest = if let Some(after) = after.strip_prefix('$') {
             replaced.text.push('$');
             after
@@ -56,10 +76,10 @@ pub(crate) fn interpolate(
             replaced.variables = true;
             after
         } else {
-            return Err(Unreplaceable::new(
+            return Err(Failure::from(Unreplaceable::new(
                 format!("{} has a lone `$`", quoted(text)),
                 "write `$$` for a dollar sign, or `${NAME}` for the value of a variable",
-            ));
+            )));
         };
         let next = rest.find('$').unwrap_or(rest.len());
         replaced.text.push_str(&rest[..next]);
@@ -107,21 +127,20 @@ fn value_of(
             "a name has letters, digits and `_`, and does not begin with a digit",
         ));
     }
-    let value = environment(name);
     if operation.is_empty() {
-        return value.ok_or_else(|| {
+        return environment(name).ok_or_else(|| {
             Unreplaceable::new(
                 format!("the variable {} is not set", quoted(name)),
                 format!("set it in the environment, or give a default: `${{{name}:-default}}`"),
             )
         });
     }
-    let value = value.filter(|value| !value.is_empty());
+    let value = || environment(name).filter(|value| !value.is_empty());
     if let Some(default) = operation.strip_prefix(":-") {
-        return Ok(value.unwrap_or_else(|| default.replace("$$", "$")));
+        return Ok(value().unwrap_or_else(|| default.replace("$$", "$")));
     }
     if let Some(message) = operation.strip_prefix(":?") {
-        return value.ok_or_else(|| {
+        return value().ok_or_else(|| {
             let why = match message.trim() {
                 "" => String::new(),
                 message => format!(": {}", message.replace("$$", "$")),
@@ -176,12 +195,30 @@ mod tests {
                 variables,
             };
             assert_eq!(
-                interpolate(text, &environment),
+                interpolate(text, &environment, 100),
                 Ok(Some(replaced)),
                 "{text}"
             );
         }
-        assert_eq!(interpolate("plain }", &environment), Ok(None));
+        assert_eq!(interpolate("plain }", &environment, 0), Ok(None));
+    }
+
+    #[test]
+    fn nothing_is_looked_up_beyond_the_limit() {
+        let looked = std::cell::Cell::new(0);
+        let environment = |_: &str| {
+            looked.set(looked.get() + 1);
+            Some("x".repeat(100))
+        };
+        for form in ["${A}", "${A:-d}", "${A:?why}"] {
+            looked.set(0);
+            let long = interpolate(&form.repeat(1000), &environment, 950);
+            assert_eq!((long, looked.get()), (Err(Failure::TooLong), 10), "{form}");
+        }
+        looked.set(0);
+        let unknown = interpolate("${A:x}", &environment, 950);
+        assert!(matches!(unknown, Err(Failure::Unreplaceable(_))));
+        assert_eq!(looked.get(), 0, "a form that there is not needs no value");
     }
 
     #[test]
@@ -205,7 +242,10 @@ mod tests {
                 "`${A:-${SET}` has a variable inside a variable",
             ),
         ] {
-            let error = interpolate(text, &environment).expect_err(text);
+            let error = interpolate(text, &environment, 100).expect_err(text);
+            let Failure::Unreplaceable(error) = error else {
+                panic!("{text} is short");
+            };
             assert_eq!(error.message, message);
         }
     }
@@ -214,13 +254,13 @@ mod tests {
         #[test]
         fn doubled_dollars_give_back_any_text(text in "\\PC*") {
             let doubled = text.replace('$', "$$");
-            let replaced = interpolate(&doubled, &environment).expect("nothing to look up");
+            let replaced = interpolate(&doubled, &environment, usize::MAX).expect("nothing to look up");
             prop_assert_eq!(replaced.map_or(doubled, |replaced| replaced.text), text);
         }
 
         #[test]
         fn no_text_panics(text in "([${}:?-]|SET|ä|\\PC){0,20}") {
-            let _ = interpolate(&text, &environment);
+            let _ = interpolate(&text, &environment, 100);
         }
     }
 }

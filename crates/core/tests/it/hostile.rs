@@ -218,6 +218,139 @@ fn many_names_that_are_not_there() {
 }
 
 #[test]
+fn a_guess_at_a_name_is_made_for_so_many_names_in_all() {
+    let guesses = |services: usize| {
+        let mut text = "app = \"a\"\n".to_owned();
+        for index in 0..services {
+            let (name, missing) = (format!("service-{index:04}"), format!("servize-{index:04}"));
+            writeln!(
+                text,
+                "[service.{name}]\ncomponent=\"a\"\ndepends_on=[\"{missing}\"]"
+            )
+            .expect("text");
+        }
+        let problems = load("sampan.toml", &text).expect_err("none is there");
+        let hints = problems.iter().map(|problem| &problem.hint);
+        hints
+            .filter(|hint| hint.starts_with("did you mean"))
+            .count()
+    };
+    assert_eq!(guesses(50), 50);
+    assert_eq!(guesses(1000), 20, "20,000 names are compared");
+    assert_eq!(guesses(5000), 4);
+}
+
+#[test]
+fn as_many_circles_as_there_are_services() {
+    let circles = |back: &dyn Fn(usize) -> usize| {
+        let mut text = "app = \"a\"\n".to_owned();
+        for index in 0..5000 {
+            let (next, back) = ((index + 1).min(4999), back(index));
+            writeln!(
+                text,
+                "[service.s{index}]\ncomponent=\"a\"\ndepends_on=[\"s{next}\",\"s{back}\"]"
+            )
+            .expect("text");
+        }
+        let problems = load("sampan.toml", &text).expect_err("circles");
+        look_at(&problems, &text);
+        problems.count()
+    };
+    // The few that are described alike are one.
+    for count in [circles(&|_| 0), circles(&|index| index.saturating_sub(1))] {
+        assert!((4900..=5001).contains(&count), "{count}");
+    }
+}
+
+#[test]
+fn lists_and_tables_have_a_most_of_elements() {
+    let bounded = |text: &str, key: &str| {
+        let problems = load("sampan.toml", text).expect_err("too many");
+        look_at(&problems, text);
+        let bound = problems.iter().find(|it| it.kind == ProblemKind::Bound);
+        assert_eq!(bound.expect("a bound").key, key);
+        assert!(problems.count() < 3, "its elements are not read");
+    };
+    let tables = |header: &dyn Fn(usize) -> String| {
+        let tables = (0..5001).map(|index| header(index) + "\n");
+        format!("app = 'a'\n{}", tables.collect::<String>())
+    };
+    bounded(&tables(&|index| format!("[service.s{index}]")), "service");
+    bounded(&tables(&|index| format!("[job.s{index}]")), "job");
+    let forty_thousand = (0..40_000).map(|index| format!("[service.s{index}]\n"));
+    let forty_thousand = format!("app = 'a'\n{}", forty_thousand.collect::<String>());
+    assert!((600 << 10..MAX_SPEC_BYTES).contains(&forty_thousand.len()));
+    bounded(&forty_thousand, "service");
+    let service = "app = 'a'\n[service.a]\ncomponent = 'a'\n";
+    let list = |element: &str| format!("[{}]", element.repeat(5001));
+    bounded(
+        &format!("{service}route = {}", list("'/',")),
+        "service.a.route",
+    );
+    bounded(
+        &format!("{service}env_file = {}", list("'a',")),
+        "service.a.env_file",
+    );
+    bounded(
+        &format!("{service}allow.files = {}", list("{},")),
+        "service.a.allow.files",
+    );
+    let variables = (0..5001).map(|index| format!("A{index} = ''\n"));
+    let variables = variables.collect::<String>();
+    bounded(
+        &format!("{service}[service.a.env]\n{variables}"),
+        "service.a.env",
+    );
+    // One less is good.
+    let good = forty_thousand
+        .lines()
+        .take(5001)
+        .map(|line| match line.starts_with('[') {
+            true => format!("{line}\ncomponent = 'a'\n"),
+            false => format!("{line}\n"),
+        });
+    let app = load("sampan.toml", &good.collect::<String>()).expect("a good spec");
+    assert_eq!(app.services.len(), 5000);
+}
+
+#[test]
+fn one_line_with_tables_and_errors_all_along() {
+    // Each error is told with the table that it is in, and no line is looked through for each table.
+    let pair = "{b=1,b=1},";
+    let text = format!(
+        "app = 'a'\nx = [{}{}]",
+        "{},".repeat(100_000),
+        pair.repeat(100)
+    );
+    assert_eq!(only_problem(&text), (ProblemKind::DuplicateKey, 101));
+    let twice = format!("app = 'a'\nx = [{}{}]", "{},".repeat(200_000), pair);
+    try_everything(&twice);
+    // What comes after an error in a line follows from it, however long the line is.
+    let long = format!("{}\n{}", "= ".repeat(200_000), "b = 1\n".repeat(50_000));
+    try_everything(&long);
+}
+
+#[test]
+fn an_env_file_may_be_named_often() {
+    let names = "'a.env',".repeat(5000);
+    let text = format!("app = 'a'\n[service.a]\ncomponent = 'a'\nenv_file = [{names}]\n");
+    let profiles: Vec<_> = (0..100_000).map(|index| format!("p{index}")).collect();
+    let input = Input {
+        path: "sampan.toml",
+        text: &text,
+        environment: &|_| None,
+        read_file: &|_| Ok("a=\n".repeat(300_000)),
+        profiles: &profiles,
+    };
+    let problems = spec::load(&input).expect_err("it grows too large");
+    look_at(&problems, &text);
+    assert_eq!(
+        problems.iter().next().map(|it| it.kind),
+        Some(ProblemKind::Bound)
+    );
+}
+
+#[test]
 fn one_line_as_long_as_a_spec_can_be() {
     let long = "ä\u{9b}".repeat(100_000);
     let mut text = format!("app = \"a\"\nx = \"{long}\"\n");

@@ -1,6 +1,9 @@
 //! What a guest sees and may reach: environment, configuration, services, servers, directories.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use super::{Checker, Variables, names::Sort};
 use crate::{
@@ -12,6 +15,9 @@ use crate::{
         raw::{self, At, ConfigKey, HostPath, Map, OneOrMany, Text, VariableName},
     },
 };
+
+/// What it takes to keep a variable, beside its name and value.
+const VARIABLE_BYTES: usize = 16;
 
 impl Checker<'_, '_> {
     /// Everything a workload is granted.
@@ -32,12 +38,10 @@ impl Checker<'_, '_> {
         );
         services.sort();
         services.dedup();
-        let mut outbound = Vec::new();
-        for server in &allow.outbound {
-            if !outbound.contains(&server.value) {
-                outbound.push(server.value.clone());
-            }
-        }
+        let mut named = BTreeSet::new();
+        let servers = allow.outbound.iter().map(|server| &server.value);
+        let outbound = servers.filter(|server| named.insert(*server));
+        let outbound = outbound.cloned().collect();
         let config = config
             .0
             .iter()
@@ -99,12 +103,8 @@ impl Checker<'_, '_> {
             let Some(file) = self.env_file(path) else {
                 continue;
             };
-            let bytes = file
-                .iter()
-                .map(|(name, value)| name.len() + value.len())
-                .sum();
-            if self.decoder.expand(&path.place, bytes) {
-                variables.extend(file.iter().cloned());
+            if self.decoder.expand(&path.place, file.bytes) {
+                variables.extend(file.list.iter().cloned());
             }
         }
         let given = env
@@ -160,7 +160,12 @@ impl Checker<'_, '_> {
             }
             return None;
         }
-        Some(file.variables)
+        let lengths = file.variables.iter();
+        let lengths = lengths.map(|(name, value)| name.len() + value.len() + VARIABLE_BYTES);
+        Some(Variables {
+            bytes: lengths.sum(),
+            list: file.variables,
+        })
     }
 }
 

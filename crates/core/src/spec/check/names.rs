@@ -1,19 +1,23 @@
 //! Names of services and jobs, and what refers to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Checker;
 use crate::{
     name::Name,
     object::Condition,
     spec::{
-        problem::{Draft, Place, ProblemKind, nearest, quoted},
+        MAX_PROBLEMS,
+        problem::{Draft, Place, ProblemKind, Report, nearest, quoted},
         raw::{self, At, Dependencies, decode::Decoder},
     },
 };
 
 /// How many names a hint lists.
 const MAX_LISTED: usize = 8;
+/// Names that are compared with names that are not there, in all of a spec. Further ones that are
+/// not there get no guess.
+const MAX_COMPARED: usize = 20_000;
 
 /// Whether a name is that of a service or of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub(super) enum Sort {
 #[derive(Default)]
 pub(super) struct Names {
     entries: BTreeMap<Name, Entry>,
+    /// Names that have been compared with one that is not there.
+    compared: usize,
 }
 
 struct Entry {
@@ -42,10 +48,10 @@ impl Names {
         name: &At<Name>,
         sort: Sort,
         profiles: &[At<Name>],
-        active: &[String],
+        active: &BTreeSet<&str>,
     ) -> Option<Place> {
         let profiles = super::values(profiles);
-        let named = |profile: &Name| active.iter().any(|name| name == profile.as_str());
+        let named = |profile: &Name| active.contains(profile.as_str());
         let on = profiles.is_empty() || profiles.iter().any(named);
         if let Some(entry) = self.entries.get(&name.value) {
             return Some(entry.place.clone());
@@ -73,15 +79,20 @@ impl Names {
     }
 
     /// What to do about a name that is not there.
-    fn advice(&self, name: &str, sort: Option<Sort>) -> String {
+    fn advice(&mut self, name: &str, sort: Option<Sort>) -> String {
         let known = self
             .entries
             .iter()
             .filter(|(_, entry)| sort.is_none_or(|s| s == entry.sort));
         let known: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
-        if let Some(near) = nearest(name, known.iter().copied()) {
+        let compared = self.compared + known.len();
+        if compared <= MAX_COMPARED
+            && let Some(near) = nearest(name, known.iter().copied())
+        {
+            self.compared = compared;
             return format!("did you mean `{near}`?");
         }
+        self.compared = compared.min(MAX_COMPARED);
         let listed = raw::decode::listed(&known[..known.len().min(MAX_LISTED)]);
         match known.len() {
             0 => "there is none in this file".to_owned(),
@@ -223,7 +234,8 @@ impl Checker<'_, '_> {
                 .or_default()
                 .extend(edges.filter(|edge| edge.value != *name));
         }
-        for (path, place) in circles(&graph) {
+        // Further ones are counted, not described.
+        for (path, place) in circles(&graph, MAX_PROBLEMS, &mut self.decoder.report) {
             let shown: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
             let shown = match shown.as_slice() {
                 [head @ .., last] if head.len() > MAX_LISTED => {
@@ -243,42 +255,45 @@ impl Checker<'_, '_> {
 type Graph<'s> = BTreeMap<&'s Name, Vec<&'s At<Name>>>;
 
 /// Circles of the graph, each as the names along it, the first again at the end, and the place
-/// of its first step. Every circle shares a step with one of them.
-fn circles<'s>(graph: &Graph<'s>) -> Vec<(Vec<&'s Name>, Place)> {
+/// of its first step. Every circle shares a step with one of them. Those beyond `limit` are omitted
+/// in the report: a circle may be as long as the spec, and there may be as many.
+fn circles<'s>(
+    graph: &Graph<'s>,
+    limit: usize,
+    report: &mut Report,
+) -> Vec<(Vec<&'s Name>, Place)> {
     let mut circles = Vec::new();
-    let mut finished: BTreeMap<&Name, bool> = BTreeMap::new();
+    // For each name that was met, where on the way it is; `None` when it is left behind.
+    let mut met: BTreeMap<&Name, Option<usize>> = BTreeMap::new();
     for start in graph.keys() {
         // The way from `start`: each name with how many of its steps were taken. No recursion,
         // since a chain may be as long as the spec.
         let mut way: Vec<(&'s Name, usize)> = Vec::new();
-        if !finished.contains_key(start) {
-            finished.insert(start, false);
+        if !met.contains_key(start) {
+            met.insert(start, Some(0));
             way.push((start, 0));
         }
         while let Some((name, taken)) = way.last_mut() {
             let Some(step) = graph.get(name).and_then(|steps| steps.get(*taken)) else {
-                finished.insert(name, true);
+                met.insert(name, None);
                 way.pop();
                 continue;
             };
             *taken += 1;
-            match finished.get(&step.value) {
+            match met.get(&step.value).copied() {
                 None if graph.contains_key(&step.value) => {
-                    finished.insert(&step.value, false);
+                    met.insert(&step.value, Some(way.len()));
                     way.push((&step.value, 0));
                 }
-                Some(false) => {
-                    let from = way
-                        .iter()
-                        .position(|(name, _)| **name == step.value)
-                        .unwrap_or(0);
+                Some(Some(_)) if circles.len() >= limit => report.omit(),
+                Some(Some(from)) => {
                     let circle = &way[from..];
                     let mut path: Vec<&Name> = circle.iter().map(|(name, _)| *name).collect();
                     path.push(&step.value);
                     let (first, taken) = circle[0];
                     circles.push((path, graph[first][taken - 1].place.clone()));
                 }
-                None | Some(true) => {}
+                None | Some(None) => {}
             }
         }
     }

@@ -20,6 +20,8 @@ pub(super) fn report_all(
     report: &mut Report,
 ) -> bool {
     let mut usable = true;
+    let lines = Lines::of(text);
+    // The line of the last error that others may follow from.
     let mut last: Option<usize> = None;
     let mut errors: Vec<(Range<usize>, &Error)> = errors
         .iter()
@@ -29,24 +31,22 @@ pub(super) fn report_all(
     for (span, error) in errors {
         let duplicate = error.message() == "duplicate key";
         usable &= duplicate;
-        // Each error is compared with the one before it only, since a line may be as long as the
-        // text and have an error in every other byte.
-        let between = last.and_then(|last| text.get(last..span.start));
-        let follows = between.is_some_and(|between| !between.contains('\n'));
-        if !duplicate || follows {
-            last = Some(span.start);
+        let line = lines.number(span.start);
+        let follows = last == Some(line);
+        if !duplicate {
+            last = Some(line);
         }
         match (follows, duplicate) {
             (true, _) => {}
-            (false, true) => report_duplicate(text, root, span, report),
-            (false, false) => report_syntax(text, root, error.message(), span, report),
+            (false, true) => report_duplicate(text, &lines, root, span, report),
+            (false, false) => report_syntax((text, &lines), root, error.message(), span, report),
         }
     }
     usable
 }
 
 fn report_syntax(
-    text: &str,
+    (text, lines): (&str, &Lines),
     root: &DeTable<'_>,
     message: &str,
     span: Range<usize>,
@@ -55,13 +55,13 @@ fn report_syntax(
     if report.is_full() {
         return report.omit();
     }
-    let line = text[line_start(text, span.start)..]
+    let line = text[lines.start(span.start)..]
         .lines()
         .next()
         .unwrap_or_default();
     let key = match line.strip_prefix('[') {
         Some(header) => excerpt(header.trim_matches(['[', ']', ' ', '\t'])).into(),
-        None => enclosing(text, root, span.start).0,
+        None => enclosing(text, lines, root, span.start).0,
     };
     let found = text.get(span.clone()).unwrap_or_default().trim();
     let unquoted = message.starts_with("string values must be quoted");
@@ -149,19 +149,39 @@ fn advice(message: &str) -> &'static str {
     ADVICE.iter().find(fits).map_or("", |(_, advice)| advice)
 }
 
-/// Where the line of a byte begins.
-fn line_start(text: &str, byte: usize) -> usize {
-    text[..text.floor_char_boundary(byte)]
-        .rfind('\n')
-        .map_or(0, |at| at + 1)
+/// Where the lines of a text begin. A line may be as long as the text and have a table in every
+/// other byte, so none of them is looked for its beginning.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self(std::iter::once(0).chain(ends).collect())
+    }
+
+    /// The number of the line of a byte, from 0.
+    fn number(&self, byte: usize) -> usize {
+        self.0.partition_point(|start| *start <= byte) - 1
+    }
+
+    /// Where the line of a byte begins.
+    fn start(&self, byte: usize) -> usize {
+        self.0[self.number(byte)]
+    }
 }
 
-fn report_duplicate(text: &str, root: &DeTable<'_>, span: Range<usize>, report: &mut Report) {
+fn report_duplicate(
+    text: &str,
+    lines: &Lines,
+    root: &DeTable<'_>,
+    span: Range<usize>,
+    report: &mut Report,
+) {
     if report.is_full() {
         return report.omit();
     }
     let name = text.get(span.clone()).unwrap_or_default();
-    let (path, table) = enclosing(text, root, span.start);
+    let (path, table) = enclosing(text, lines, root, span.start);
     let first = table.get_key_value(name).map(|(key, _)| key.span());
     let in_header = first.as_ref() == Some(&span) || first.is_none();
     let key = match in_header || path.is_empty() {
@@ -186,11 +206,13 @@ fn report_duplicate(text: &str, root: &DeTable<'_>, span: Range<usize>, report: 
 /// The path of the table that is open at a byte of the text, and the table.
 fn enclosing<'t, 'a>(
     text: &'t str,
+    lines: &'t Lines,
     root: &'t DeTable<'a>,
     byte: usize,
 ) -> (Rc<str>, &'t DeTable<'a>) {
     let mut search = Search {
         text,
+        lines,
         byte,
         steps: Vec::new(),
         start: 0,
@@ -217,6 +239,7 @@ enum Step<'t> {
 /// A walk through the tree for the last table that begins at or before a byte.
 struct Search<'t, 'a> {
     text: &'t str,
+    lines: &'t Lines,
     byte: usize,
     /// The way from the root to where the walk is.
     steps: Vec<Step<'t>>,
@@ -238,7 +261,7 @@ impl<'t, 'a> Search<'t, 'a> {
     /// Where a table begins. One that only a longer header names, as `a` in `[a.b]`, has the
     /// place of that part of the header, and begins with the header itself, no later than `a.b`.
     fn start_of(&self, byte: usize) -> usize {
-        let line = line_start(self.text, byte);
+        let line = self.lines.start(byte);
         match self.text[line..].starts_with('[') {
             true => line,
             false => byte,

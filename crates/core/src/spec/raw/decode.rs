@@ -8,7 +8,7 @@ use toml::{
 
 use super::leaf::{At, Leaf, Origin};
 use crate::spec::{
-    interpolate::interpolate,
+    interpolate::{Failure, interpolate},
     problem::{Draft, Place, ProblemKind, Report, nearest, quoted},
 };
 
@@ -76,7 +76,8 @@ impl<'a> Decoder<'a> {
 
     /// Replaces the variables in a text. `None` when it has none, or after a report.
     pub(super) fn interpolate(&mut self, text: &str, place: &Place) -> Result<Option<Text>, ()> {
-        match interpolate(text, self.environment) {
+        let left = MAX_EXPANDED_BYTES.saturating_sub(self.expanded);
+        match interpolate(text, self.environment, left) {
             Ok(None) => Ok(None),
             Ok(Some(replaced)) => match self.expand(place, replaced.text.len()) {
                 true => Ok(Some(Text {
@@ -85,7 +86,11 @@ impl<'a> Decoder<'a> {
                 })),
                 false => Err(()),
             },
-            Err(error) => {
+            Err(Failure::TooLong) => {
+                self.expand(place, usize::MAX);
+                Err(())
+            }
+            Err(Failure::Unreplaceable(error)) => {
                 self.problem(place, ProblemKind::Interpolation, error.message, error.hint);
                 Err(())
             }

@@ -13,6 +13,22 @@ use crate::{
     spec::problem::{Place, ProblemKind},
 };
 
+/// The most elements of a list, and of a table whose keys the user chooses. Each service takes a
+/// few hundred values to read, whatever is said of it.
+pub(crate) const MAX_ELEMENTS: usize = 5000;
+
+/// Reports that there are too many elements, before any of them is read.
+fn too_many(elements: usize, place: &Place, decoder: &mut Decoder<'_>) -> bool {
+    let beyond = elements > MAX_ELEMENTS;
+    if beyond {
+        let key = &place.key;
+        let message = format!("`{key}` has {elements} elements, more than {MAX_ELEMENTS}");
+        let hint = "leave some out, or split the app into several, each with a file of its own";
+        decoder.problem(place, ProblemKind::Bound, message, hint);
+    }
+    beyond
+}
+
 impl<T: Decode> Decode for Vec<T> {
     fn decode(
         value: &Spanned<DeValue<'_>>,
@@ -27,6 +43,9 @@ impl<T: Decode> Decode for Vec<T> {
             decoder.wrong_type(&place, "a list", value.get_ref(), hint);
             return None;
         };
+        if too_many(array.len(), &place, decoder) {
+            return None;
+        }
         let elements = array.iter().enumerate();
         let element = |(index, value): (usize, &Spanned<DeValue<'_>>)| {
             T::decode(value, place.element(index, value.span()), decoder)
@@ -91,6 +110,9 @@ impl<K: Leaf, V: Decode> Decode for Map<K, V> {
     ) -> Option<Self> {
         let hint = "write a table, as in `[header]` with keys below it or { key = … }";
         let table = decoder.table(value, &place, hint)?;
+        if too_many(table.len(), &place, decoder) {
+            return None;
+        }
         let mut pairs: Vec<_> = table.iter().collect();
         pairs.sort_by_key(|(key, _)| key.span().start);
         let mut entries = Vec::new();

@@ -24,7 +24,11 @@ use sampan_core::{
     record::Key,
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
-use tokio::{sync::oneshot, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
 
 use crate::{
     clock::Clock,
@@ -115,10 +119,12 @@ pub(crate) struct Controllers {
     /// Told when everything has been looked at once: what an earlier run of the node observed is
     /// in no status any more.
     pub(crate) looked: Option<oneshot::Sender<()>>,
+    /// Told when they are to finish what they have begun, and to end.
+    pub(crate) finish: Arc<Notify>,
 }
 
 impl Controllers {
-    /// Works until the store is closed, or this is dropped.
+    /// Works until the store is closed, it is to finish, or this is dropped.
     pub(crate) async fn run(mut self) -> Result<(), StoreError> {
         let follower = Follower::open(&self.store).await?;
         let mut state = Loop {
@@ -179,6 +185,7 @@ struct Loop {
 
 impl Loop {
     async fn run(mut self, mut follower: Follower) {
+        let finish = Arc::clone(&self.controllers.finish);
         let mut resync = tokio::time::interval(RESYNC);
         loop {
             self.start_due(follower.mirror());
@@ -208,8 +215,11 @@ impl Loop {
                     let keys = follower.keys();
                     self.look_at(follower.mirror(), &keys);
                 }
+                () = finish.notified() => break,
             }
         }
+        // What is written is told, too.
+        while self.running.join_next().await.is_some() {}
     }
 
     /// Has everything looked at that changes of these keys may concern.

@@ -12,6 +12,7 @@ use sampan_core::{
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::{
     events::{Change, Event, Journal, MAX_EVENTS, Subject},
@@ -60,10 +61,26 @@ fn event(stored: Stored) -> Event {
     }
 }
 
-/// Writes events after the one with this number as they come, until the store is closed.
-pub(super) async fn write(store: Arc<dyn Store>, journal: Arc<Journal>, mut seq: u64) {
+/// Writes events after the one with this number as they come, until the store is closed, or it is
+/// told to finish and there are no more. From then on nothing is tried again.
+pub(super) async fn write(
+    store: Arc<dyn Store>,
+    journal: Arc<Journal>,
+    mut seq: u64,
+    finish: Arc<Notify>,
+) {
+    let mut is_last = false;
     loop {
-        let news = journal.follow(seq).await;
+        let news = tokio::select! {
+            biased;
+            news = journal.follow(seq) => news,
+            () = finish.notified(), if !is_last => {
+                is_last = true;
+                continue;
+            }
+            // There are no more.
+            () = std::future::ready(()), if is_last => return,
+        };
         provoke::panic_in(provoke::Task::Chronicle);
         if news.missed > 0 {
             tracing::warn!(
@@ -76,9 +93,16 @@ pub(super) async fn write(store: Arc<dyn Store>, journal: Arc<Journal>, mut seq:
                 match store.commit(transaction(lot)).await {
                     Ok(Outcome::Committed(_) | Outcome::Conflict(_)) => break,
                     Err(StoreError::Closed) => return,
+                    Err(error) if is_last => {
+                        tracing::warn!(%error, "the last events are not kept");
+                        return;
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "cannot keep events, trying again");
-                        tokio::time::sleep(RETRY).await;
+                        tokio::select! {
+                            () = finish.notified() => is_last = true,
+                            () = tokio::time::sleep(RETRY) => {}
+                        }
                     }
                 }
             }

@@ -1,13 +1,14 @@
 //! A node that keeps apps as a store says: everything that works on it, and how it starts and ends.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sampan_runtime::pod::Termination;
 use sampan_store::{Store, StoreError};
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot, watch},
-    task::{JoinHandle, JoinSet},
+    task::{AbortHandle, JoinHandle, JoinSet},
+    time::timeout,
 };
 
 use super::{
@@ -96,6 +97,9 @@ impl Site {
     }
 }
 
+/// Tasks, which say what they were and how they ended.
+type Tasks = JoinSet<(&'static str, Result<(), StoreError>)>;
+
 /// A daemon at work.
 pub(crate) struct Daemon {
     /// Told when pods are to rest.
@@ -104,8 +108,20 @@ pub(crate) struct Daemon {
     ready: Option<oneshot::Receiver<()>>,
     agent: JoinHandle<Result<(), StoreError>>,
     /// Everything that must not end before the daemon does.
-    tasks: JoinSet<(&'static str, Result<(), StoreError>)>,
+    tasks: Tasks,
+    /// What ends in good order, in this order: what the controllers have done is told, and then what
+    /// was told is kept.
+    finish: [Finish; 2],
 }
+
+/// A task that can be told to finish what it has begun.
+struct Finish {
+    finish: Arc<Notify>,
+    task: AbortHandle,
+}
+
+/// The longest that one of them may take.
+const FINISH: Duration = Duration::from_secs(2);
 
 impl Daemon {
     /// Starts everything that works on the store, on the threads of the control side. Pods and
@@ -140,13 +156,16 @@ impl Daemon {
             clock,
             autoscaling: autoscaling(site),
             looked: Some(looked),
+            finish: Arc::default(),
         };
+        let finish = Arc::clone(&controllers.finish);
         let (watches, watched) = oneshot::channel();
-        tasks.spawn(async move {
+        let task = tasks.spawn(async move {
             // A watch that fails ends the daemon.
             let _ = watched.await;
             ("the controllers", controllers.run().await)
         });
+        let controllers = Finish { finish, task };
         let (rollouts, board) = (Arc::clone(&site.rollouts), Arc::clone(&site.node.board));
         let watched = store();
         tasks.spawn(async move {
@@ -160,11 +179,7 @@ impl Daemon {
             guests: agent.pods.clone(),
         };
         tasks.spawn(async move { ("the runner of jobs", jobs.run().await) });
-        let writing = chronicle::write(store(), journal(), site.journal.last());
-        tasks.spawn(async move {
-            writing.await;
-            ("the chronicle", Ok(()))
-        });
+        let chronicle = keep_events(site, &mut tasks);
         let sweeping = sweep::run(store(), Arc::clone(&site.artifacts));
         tasks.spawn(async move {
             sweeping.await;
@@ -175,6 +190,7 @@ impl Daemon {
             rest,
             ready: Some(ready),
             tasks,
+            finish: [controllers, chronicle],
         }
     }
 
@@ -208,7 +224,26 @@ impl Daemon {
         self.rest.notify_one();
         // One that was aborted has no pods left.
         let _ = (&mut self.agent).await;
+        for Finish { finish, task } in &self.finish {
+            finish.notify_one();
+            let ended =
+                async { while !task.is_finished() && self.tasks.join_next().await.is_some() {} };
+            // A store that takes longer loses events and no more.
+            let _ = timeout(FINISH, ended).await;
+        }
     }
+}
+
+/// Writes events to the store from now on.
+fn keep_events(site: &Site, tasks: &mut Tasks) -> Finish {
+    let finish = Arc::<Notify>::default();
+    let (store, journal) = (Arc::clone(&site.store), Arc::clone(&site.journal));
+    let writing = chronicle::write(store, journal, site.journal.last(), Arc::clone(&finish));
+    let task = tasks.spawn(async move {
+        writing.await;
+        ("the chronicle", Ok(()))
+    });
+    Finish { finish, task }
 }
 
 fn autoscaling(site: &Site) -> Autoscaling {

@@ -436,6 +436,7 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSe
             decisions: watch::Sender::default(),
         },
         looked: None,
+        finish: Arc::default(),
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { agent.run(Arc::default()).await.expect("lists do not fail") });

@@ -298,6 +298,35 @@ async fn a_second_hangup_does_not_cut_what_is_in_flight() {
     assert_eq!(status.code(), Some(0), "{talk}");
 }
 
+/// The pods go last, and that they have is in the events of the next run.
+#[test]
+fn what_happened_last_is_kept() {
+    let (running, _, place) = serve();
+    running.signal(Signal::TERM);
+    let (status, talk) = running.wait();
+    assert_eq!(status.code(), Some(0), "{talk}");
+    let at = |name: &str| place.path().join(name).display().to_string();
+    let (data, api) = (at("data"), at("api.sock"));
+    let mut again = Running::start(sampan(&[
+        "serve",
+        "--data",
+        &data,
+        "--api",
+        &api,
+        "--http",
+        "127.0.0.1:0",
+    ]));
+    again.address();
+    let events = done(&["events", "--api", &api]);
+    let events = String::from_utf8(events.stdout).expect("text");
+    for pod in ["hello-1-0", "busy-1-0", "stream-1-0"] {
+        let mut of = events.lines().filter(|line| line.contains(pod));
+        assert!(of.any(|line| line.contains("topped")), "{pod}: {events}");
+    }
+    let (status, talk) = again.interrupt();
+    assert_eq!(status.code(), Some(0), "{talk}");
+}
+
 #[test]
 fn an_app_of_jobs_ends_when_they_have() {
     let ends = |jobs: &str| {

@@ -1,30 +1,45 @@
 //! Reading files whose size somebody else decides.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::Path,
 };
 
+use sampan_runtime::admission::adapt;
 pub(crate) use sampan_runtime::admission::inspect::MAX_COMPONENT_BYTES;
 
 /// The largest spec or env file.
 const MAX_TEXT_BYTES: usize = 4 << 20;
 
-/// Reads a component. A pipe or a device is read to its end too, but not for ever.
+/// Reads a component, or a core module of which one is made. A pipe or a device is read to its end
+/// too, but not for ever.
 pub(crate) fn component(path: &Path) -> io::Result<Vec<u8>> {
-    bounded(File::open(path)?, MAX_COMPONENT_BYTES)
+    adapted(bounded(File::open(path)?, MAX_COMPONENT_BYTES)?)
 }
 
-/// Like [`component`], for a path that a spec names: it has to be a plain file, because opening
-/// anything else may take for ever.
-pub(crate) fn plain_component(path: &Path) -> io::Result<Vec<u8>> {
+/// Like [`component`], for a path that a spec names.
+pub(crate) fn spec_component(path: &Path) -> io::Result<Vec<u8>> {
+    adapted(stored_component(path)?)
+}
+
+/// Reads a component as it is. It has to be a plain file, because opening anything else may take
+/// for ever.
+pub(crate) fn stored_component(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() && !metadata.is_dir() {
         return Err(io::Error::other("it is not a plain file"));
     }
-    component(path)
+    bounded(File::open(path)?, MAX_COMPONENT_BYTES)
+}
+
+fn adapted(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+    match adapt::component(&bytes).map_err(io::Error::other)? {
+        Cow::Owned(component) => Ok(component),
+        Cow::Borrowed(_) => Ok(bytes),
+    }
 }
 
 /// Reads a spec or an env file.
@@ -77,7 +92,7 @@ mod tests {
             Err("it is larger than 4 MiB".to_owned())
         );
         assert_eq!(
-            plain_component(endless).map_err(refused),
+            spec_component(endless).map_err(refused),
             Err("it is not a plain file".to_owned())
         );
     }

@@ -242,6 +242,16 @@ const FENCES: &[Fence] = &[
         homes: &["crates/runtime"],
     },
     Fence {
+        package: "wit-component",
+        feature: None,
+        homes: &["crates/runtime"],
+    },
+    Fence {
+        package: "wasi-preview1-component-adapter-provider",
+        feature: None,
+        homes: &["crates/runtime"],
+    },
+    Fence {
         package: "rusqlite",
         feature: None,
         homes: &["crates/store"],

@@ -110,7 +110,7 @@ fn failed(path: &Path, source: io::Error) -> WriteError {
 
 pub(super) fn read(directory: &Path, name: &str) -> Result<(Bytes, PathBuf), ReadError> {
     let path = directory.join(name);
-    let bytes = match file::plain_component(&path) {
+    let bytes = match file::stored_component(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let aside = path.with_extension(DAMAGED);

@@ -79,7 +79,7 @@ impl Bundle {
                 continue;
             }
             let bar = output.spinner(format!("uploading {}", path.display()));
-            let read = file::plain_component(path)
+            let read = file::spec_component(path)
                 .with_context(|| format!("cannot read the component `{}`", path.display()));
             let uploaded = client.upload(&target, Bytes::from(read?)).await;
             bar.finish_and_clear();
@@ -111,6 +111,6 @@ fn changed(error: ClientError, path: &std::path::Path) -> Stop {
 }
 
 fn digest(path: &std::path::Path) -> std::io::Result<String> {
-    let digest = Sha256::digest(file::plain_component(path)?);
+    let digest = Sha256::digest(file::spec_component(path)?);
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -391,7 +391,7 @@ async fn load(
     let file = base.join(&component.path);
     let path = component.path.display().to_string();
     // A blocking read: the file is local, and a task for it would cost more than it does.
-    let bytes = file::plain_component(&file).map_err(|source| ComponentError::Read {
+    let bytes = file::spec_component(&file).map_err(|source| ComponentError::Read {
         path: path.clone(),
         source,
     })?;

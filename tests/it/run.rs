@@ -138,18 +138,62 @@ fn commands_of_wasi_0_3_run_too() {
     );
 }
 
+/// A core module for WASI preview 1 that writes its number of arguments and exits.
+const PREVIEW_1: &str = r#"(module
+    (import "wasi_snapshot_preview1" "args_sizes_get" (func $sizes (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write"
+        (func $write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "0 arguments\n")
+    (func (export "_start")
+        (drop (call $sizes (i32.const 100) (i32.const 104)))
+        (i32.store8 (i32.const 0) (i32.add (i32.const 48) (i32.load (i32.const 100))))
+        (i32.store (i32.const 64) (i32.const 0))
+        (i32.store (i32.const 68) (i32.const 12))
+        (drop (call $write (i32.const 1) (i32.const 64) (i32.const 1) (i32.const 108)))
+        (call $exit (i32.gt_u (i32.load (i32.const 100)) (i32.const 2)))))"#;
+
+#[test]
+fn core_modules_for_preview_1_run() {
+    let module = wat::parse_str(PREVIEW_1).expect("good text");
+    let quiet = wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#);
+    let traps = wat::parse_str(
+        r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#,
+    );
+    let files = directory(&[
+        ("module.wasm", &module),
+        ("quiet.wasm", &quiet.expect("good text")),
+        ("traps.wasm", &traps.expect("good text")),
+    ]);
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let output = done(&["run", &path("module.wasm"), "--", "one"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(out(&output), "2 arguments\n");
+    let output = done(&["run", &path("module.wasm"), "--", "one", "two"]);
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    assert_eq!(done(&["run", &path("quiet.wasm")]).status.code(), Some(0));
+    assert_eq!(done(&["run", &path("traps.wasm")]).status.code(), Some(134));
+    let shown = out(&done(&["inspect", &path("module.wasm")]));
+    assert!(shown.contains("wasi:cli/command 0.2"), "{shown}");
+    assert!(shown.contains("runs     yes"), "{shown}");
+}
+
 #[test]
 fn what_cannot_be_run_is_refused_with_the_reason() {
     let core = wat::parse_str("(module)").expect("good text");
     let neither = wat::parse_str("(component)").expect("good text");
+    let browser = wat::parse_str(r#"(module (import "wbg" "f" (func)))"#).expect("good text");
     let files = directory(&[
         ("core.wasm", &core),
         ("none.wasm", &neither),
+        ("browser.wasm", &browser),
         ("text.wat", b"(component)"),
     ]);
     let path = |name: &str| files.path().join(name).display().to_string();
     for (file, wanted) in [
         (path("core.wasm"), "core module"),
+        (path("browser.wasm"), "imports from `wbg`"),
         (path("none.wasm"), "neither an HTTP handler nor"),
         (path("text.wat"), "WebAssembly text"),
         (path("absent.wasm"), "No such file"),

@@ -4,6 +4,7 @@
 //! compile the component either: it takes the head of the component, its types and imports, as a
 //! component of its own that has no code, and lets wasmtime match that against the host.
 
+pub mod adapt;
 pub mod inspect;
 pub mod link;
 

@@ -21,7 +21,7 @@ use sampan_core::escape;
 use wasmparser::{Parser, Payload};
 
 use crate::{
-    admission::{Digest, inspect::MAX_COMPONENT_BYTES},
+    admission::{Digest, adapt, inspect::MAX_COMPONENT_BYTES},
     pod::{Frame, Termination},
 };
 
@@ -101,8 +101,9 @@ fn read(component: &ComponentFile) -> io::Result<Vec<u8>> {
     let file = File::open(&component.path)?;
     file.take(MAX_COMPONENT_BYTES as u64)
         .read_to_end(&mut bytes)?;
+    let bytes = adapt::component(&bytes).map_err(io::Error::other)?;
     match Digest::of(&bytes) == component.digest {
-        true => Ok(bytes),
+        true => Ok(bytes.into_owned()),
         false => Err(io::Error::other("it is another component now")),
     }
 }

@@ -47,9 +47,11 @@ table! {
 table! {
     /// A long-running HTTP workload: a number of replicas of one component behind one name.
     struct Service {
-        /// Path of the component, relative to this file.
+        /// Path of the component, relative to this file. Of a core module for WASI preview 1 a
+        /// component is made.
         required component: At<HostPath>, "\"web.wasm\"";
-        /// SHA-256 the component must have, as `sha256:` and 64 hex digits.
+        /// SHA-256 the component must have, as `sha256:` and 64 hex digits. `sampan inspect`
+        /// tells it.
         optional digest: At<Digest>;
         /// How many pods run. With 0 the service is there but answers nothing.
         preset replicas: At<Count<0, 1000>>, 1;
@@ -107,9 +109,11 @@ table! {
 table! {
     /// A component that runs to completion.
     struct Job {
-        /// Path of the component, relative to this file.
+        /// Path of the component, relative to this file. Of a core module for WASI preview 1 a
+        /// component is made.
         required component: At<HostPath>, "\"migrate.wasm\"";
-        /// SHA-256 the component must have, as `sha256:` and 64 hex digits.
+        /// SHA-256 the component must have, as `sha256:` and 64 hex digits. `sampan inspect`
+        /// tells it.
         optional digest: At<Digest>;
         /// Arguments after the name of the program.
         nested args: Vec<At<Text>>;

@@ -64,8 +64,8 @@ pub enum InspectError {
     Text,
     /// The bytes are a core module.
     #[error(
-        "this is a core module, not a component; build for `wasm32-wasip2`, or wrap it with \
-         `wasm-tools component new`"
+        "this is a core module, not a component: build it for `wasm32-wasip2`; of one for WASI \
+         preview 1, `sampan run`, `up` and `apply` make a component"
     )]
     CoreModule,
     /// The bytes are too many.

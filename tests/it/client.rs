@@ -68,7 +68,7 @@ fn a_wrong_command_line_is_exit_code_2() {
             "`1001` is not a number from 0 to 1000",
         ),
         (&["scale", "web=-1"], "`-1` is not a number from 0 to 1000"),
-        (&["restart"], "<SERVICE>"),
+        (&["restart"], "<NAME>"),
         (&["rollout", "status"], "<SERVICE>"),
         (&["rollout", "undo", "web", "--to", "last"], "last"),
         (

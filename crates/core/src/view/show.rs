@@ -36,7 +36,11 @@ impl Service {
     pub fn of(service: &record::Service) -> Self {
         let (spec, status) = (&service.spec, &service.status);
         let (phase, reason) = phase(service);
-        let counts = status.counts;
+        let mut counts = status.counts;
+        if status.target != spec.revision {
+            // What was counted as new is of the revision before.
+            (counts.updated, counts.updated_available) = (0, 0);
+        }
         Self {
             app: service.key.app.to_string(),
             name: service.key.name.to_string(),

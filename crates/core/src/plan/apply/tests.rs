@@ -440,6 +440,27 @@ fn what_the_verbs_refuse() {
     assert_eq!(said(again(&job).err()), "`s1` is being deleted");
 }
 
+#[test]
+fn pods_of_the_revision_before_are_not_shown_as_new() {
+    let mut present = shop();
+    let before = present.services.get_mut(&name("web")).expect("there");
+    before.status.target = 1;
+    before.status.counts = Counts {
+        alive: 4,
+        updated: 4,
+        ready: 4,
+        available: 4,
+        updated_available: 4,
+    };
+    let shown = |present: &Present| {
+        let shown = view::Service::of(web(present));
+        (shown.updated, shown.updated_available, shown.available)
+    };
+    assert_eq!(shown(&present), (4, 4, 4));
+    write(&mut present, &format!("{SHOP}env = {{ A = '1' }}"));
+    assert_eq!(shown(&present), (0, 0, 4));
+}
+
 const CHAIN: &str = "app = 'shop'\n[job.s1]\ncomponent = 's1.wasm'\n[job.s2]\ncomponent = 's2.wasm'\n\
      depends_on = ['s1']\n[job.s3]\ncomponent = 's3.wasm'\ndepends_on = ['s2']\n[service.web]\n\
      component = 'web.wasm'\ndepends_on = { s3 = 'completed' }\n[service.other]\n\

@@ -61,6 +61,7 @@ fn template(runtime: &tokio::runtime::Runtime, node: &Arc<Runtime>, bytes: &[u8]
         limits: &limits(),
         isolation: Some(Isolation::Request),
         concurrency: None,
+        renewal: sampan_core::object::Renewal::default(),
         base: Path::new("."),
         neighbours: None,
         coredumps: None,

@@ -154,7 +154,7 @@ fn kind(failure: &Failure) -> UpstreamErrorKind {
         }
         Failure::Deadlocked(_) => UpstreamErrorKind::Deadlocked,
         Failure::TimedOut(_) => UpstreamErrorKind::TimedOut,
-        Failure::NoResponse | Failure::Unfinished | Failure::Stopped => {
+        Failure::NoResponse | Failure::OnlyOnce | Failure::Unfinished | Failure::Stopped => {
             UpstreamErrorKind::NoResponse
         }
         Failure::Unavailable(_) | Failure::SlowStart(_) => UpstreamErrorKind::Unavailable,

@@ -248,6 +248,7 @@ impl RuntimeWorkshop {
                 limits,
                 isolation: wanted.isolation,
                 concurrency: wanted.concurrency,
+                renewal: wanted.renewal,
                 // Directories of a stored revision are absolute.
                 base: std::path::Path::new("/"),
                 neighbours: Some((self.neighbours)(&service.app)),

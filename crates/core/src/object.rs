@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     name::Name,
-    quantity::{Amount, ByteSize, Cpu, Percent, duration_text},
+    quantity::{Amount, ByteSize, Cpu, Percent, duration_text, optional_duration_text},
 };
 
 /// One spec file: services and jobs under one name.
@@ -46,6 +46,9 @@ pub struct Service {
     pub isolation: Option<Isolation>,
     /// Requests in flight per pod; `None` follows the component's world and isolation.
     pub concurrency: Option<u32>,
+    /// When a pod that keeps its instance makes another one.
+    #[serde(default, skip_serializing_if = "Renewal::is_never")]
+    pub renewal: Renewal,
     /// Which requests reach the service from outside.
     pub routes: Vec<Route>,
     /// What must have happened before the service starts.
@@ -103,6 +106,34 @@ pub enum Isolation {
     Pod,
     /// Every request gets a fresh instance.
     Request,
+}
+
+/// When a pod that keeps its instance makes another one in its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewal {
+    /// After so many requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_requests: Option<u32>,
+    /// When it is so old.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "optional_duration_text"
+    )]
+    pub max_age: Option<Duration>,
+}
+
+impl Renewal {
+    /// Whether it keeps its instance for ever.
+    pub fn is_never(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether an instance that has had so many requests and is so old is to take no more.
+    pub fn is_due(&self, requests: u32, age: Duration) -> bool {
+        self.max_requests.is_some_and(|max| requests >= max)
+            || self.max_age.is_some_and(|max| age >= max)
+    }
 }
 
 /// Which requests reach a service: a host and a path prefix.

@@ -9,7 +9,7 @@ mod decimal;
 mod duration;
 mod size;
 
-pub use duration::{duration_text, format_duration, parse_duration};
+pub use duration::{duration_text, format_duration, optional_duration_text, parse_duration};
 
 /// A number of bytes, written `64MiB`, `16MB`, `4KiB` or `512B`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,6 +3,7 @@
 mod allowance;
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -20,6 +21,11 @@ pub(crate) use allowance::{Excess, Over, Standing, Waited};
 
 /// Polls at least this long are measured in CPU time, shorter ones on the wall clock.
 const PRECISE_FROM: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// When the CPU clock of this thread was last read, and what it said in nanoseconds.
+    static LAST_READING: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
+}
 
 /// What a pod has used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,8 +148,9 @@ impl PodMeter {
 /// Reading the CPU clock of a thread is a system call of a few hundred nanoseconds, too much for
 /// each of the several polls of a short request. So a poll is measured on the wall clock until one
 /// takes [`PRECISE_FROM`]; from then on, until a short one, the CPU clock counts, and time in which
-/// the guest's thread was preempted does not. A guest is interrupted every epoch tick, so what can
-/// be counted wrongly is at most one tick per burst.
+/// the guest's thread was preempted does not. A poll that turns out to be long has taken no more
+/// than its thread has since its clock was last read, and that is at most [`PRECISE_FROM`] before
+/// the poll: so no more than that is counted wrongly, however long the thread was preempted.
 #[derive(Debug)]
 pub(crate) struct CpuMeter {
     pod: Arc<PodMeter>,
@@ -205,9 +212,7 @@ impl CpuMeter {
 
     /// How the guest stands. To be asked while it runs.
     pub(crate) fn now(&self) -> Standing {
-        let running = self
-            .clock(self.precise.load(Relaxed))
-            .saturating_sub(self.poll_start_nanos.load(Relaxed));
+        let running = self.ran();
         let used = self.used_nanos() + running;
         let now = self.clock(false);
         let standing = self.allowance.stand(used, running);
@@ -215,7 +220,7 @@ impl CpuMeter {
             // Taken that it ran evenly since it was last looked at.
             let seen = self.seen_nanos.load(Relaxed);
             let wall = now.saturating_sub(self.seen_at_nanos.load(Relaxed));
-            let ran = (used - seen).max(1);
+            let ran = used.saturating_sub(seen).max(1);
             let over = (*by_nanos).min(ran);
             let late = u128::from(wall) * u128::from(over) / u128::from(ran);
             self.late_nanos
@@ -248,10 +253,7 @@ impl CpuMeter {
 
     /// What the guest has used in all, while it runs.
     pub(crate) fn used_now(&self) -> Duration {
-        let running = self
-            .clock(self.precise.load(Relaxed))
-            .saturating_sub(self.poll_start_nanos.load(Relaxed));
-        Duration::from_nanos(self.used_nanos() + running)
+        Duration::from_nanos(self.used_nanos() + self.ran())
     }
 
     /// The time on the wall clock, since the meter was made.
@@ -272,6 +274,9 @@ impl CpuMeter {
             true => self.clock(false),
             false => start,
         };
+        if !precise {
+            self.read_seldom(at);
+        }
         // One that has not been woken is polled for another reason, and waits on.
         let woken = self.woken_nanos.swap(0, Relaxed);
         if woken != 0 && self.is_blocked.swap(false, Relaxed) {
@@ -283,18 +288,11 @@ impl CpuMeter {
 
     /// The guest has returned to the host.
     pub(crate) fn end(&self) {
-        let precise = self.precise.load(Relaxed);
-        let start = self.poll_start_nanos.load(Relaxed);
-        let end = self.clock(precise);
-        let spent = end.saturating_sub(start);
+        let spent = self.ran();
         self.used_nanos.store(self.used_nanos() + spent, Relaxed);
         self.allowance.charge(spent);
         self.pod.charge(spent);
-        let at = match precise {
-            true => self.clock(false),
-            false => end,
-        };
-        self.poll_end_nanos.store(at, Relaxed);
+        self.poll_end_nanos.store(self.clock(false), Relaxed);
         self.precise
             .store(u128::from(spent) >= PRECISE_FROM.as_nanos(), Relaxed);
     }
@@ -319,15 +317,40 @@ impl CpuMeter {
         self.allowance.end_wait();
     }
 
-    fn clock(&self, precise: bool) -> u64 {
-        if precise {
-            let time = clock_gettime(ClockId::ThreadCPUTime);
-            let nanos = i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
-            u64::try_from(nanos).unwrap_or(0)
-        } else {
-            nanos(self.base.elapsed())
+    /// For how long the guest has run in the poll under way.
+    fn ran(&self) -> u64 {
+        let precise = self.precise.load(Relaxed);
+        let start = self.poll_start_nanos.load(Relaxed);
+        let ran = self.clock(precise).saturating_sub(start);
+        match LAST_READING.get() {
+            Some((_, before)) if !precise && u128::from(ran) >= PRECISE_FROM.as_nanos() => {
+                ran.min(thread_cpu_nanos().saturating_sub(before))
+            }
+            _ => ran,
         }
     }
+
+    /// Has the CPU clock of this thread read if that was not done a moment ago. `at` is now.
+    fn read_seldom(&self, at: u64) {
+        let now = self.base + Duration::from_nanos(at);
+        let is_fresh = |(then, _)| now.saturating_duration_since(then) < PRECISE_FROM;
+        if !LAST_READING.get().is_some_and(is_fresh) {
+            LAST_READING.set(Some((now, thread_cpu_nanos())));
+        }
+    }
+
+    fn clock(&self, precise: bool) -> u64 {
+        match precise {
+            true => thread_cpu_nanos(),
+            false => nanos(self.base.elapsed()),
+        }
+    }
+}
+
+fn thread_cpu_nanos() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let nanos = i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
+    u64::try_from(nanos).unwrap_or(0)
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -345,6 +368,22 @@ mod tests {
         while now() - start < time {
             std::hint::spin_loop();
         }
+    }
+
+    /// A thread that does not run, for whatever reason, is no guest that computes.
+    #[test]
+    fn time_without_a_processor_is_not_counted() {
+        let meter = CpuMeter::new(Arc::new(PodMeter::new(None)));
+        meter.set_budget(Duration::from_millis(20));
+        meter.begin();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(100) {
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        let standing = meter.now();
+        assert!(standing.excess.is_none(), "{standing:?}");
+        meter.end();
+        assert!(meter.spent() < Duration::from_millis(20));
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod kept;
 mod p3;
 mod probe;
 mod question;
+mod reception;
 mod request;
 mod shared;
 pub mod template;

@@ -21,6 +21,7 @@ mod it {
     mod outbound;
     mod probes;
     mod remains;
+    mod renewal;
     mod rig;
     mod slots;
     mod streams;

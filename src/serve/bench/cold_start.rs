@@ -13,7 +13,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
     name::{PodName, ServiceKey},
-    object::Isolation,
+    object::{Isolation, Renewal},
 };
 use sampan_gateway::{
     Body, Endpoint, EndpointState, Gateway, RequestContext, ServiceConfig, Upstream, UpstreamFuture,
@@ -204,6 +204,7 @@ fn template(
         limits: &service.limits,
         isolation: service.isolation,
         concurrency: None,
+        renewal: Renewal::default(),
         base: std::path::Path::new("/"),
         neighbours: None,
         coredumps: None,

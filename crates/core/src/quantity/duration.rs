@@ -109,6 +109,33 @@ pub mod duration_text {
     }
 }
 
+/// Like [`duration_text`], for a duration that may be missing.
+pub mod optional_duration_text {
+    use std::{borrow::Cow, time::Duration};
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// Writes it.
+    pub fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => serializer.serialize_some(&super::format_duration(*duration)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads it.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let text = <Option<Cow<'de, str>>>::deserialize(deserializer)?;
+        let duration = text.map(|text| super::parse_duration(&text));
+        duration.transpose().map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    object::{Grants, Isolation, Limits, Probe, Restart, Service},
+    object::{Grants, Isolation, Limits, Probe, Renewal, Restart, Service},
     quantity::duration_text,
 };
 
@@ -28,6 +28,9 @@ pub struct Template {
     pub isolation: Option<Isolation>,
     /// Requests in flight; `None` follows the component's world and isolation.
     pub concurrency: Option<u32>,
+    /// When an instance that is kept makes way for another one.
+    #[serde(default, skip_serializing_if = "Renewal::is_never")]
+    pub renewal: Renewal,
     /// Whether an instance that ends badly leaves a core dump.
     pub coredump: bool,
     /// What the guest sees and may do. Host directories are absolute.
@@ -56,6 +59,7 @@ impl Template {
             component,
             isolation: service.isolation,
             concurrency: service.concurrency,
+            renewal: service.renewal,
             coredump: service.coredump,
             grants: service.grants.clone(),
             limits: service.limits.clone(),

@@ -99,6 +99,7 @@ impl Checker<'_, '_> {
                 .concurrency
                 .as_ref()
                 .map(|concurrency| concurrency.value.0),
+            renewal: self.renewal(raw),
             routes: raw.route.iter().map(|route| route.value.clone()).collect(),
             depends_on,
             profiles: values(&raw.profiles),

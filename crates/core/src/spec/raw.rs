@@ -61,6 +61,12 @@ table! {
         optional isolation: At<Isolation>;
         /// Requests in flight per pod. Without it the component's world and isolation decide.
         optional concurrency: At<Count<1, 10_000>>;
+        /// Requests after which a pod that keeps its instance makes another one in its place, with
+        /// its probes by `http` among them. Those under way end in the old one, and none is lost.
+        /// `1` is for components that answer only once, as those made of JavaScript.
+        optional max_requests: At<Count<1, { u32::MAX }>>;
+        /// Age from which on a request gets another instance of a pod that keeps its own, likewise.
+        optional max_age: At<Time<1>>;
         /// Which requests from outside reach the service: a host and a path prefix, as in
         /// `shop.localhost/`, or a path prefix alone for any host, as in `/api`. `/api` matches
         /// `/api` and all below it, not `/apis`; `/api/` matches `/api/` and all below it, not

@@ -103,6 +103,7 @@ impl Outcome {
             requests: std::slice::from_ref(asked),
             waits: self.waits.clone(),
             is_old_news: fate.failure().is_some(),
+            has_heir: false,
         }
     }
 
@@ -131,6 +132,8 @@ pub(super) struct Death<'a> {
     pub(super) waits: Vec<OpenWait>,
     /// Whether whoever asked has been told something else already.
     pub(super) is_old_news: bool,
+    /// Whether another instance has its place already: then the pod lives on.
+    pub(super) has_heir: bool,
 }
 
 impl Pod {
@@ -166,6 +169,7 @@ impl<'a> Death<'a> {
             requests,
             waits: Vec::new(),
             is_old_news: false,
+            has_heir: false,
         }
     }
 }
@@ -236,7 +240,8 @@ impl Shared {
             at: SystemTime::now(),
             evidence: evidence.map(Box::new),
         });
-        let scope = if verdict.ends_pod() && self.template.isolation() == Isolation::Pod {
+        let is_all = self.template.isolation() == Isolation::Pod && !death.has_heir;
+        let scope = if verdict.ends_pod() && is_all {
             self.watch.terminated(&termination);
             Scope::Pod
         } else {

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::{
-    sync::Notify,
+    sync::watch,
     time::{Instant, Sleep},
 };
 use wasmtime_wasi_http::{Error, WasiBody};
@@ -163,11 +163,11 @@ impl Drop for ResponseBody {
 pub(super) struct RequestGuard {
     fate: Option<Arc<Fate>>,
     /// Whom to tell besides the task that runs the request.
-    worker: Option<Arc<Notify>>,
+    worker: Option<Arc<watch::Sender<()>>>,
 }
 
 impl RequestGuard {
-    pub(super) fn new(fate: Arc<Fate>, worker: Option<Arc<Notify>>) -> Self {
+    pub(super) fn new(fate: Arc<Fate>, worker: Option<Arc<watch::Sender<()>>>) -> Self {
         Self {
             fate: Some(fate),
             worker,
@@ -184,7 +184,7 @@ impl Drop for RequestGuard {
         if let Some(fate) = &self.fate {
             fate.abandon();
             if let Some(worker) = &self.worker {
-                worker.notify_one();
+                worker.send_replace(());
             }
         }
     }

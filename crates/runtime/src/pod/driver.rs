@@ -7,7 +7,7 @@ use std::{
 
 use sampan_core::object::Isolation;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::AbortHandle,
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Worker {
     jobs: mpsc::Sender<Job>,
     /// Probes do not wait behind requests.
     probes: mpsc::Sender<Job>,
-    given_up: Option<Arc<Notify>>,
+    given_up: Option<Arc<watch::Sender<()>>>,
     task: AbortHandle,
 }
 
@@ -88,7 +88,7 @@ impl Driver {
             Wasi::P2 => Box::pin(kept::run(owned, inbox, ready, Arc::clone(&pace))),
             Wasi::P3 => {
                 let told = Arc::clone(given_up.insert(Arc::default()));
-                Box::pin(shared::run(owned, inbox, told, ready, Arc::clone(&pace)))
+                Box::pin(shared::run(owned, inbox, told, ready))
             }
         };
         let service = ServiceKey::of(&*pod.template);

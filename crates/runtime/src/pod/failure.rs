@@ -53,6 +53,13 @@ pub enum Failure {
     /// The guest returned without ending the body of its response.
     #[error("the guest returned without finishing its response body")]
     Unfinished,
+    /// The guest returned without a response, and its instance had answered a request before.
+    #[error(
+        "the guest answered nothing, though its instance had answered a request before: some \
+         components, as those made of JavaScript, answer one request an instance; with \
+         `isolation = \"request\"` or `max_requests = 1` each request has one of its own"
+    )]
+    OnlyOnce,
     /// The guest answered with an error code of `wasi:http`.
     #[error("the guest answered with the error code `{0}`")]
     ErrorCode(String),

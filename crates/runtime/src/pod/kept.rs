@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sampan_core::provoke;
+use tokio::time::Instant;
 use wasmtime::{Store, component};
 use wasmtime_wasi_http::p2::bindings::Proxy;
 
@@ -26,10 +27,22 @@ struct Instance {
     proxy: Proxy,
     /// Whether it has answered a request.
     has_answered: bool,
+    /// How many it has been given.
+    requests: u32,
+    made: Instant,
     _place: Place,
 }
 
-/// Keeps an instance and gives it requests until the pod is gone.
+impl Instance {
+    /// Whether it is to take no more requests.
+    fn is_due(&self, shared: &Shared) -> bool {
+        let renewal = shared.template.renewal();
+        renewal.is_due(self.requests, self.made.elapsed())
+    }
+}
+
+/// Keeps an instance and gives it requests until the pod is gone. One that is due for renewal is
+/// dropped, and the next request gets another.
 pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pace: Arc<Pace>) {
     let first = make(&shared, &pace).await;
     let (told, mut instance) = match first {
@@ -44,8 +57,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
         if job.ending.fate().is_abandoned() {
             continue;
         }
+        // It may have become too old meanwhile.
+        let young = |it: &Instance| !it.is_due(&shared);
         // A request that was cut off has cost the pod its instance: the next one gets another.
-        let alive = match instance.take() {
+        let alive = match instance.take().filter(young) {
             Some(alive) => Ok(alive),
             None => match within(job.deadline, make(&shared, &pace)).await {
                 Ok(made) => made,
@@ -59,7 +74,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
         };
         match alive {
             Ok(alive) => match answer(&shared, alive, job, &pace).await {
-                Next::Keep(alive) => instance = Some(*alive),
+                Next::Keep(alive) => instance = Some(*alive).filter(young),
                 Next::Replace => {}
                 Next::PodIsOver => return,
             },
@@ -99,6 +114,8 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
             instance,
             proxy,
             has_answered: false,
+            requests: 0,
+            made: Instant::now(),
             _place: place,
         })
     });
@@ -115,9 +132,11 @@ async fn perform(
     exporter: &component::Instance,
     proxy: &Proxy,
     fate: &Arc<Fate>,
+    requests: &mut u32,
 ) -> wasmtime::Result<()> {
     match fate.begin() {
         Some(Task::Request(request)) => {
+            *requests += 1;
             let writer = Source::Caller(Arc::clone(fate.asked()));
             let cell = Arc::clone(&store.data().cell);
             let request = request.into_guest();
@@ -145,6 +164,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         instance: exporter,
         proxy,
         has_answered,
+        requests,
         ..
     } = &mut instance;
     let fate = Arc::clone(ending.fate());
@@ -156,7 +176,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
     fate.runs_in(&cell);
     let work = async {
         refilled?;
-        perform(shared, &mut *store, exporter, proxy, &fate).await
+        perform(shared, &mut *store, exporter, proxy, &fate, requests).await
     };
     let outcome = Outcome::of(work, &cell, deadline).await;
     cell.end(&asked);
@@ -166,7 +186,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();
     let Some(failure) = outcome.failure(&fate, unfinished, &shared.template) else {
-        *has_answered |= !asked.is_probe();
+        *has_answered |= *requests > 0;
         ending.well();
         return Next::Keep(Box::new(instance));
     };
@@ -175,10 +195,14 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         ending.fail(failure, |failure| shared.say(asked.id.clone(), failure));
         return Next::Replace;
     }
-    if failure == Failure::NoResponse && *has_answered {
+    let failure = match failure {
         // Some guests answer only once: then it was the turn and not the request.
-        fate.acquit();
-    }
+        Failure::NoResponse if *has_answered => {
+            fate.acquit();
+            Failure::OnlyOnce
+        }
+        other => other,
+    };
     let mourned = shared.mourn(outcome.death(&failure, &*store, &asked, &fate));
     if fate.is_answered() && !unfinished {
         // A guest that died after finishing its response has answered all the same.

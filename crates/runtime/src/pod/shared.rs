@@ -1,15 +1,12 @@
 //! `isolation = "pod"` for WASI 0.3: one instance that lives on and takes requests concurrently.
 
-use std::{
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
 use sampan_core::provoke;
-use tokio::sync::Notify;
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
 use wasmtime::{
     Store,
     component::{self, Accessor, GuestTaskId},
@@ -23,16 +20,12 @@ use super::{
     fate::{Ending, Fate},
     held::Lull,
     p3,
+    reception::{Door, Reception},
 };
 use crate::{
     engine::Place,
-    lane::Pace,
-    observe::{
-        body::read_by,
-        cell::{Cell, Observed},
-        source::Source,
-        turn::Turn,
-    },
+    lane::{Pace, ServiceKey, Work},
+    observe::{body::read_by, cell::Observed, source::Source, turn::Turn},
     sandbox::State,
 };
 
@@ -64,6 +57,21 @@ impl Live {
         let is_it = |entry: &&mut Entry| Arc::ptr_eq(entry.ending.fate(), fate);
         if let Some(entry) = live.iter_mut().find(is_it) {
             entry.returned = true;
+        }
+    }
+
+    /// Waits until the responses of all that is under way now have been read to their ends, or
+    /// nobody waits for them any more.
+    fn over(&self) -> impl Future<Output = ()> + Send + use<> {
+        let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fates: Vec<_> = live
+            .iter()
+            .map(|entry| Arc::clone(entry.ending.fate()))
+            .collect();
+        async move {
+            for fate in fates {
+                fate.unless_abandoned(fate.wait_for_reader()).await;
+            }
         }
     }
 
@@ -122,46 +130,42 @@ impl Live {
     }
 }
 
-/// Keeps an instance and gives it requests until the pod is gone. `given_up` tells of requests
-/// that nobody waits for any more.
+/// Keeps an instance and gives it requests until the pod is gone. One that has failed, or that is to
+/// be renewed, hands what comes next over to another one; in the second case it goes on until its
+/// last response has been read. `given_up` tells of requests that nobody waits for any more.
 pub(super) async fn run(
     shared: Arc<Shared>,
     mut inbox: Inbox,
-    given_up: Arc<Notify>,
+    given_up: Arc<watch::Sender<()>>,
     ready: Ready,
-    pace: Arc<Pace>,
 ) {
+    // Each has a task of its own, and ends with this one. Each but the last has requests under way,
+    // so there are at most as many as `concurrency`, and one.
+    let mut instances = JoinSet::new();
     let mut ready = Some(ready);
     // The job that makes a pod without an instance make one.
     let mut first: Option<Job> = None;
     loop {
-        let made = make(&shared, &pace).await;
-        if let Some(ready) = ready.take() {
-            let told = ready.send(made.as_ref().map(drop).map_err(Clone::clone));
-            if told.is_err() || made.is_err() {
-                return;
-            }
-        }
-        match made {
-            Ok(instance) => {
-                provoke::panic_in(provoke::Task::Shared);
-                let served = serve(
-                    &shared,
-                    instance,
-                    &mut inbox,
-                    first.take(),
-                    &given_up,
-                    &pace,
-                );
-                if served.await == Served::PodIsOver {
-                    return;
-                }
-            }
-            Err(failure) => match shared.unmade(failure, first.take()) {
-                Scope::Pod => return,
-                Scope::Instance => {}
-            },
-        }
+        let (hand_over, handed_over) = oneshot::channel();
+        let door = Door::new(inbox, hand_over, shared.template.renewal());
+        let pace = Arc::new(Pace::default());
+        let work: Work<()> = Box::pin(live(
+            Arc::clone(&shared),
+            door,
+            first.take(),
+            given_up.subscribe(),
+            ready.take(),
+            Arc::clone(&pace),
+        ));
+        let (runtime, service) = (
+            Arc::clone(&shared.runtime),
+            ServiceKey::of(&*shared.template),
+        );
+        while instances.try_join_next().is_some() {}
+        instances.spawn(async move { runtime.slow_lane.drive(service, &pace, work).await });
+        // Without an heir the pod is over.
+        let Ok(left) = handed_over.await else { return };
+        inbox = left;
         first = loop {
             match inbox.recv().await {
                 None => return,
@@ -169,6 +173,37 @@ pub(super) async fn run(
                 Some(job) => break Some(job),
             }
         };
+    }
+}
+
+/// The life of one instance.
+async fn live(
+    shared: Arc<Shared>,
+    mut door: Door,
+    first: Option<Job>,
+    given_up: watch::Receiver<()>,
+    ready: Option<Ready>,
+    pace: Arc<Pace>,
+) {
+    let made = make(&shared, &pace).await;
+    if let Some(ready) = ready {
+        let told = ready.send(made.as_ref().map(drop).map_err(Clone::clone));
+        if told.is_err() || made.is_err() {
+            return;
+        }
+    }
+    let served = match made {
+        Ok(instance) => {
+            provoke::panic_in(provoke::Task::Shared);
+            serve(&shared, instance, &mut door, first, given_up, &pace).await
+        }
+        Err(failure) => match shared.unmade(failure, first) {
+            Scope::Pod => Served::IsOver,
+            Scope::Instance => Served::Failed,
+        },
+    };
+    if served == Served::Failed {
+        door.close();
     }
 }
 
@@ -220,16 +255,18 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
 #[derive(PartialEq, Eq)]
 enum Served {
     Failed,
-    PodIsOver,
+    /// The pod is, or the instance has handed over.
+    IsOver,
 }
 
-/// Runs the instance until it fails or the pod is gone.
+/// Runs the instance until it fails, has done what it took before it was to be renewed, or the pod
+/// is gone.
 async fn serve(
     shared: &Shared,
     instance: Instance,
-    inbox: &mut Inbox,
+    door: &mut Door,
     first: Option<Job>,
-    given_up: &Notify,
+    mut given_up: watch::Receiver<()>,
     pace: &Pace,
 ) -> Served {
     let Instance {
@@ -241,9 +278,13 @@ async fn serve(
     let lull = Lull::default();
     let cell = Arc::clone(&store.data().cell);
     let limit = shared.template.concurrency() as usize;
+    let requests = Arc::clone(&door.requests);
     let start = |job: Job| {
         let fate = Arc::clone(job.ending.fate());
         let task = fate.begin();
+        if let Some(Task::Request(_)) = &task {
+            requests.fetch_add(1, Relaxed);
+        }
         // Whose call it was is not known: so it counts for all.
         fate.runs_in(&cell);
         live.add(job.ending);
@@ -262,27 +303,30 @@ async fn serve(
         };
         let idle = || pace.learn(&cell.cpu);
         let take = |job| answer(start(job));
-        let all = accept(accessor, shared, &guest.service, inbox, first, take, idle);
-        Turn::between(accessor, all).await
+        let over = || live.over();
+        let mut reception = Reception::new(accessor, shared, &guest.service, (door, over), take);
+        Turn::between(accessor, reception.run(first, idle)).await
     });
     let work = async { cell.unless_doomed(lull.watch(work)).await? };
     let mut work = Box::pin(Observed::new(work, Arc::clone(&cell)));
     let (failure, error) = loop {
         tokio::select! {
             result = &mut work => match result {
-                Ok(()) => return Served::PodIsOver,
+                Ok(()) => return Served::IsOver,
                 Err(error) => break (Failure::of_error(&error, &shared.template), Some(error)),
             },
             // A guest cannot be made to give up one request. When all it can take are stuck in
             // requests that nobody waits for, the instance has to go.
-            () = given_up.notified() => if live.stuck() >= limit {
+            Ok(()) = given_up.changed() => if live.stuck() >= limit {
                 break (Failure::TimedOut(shared.template.request_timeout()), None);
             },
         }
     };
     let waits = open_waits(&cell.waits());
     drop(work);
-    end(shared, &live, (store, _place), failure, error, waits)
+    let has_heir = door.is_closed();
+    let death = (failure, error, waits, has_heir);
+    end(shared, &live, (store, _place), death)
 }
 
 /// Tells of the end of an instance, and has it dumped if that is wanted.
@@ -290,9 +334,7 @@ fn end(
     shared: &Shared,
     live: &Live,
     (store, place): (Store<State>, Place),
-    failure: Failure,
-    error: Option<wasmtime::Error>,
-    waits: Vec<OpenWait>,
+    (failure, error, waits, has_heir): (Failure, Option<wasmtime::Error>, Vec<OpenWait>, bool),
 ) -> Served {
     let culprit = store.data().turn.task().filter(|_| error.is_some());
     let death = Death {
@@ -302,6 +344,7 @@ fn end(
         requests: &[],
         waits,
         is_old_news: false,
+        has_heir,
     };
     let Some(mourned) = live.fail(shared, death, culprit) else {
         return Served::Failed;
@@ -310,7 +353,7 @@ fn end(
         dump.make(store, error, place);
     }
     match mourned.scope {
-        Scope::Pod => Served::PodIsOver,
+        Scope::Pod => Served::IsOver,
         Scope::Instance => Served::Failed,
     }
 }
@@ -347,108 +390,4 @@ async fn perform(
             asked.await
         }
     }
-}
-
-/// Takes requests and starts them, up to the limit at once, until the pod is gone or one fails the
-/// instance. `idle` is called when the last one under way has ended.
-async fn accept<F: Future<Output = wasmtime::Result<()>>>(
-    accessor: &Accessor<State>,
-    shared: &Shared,
-    service: &Service,
-    inbox: &mut Inbox,
-    first: Option<Job>,
-    start: impl Fn(Job) -> F,
-    idle: impl Fn(),
-) -> wasmtime::Result<()> {
-    let limit = shared.template.concurrency() as usize;
-    let handler = *service.wasi_http_handler().func_handle().func();
-    let mut calls = FuturesUnordered::new();
-    let cell = accessor.with(|mut store| Arc::clone(&store.get().cell));
-    let mut alone = Alone::default();
-    if let Some(job) = first {
-        turn_to(accessor, shared, job.asked.id.clone())?;
-        alone.begin(&job, true, &cell);
-        calls.push(start(job));
-    }
-    // Whether it has waited for others to come with the next request.
-    let mut gathered = false;
-    let mut next = |cx: &mut Context<'_>| loop {
-        cell.set_open(false);
-        match calls.poll_next_unpin(cx) {
-            Poll::Ready(Some(Ok(()))) => {
-                if calls.is_empty() {
-                    alone.end(shared, &cell);
-                    idle();
-                }
-                // Progress: whoever still runs gets the budget of a request from here on.
-                turn_to(accessor, shared, None)?;
-                continue;
-            }
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-            Poll::Ready(None) | Poll::Pending => {}
-        }
-        // A probe needs no room, and takes none.
-        let room = calls.len() < limit || cell.clients() < limit;
-        if accessor
-            .poll_ready_for_concurrent_call(handler, cx)
-            .is_pending()
-        {
-            return Poll::Pending;
-        }
-        if !gathered && calls.is_empty() && shared.is_busy() {
-            gathered = true;
-            cell.expect_wake();
-            // Polled once it asks for another turn after all others have had theirs.
-            let _ = pin!(tokio::task::yield_now()).poll(cx);
-            return Poll::Pending;
-        }
-        match inbox.poll_recv(cx, room) {
-            Poll::Ready(Some(job)) if job.ending.fate().is_abandoned() => {}
-            Poll::Ready(Some(job)) => {
-                // What a guest prints belongs to a request only while it answers just one.
-                let only = job.asked.id.clone().filter(|_| calls.is_empty());
-                turn_to(accessor, shared, only)?;
-                alone.begin(&job, calls.is_empty(), &cell);
-                calls.push(start(job));
-            }
-            Poll::Ready(None) => return Poll::Ready(Ok(())),
-            Poll::Pending => {
-                cell.set_open(room);
-                gathered = false;
-                return Poll::Pending;
-            }
-        }
-    };
-    std::future::poll_fn(&mut next).await
-}
-
-/// The request that has the instance to itself, if one has: only what that costs is known. It is
-/// what the instance had used when it began.
-#[derive(Default)]
-struct Alone(Option<Duration>);
-
-impl Alone {
-    fn begin(&mut self, job: &Job, is_first: bool, cell: &Cell) {
-        let counts = is_first && !job.asked.is_probe();
-        self.0 = counts.then(|| cell.cpu.used_now());
-    }
-
-    fn end(&mut self, shared: &Shared, cell: &Cell) {
-        if let Some(before) = self.0.take() {
-            let cpu = cell.cpu.used_now().saturating_sub(before);
-            shared.context.meter.count_request(cpu);
-        }
-    }
-}
-
-/// Gives the instance the budget of a request, and says which one it is at if it is at one only.
-fn turn_to(
-    accessor: &Accessor<State>,
-    shared: &Shared,
-    request_id: Option<Arc<str>>,
-) -> wasmtime::Result<()> {
-    accessor.with(|mut store| {
-        store.get().request.set(request_id);
-        shared.template.sandbox.refill(store)
-    })
 }

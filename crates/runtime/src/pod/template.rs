@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sampan_core::object::{Grants, Isolation, Limits};
+use sampan_core::object::{Grants, Isolation, Limits, Renewal};
 use tokio::time::Instant;
 
 use crate::{
@@ -27,6 +27,7 @@ pub struct Template {
     wasi: Wasi,
     isolation: Isolation,
     concurrency: u32,
+    renewal: Renewal,
     fuel: Option<u64>,
     request_timeout: Duration,
     pace: Pace,
@@ -43,6 +44,8 @@ pub struct TemplateSpec<'a> {
     pub isolation: Option<Isolation>,
     /// Requests at once in one pod; by default [`DEFAULT_CONCURRENCY`], or what the world allows.
     pub concurrency: Option<u32>,
+    /// When an instance that stays makes way for another one.
+    pub renewal: Renewal,
     /// The directory that relative mounts start from.
     pub base: &'a Path,
     /// The other services of the node.
@@ -60,6 +63,14 @@ impl Template {
             Wasi::P2 => Isolation::Request,
             Wasi::P3 => Isolation::Pod,
         });
+        if isolation == Isolation::Request && !spec.renewal.is_never() {
+            return Err(StartError::Settings(
+                "`max_requests` and `max_age` renew an instance that stays, and with \
+                 `isolation = \"request\"`, the default of WASI 0.2, none does; leave them out, or \
+                 use `isolation = \"pod\"`"
+                    .to_owned(),
+            ));
+        }
         let outbound = Outbound::new(spec.grants, spec.neighbours.clone(), &loaded.limits);
         let sandbox = Sandbox::open(
             spec.grants,
@@ -75,6 +86,7 @@ impl Template {
             wasi,
             isolation,
             concurrency: concurrency(wasi, isolation, spec.concurrency)?,
+            renewal: spec.renewal,
             fuel: spec.limits.fuel,
             request_timeout: spec.limits.request_timeout,
             pace: Pace::default(),
@@ -91,6 +103,11 @@ impl Template {
     /// Requests at once in one pod.
     pub fn concurrency(&self) -> u32 {
         self.concurrency
+    }
+
+    /// When an instance that stays makes way for another one.
+    pub(crate) fn renewal(&self) -> Renewal {
+        self.renewal
     }
 
     pub(crate) fn wasi(&self) -> Wasi {

@@ -89,6 +89,7 @@ impl Verdict {
             Failure::Deadlocked(_) => Self::Deadlocked,
             Failure::TimedOut(_) => Self::TimedOut,
             Failure::NoResponse
+            | Failure::OnlyOnce
             | Failure::Unfinished
             | Failure::ErrorCode(_)
             | Failure::Inexpressible(_)

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, channel};
 use sampan_core::{
     name::{PodName, ServiceKey},
-    object::{Grants, Isolation, Limits},
+    object::{Grants, Isolation, Limits, Renewal},
     quantity::{ByteSize, Cpu},
     spec::node::GuestLimits,
 };
@@ -116,6 +116,7 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     pub(crate) isolation: Option<Isolation>,
     pub(crate) concurrency: Option<u32>,
+    pub(crate) renewal: Renewal,
     pub(crate) base: PathBuf,
     pub(crate) neighbours: Option<Arc<dyn Neighbours>>,
     pub(crate) watch: Arc<dyn PodWatch>,
@@ -133,6 +134,7 @@ pub(crate) fn plan(bytes: Vec<u8>) -> Plan {
         limits: limits(),
         isolation: None,
         concurrency: None,
+        renewal: Renewal::default(),
         base: PathBuf::from("/"),
         neighbours: None,
         watch: Arc::new(Unwatched),
@@ -198,6 +200,7 @@ impl Plan {
             limits: &self.limits,
             isolation: self.isolation,
             concurrency: self.concurrency,
+            renewal: self.renewal,
             base: &self.base,
             neighbours: self.neighbours.clone(),
             coredumps: self.coredumps.as_deref(),

@@ -27,6 +27,16 @@ pub(crate) fn handler_that(body: &str) -> Vec<u8> {
 
 /// A handler that answers with an empty body and then does this.
 pub(crate) fn handler_that_answers_and(body: &str) -> Vec<u8> {
+    answering("", body)
+}
+
+/// A handler that answers its first request with an empty body, and all others not at all.
+pub(crate) fn handler_that_answers_once() -> Vec<u8> {
+    let once = "(if (global.get $done) (then (return))) (global.set $done (i32.const 1))";
+    answering(once, "")
+}
+
+fn answering(before: &str, body: &str) -> Vec<u8> {
     component(&format!(
         r#"(component
             (import "wasi:http/types@0.2.0" (instance $types
@@ -52,7 +62,9 @@ pub(crate) fn handler_that_answers_and(body: &str) -> Vec<u8> {
                 (import "" "fields" (func $fields (result i32)))
                 (import "" "response" (func $response (param i32) (result i32)))
                 (import "" "set" (func $set (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
+                (global $done (mut i32) (i32.const 0))
                 (func (export "handle") (param $request i32) (param $out i32)
+                    {before}
                     (call $set (local.get $out) (i32.const 0)
                         (call $response (call $fields))
                         (i32.const 0) (i64.const 0)

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     object::{Access, Grants, HostPattern, Limits, Outbound, Scheme, Strategy},
-    quantity::{Amount, Percent},
+    quantity::{Amount, Percent, format_duration},
     record::{Component, Job, JobSpec, Service, ServiceSpec, Template},
     view::{Change, Field, Verb, route},
 };
@@ -229,6 +229,13 @@ fn service_fields(spec: &ServiceSpec, template: &Template) -> Fields {
     limits(&template.limits, &mut fields);
     put(&mut fields, "isolation", &template.isolation);
     put(&mut fields, "concurrency", &template.concurrency);
+    let renewal = &template.renewal;
+    put(&mut fields, "max_requests", &renewal.max_requests);
+    put(
+        &mut fields,
+        "max_age",
+        &renewal.max_age.map(format_duration),
+    );
     put(&mut fields, "coredump", &template.coredump);
     put(&mut fields, "startup", &template.startup);
     put(&mut fields, "readiness", &template.readiness);

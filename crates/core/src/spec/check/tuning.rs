@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::{
-    object::{Autoscale, Check, Limits, Probe, Restart, Rollout, Strategy},
+    object::{Autoscale, Check, Isolation, Limits, Probe, Renewal, Restart, Rollout, Strategy},
     spec::{
         problem::{Draft, ProblemKind},
         raw::{self, Time},
@@ -68,6 +68,28 @@ impl Checker<'_, '_> {
             successes,
             delay: raw.delay.value.0,
         })
+    }
+
+    /// When instances are renewed, which only those are that stay.
+    pub(super) fn renewal(&mut self, raw: &raw::Service) -> Renewal {
+        let (requests, age) = (&raw.max_requests, &raw.max_age);
+        let is_fresh = |isolation: &raw::At<Isolation>| isolation.value == Isolation::Request;
+        if raw.isolation.as_ref().is_some_and(is_fresh) {
+            let places = [
+                requests.as_ref().map(|it| ("max_requests", &it.place)),
+                age.as_ref().map(|it| ("max_age", &it.place)),
+            ];
+            for (key, place) in places.into_iter().flatten() {
+                let message = format!("`{key}` renews an instance, and no instance is kept");
+                let hint = "remove it: with `isolation = \"request\"` every request has an \
+                            instance of its own";
+                self.conflict(place, message, hint);
+            }
+        }
+        Renewal {
+            max_requests: requests.as_ref().map(|it| it.value.0),
+            max_age: age.as_ref().map(|it| it.value.0),
+        }
     }
 
     pub(super) fn restart(&mut self, raw: &raw::Restart) -> Restart {

@@ -16,6 +16,7 @@ mod load;
 mod lost;
 mod outage;
 mod panics;
+mod slow;
 mod soak;
 mod verbs;
 mod whole;

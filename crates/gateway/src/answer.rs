@@ -72,6 +72,10 @@ impl OpenAnswer {
         answer.wait.begin();
         let hold = hold::answer(&answer.queue, &answer);
         answer.lock().source = Some((streamed, hold));
+        // While others wait, no place waits for its client first.
+        if answer.queue.is_contended() && answer.can_be_read_ahead() {
+            Arc::clone(&answer).read_ahead();
+        }
         answer
     }
 

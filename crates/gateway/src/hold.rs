@@ -205,6 +205,17 @@ enum Holder {
     Answer(Weak<OpenAnswer>),
 }
 
+impl Holder {
+    /// Whether it waits for its client now.
+    fn is_waiting(&self) -> bool {
+        let stall = match self {
+            Self::Sending(sending) => sending.upgrade().and_then(|it| it.wait.stall()),
+            Self::Answer(answer) => answer.upgrade().and_then(|it| it.wait.stall()),
+        };
+        stall.is_some()
+    }
+}
+
 /// The places of a service whose holders may wait for their clients.
 #[derive(Debug, Default)]
 pub(crate) struct Holds(Mutex<Inner>);
@@ -215,8 +226,8 @@ struct Inner {
     holders: HashMap<u64, Holder>,
     /// Whether a task looks at them.
     is_looked_at: bool,
-    /// The most for whom places were taken back at once since that task began.
-    most_wanted: usize,
+    /// The most that waited at once since that task began, slow ones among them.
+    most_waiting: u32,
 }
 
 /// A holder that is known, until this is dropped.
@@ -288,7 +299,7 @@ fn take_back(queue: &Queue) -> bool {
     let mut inner = queue.holds().lock();
     if !queue.is_contended() || inner.holders.is_empty() {
         inner.is_looked_at = false;
-        inner.most_wanted = 0;
+        inner.most_waiting = 0;
         return false;
     }
     let holders: Vec<_> = inner.holders.values().cloned().collect();
@@ -298,12 +309,14 @@ fn take_back(queue: &Queue) -> bool {
         return true;
     }
     let mut inner = queue.holds().lock();
-    inner.most_wanted = inner.most_wanted.max(wanted);
-    let most = inner.most_wanted;
+    inner.most_waiting = inner.most_waiting.max(queue.waiting()).max(1);
+    let most = inner.most_waiting;
     drop(inner);
-    // The more wait for each place, the less each holder may cost them: together they lose about
-    // one pause, however many slow clients stand in the line before them.
-    let part = (holders.len() as f64 / most as f64).min(1.0);
+    // The more wait for each place, the less each holder may cost them: together they lose no more
+    // than about one pause, however many slow clients stand in the line, before them or behind; and
+    // when these are many, no request waits long for one of them.
+    let waits = holders.iter().filter(|holder| holder.is_waiting()).count();
+    let part = (waits as f64 / f64::from(most)).min(1.0).powi(2);
     let slow = holders.iter().filter_map(|holder| Slow::of(holder, part));
     let mut slow: Vec<_> = slow.collect();
     slow.sort_unstable_by_key(|slow| std::cmp::Reverse(slow.stall()));

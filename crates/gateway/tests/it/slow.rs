@@ -4,7 +4,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Response;
 use http_body_util::BodyExt as _;
-use sampan_gateway::{Gateway, Limits, Upstream, UpstreamError, UpstreamErrorKind, full};
+use sampan_gateway::{
+    Gateway, Limits, ServiceConfig, Upstream, UpstreamError, UpstreamErrorKind, full,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     net::TcpStream,
@@ -239,7 +241,12 @@ async fn a_crowd_of_slow_clients_is_cut_off_and_nobody_else_notices() {
             }
         }
     });
-    let gateway = gateway_with(limits, web(), [ready(0, 10_000, both)]);
+    let config = ServiceConfig {
+        queue: 1024,
+        ..web()
+    };
+    // As many places as a pod has by default.
+    let gateway = gateway_with(limits, config, [ready(0, 64, both)]);
     let server = serve(&gateway).await;
     for how in [Slow::Head, Slow::Body, Slow::Read] {
         let mut seen = Vec::new();

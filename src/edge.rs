@@ -11,7 +11,7 @@ use sampan_core::{
     provoke,
     record::{self, Kind, Phase},
 };
-use sampan_gateway::{Endpoint, Gateway, ServiceConfig};
+use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig};
 use sampan_store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
 
@@ -33,6 +33,17 @@ struct Known {
     endpoints: BTreeMap<PodName, Arc<Endpoint>>,
     /// Services of the store whose pods are not all there yet.
     unsettled: BTreeSet<ServiceKey>,
+    /// How many pods the services of the store shall have, and whether others may come.
+    demands: BTreeMap<ServiceKey, Demand>,
+}
+
+/// The pods that a service shall have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Demand {
+    replicas: u32,
+    /// Whether others are certain to come: a change is still to be carried out, or a request to the
+    /// service makes one.
+    others_come: bool,
 }
 
 impl Edge {
@@ -127,9 +138,12 @@ impl Edge {
             .collect();
         let unsettled = services().filter(|service| !is_settled(service));
         let unsettled = unsettled.map(|service| service.key.clone()).collect();
+        let demands = services().map(|service| (service.key.clone(), demand(service)));
+        let demands = demands.collect();
         let mut known = self.known();
-        let same = known.services == wanted;
+        let same = known.services == wanted && known.demands == demands;
         known.unsettled = unsettled;
+        known.demands = demands;
         if !same {
             known.services = wanted;
             self.publish(&known);
@@ -143,7 +157,16 @@ impl Edge {
             let first = PodName::new(&config.name, 0, 0);
             let endpoints = known.endpoints.range(first..);
             let own = endpoints.take_while(|(pod, _)| *pod.service() == config.name);
-            (config.clone(), own.map(|(_, it)| Arc::clone(it)).collect())
+            let own: Vec<_> = own.map(|(_, it)| Arc::clone(it)).collect();
+            let expects_pods = known.demands.get(&config.name).is_none_or(|demand| {
+                let stays = |it: &&Arc<Endpoint>| it.state() != EndpointState::Terminating;
+                demand.others_come || own.iter().filter(stays).count() < demand.replicas as usize
+            });
+            let config = ServiceConfig {
+                expects_pods,
+                ..config.clone()
+            };
+            (config, own)
         });
         self.gateway.publish(published.collect());
     }
@@ -161,6 +184,7 @@ fn config(app: &Name, service: &Service) -> ServiceConfig {
         queue_timeout: service.limits.queue_timeout,
         body: service.limits.body.0,
         debug_headers: service.debug_headers,
+        expects_pods: true,
     }
 }
 
@@ -173,6 +197,19 @@ fn stored_config(service: &record::Service) -> ServiceConfig {
         queue_timeout: spec.queue_timeout,
         body: spec.body_bytes,
         debug_headers: spec.debug_headers,
+        expects_pods: true,
+    }
+}
+
+/// Which pods it shall have.
+fn demand(service: &record::Service) -> Demand {
+    let replicas = service.spec.replicas;
+    let wakes = replicas == 0 && service.spec.autoscale.is_some();
+    let is_carried_out = service.status.observed_generation == service.generation
+        && service.status.counts.updated >= replicas;
+    Demand {
+        replicas,
+        others_come: wakes || !is_carried_out,
     }
 }
 

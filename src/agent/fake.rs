@@ -171,6 +171,8 @@ pub(crate) struct FakeRotation {
     pub(crate) renewed: AtomicU32,
     pub(crate) ready: AtomicBool,
     pub(crate) left: AtomicBool,
+    /// Before when it says that it cannot be ready.
+    pub(crate) rests_until: Mutex<Option<Instant>>,
     pub(crate) in_flight: AtomicU32,
     pub(crate) idle: Arc<Notify>,
 }
@@ -182,6 +184,10 @@ impl Rotation for FakeRotation {
 
     fn renew(&self) {
         self.renewed.fetch_add(1, SeqCst);
+    }
+
+    fn rest_until(&self, until: Option<Instant>) {
+        *lock(&self.rests_until) = until;
     }
 
     fn leave(&self) {

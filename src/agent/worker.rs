@@ -42,6 +42,9 @@ pub(crate) trait Rotation: Send + Sync + 'static {
     /// Forgets what its last instance did: it has a new one, which is not ready yet.
     fn renew(&self);
 
+    /// Says that it cannot become ready before this, or that it may at any time.
+    fn rest_until(&self, until: Option<Instant>);
+
     /// Takes it out for good.
     fn leave(&self);
 
@@ -148,6 +151,7 @@ impl<M: Maker> Task<M> {
             for action in step.actions {
                 self.act(action);
             }
+            self.rest(&state);
             (self.assignment.report)(&state);
             let (pod, epoch) = (&self.assignment.pod, self.epoch);
             self.assignment.board.update(pod, &state, epoch);
@@ -160,6 +164,15 @@ impl<M: Maker> Task<M> {
 
     fn now(&self) -> Timestamp {
         Timestamp::after(self.epoch.elapsed())
+    }
+
+    /// Says how long the pod cannot become ready: whoever would wait for it in vain need not.
+    fn rest(&self, state: &PodState) {
+        let until = match state {
+            PodState::BackOff { until, .. } => self.epoch.checked_add(until.since_zero()),
+            _ => None,
+        };
+        self.assignment.rotation.rest_until(until);
     }
 
     fn act(&mut self, action: Action) {

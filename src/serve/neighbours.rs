@@ -72,6 +72,7 @@ fn refused(error: DispatchError) -> NeighbourError {
         DispatchError::NoService => NeighbourError::NotFound,
         DispatchError::QueueFull
         | DispatchError::QueueTimeout
+        | DispatchError::NoPod
         | DispatchError::Upstream(UpstreamErrorKind::Unavailable) => NeighbourError::Unavailable,
         DispatchError::Upstream(UpstreamErrorKind::TimedOut | UpstreamErrorKind::Spinning) => {
             NeighbourError::TimedOut

@@ -5,6 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use futures::future::BoxFuture;
 use sampan_core::name::{PodName, ServiceKey};
 use sampan_gateway::{Endpoint, EndpointState, Gateway, Upstream};
+use tokio::time::Instant;
 
 use crate::{
     agent::{node::Places, worker::Rotation},
@@ -25,6 +26,10 @@ impl Rotation for InRotation {
 
     fn renew(&self) {
         self.0.renew();
+    }
+
+    fn rest_until(&self, until: Option<Instant>) {
+        self.0.rest_until(until);
     }
 
     fn leave(&self) {

@@ -60,6 +60,8 @@ pub struct Endpoint {
     /// Where its answers are counted, once it has been published.
     answers: OnceLock<Arc<Answers>>,
     ejections: Mutex<History>,
+    /// Before when it cannot become ready. Only the control side and requests that wait lock it.
+    rests_until: Mutex<Option<Instant>>,
     pod_header: HeaderValue,
     revision_header: HeaderValue,
 }
@@ -93,6 +95,7 @@ impl Endpoint {
             owner: Mutex::default(),
             answers: OnceLock::new(),
             ejections: Mutex::default(),
+            rests_until: Mutex::default(),
             pod_header,
             revision_header: revision.into(),
         })
@@ -136,8 +139,30 @@ impl Endpoint {
         let owner = self.owner().upgrade();
         match (state, owner) {
             (EndpointState::Ready, Some(queue)) => queue.hand_out(),
-            (EndpointState::Terminating, Some(queue)) => queue.look_for_parked(),
+            (EndpointState::Terminating, Some(queue)) => {
+                queue.look_for_parked();
+                queue.dismiss_hopeless();
+            }
             (EndpointState::Unready, _) | (_, None) => {}
+        }
+    }
+
+    /// Says that the pod cannot become ready before this, or that it may at any time. Requests that
+    /// cannot wait that long for any pod of the service are sent away with 503.
+    pub fn rest_until(&self, until: Option<Instant>) {
+        *self.rests() = until;
+        let owner = self.owner().upgrade();
+        if let (Some(_), Some(queue)) = (until, owner) {
+            queue.dismiss_hopeless();
+        }
+    }
+
+    /// Whether it is ready, or may become so until then.
+    pub(crate) fn may_be_ready(&self, until: Instant) -> bool {
+        match self.state() {
+            EndpointState::Ready => true,
+            EndpointState::Unready => self.rests().is_none_or(|rests| rests <= until),
+            EndpointState::Terminating => false,
         }
     }
 
@@ -300,6 +325,13 @@ impl Endpoint {
     fn ejections(&self) -> std::sync::MutexGuard<'_, History> {
         // It is changed in one step.
         self.ejections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rests(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        // It is changed in one step.
+        self.rests_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

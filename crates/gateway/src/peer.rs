@@ -37,6 +37,10 @@ pub(crate) struct Peer {
     pub(crate) sender: Sender,
     pub(crate) cut: Arc<Cut>,
     opened: Instant,
+    /// Requests so far.
+    requests: AtomicU64,
+    /// The number of the request that says its length in two ways; 0 if none does.
+    two_lengths: AtomicU64,
     /// Requests in flight.
     active: AtomicU32,
     /// When the last request ended, in ms since `opened`.
@@ -95,6 +99,8 @@ impl Peer {
             },
             cut,
             opened: Instant::now(),
+            requests: AtomicU64::new(0),
+            two_lengths: AtomicU64::new(0),
             active: AtomicU32::new(0),
             idle_since: AtomicU64::new(0),
             // A new connection owes its first request.
@@ -149,6 +155,18 @@ impl Peer {
     /// Notes that the connection is closed because nothing has happened on it for long.
     pub(crate) fn leave(&self) {
         self.is_left.store(true, Relaxed);
+    }
+
+    /// Notes that the request with this number, counted from 1, says its length in two ways. It has
+    /// not been parsed yet.
+    pub(crate) fn found_two_lengths(&self, number: u64) {
+        self.two_lengths.store(number, Release);
+    }
+
+    /// Counts a request. Whether it is the one that says its length in two ways.
+    pub(crate) fn next_says_two_lengths(&self) -> bool {
+        let number = self.requests.fetch_add(1, Relaxed) + 1;
+        self.two_lengths.load(Acquire) == number
     }
 
     /// Notes that an answer failed after its head. To HTTP/1.0 the end of the connection may be the

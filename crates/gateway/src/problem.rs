@@ -23,6 +23,9 @@ pub enum DispatchError {
     /// No pod became free in time. 503.
     #[error("no pod of the service became free in time")]
     QueueTimeout,
+    /// No pod is ready, and none can become so while the request may wait. 503.
+    #[error("no pod of the service is ready, and none will be in time")]
+    NoPod,
     /// The request body is larger than the service allows. 413.
     #[error("the request body is larger than the service allows")]
     BodyTooLarge,
@@ -73,6 +76,10 @@ impl Problem {
                     "no pod is free and too many requests wait",
                 ),
                 D::QueueTimeout => (S::SERVICE_UNAVAILABLE, "no pod became free in time"),
+                D::NoPod => (
+                    S::SERVICE_UNAVAILABLE,
+                    "no pod is ready, and none will be in time",
+                ),
                 D::BodyTooLarge | D::Upstream(U::BodyTooLarge) => {
                     (S::PAYLOAD_TOO_LARGE, "the request body is too large")
                 }

@@ -18,7 +18,7 @@ use crate::{
     body::{self, Body, BodyError, BodyFault, RequestBody},
     client, discard,
     endpoint::Endpoint,
-    filter,
+    filter::{self, Refusal},
     forwarded::{self, Origin},
     gateway::Gateway,
     headers::{
@@ -63,7 +63,11 @@ where
     let id = id.unwrap_or_else(RequestId::random);
     let method = parts.method.clone();
     let version = parts.version;
-    let outcome = match admit(gateway, &mut parts, peer.sender) {
+    let admitted = match peer.next_says_two_lengths() {
+        true => Err(Problem::Refused(Refusal::Framing)),
+        false => admit(gateway, &mut parts, peer.sender),
+    };
+    let outcome = match admitted {
         Ok(backend) => {
             let traceparent = continue_trace(&mut parts.headers, None);
             let context = RequestContext {
@@ -504,6 +508,7 @@ impl From<NoSlot> for DispatchError {
         match error {
             NoSlot::Full => Self::QueueFull,
             NoSlot::TimedOut => Self::QueueTimeout,
+            NoSlot::NoChance => Self::NoPod,
             NoSlot::Closed => Self::NoService,
             NoSlot::Body(kind) => Self::Upstream(kind),
         }

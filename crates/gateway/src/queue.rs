@@ -125,6 +125,8 @@ pub(crate) enum NoSlot {
     Full,
     /// It waited as long as it may.
     TimedOut,
+    /// No pod is ready, and none can become so as long as it may wait.
+    NoChance,
     /// The service is gone.
     Closed,
     /// Its body failed while it waited.
@@ -153,12 +155,20 @@ struct Inner {
     busy: Busy,
     waiters: Line<Waiter>,
     endpoints: Arc<[Arc<Endpoint>]>,
+    /// Whether other pods may come.
+    expects_pods: bool,
     max: u32,
     closed: bool,
 }
 
-/// The end of one that waits to which its slot is sent, or why it gets none.
-type Waiter = oneshot::Sender<Result<Slot, NoSlot>>;
+/// One that waits.
+#[derive(Debug)]
+struct Waiter {
+    /// How long it may.
+    until: Instant,
+    /// Where its slot is sent to, or why it gets none.
+    slot: oneshot::Sender<Result<Slot, NoSlot>>,
+}
 
 /// A place in the queue. Dropping it leaves the queue.
 struct Ticket {
@@ -249,9 +259,16 @@ impl Queue {
         self.lock().busy.read(now)
     }
 
-    /// Sets the endpoints that waiting requests go to and how many may wait.
-    pub(crate) fn install(self: &Arc<Self>, endpoints: Arc<[Arc<Endpoint>]>, max: u32) {
+    /// Sets the endpoints that waiting requests go to, how many may wait, and whether other
+    /// endpoints may come.
+    pub(crate) fn install(
+        self: &Arc<Self>,
+        endpoints: Arc<[Arc<Endpoint>]>,
+        max: u32,
+        expects_pods: bool,
+    ) {
         let mut inner = self.lock();
+        inner.expects_pods = expects_pods;
         let old = std::mem::replace(&mut inner.endpoints, endpoints);
         inner.max = max;
         inner.closed = false;
@@ -259,6 +276,7 @@ impl Queue {
         drop(old);
         self.hand_out();
         self.look_for_parked();
+        self.dismiss_hopeless();
     }
 
     /// Sends away all that wait, and all that come later.
@@ -295,7 +313,7 @@ impl Queue {
                 self.hand_out();
             }
         }
-        let mut ticket = match self.enter(asker)? {
+        let mut ticket = match self.enter(asker, timeout)? {
             Entry::Slot(slot) => return Ok(slot),
             Entry::Ticket(ticket) => ticket,
         };
@@ -341,6 +359,26 @@ impl Queue {
         }
     }
 
+    /// Sends those away that wait for nothing: no pod is ready, and none can become so in their time.
+    /// To be called after an endpoint has become one that cannot.
+    pub(crate) fn dismiss_hopeless(&self) {
+        if self.waiting() == 0 {
+            return;
+        }
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let (endpoints, expects_pods) = (&inner.endpoints, inner.expects_pods);
+        let is_hopeless = |waiter: &Waiter| !has_chance(endpoints, expects_pods, waiter.until);
+        let dismissed = inner.waiters.take_all(is_hopeless);
+        let now = Instant::now();
+        for waiter in dismissed {
+            inner.busy.end(now);
+            // One that has gone needs no answer.
+            let _ = waiter.slot.send(Err(NoSlot::NoChance));
+        }
+        self.note_length(inner);
+    }
+
     /// Gives a pod that keeps failing no requests for a while, unless too few would be left. Whether
     /// it did.
     pub(crate) fn eject(&self, endpoint: &Arc<Endpoint>) -> bool {
@@ -353,7 +391,7 @@ impl Queue {
         is_ejected
     }
 
-    fn enter(self: &Arc<Self>, asker: Asker) -> Result<Entry, NoSlot> {
+    fn enter(self: &Arc<Self>, asker: Asker, timeout: Duration) -> Result<Entry, NoSlot> {
         let mut inner = self.lock();
         if inner.closed {
             return Err(NoSlot::Closed);
@@ -366,15 +404,24 @@ impl Queue {
         {
             return Ok(Entry::Slot(slot));
         }
+        // What is too far away to be an instant never comes.
+        let until = now.checked_add(timeout).unwrap_or(now + FAR);
+        if !has_chance(&inner.endpoints, inner.expects_pods, until) {
+            return Err(NoSlot::NoChance);
+        }
         let (sender, slot) = oneshot::channel();
+        let waiter = Waiter {
+            until,
+            slot: sender,
+        };
         let max = inner.max as usize;
         let share = client::share_of(max as u64, self.buffers.client_share) as usize;
-        let Some((number, displaced)) = inner.waiters.push(asker, sender, max, share) else {
+        let Some((number, displaced)) = inner.waiters.push(asker, waiter, max, share) else {
             return Err(NoSlot::Full);
         };
         match displaced {
             // One for one: as many wait as before.
-            Some(waiter) => drop(waiter.send(Err(NoSlot::Full))),
+            Some(waiter) => drop(waiter.slot.send(Err(NoSlot::Full))),
             None => inner.busy.begin(now),
         }
         self.note_length(&inner);
@@ -412,7 +459,7 @@ impl Queue {
             };
             inner.busy.end(now);
             let slot = Slot::new(endpoint, self, client, now);
-            unused.extend(waiter.send(Ok(slot)).err().and_then(Result::ok));
+            unused.extend(waiter.slot.send(Ok(slot)).err().and_then(Result::ok));
         }
         self.note_length(inner);
         unused
@@ -428,6 +475,14 @@ impl Queue {
         // No code of others runs under the lock, and each step leaves the queue whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Longer than any request may wait.
+const FAR: Duration = Duration::from_secs(1 << 30);
+
+/// Whether one of these endpoints is ready or can become so until then, or others may come.
+fn has_chance(endpoints: &[Arc<Endpoint>], expects_pods: bool, until: Instant) -> bool {
+    expects_pods || endpoints.iter().any(|it| it.may_be_ready(until))
 }
 
 impl Inner {

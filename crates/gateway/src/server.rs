@@ -4,6 +4,7 @@ mod accept;
 mod clients;
 mod connection;
 mod watched;
+mod wire;
 
 use std::{
     io,

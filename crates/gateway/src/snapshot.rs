@@ -34,6 +34,9 @@ pub struct ServiceConfig {
     pub body: u64,
     /// Whether responses say `Sampan-Revision` and `Sampan-Pod`.
     pub debug_headers: bool,
+    /// Whether other pods may come than those that are published with it. If not, and none of these
+    /// can become ready in time, a request does not wait.
+    pub expects_pods: bool,
 }
 
 /// What stays of a service from one snapshot to the next.
@@ -157,10 +160,11 @@ impl Snapshot {
     /// its endpoints, and what is not in it any more is closed.
     pub(crate) fn settle(&self, old: &Self) {
         for backend in self.services.values() {
-            backend
-                .service
-                .queue
-                .install(backend.endpoints.clone(), backend.config.queue);
+            backend.service.queue.install(
+                backend.endpoints.clone(),
+                backend.config.queue,
+                backend.config.expects_pods,
+            );
         }
         let kept: HashSet<_> = self.endpoints().map(Arc::as_ptr).collect();
         for endpoint in old

@@ -20,6 +20,8 @@ mod endpoints;
 mod fields;
 #[path = "it/floods.rs"]
 mod floods;
+#[path = "it/hopeless.rs"]
+mod hopeless;
 #[path = "it/load.rs"]
 mod load;
 #[path = "it/parked.rs"]

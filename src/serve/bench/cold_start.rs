@@ -253,6 +253,7 @@ async fn first(
         queue_timeout: service.limits.queue_timeout,
         body: service.limits.body.0,
         debug_headers: false,
+        expects_pods: true,
     };
     let (name, revision) = (pod.name().clone(), pod.name().revision());
     let endpoint = Endpoint::new(name, revision, capacity, Arc::new(Bare(Arc::new(pod))));

@@ -44,6 +44,8 @@ fn replica(slot: u32, spec: PodSpec) -> Replica {
     Replica { rig, endpoint }
 }
 
+/// A gateway with these pods. Whether others may come makes a difference only when none of them can
+/// become ready.
 fn gateway(replicas: &[&Replica]) -> Gateway {
     let gateway = Gateway::new(Node::default().gateway);
     let config = ServiceConfig {
@@ -53,6 +55,7 @@ fn gateway(replicas: &[&Replica]) -> Gateway {
         queue_timeout: Duration::from_secs(10),
         body: 1 << 20,
         debug_headers: false,
+        expects_pods: false,
     };
     let endpoints = replicas.iter().map(|it| Arc::clone(&it.endpoint));
     gateway.publish(vec![(config, endpoints.collect())]);
@@ -134,6 +137,36 @@ async fn a_request_waits_for_the_only_pod_to_be_restarted() {
     assert_eq!(ask(&gateway).await, Ok(()));
     assert_eq!(begin.elapsed().as_millis() / 10, 20);
     assert_eq!(only.rig.stage.requests.load(SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_does_not_wait_for_a_restart_that_is_too_far_away() {
+    let mut spec = spec();
+    spec.restart.initial = Duration::from_secs(6);
+    spec.restart.max = Duration::from_secs(60);
+    let only = replica(0, spec);
+    let gateway = gateway(&[&only]);
+    only.rig.until_told("ready after").await;
+    let end = || {
+        only.rig
+            .stage
+            .watch()
+            .terminated(&termination("it trapped"))
+    };
+    // Within the ten seconds that a request may wait.
+    end();
+    assert_eq!(ask(&gateway).await, Ok(()));
+    *lock(&only.rig.stage.lifetime) = Some(Duration::from_millis(50));
+    end();
+    // The next restart is after twelve seconds: whoever waits already is told so as well.
+    let begin = tokio::time::Instant::now();
+    assert_eq!(ask(&gateway).await, Err(DispatchError::NoPod));
+    assert_eq!(ask(&gateway).await, Err(DispatchError::NoPod));
+    assert!(begin.elapsed() < Duration::from_millis(10));
+    // When it is near, a request waits for it.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(ask(&gateway).await, Ok(()));
+    assert!(begin.elapsed() > Duration::from_secs(11));
 }
 
 #[tokio::test(start_paused = true)]

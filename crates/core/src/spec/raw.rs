@@ -193,7 +193,7 @@ table! {
         optional fuel: At<Fuel>;
         /// Requests that may wait for a pod; one more is answered with 503.
         preset queue: At<Count<0, 1_000_000>>, 1024;
-        /// How long one of them may wait before it is answered with 503.
+        /// How long one of them may wait before it is answered with 503. One that no pod can take within this time is answered so at once.
         preset queue_timeout: At<Time<1>>, "10s";
         /// Largest body of a request; a larger one is answered with 413.
         preset body: At<Size<0, TIB>>, "16MiB";

@@ -152,6 +152,21 @@ impl<T> Line<T> {
         Some((entry.item, entry.client))
     }
 
+    /// Takes all out of which this is so.
+    pub(super) fn take_all(&mut self, is: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut taken: Vec<Entry<T>> = Vec::new();
+        for lane in [&mut self.ahead, &mut self.behind] {
+            let entries = std::mem::take(lane).into_iter();
+            let (out, kept): (VecDeque<_>, _) = entries.partition(|entry| is(&entry.item));
+            *lane = kept;
+            taken.extend(out);
+        }
+        for entry in &taken {
+            self.forget(entry.client);
+        }
+        taken.into_iter().map(|entry| entry.item).collect()
+    }
+
     /// Takes this one out, if it still waits.
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<T> {
         let entry = take(&mut self.ahead, ticket).or_else(|| take(&mut self.behind, ticket))?;

@@ -26,19 +26,19 @@ fn queue_of_one() -> (Arc<Queue>, Arc<Endpoint>) {
     endpoint.set_state(EndpointState::Ready);
     let queue = Arc::new(Queue::default());
     endpoint.attach(&queue, &crate::stats::Counters::default());
-    queue.install([endpoint.clone()].into(), 10);
+    queue.install([endpoint.clone()].into(), 10, true);
     (queue, endpoint)
 }
 
 fn slot(queue: &Arc<Queue>) -> Slot {
-    match queue.enter(Asker::default()) {
+    match queue.enter(Asker::default(), Duration::from_secs(1)) {
         Ok(Entry::Slot(slot)) => slot,
         _ => panic!("the pod is free"),
     }
 }
 
 fn ticket(queue: &Arc<Queue>) -> Ticket {
-    match queue.enter(Asker::default()) {
+    match queue.enter(Asker::default(), Duration::from_secs(1)) {
         Ok(Entry::Ticket(ticket)) => ticket,
         _ => panic!("the pod is busy"),
     }
@@ -84,7 +84,7 @@ fn a_slot_freed_while_another_enters_is_not_lost() {
             (0..round % 64).for_each(|_| std::hint::spin_loop());
             drop(slot);
         },
-        || *entered.lock().unwrap() = Some(queue.enter(Asker::default())),
+        || *entered.lock().unwrap() = Some(queue.enter(Asker::default(), Duration::from_secs(1))),
         |round| {
             let slot = match entered.lock().unwrap().take() {
                 Some(Ok(Entry::Slot(slot))) => slot,
@@ -171,8 +171,11 @@ fn a_closed_queue_lets_nobody_in_until_it_is_opened_again() {
     queue.close();
     assert!(waiting.slot.try_recv().is_err());
     drop(held);
-    assert!(matches!(queue.enter(Asker::default()), Err(NoSlot::Closed)));
-    queue.install([endpoint].into(), 1);
+    assert!(matches!(
+        queue.enter(Asker::default(), Duration::from_secs(1)),
+        Err(NoSlot::Closed)
+    ));
+    queue.install([endpoint].into(), 1, true);
     drop(slot(&queue));
 }
 
@@ -191,7 +194,7 @@ fn the_last_pod_that_goes_while_another_enters_is_told_of() {
         let name = PodName::new(&ServiceKey::parse("shop/web").unwrap(), 1, slot as u32);
         let endpoint = Endpoint::new(name, 1, 1, Arc::new(Never));
         endpoint.attach(&queue, &crate::stats::Counters::default());
-        queue.install([endpoint.clone()].into(), 10);
+        queue.install([endpoint.clone()].into(), 10, true);
         endpoint
     };
     let last = Mutex::new(publish(0));

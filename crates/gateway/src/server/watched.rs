@@ -14,7 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::Transport;
+use super::{Transport, wire::Wire};
 use crate::{Limits, peer::Peer, stall::Stall};
 
 /// Bytes that are dropped at once.
@@ -25,6 +25,7 @@ const DROPS_A_TURN: u32 = 16;
 /// A transport that tells its peer record what comes in, and ends as that asks.
 pub(super) struct Watched<T: Transport> {
     io: T,
+    wire: Wire,
     peer: Arc<Peer>,
     write: Stall,
     /// How long the client may read nothing.
@@ -39,6 +40,7 @@ impl<T: Transport> Watched<T> {
     pub(super) fn new(io: T, peer: Arc<Peer>, limits: &Limits) -> Self {
         Self {
             io,
+            wire: Wire::new(),
             peer,
             write: Stall::default(),
             patience: limits.write_idle_timeout,
@@ -100,7 +102,11 @@ impl<T: Transport> AsyncRead for Watched<T> {
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         match &read {
             Poll::Ready(_) if buffer.filled().len() > before => {
-                self.peer.received(&buffer.filled()[before..]);
+                let received = &mut buffer.filled_mut()[before..];
+                self.peer.received(received);
+                if let Some(number) = self.wire.read(received) {
+                    self.peer.found_two_lengths(number);
+                }
             }
             // It may be that this task has had its turn, and not that nothing is there.
             Poll::Pending if has_budget_remaining() => self.peer.starved(),

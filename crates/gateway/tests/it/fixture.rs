@@ -104,6 +104,7 @@ pub(crate) fn web() -> ServiceConfig {
         queue_timeout: Duration::from_secs(10),
         body: 1 << 20,
         debug_headers: false,
+        expects_pods: true,
     }
 }
 

@@ -11,6 +11,7 @@ mod health;
 mod homeless;
 mod hostile;
 mod metrics;
+mod mutated;
 mod rig;
 mod run;
 mod stopping;

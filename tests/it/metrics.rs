@@ -12,7 +12,7 @@ use crate::rig::{PATIENCE, Running, directory, get, guest, repository, sampan};
 type Series = (String, BTreeMap<String, String>);
 
 /// What the text says, read strictly.
-struct Scrape {
+pub(crate) struct Scrape {
     types: BTreeMap<String, String>,
     helps: BTreeMap<String, String>,
     samples: BTreeMap<Series, f64>,
@@ -86,7 +86,7 @@ impl Scrape {
     }
 
     /// The sum of all samples of this name that have these labels.
-    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let fits = |own: &BTreeMap<String, String>| {
             labels
                 .iter()
@@ -126,13 +126,13 @@ fn sample(line: &str) -> (Series, f64) {
     ((name.to_owned(), found), value)
 }
 
-struct Metered {
-    running: Running,
+pub(crate) struct Metered {
+    pub(crate) running: Running,
     directory: tempfile::TempDir,
 }
 
 impl Metered {
-    fn start(spec: &str) -> Self {
+    pub(crate) fn start(spec: &str) -> Self {
         let directory = directory(&[("sampan.toml", spec.as_bytes())]);
         let place = |name: &str| directory.path().join(name).display().to_string();
         let (path, socket) = (place("sampan.toml"), place("api.sock"));
@@ -141,7 +141,7 @@ impl Metered {
         Self { running, directory }
     }
 
-    async fn ask(&self, method: &str, path: &str) -> (http::response::Parts, String) {
+    pub(crate) async fn ask(&self, method: &str, path: &str) -> (http::response::Parts, String) {
         let socket = self.directory.path().join("api.sock");
         let stream = UnixStream::connect(socket).await.expect("the API");
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
@@ -158,7 +158,7 @@ impl Metered {
         (head, String::from_utf8(body.to_vec()).expect("UTF-8"))
     }
 
-    async fn scrape(&self) -> Scrape {
+    pub(crate) async fn scrape(&self) -> Scrape {
         let (head, text) = self.ask("GET", "/metrics").await;
         assert_eq!(head.status, 200);
         assert_eq!(

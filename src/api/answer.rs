@@ -8,7 +8,7 @@ use axum::{
 use http_body_util::{BodyExt as _, Full};
 use serde::Serialize;
 
-use super::{Api, MAX_LARGE_ANSWERS, error::ApiError};
+use super::{Api, MAX_LARGE_ANSWERS, error::ApiError, work::compute};
 
 /// An answer of more bytes than this is a large one.
 pub(super) const LARGE_BYTES: usize = 1 << 20;
@@ -28,6 +28,24 @@ impl Api {
     ) -> Result<Response, ApiError> {
         let bytes = self.0.lists.run(make).await?;
         self.whole(kind, bytes)
+    }
+
+    /// Answers with a JSON document that `make` makes of what `gather` reads. Both happen in one
+    /// turn: however many ask, so many lists are in memory at once.
+    pub(super) async fn list<G, T: Serialize>(
+        &self,
+        gather: impl Future<Output = Result<G, ApiError>>,
+        make: impl FnOnce(&G) -> T,
+    ) -> Result<Response, ApiError> {
+        let turn = self.0.lists.turn().await?;
+        let gathered = gather.await?;
+        let bytes = compute(|| {
+            let bytes = json(&make(&gathered));
+            drop(gathered);
+            bytes
+        });
+        drop(turn);
+        self.whole("application/json", bytes)
     }
 
     /// Answers with a JSON document that `make` makes.

@@ -55,9 +55,11 @@ async fn wanted(api: &Api, of: &Of) -> Result<Vec<record::Pod>, ApiError> {
 
 /// `GET /v1/pods`
 pub(super) async fn pods(State(api): Shared, Asked(of): Asked<Of>) -> Result<Response, ApiError> {
-    let wanted = wanted(&api, &of).await?;
-    let shown = || -> Vec<_> { wanted.iter().map(|pod| api.0.views.pod(pod)).collect() };
-    api.json(shown).await
+    let shown = |wanted: &Vec<_>| -> Vec<_> {
+        let pods = wanted.iter();
+        pods.map(|pod| api.0.views.pod(pod)).collect()
+    };
+    api.list(wanted(&api, &of), shown).await
 }
 
 /// `GET /v1/pods/{name}`
@@ -66,7 +68,9 @@ pub(super) async fn pod(
     NamePath(name): NamePath,
     Asked(of): Asked<Of>,
 ) -> Result<Json<view::Pod>, ApiError> {
+    let turn = api.0.lists.turn().await?;
     let mut pods = wanted(&api, &of).await?;
+    drop(turn);
     let known: Vec<_> = pods.iter().map(|pod| pod.name().to_string()).collect();
     pods.retain(|pod| pod.name().as_str() == name);
     match pods.len() {

@@ -50,7 +50,7 @@ struct Fake {
     loads: watch::Sender<Arc<Measured>>,
     decisions: watch::Sender<Decided>,
     seen: BTreeMap<ServiceKey, advise::Seen>,
-    /// Done once in the middle of the next admission.
+    /// Done once in the middle of the next admission or list.
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -87,6 +87,9 @@ impl Admission for Fake {
 
 impl Views for Fake {
     fn pod(&self, wanted: &record::Pod) -> view::Pod {
+        if let Some(meanwhile) = self.meanwhile.lock().expect("whole").take() {
+            meanwhile();
+        }
         let unseen = view::Pod::unseen(wanted);
         let mut pods = self.pods.iter();
         let known = pods.find(|it| it.app == unseen.app && it.name == unseen.name);

@@ -49,9 +49,11 @@ pub(super) async fn app_names(api: &Api) -> Result<Vec<String>, ApiError> {
 
 /// `GET /v1/apps`
 pub(super) async fn apps(State(api): Shared) -> Result<Response, ApiError> {
-    let found = objects::list::<record::App>(&*api.0.store, Kind::App.prefix()).await?;
-    let shown = || -> Vec<_> { found.iter().map(|(_, app, _)| view::App::of(app)).collect() };
-    api.json(shown).await
+    let found = objects::list::<record::App>(&*api.0.store, Kind::App.prefix());
+    let shown = |found: &Vec<(_, record::App, _)>| -> Vec<_> {
+        found.iter().map(|(_, app, _)| view::App::of(app)).collect()
+    };
+    api.list(found, shown).await
 }
 
 /// `GET /v1/apps/{app}`
@@ -75,13 +77,13 @@ pub(super) async fn services(
     Asked(of): Asked<Of>,
 ) -> Result<Response, ApiError> {
     let prefix = objects::prefix(Kind::Service, of.app()?.as_ref());
-    let found = objects::list::<record::Service>(&*api.0.store, &prefix).await?;
-    let shown = || -> Vec<_> {
+    let found = objects::list::<record::Service>(&*api.0.store, &prefix);
+    let shown = |found: &Vec<(_, record::Service, _)>| -> Vec<_> {
         let found = found.iter().map(|(_, service, _)| service);
         let asked = found.filter(|service| of.is(&service.key));
         asked.map(view::Service::of).collect()
     };
-    api.json(shown).await
+    api.list(found, shown).await
 }
 
 /// `GET /v1/apps/{app}/services/{service}`
@@ -117,11 +119,14 @@ pub(super) async fn revisions(
     let store = &*api.0.store;
     let app = of.app()?;
     let prefix = |kind| objects::prefix(kind, app.as_ref());
-    let services = objects::list::<record::Service>(store, &prefix(Kind::Service)).await?;
-    let services = services.iter().map(|(_, service, _)| service);
-    let current: BTreeMap<_, _> = services.map(|it| (&it.key, it.spec.revision)).collect();
-    let found = objects::list::<record::Revision>(store, &prefix(Kind::Revision)).await?;
-    let shown = || -> Vec<_> {
+    let gather = async {
+        let services = objects::list::<record::Service>(store, &prefix(Kind::Service)).await?;
+        let found = objects::list::<record::Revision>(store, &prefix(Kind::Revision)).await?;
+        Ok((services, found))
+    };
+    let shown = |(services, found): &(Vec<(_, record::Service, _)>, Vec<_>)| -> Vec<_> {
+        let services = services.iter().map(|(_, service, _)| service);
+        let current: BTreeMap<_, _> = services.map(|it| (&it.key, it.spec.revision)).collect();
         let shown = found.iter().filter_map(|(key, revision, _)| match key {
             Key::Revision(service, _) if of.is(service) => {
                 let current = current.get(service).copied();
@@ -131,16 +136,16 @@ pub(super) async fn revisions(
         });
         shown.collect()
     };
-    api.json(shown).await
+    api.list(gather, shown).await
 }
 
 /// `GET /v1/jobs`
 pub(super) async fn jobs(State(api): Shared, Asked(of): Asked<Of>) -> Result<Response, ApiError> {
     let prefix = objects::prefix(Kind::Job, of.app()?.as_ref());
-    let found = objects::list::<record::Job>(&*api.0.store, &prefix).await?;
-    let shown = || -> Vec<_> {
+    let found = objects::list::<record::Job>(&*api.0.store, &prefix);
+    let shown = |found: &Vec<(_, record::Job, _)>| -> Vec<_> {
         let asked = found.iter().filter(|(_, job, _)| of.is(&job.key));
         asked.map(|(_, job, _)| view::Job::of(job)).collect()
     };
-    api.json(shown).await
+    api.list(found, shown).await
 }

@@ -2,7 +2,7 @@
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::Semaphore,
+    sync::{Semaphore, SemaphorePermit},
     task::block_in_place,
 };
 
@@ -17,6 +17,13 @@ pub(super) struct Work {
     places: Semaphore,
     /// What works.
     turns: Semaphore,
+}
+
+/// A turn, until it is dropped.
+#[must_use]
+pub(super) struct Turn<'w> {
+    _turn: SemaphorePermit<'w>,
+    _place: SemaphorePermit<'w>,
 }
 
 impl Work {
@@ -34,14 +41,20 @@ impl Work {
 
     /// Does it when its turn has come. Refused at once when too much waits already.
     pub(super) async fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T, ApiError> {
-        let busy = |_| ApiError::busy(self.what, self.limit);
-        let _place = self.places.try_acquire().map_err(busy)?;
-        let _turn = self
-            .turns
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
+        let _turn = self.turn().await?;
         Ok(compute(work))
+    }
+
+    /// Waits for a turn, which is over when it is dropped. What is gathered in it is in memory as
+    /// often as there are turns at once.
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, ApiError> {
+        let busy = |_| ApiError::busy(self.what, self.limit);
+        let place = self.places.try_acquire().map_err(busy)?;
+        let turn = self.turns.acquire().await;
+        Ok(Turn {
+            _turn: turn.expect("the semaphore is never closed"),
+            _place: place,
+        })
     }
 }
 

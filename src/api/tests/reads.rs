@@ -4,6 +4,53 @@ use http_body_util::BodyExt as _;
 
 use super::*;
 
+/// Apps, services of each, and pods of each of those.
+const MANY: [u32; 3] = [5, 10, 1000];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn fifty_thousand_pods_are_listed_while_the_only_thread_does_other_things() {
+    let rig = Rig::new();
+    let [apps, services, pods] = MANY;
+    for (app, service) in (0..apps).flat_map(|app| (0..services).map(move |it| (app, it))) {
+        let key = ServiceKey::parse(&format!("app-{app}/service-{service}")).expect("a key");
+        let put = |transaction: sampan_store::Transaction, slot| {
+            let pod = record::Pod {
+                service: key.clone(),
+                revision: 1,
+                slot,
+                stop: None,
+                status: record::PodStatus::default(),
+            };
+            let name = Key::Pod(pod.name()).to_string();
+            transaction.put(name, objects::encode(&pod))
+        };
+        let transaction = (0..pods).fold(sampan_store::Transaction::new(), put);
+        let written = rig.store.commit(transaction).await.expect("a store");
+        assert!(matches!(written, sampan_store::Outcome::Committed(_)));
+    }
+    // In the middle of the list another task has to come to its turn.
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (goes_on, other) = std::sync::mpsc::sync_channel(1);
+    *rig.fake.meanwhile.lock().expect("whole") = Some(Box::new(move || {
+        begun.send(()).expect("it waits");
+        let patience = std::time::Duration::from_secs(60);
+        other.recv_timeout(patience).expect("another task goes on");
+    }));
+    let router = rig.router.clone();
+    let listed = tokio::spawn(async move {
+        let request = Request::get("/v1/pods").body(Body::empty());
+        send(&router, request.expect("a request")).await
+    });
+    tokio::spawn(async move {
+        has_begun.await.expect("the list is made");
+        goes_on.send(()).expect("the list waits");
+    });
+    let reply = listed.await.expect("no panic");
+    assert_eq!(reply.status, 200);
+    let shown: Vec<serde::de::IgnoredAny> = serde_json::from_slice(&reply.bytes).expect("JSON");
+    assert_eq!(shown.len() as u32, apps * services * pods);
+}
+
 fn pod(app: &str, name: &str) -> view::Pod {
     view::Pod {
         name: name.to_owned(),

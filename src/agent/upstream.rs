@@ -154,9 +154,11 @@ fn kind(failure: &Failure) -> UpstreamErrorKind {
         }
         Failure::Deadlocked(_) => UpstreamErrorKind::Deadlocked,
         Failure::TimedOut(_) => UpstreamErrorKind::TimedOut,
-        Failure::NoResponse | Failure::OnlyOnce | Failure::Unfinished | Failure::Stopped => {
-            UpstreamErrorKind::NoResponse
-        }
+        Failure::NoResponse
+        | Failure::OnlyOnce
+        | Failure::Unfinished
+        | Failure::Unsendable(_)
+        | Failure::Stopped => UpstreamErrorKind::NoResponse,
         Failure::Unavailable(_) | Failure::SlowStart(_) => UpstreamErrorKind::Unavailable,
         Failure::Inexpressible(_) => UpstreamErrorKind::BadRequest,
         Failure::Host(_) => UpstreamErrorKind::Host,

@@ -25,6 +25,7 @@ mod probe;
 mod question;
 mod reception;
 mod request;
+mod sendable;
 mod shared;
 pub mod template;
 mod termination;
@@ -73,6 +74,7 @@ pub use probe::Probed;
 pub(crate) use question::Exports;
 use question::Question;
 use request::Expressible;
+use sendable::Promise;
 use template::Template;
 pub use termination::{
     Evidence, Frame, HostCall, OpenWait, PodWatch, RequestReport, Sample, Termination, Unwatched,
@@ -253,11 +255,16 @@ impl Pod {
             deadline: patience,
         };
         let failure = match fate::within(patience, answer).await {
-            Ok(Ok(Ok(response))) => {
-                let body = |inner| body::ResponseBody::new(inner, debt, guard);
-                return Ok(response.map(|inner| body(inner).boxed_unsync()));
-            }
-            Ok(Ok(Err(code))) => Failure::ErrorCode(code),
+            Ok(Ok(Ok(response))) => match sendable::fault(&response) {
+                None => {
+                    let is_head = debt.asked.method == http::Method::HEAD;
+                    let promise = Promise::of(&response, is_head);
+                    let body = |inner| body::ResponseBody::new(inner, promise, debt, guard);
+                    return Ok(response.map(|inner| body(inner).boxed_unsync()));
+                }
+                Some(fault) => debt.refuse(Failure::Unsendable(fault)),
+            },
+            Ok(Ok(Err(code))) => debt.refuse(Failure::ErrorCode(code)),
             // The sender is gone, and why was said before.
             Ok(Err(_)) => debt.fate.failure().unwrap_or(Failure::NoResponse),
             Err(_) => debt.time_out(),

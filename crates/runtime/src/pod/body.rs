@@ -15,7 +15,7 @@ use tokio::{
 };
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{Failure, Shared, Slot, autopsy::open_waits, fate::Fate};
+use super::{Failure, Shared, Slot, autopsy::open_waits, fate::Fate, sendable::Promise};
 use crate::{logs::Note, observe::source::Asked};
 
 /// What a guest is told about a request body that failed.
@@ -58,21 +58,38 @@ impl Debt {
     }
 }
 
+impl Debt {
+    /// The answer is not passed on: says why, unless something else has been said before.
+    pub(super) fn refuse(&self, failure: Failure) -> Failure {
+        let account = |failure: &Failure| self.shared.say(self.asked.id.clone(), failure);
+        self.fate.fail(failure.clone(), account);
+        self.fate.failure().unwrap_or(failure)
+    }
+}
+
 /// A response body that ends well only if its guest did.
 ///
 /// A body of `wasi:http` ends when its sender is dropped, whether the guest finished it or died.
 /// Here the second is an error, so that the client sees a reset and not a short response.
 pub(super) struct ResponseBody {
     inner: WasiBody,
+    /// How long it must be, if its head says so.
+    promise: Option<Promise>,
     debt: Debt,
     guard: Option<RequestGuard>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(inner: WasiBody, debt: Debt, guard: RequestGuard) -> Self {
+    pub(super) fn new(
+        inner: WasiBody,
+        promise: Option<Promise>,
+        debt: Debt,
+        guard: RequestGuard,
+    ) -> Self {
         Self {
             inner,
+            promise,
             debt,
             guard: Some(guard),
             timer: None,
@@ -112,19 +129,35 @@ impl Body for ResponseBody {
                 if let Some(failure) = this.debt.fate.failure() {
                     return Poll::Ready(Some(Err(failure.into())));
                 }
+                let kept = this.promise.as_ref().map_or(Ok(()), Promise::over);
+                if let Err(fault) = kept {
+                    let failure = this.debt.refuse(Failure::Unsendable(fault));
+                    return Poll::Ready(Some(Err(failure.into())));
+                }
                 // The guest may still have work of its own to do: it goes on until its deadline.
                 this.disarm();
                 this.debt.fate.body_is_over();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                let failure = this.debt.fate.failure().map(Into::into);
-                Poll::Ready(Some(Err(failure.unwrap_or_else(|| error.into()))))
+                if let Some(failure) = this.debt.fate.failure() {
+                    return Poll::Ready(Some(Err(failure.into())));
+                }
+                // Said and no more: what ends the instance, if anything does, is told by its task.
+                let failure = Failure::Unsendable(format!("its body failed: {error}"));
+                this.debt.shared.say(this.debt.asked.id.clone(), &failure);
+                Poll::Ready(Some(Err(failure.into())))
             }
             Poll::Ready(Some(Ok(frame))) => {
                 // A body that always has more never comes to the timer.
                 if this.debt.deadline.is_some_and(|d| d <= Instant::now()) {
                     return Poll::Ready(Some(Err(this.debt.time_out().into())));
+                }
+                if let (Some(promise), Some(data)) = (&mut this.promise, frame.data_ref())
+                    && let Err(fault) = promise.sent(data.len())
+                {
+                    let failure = this.debt.refuse(Failure::Unsendable(fault));
+                    return Poll::Ready(Some(Err(failure.into())));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

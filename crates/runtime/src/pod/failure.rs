@@ -63,6 +63,9 @@ pub enum Failure {
     /// The guest answered with an error code of `wasi:http`.
     #[error("the guest answered with the error code `{0}`")]
     ErrorCode(String),
+    /// The guest's answer has no form in which a client could be sent it.
+    #[error("the guest's answer cannot be sent: {0}")]
+    Unsendable(String),
     /// The request has no form in which a guest could be given it.
     #[error("the request cannot be given to a guest: {0}")]
     Inexpressible(String),

@@ -92,6 +92,7 @@ impl Verdict {
             | Failure::OnlyOnce
             | Failure::Unfinished
             | Failure::ErrorCode(_)
+            | Failure::Unsendable(_)
             | Failure::Inexpressible(_)
             | Failure::Host(_)
             | Failure::Stopped => Self::NoResponse,

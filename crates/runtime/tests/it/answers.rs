@@ -9,7 +9,7 @@ use sampan_runtime::{
 };
 
 use super::rig::{Witness, ask, failure, in_time, lines, plan, pod_name, runtime, texts, workload};
-use super::text::{handler, handler_p3_that, handler_that};
+use super::text::{handler, handler_p3_that, handler_that, handler_with_status};
 
 #[tokio::test]
 async fn hello_answers_with_a_fresh_instance_each_time() {
@@ -168,4 +168,27 @@ async fn a_component_runs_as_what_it_exports() {
     let service = super::rig::load(&workload("hello")).await;
     let ended = super::commands::run(&service, pod_name(), &[]).await;
     assert!(matches!(ended, Err(StartError::NoCommand)));
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_sent_is_said_in_the_log_of_its_pod() {
+    for isolation in [Isolation::Request, Isolation::Pod] {
+        let interim = plan(handler_with_status(103));
+        let pod = interim.isolation(isolation).start().await;
+        let Failure::Unsendable(why) = failure(&pod, "/").await else {
+            panic!("it was sent");
+        };
+        assert!(
+            why.contains("the status 103 announces another answer"),
+            "{why}"
+        );
+        let said = Failure::Unsendable(why).to_string();
+        assert_eq!(texts(&lines(runtime(), pod.name())), [said]);
+        // Other answers are as good as ever.
+        let good = plan(handler_with_status(404))
+            .isolation(isolation)
+            .start()
+            .await;
+        assert_eq!(ask(&good, "/").await, Ok((404, String::new())));
+    }
 }

@@ -81,6 +81,57 @@ fn answering(before: &str, body: &str) -> Vec<u8> {
     ))
 }
 
+/// A handler that answers with this status and an empty body.
+pub(crate) fn handler_with_status(status: u16) -> Vec<u8> {
+    component(&format!(
+        r#"(component
+            (import "wasi:http/types@0.2.0" (instance $types
+                (export "incoming-request" (type (sub resource)))
+                (export "fields" (type $fields (sub resource)))
+                (export "outgoing-response" (type $response (sub resource)))
+                (export "response-outparam" (type $out (sub resource)))
+                {ERROR_CODE}
+                (export "[constructor]fields" (func (result (own $fields))))
+                (export "[constructor]outgoing-response" (func
+                    (param "headers" (own $fields)) (result (own $response))))
+                (export "[method]outgoing-response.set-status-code" (func
+                    (param "self" (borrow $response)) (param "status-code" u16)
+                    (result (result))))
+                (export "[static]response-outparam.set" (func (param "param" (own $out))
+                    (param "response" (result (own $response) (error $error-code)))))))
+            (alias export $types "incoming-request" (type $request))
+            (alias export $types "response-outparam" (type $out))
+            (core module $memory (memory (export "memory") 1))
+            (core instance $memory (instantiate $memory))
+            (core func $fields (canon lower (func $types "[constructor]fields")))
+            (core func $response (canon lower (func $types "[constructor]outgoing-response")))
+            (core func $status (canon lower
+                (func $types "[method]outgoing-response.set-status-code")))
+            (core func $set (canon lower (func $types "[static]response-outparam.set")
+                (memory (core memory $memory "memory"))))
+            (core module $m
+                (import "" "fields" (func $fields (result i32)))
+                (import "" "response" (func $response (param i32) (result i32)))
+                (import "" "status" (func $status (param i32 i32) (result i32)))
+                (import "" "set" (func $set (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
+                (func (export "handle") (param $request i32) (param $out i32) (local $made i32)
+                    (local.set $made (call $response (call $fields)))
+                    (drop (call $status (local.get $made) (i32.const {status})))
+                    (call $set (local.get $out) (i32.const 0) (local.get $made)
+                        (i32.const 0) (i64.const 0)
+                        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))
+            (core instance $i (instantiate $m (with "" (instance
+                (export "fields" (func $fields))
+                (export "response" (func $response))
+                (export "status" (func $status))
+                (export "set" (func $set))))))
+            (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+                (canon lift (core func $i "handle")))
+            (instance $handler (export "handle" (func $handle)))
+            (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+    ))
+}
+
 /// A handler whose start function waits for ever.
 pub(crate) fn sleepy_handler() -> Vec<u8> {
     component(

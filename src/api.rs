@@ -17,6 +17,7 @@ mod objects;
 mod observed;
 mod openapi;
 mod pace;
+mod quota;
 mod rollout;
 mod routes;
 mod socket;
@@ -28,20 +29,28 @@ mod wanted;
 mod watch;
 mod work;
 
-use std::{collections::BTreeMap, path::PathBuf, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use axum::{Router, extract::State, middleware};
 use sampan_core::{
     name::ServiceKey,
-    plan::advise,
+    plan::{advise, quota::Quota},
     record::{self, JobSpec, Template},
     view,
 };
 use sampan_store::Store;
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, Semaphore, watch::Receiver},
+    time::timeout,
+};
 
-use {turns::Turns, work::Work};
+use {
+    error::{ApiError, Code},
+    turns::Turns,
+    work::Work,
+};
 
 pub(crate) use {
     apply::Checked,
@@ -74,6 +83,8 @@ const MAX_LISTS_AT_WORK: usize = 2;
 const MAX_LISTS_WAITING: usize = 64;
 /// Large answers that are being sent at once. More are refused.
 const MAX_LARGE_ANSWERS: usize = 8;
+/// How long a request for how things are waits at the start of a node.
+const MAX_LOOK: Duration = Duration::from_secs(10);
 /// Components that are uploaded at once. More are refused.
 const MAX_UPLOADS: usize = 4;
 /// Answers at once that go on until the client goes. More are refused.
@@ -167,6 +178,11 @@ pub(crate) struct Parts {
     pub(crate) admission: Arc<dyn Admission>,
     /// Directories below which guests may be lent directories.
     pub(crate) volumes: Vec<PathBuf>,
+    /// How much apps may have.
+    pub(crate) quota: Quota,
+    /// Whether everything has been looked at once: only then is what the store says of how things
+    /// are of this run of the node.
+    pub(crate) looked: Receiver<bool>,
     /// The threads of the control side, on which requests are answered.
     pub(crate) threads: Handle,
     /// Connections at once at each entrance: the socket, and the port.
@@ -189,6 +205,8 @@ struct Inner {
     planning: Work,
     lists: Work,
     large: Arc<Semaphore>,
+    /// The turn of those who ask for more than they have, from the check of the quota to the write.
+    quota_turn: Mutex<()>,
     uploads: Semaphore,
     followers: Arc<Semaphore>,
 }
@@ -216,9 +234,25 @@ impl Api {
             planning: Work::new("plans", MAX_PLANS_AT_WORK, MAX_SPECS),
             lists: Work::new("lists", MAX_LISTS_AT_WORK, MAX_LISTS_WAITING),
             large: Arc::new(Semaphore::new(MAX_LARGE_ANSWERS)),
+            quota_turn: Mutex::new(()),
             uploads: Semaphore::new(MAX_UPLOADS),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
         }))
+    }
+
+    /// Waits until what the store says of how services and jobs are is of this run of the node. All
+    /// that needs no such word is answered from the start.
+    async fn looked(&self) -> Result<(), ApiError> {
+        let mut looked = self.0.looked.clone();
+        match timeout(MAX_LOOK, looked.wait_for(|looked| *looked)).await {
+            // The node is going down: it looks at nothing more.
+            Ok(Ok(_) | Err(_)) => Ok(()),
+            Err(_) => {
+                let message = "the node has just started, and not yet looked at all its services";
+                Err(ApiError::new(Code::Busy, message)
+                    .hint("try again in a moment; `apply` and `delete` work already"))
+            }
+        }
     }
 
     /// The threads on which requests are answered.

@@ -25,7 +25,7 @@ use sampan_core::{
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, watch},
     task::JoinSet,
     time::Instant,
 };
@@ -116,25 +116,26 @@ pub(crate) struct Controllers {
     pub(crate) journal: Arc<Journal>,
     pub(crate) clock: Clock,
     pub(crate) autoscaling: Autoscaling,
-    /// Told when everything has been looked at once: what an earlier run of the node observed is
+    /// Set when everything has been looked at once: what an earlier run of the node observed is
     /// in no status any more.
-    pub(crate) looked: Option<oneshot::Sender<()>>,
+    pub(crate) looked: watch::Sender<bool>,
     /// Told when they are to finish what they have begun, and to end.
     pub(crate) finish: Arc<Notify>,
 }
 
 impl Controllers {
     /// Works until the store is closed, it is to finish, or this is dropped.
-    pub(crate) async fn run(mut self) -> Result<(), StoreError> {
+    pub(crate) async fn run(self) -> Result<(), StoreError> {
         let follower = Follower::open(&self.store).await?;
         let mut state = Loop {
-            looked: self.looked.take(),
             autoscaler: Autoscaler::new(self.autoscaling.clone()),
             controllers: Arc::new(self),
             due: BTreeMap::new(),
             running: JoinSet::new(),
+            unseen: BTreeSet::new(),
         };
         state.look_at(follower.mirror(), &follower.keys());
+        state.unseen = state.due.keys().cloned().collect();
         state.run(follower).await;
         Ok(())
     }
@@ -176,11 +177,13 @@ impl Controllers {
 }
 
 struct Loop {
-    looked: Option<oneshot::Sender<()>>,
     controllers: Arc<Controllers>,
     autoscaler: Autoscaler,
     due: BTreeMap<Object, Due>,
     running: JoinSet<(Object, End)>,
+    /// What there was at the start and has not been looked at yet, or not with success. However
+    /// much happens meanwhile, it becomes less.
+    unseen: BTreeSet<Object>,
 }
 
 impl Loop {
@@ -189,11 +192,9 @@ impl Loop {
         let mut resync = tokio::time::interval(RESYNC);
         loop {
             self.start_due(follower.mirror());
-            if self.running.is_empty()
-                && let Some(looked) = self.looked.take()
-            {
-                // Nobody needs to care.
-                let _ = looked.send(());
+            if self.unseen.is_empty() {
+                let looked = &self.controllers.looked;
+                looked.send_if_modified(|looked| !std::mem::replace(looked, true));
             }
             let next = self.next_due();
             tokio::select! {
@@ -298,6 +299,7 @@ impl Loop {
                 due.by(at);
             }
             if transaction.writes.is_empty() && told.is_empty() {
+                self.unseen.remove(object);
                 continue;
             }
             due.busy = true;
@@ -317,6 +319,7 @@ impl Loop {
         match end {
             // What was written comes back as a change, which has the key looked at again.
             End::Done => {
+                self.unseen.remove(&object);
                 due.failures = 0;
                 if let (Some(decision), Object::Service(key)) = (scaled, &object) {
                     let now = self.controllers.clock.now();

@@ -27,6 +27,7 @@ use std::{
 
 use sampan_core::{
     object::{App, Isolation, Service},
+    plan::quota::Quota,
     spec::node::Node as NodeLimits,
 };
 use sampan_gateway::Gateway;
@@ -57,6 +58,8 @@ pub(crate) struct Node {
     pub(crate) board: Arc<Board>,
     /// Where core dumps go, if there is a place for them.
     pub(crate) coredumps: Option<PathBuf>,
+    /// How much apps may have.
+    pub(crate) quota: Quota,
     /// Where everything runs that is not on the way of a request.
     pub(crate) control: Arc<ControlThreads>,
     /// Connections at once at each entrance of the API.
@@ -88,6 +91,7 @@ impl Node {
             runtime,
             edge,
             coredumps,
+            quota: limits.quota,
             control: Arc::new(control),
             api_connections: shares.api,
             board: Arc::default(),

@@ -11,7 +11,10 @@ use sampan_core::{
     escape,
     name::{Name, ServiceKey},
     object::App,
-    plan::apply::{self, Applied, ApplyError, Wanted},
+    plan::{
+        apply::{self, Applied, ApplyError, Wanted},
+        quota::Ask,
+    },
     record::{self, Key, Refusal, Service},
     spec, view,
 };
@@ -167,7 +170,11 @@ impl Checked {
             if applied.app.is_none() {
                 return Ok(applied.plan);
             }
-            let writes = compute(|| write(&objects, &applied));
+            let (writes, ask) = compute(|| {
+                let ask = Ask::of(name, &objects.present, (&applied).into());
+                (write(&objects, &applied), ask)
+            });
+            let _claim = api.claim(&ask).await?;
             if writes.commit(&*api.0.store).await? {
                 tell(api, name, &self.cause, &applied);
                 return Ok(applied.plan);
@@ -226,12 +233,16 @@ impl Checked {
             cause: &self.cause,
             wall_ms: wall_ms(),
         };
-        let planned = || -> Result<Applied, ApiError> {
+        let planned = || -> Result<_, ApiError> {
             let applied = apply::apply(&objects.present, &wanted)?;
+            let ask = Ask::of(&self.app.name, &objects.present, (&applied).into());
+            // Before how much that is to write, of which users know less.
+            api.0.quota.check_app(&ask)?;
             write(&objects, &applied).check()?;
-            Ok(applied)
+            Ok((applied, ask))
         };
-        let applied = work.run(planned).await??;
+        let (applied, ask) = work.run(planned).await??;
+        api.check_quota(&ask).await?;
         Ok((objects, applied))
     }
 }

@@ -42,6 +42,7 @@ pub(super) enum Code {
     WrongDigest,
     ForbiddenVolume,
     Refused,
+    QuotaExceeded,
     Busy,
     StoreFull,
     StoreFailed,
@@ -66,7 +67,8 @@ impl Code {
             | Self::MissingArtifacts
             | Self::WrongDigest
             | Self::ForbiddenVolume
-            | Self::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+            | Self::Refused
+            | Self::QuotaExceeded => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Busy | Self::StoreFailed => StatusCode::SERVICE_UNAVAILABLE,
             Self::StoreFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -229,6 +229,7 @@ async fn write(
     if let Some(revision) = &done.revision {
         writes = writes.put(Key::Revision(key.clone(), revision.number), revision);
     }
+    let _claim = api.claim_for(&done.service, done.revision.as_ref()).await?;
     if !writes.commit(&*api.0.store).await? {
         return Ok(None);
     }

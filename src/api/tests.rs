@@ -3,6 +3,7 @@
 mod access;
 mod changes;
 mod faults;
+mod quota;
 mod reads;
 mod top;
 mod whole;
@@ -50,6 +51,8 @@ struct Fake {
     loads: watch::Sender<Arc<Measured>>,
     decisions: watch::Sender<Decided>,
     seen: BTreeMap<ServiceKey, advise::Seen>,
+    quota: Mutex<Quota>,
+    looked: watch::Sender<bool>,
     /// Done once in the middle of the next admission or list.
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -222,6 +225,7 @@ impl Rig {
         let home = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(home.path().join("lent")).expect("writable");
         let fake = Arc::new(fake);
+        fake.looked.send_replace(true);
         let store = Arc::new(Memory::new());
         let api = Api::new(Parts {
             store: store.clone(),
@@ -229,6 +233,8 @@ impl Rig {
             views: fake.clone(),
             admission: fake.clone(),
             volumes: vec![home.path().join("lent")],
+            quota: *fake.quota.lock().expect("whole"),
+            looked: fake.looked.subscribe(),
             threads: tokio::runtime::Handle::current(),
             connections: 2,
         });

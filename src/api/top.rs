@@ -33,6 +33,7 @@ pub(super) async fn top(
     State(api): Shared,
     Asked(which): Asked<Which>,
 ) -> Result<Response, ApiError> {
+    api.looked().await?;
     let app = which.app.as_deref().map(Name::parse).transpose();
     let app = app.map_err(|error| ApiError::new(Code::BadRequest, format!("`app`: {error}")))?;
     let mut watching = Watching {

@@ -76,6 +76,7 @@ pub(super) async fn services(
     State(api): Shared,
     Asked(of): Asked<Of>,
 ) -> Result<Response, ApiError> {
+    api.looked().await?;
     let prefix = objects::prefix(Kind::Service, of.app()?.as_ref());
     let found = objects::list::<record::Service>(&*api.0.store, &prefix);
     let shown = |found: &Vec<(_, record::Service, _)>| -> Vec<_> {
@@ -91,6 +92,7 @@ pub(super) async fn service(
     State(api): Shared,
     ServicePath(key): ServicePath,
 ) -> Result<Json<view::Service>, ApiError> {
+    api.looked().await?;
     let (service, _) = objects::service(&*api.0.store, &key).await?;
     Ok(Json(view::Service::of(&service)))
 }
@@ -141,6 +143,7 @@ pub(super) async fn revisions(
 
 /// `GET /v1/jobs`
 pub(super) async fn jobs(State(api): Shared, Asked(of): Asked<Of>) -> Result<Response, ApiError> {
+    api.looked().await?;
     let prefix = objects::prefix(Kind::Job, of.app()?.as_ref());
     let found = objects::list::<record::Job>(&*api.0.store, &prefix);
     let shown = |found: &Vec<(_, record::Job, _)>| -> Vec<_> {

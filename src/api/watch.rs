@@ -28,6 +28,7 @@ pub(super) struct Of {
 /// All services and jobs that there are, then `synced`, then each change. If changes come faster
 /// than the client reads, it gets everything again.
 pub(super) async fn watch(State(api): Shared, Asked(of): Asked<Of>) -> Result<Response, ApiError> {
+    api.looked().await?;
     let app = of.app.as_deref().map(Name::parse).transpose();
     let app = app.map_err(|error| ApiError::new(Code::BadRequest, format!("`app`: {error}")))?;
     let place = api.follower()?;

@@ -86,11 +86,11 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     // Open while it drains too, so that one can look.
     let mut control = None;
     let working = async {
-        daemon.ready().await;
+        // Before all pods are planned, so that an app that is too large can be deleted.
         let api = control::api(&site, Some(listening.address));
-        api.delete_left_behind().await;
         let (opened, place) = open_control(&api, arguments.api.as_deref(), &data)?;
         control = Some(opened);
+        api.delete_left_behind().await;
         output.data(&format!("listening on http://{}\n", listening.address));
         printer.talk(&format!("the API is at {place}"));
         let reason = daemon.failed().await;

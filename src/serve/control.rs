@@ -81,6 +81,8 @@ pub(crate) fn api(site: &Site, http: Option<SocketAddr>) -> Api {
         views: views.clone(),
         admission: views,
         volumes: site.volumes.clone(),
+        quota: site.node.quota,
+        looked: site.looked.subscribe(),
         threads: site.node.control.handle().clone(),
         connections: site.node.api_connections,
     })

@@ -52,6 +52,8 @@ pub(crate) struct Site {
     pub(crate) decisions: watch::Sender<Decided>,
     /// What was seen of the services so far, for advice on their limits.
     pub(crate) seen: Arc<Seen>,
+    /// Whether the controllers of a daemon have looked at everything once.
+    pub(crate) looked: watch::Sender<bool>,
     /// Directories in and below which guests may be lent directories.
     pub(crate) volumes: Vec<PathBuf>,
 }
@@ -84,6 +86,7 @@ impl Site {
             loads: watch::Sender::default(),
             decisions: watch::Sender::default(),
             seen: Arc::default(),
+            looked: watch::Sender::default(),
             volumes,
         })
     }
@@ -104,8 +107,6 @@ type Tasks = JoinSet<(&'static str, Result<(), StoreError>)>;
 pub(crate) struct Daemon {
     /// Told when pods are to rest.
     rest: Arc<Notify>,
-    /// Told when everything has been looked at once.
-    ready: Option<oneshot::Receiver<()>>,
     agent: JoinHandle<Result<(), StoreError>>,
     /// Everything that must not end before the daemon does.
     tasks: Tasks,
@@ -149,13 +150,12 @@ impl Daemon {
         });
         let (edge, followed) = (Arc::clone(&site.node.edge), store());
         tasks.spawn(async move { ("the edge", edge.follow(&followed).await) });
-        let (looked, ready) = oneshot::channel();
         let controllers = Controllers {
             store: store(),
             journal: journal(),
             clock,
             autoscaling: autoscaling(site),
-            looked: Some(looked),
+            looked: site.looked.clone(),
             finish: Arc::default(),
         };
         let finish = Arc::clone(&controllers.finish);
@@ -188,17 +188,8 @@ impl Daemon {
         Self {
             agent: tokio::spawn(agent.run(Arc::clone(&rest))),
             rest,
-            ready: Some(ready),
             tasks,
             finish: [controllers, chronicle],
-        }
-    }
-
-    /// Waits until what the store says of how things are is of this run.
-    pub(crate) async fn ready(&mut self) {
-        if let Some(ready) = self.ready.take() {
-            // Whoever should say so has ended: that is told by `failed`.
-            let _ = ready.await;
         }
     }
 

@@ -435,7 +435,7 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSe
             callers: Arc::new(Nobody),
             decisions: watch::Sender::default(),
         },
-        looked: None,
+        looked: watch::Sender::default(),
         finish: Arc::default(),
     };
     let mut tasks = JoinSet::new();

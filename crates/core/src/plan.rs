@@ -11,5 +11,6 @@ pub mod job;
 pub mod pod;
 pub mod probe;
 pub mod prune;
+pub mod quota;
 pub mod restart;
 pub mod rollout;

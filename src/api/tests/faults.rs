@@ -52,6 +52,8 @@ async fn with(fault: Result<(), StoreError>) -> String {
     let before = rig.service("web").await;
     let parts = &rig.api.0.parts;
     let api = Api::new(Parts {
+        quota: parts.quota,
+        looked: parts.looked.clone(),
         threads: tokio::runtime::Handle::current(),
         connections: 2,
         store: Arc::new(Faulty {

@@ -84,6 +84,8 @@ impl Rig {
             views: parts.views.clone(),
             admission: parts.admission.clone(),
             volumes: parts.volumes.clone(),
+            quota: parts.quota,
+            looked: parts.looked.clone(),
             threads: parts.threads.clone(),
             connections: parts.connections,
         });

@@ -34,7 +34,7 @@ mod steps;
 pub use super::gate::Gate;
 use crate::{
     name::PodName,
-    record::{Moment, Pod, Service, ServiceStatus},
+    record::{Moment, Pod, Service, ServiceSpec, ServiceStatus},
     time::Timestamp,
 };
 use bounds::Bounds;
@@ -97,6 +97,14 @@ pub enum Action {
         /// In a sentence.
         message: String,
     },
+}
+
+/// The most pods that a service with this spec may come to: with all that its autoscaler may ask
+/// for, and the surge of a rollout.
+pub fn most_pods(spec: &ServiceSpec) -> u32 {
+    let bounds = spec.autoscale.as_ref();
+    let replicas = bounds.map_or(spec.replicas, |it| it.min.max(it.max).max(spec.replicas));
+    Bounds::of(&spec.rollout, replicas).most()
 }
 
 /// Plans for `service`, which has these `pods`; others are not looked at, and their order does

@@ -14,6 +14,7 @@ use super::{
     raw::{decode::Decoder, node as raw},
     schema,
 };
+use crate::plan::quota::{Quota, Usage};
 
 /// What a node decides for everything that runs on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Node {
     pub guest: GuestLimits,
     /// Limits on compiling one component.
     pub compile: CompileLimits,
+    /// How much there may be of what is applied to the node.
+    pub quota: Quota,
     /// Directories in and below which guests may be lent directories.
     pub volumes: Vec<PathBuf>,
 }
@@ -150,6 +153,12 @@ impl Default for GuestLimits {
     }
 }
 
+impl Default for Quota {
+    fn default() -> Self {
+        quota(&defaults().quota)
+    }
+}
+
 impl Default for CompileLimits {
     fn default() -> Self {
         compile(&defaults().compile)
@@ -174,6 +183,7 @@ pub fn load(
             gateway: gateway(&raw.gateway),
             guest: guest(&raw.guest),
             compile: compile(&raw.compile),
+            quota: quota(&raw.quota),
             volumes: raw
                 .node
                 .volumes
@@ -245,6 +255,25 @@ fn guest(raw: &raw::Guest) -> GuestLimits {
     }
 }
 
+fn quota(raw: &raw::Quota) -> Quota {
+    Quota {
+        node: Usage {
+            apps: raw.apps.value.0.into(),
+            services: raw.services.value.0.into(),
+            jobs: raw.jobs.value.0.into(),
+            pods: raw.pods.value.0.into(),
+            memory: raw.memory.value.0.0,
+        },
+        app: Usage {
+            apps: 1,
+            services: raw.app.services.value.0.into(),
+            jobs: raw.app.jobs.value.0.into(),
+            pods: raw.app.pods.value.0.into(),
+            memory: raw.app.memory.value.0.0,
+        },
+    }
+}
+
 fn compile(raw: &raw::Compile) -> CompileLimits {
     CompileLimits {
         address_space_bytes: raw.memory.value.0.0,
@@ -270,6 +299,9 @@ mod tests {
         assert_eq!(node.gateway.headers, GatewayLimits::default().headers);
         assert_eq!(node.guest.log_rate, 2 << 20);
         assert_eq!(node.compile.address_space_bytes, 2 << 30);
+        let node = load("[quota]\npods = 7\napp.pods = 3\n").expect("a good file");
+        assert_eq!((node.quota.node.pods, node.quota.app.pods), (7, 3));
+        assert_eq!(node.quota.node.services, Quota::default().node.services);
     }
 
     #[test]
@@ -287,6 +319,16 @@ mod tests {
             ("[guest]\ncoredump = '4GiB'", "[guest]\ncoredump = '5GiB'"),
             ("[guest]\nhostcall = '1GiB'", "[guest]\nhostcall = '2GiB'"),
             ("[compile]\ncpu = '1s'", "[compile]\ncpu = '999ms'"),
+            ("[quota]\npods = 10000000", "[quota]\npods = 10000001"),
+            ("[quota]\napps = 1\njobs = 0", "[quota]\napps = 0"),
+            (
+                "[quota.app]\nservices = 3000",
+                "[quota.app]\nservices = 3001",
+            ),
+            (
+                "[quota]\napp = { memory = '1024TiB' }",
+                "[quota]\nmemory = '1023KiB'",
+            ),
             (
                 "[compile]\nmemory = '256MiB'",
                 "[compile]\nmemory = '255MiB'",

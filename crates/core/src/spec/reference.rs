@@ -69,7 +69,7 @@ const SECTIONS: [Section; 10] = [
     },
 ];
 
-const NODE_SECTIONS: [Section; 3] = [
+const NODE_SECTIONS: [Section; 5] = [
     Section {
         name: "Gateway",
         heading: "`[gateway]`",
@@ -84,6 +84,16 @@ const NODE_SECTIONS: [Section; 3] = [
         name: "Compile",
         heading: "`[compile]`",
         keys: raw::node::Compile::KEYS,
+    },
+    Section {
+        name: "Quota",
+        heading: "`[quota]`",
+        keys: raw::node::Quota::KEYS,
+    },
+    Section {
+        name: "AppQuota",
+        heading: "`[quota.app]`",
+        keys: raw::node::AppQuota::KEYS,
     },
 ];
 

@@ -1,6 +1,6 @@
 //! The configuration of a node as it is written.
 
-use super::{At, Count, GIB, HostPath, KIB, Network, Size, Time, table::table};
+use super::{At, Count, GIB, HostPath, KIB, Network, Size, TIB, Time, table::table};
 
 table! {
     /// What a node decides for everything that runs on it.
@@ -11,8 +11,46 @@ table! {
         nested guest: Guest;
         /// Limits on compiling one component.
         nested compile: Compile;
+        /// How much there may be of what is applied to the node.
+        nested quota: Quota;
         /// What of this machine guests may be lent.
         nested node: Machine;
+    }
+}
+
+table! {
+    /// How much all apps of the node together may come to. A change that asks for more is refused,
+    /// before anything is touched; one that asks for less, and a deletion, never is. Counted is
+    /// what an app may come to: the pods of a service are those that its autoscaler may ask for,
+    /// with the surge of a rollout.
+    struct Quota {
+        /// Apps.
+        preset apps: At<Count<1, 100_000>>, 1000;
+        /// Services.
+        preset services: At<Count<1, 1_000_000>>, 10_000;
+        /// Jobs.
+        preset jobs: At<Count<0, 1_000_000>>, 10_000;
+        /// Pods.
+        preset pods: At<Count<1, 10_000_000>>, 100_000;
+        /// `limits.memory` of all pods and jobs. Few ever use all of it, so it may be more than
+        /// the machine has.
+        preset memory: At<Size<{ 1024 * KIB }, { 1024 * TIB }>>, "16TiB";
+        /// How much each app may come to.
+        nested app: AppQuota;
+    }
+}
+
+table! {
+    /// How much each app may come to, counted in the same way.
+    struct AppQuota {
+        /// Services. A change of all of them is one transaction, which is why there cannot be more.
+        preset services: At<Count<1, 3000>>, 2000;
+        /// Jobs.
+        preset jobs: At<Count<0, 2000>>, 1000;
+        /// Pods.
+        preset pods: At<Count<1, 10_000_000>>, 100_000;
+        /// `limits.memory` of all its pods and jobs.
+        preset memory: At<Size<{ 1024 * KIB }, { 1024 * TIB }>>, "16TiB";
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hostile guests in one process with a good one: each meets what it deserves, the good one does
 //! not notice, and nothing of them is left.
 
-mod components;
+pub(crate) mod components;
 mod process;
 
 use std::{

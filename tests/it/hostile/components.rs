@@ -91,7 +91,7 @@ fn component(imports: &str, module: &str) -> Vec<u8> {
 }
 
 /// One function in which many values live for long: small to write, and much to compile.
-fn bomb() -> Vec<u8> {
+pub(crate) fn bomb() -> Vec<u8> {
     const LOCALS: usize = 1500;
     let mut body = format!("(func (local {})", "i32 ".repeat(LOCALS));
     for block in 0..20_000 {

@@ -25,6 +25,8 @@ pub(crate) struct Edge {
     changed: Notify,
     /// Other services are known.
     opened: watch::Sender<()>,
+    /// Those of the store are.
+    followed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -53,6 +55,7 @@ impl Edge {
             known: Mutex::default(),
             changed: Notify::new(),
             opened: watch::Sender::default(),
+            followed: watch::Sender::default(),
         }
     }
 
@@ -94,6 +97,14 @@ impl Edge {
         }
     }
 
+    /// Resolves when the services of the store are known. A request that is taken before that is
+    /// told that there is no such service.
+    pub(crate) async fn followed(&self) {
+        let mut followed = self.followed.subscribe();
+        // The sender is here as long as this is.
+        let _ = followed.wait_for(|followed| *followed).await;
+    }
+
     /// A pod has a place now. It is published soon, and gets no request before it is ready.
     pub(crate) fn enter(&self, endpoint: Arc<Endpoint>) {
         let pod = endpoint.pod().clone();
@@ -112,6 +123,7 @@ impl Edge {
     pub(crate) async fn follow(&self, store: &Arc<dyn Store>) -> Result<(), StoreError> {
         let mut follower = Follower::open(store).await?;
         self.take(follower.mirror());
+        self.followed.send_replace(true);
         loop {
             provoke::panic_in(provoke::Task::Edge);
             tokio::select! {

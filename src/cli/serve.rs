@@ -75,6 +75,11 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     let site = Site::open(node, store, artifacts, volumes).await?;
     let mut daemon = Daemon::start(&site);
     let http = arguments.http;
+    tokio::select! {
+        () = site.node.edge.followed() => {}
+        reason = daemon.failed() => return Err(Stop::Because(EXIT_FAILED, anyhow::anyhow!(reason))),
+        _ = interrupts.next() => return Err(Stop::Quiet(EXIT_FAILED)),
+    }
     let listening = Listening::start(&site.node, None, http)
         .await
         .with_context(|| {

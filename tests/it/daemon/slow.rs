@@ -138,8 +138,8 @@ async fn five_hundred_slow_clients_are_noticed_by_no_other() {
             "[service.{name}]\ncomponent = '{component}'\nroute = ['{name}.test/']\n{more}"
         );
     }
-    daemon.apply(&spec);
     let at = daemon.running().address();
+    daemon.apply(&spec);
     let mut slow = Vec::new();
     for (name, path, ..) in SERVICES {
         let host = format!("{name}.test");

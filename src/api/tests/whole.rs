@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::*;
 
-const DEFAULT_SEEDS: u64 = 12;
+const DEFAULT_SEEDS: u64 = 4;
 /// Changes of one app in a seed.
 const CHANGES: usize = 12;
 

@@ -108,7 +108,7 @@ fn spec(hello: &Path) -> String {
         service(
             "hostile",
             &guest("hostile"),
-            "replicas = 2\nlimits = { request_cpu = '100ms' }",
+            "replicas = 2\nlimits = { request_cpu = '500ms' }",
         ),
     ]
     .concat()

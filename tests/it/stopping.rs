@@ -45,12 +45,34 @@ fn up() -> (Running, SocketAddr, tempfile::TempDir) {
     let place = directory(&[("sampan.toml", text.as_bytes())]);
     let spec = place.path().join("sampan.toml").display().to_string();
     let api = place.path().join("api.sock").display().to_string();
-    let command = sampan(&["up", "-f", &spec, "--http", "127.0.0.1:0", "--api", &api]);
-    let mut running = Running::start(command);
+    let arguments = ["up", "-f", &spec, "--http", "127.0.0.1:0", "--api", &api];
+    let mut running = Running::start(with_hangup(OBEYED, &arguments));
     running.line_with("is up");
     let address = running.address();
     (running, address, place)
 }
+
+/// The program as `env` starts it with this word about signals, however the tests were started: under
+/// `nohup` they and what they start would ignore a hangup.
+fn with_hangup(word: &str, arguments: &[&str]) -> Command {
+    let plain = sampan(arguments);
+    let mut command = Command::new("env");
+    command
+        .arg(word)
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .envs(
+            plain
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    command
+}
+
+/// A hangup as a terminal's shell leaves it.
+const OBEYED: &str = "--default-signal=HUP";
+/// What `nohup` does.
+const IGNORED: &str = "--ignore-signal=HUP";
 
 /// `serve` with all services. They are ready.
 fn serve() -> (Running, SocketAddr, tempfile::TempDir) {
@@ -58,7 +80,7 @@ fn serve() -> (Running, SocketAddr, tempfile::TempDir) {
     let place = directory(&[("sampan.toml", text.as_bytes())]);
     let at = |name: &str| place.path().join(name).display().to_string();
     let (data, api) = (at("data"), at("api.sock"));
-    let command = sampan(&[
+    let arguments = [
         "serve",
         "--data",
         &data,
@@ -66,8 +88,8 @@ fn serve() -> (Running, SocketAddr, tempfile::TempDir) {
         &api,
         "--http",
         "127.0.0.1:0",
-    ]);
-    let mut running = Running::start(command);
+    ];
+    let mut running = Running::start(with_hangup(OBEYED, &arguments));
     let address = running.address();
     let spec = at("sampan.toml");
     let applied = done(&["apply", "-f", &spec, "--wait", "--api", &api]);
@@ -256,17 +278,8 @@ async fn sigquit_loses_nothing_of_run() {
 async fn one_started_with_nohup_outlives_its_terminal() {
     let text = format!("app = 'a'\n{}", services());
     let place = directory(&[("sampan.toml", text.as_bytes())]);
-    let plain = sampan(&["up", "--http", "127.0.0.1:0"]);
-    let mut command = Command::new("sh");
+    let mut command = with_hangup(IGNORED, &["up", "--http", "127.0.0.1:0"]);
     command
-        .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
-        .arg(plain.get_program())
-        .args(plain.get_args())
-        .envs(
-            plain
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
         .env("XDG_RUNTIME_DIR", place.path())
         .current_dir(place.path());
     let mut running = Running::start(command);

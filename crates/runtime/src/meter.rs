@@ -159,8 +159,13 @@ pub(crate) struct CpuMeter {
     precise: AtomicBool,
     /// Start of the poll under way on the clock that `precise` names.
     poll_start_nanos: AtomicU64,
+    /// The same on the wall clock.
+    poll_begin_nanos: AtomicU64,
     /// End of the last poll on the wall clock.
     poll_end_nanos: AtomicU64,
+    /// How much longer the polls were on the wall clock than the guest ran in them: its thread was
+    /// preempted for so long.
+    preempted_nanos: AtomicU64,
     /// Whether there was nothing to do for the guest when a poll ended, and it has not been woken
     /// and polled since.
     is_blocked: AtomicBool,
@@ -184,7 +189,9 @@ impl CpuMeter {
             allowance: Allowance::default(),
             precise: AtomicBool::new(false),
             poll_start_nanos: AtomicU64::new(0),
+            poll_begin_nanos: AtomicU64::new(0),
             poll_end_nanos: AtomicU64::new(0),
+            preempted_nanos: AtomicU64::new(0),
             is_blocked: AtomicBool::new(false),
             blocked_nanos: AtomicU64::new(0),
             woken_nanos: AtomicU64::new(0),
@@ -256,6 +263,20 @@ impl CpuMeter {
         Duration::from_nanos(self.used_nanos() + self.ran())
     }
 
+    /// For how long the guest's thread was preempted in the polls that have ended, and in the one
+    /// under way if there is one. Of that, what the guest has run since the last epoch tick counts as
+    /// preempted too: a guest that runs is seen at each.
+    pub(crate) fn preempted(&self, is_running: bool) -> Duration {
+        let mut nanos = self.preempted_nanos.load(Relaxed);
+        if is_running {
+            let took = self.clock(false);
+            let took = took.saturating_sub(self.poll_begin_nanos.load(Relaxed));
+            let ran = self.seen_nanos.load(Relaxed);
+            nanos += took.saturating_sub(ran.saturating_sub(self.used_nanos()));
+        }
+        Duration::from_nanos(nanos)
+    }
+
     /// The time on the wall clock, since the meter was made.
     pub(crate) fn wall_nanos(&self) -> u64 {
         self.clock(false)
@@ -277,6 +298,7 @@ impl CpuMeter {
         if !precise {
             self.read_seldom(at);
         }
+        self.poll_begin_nanos.store(at, Relaxed);
         // One that has not been woken is polled for another reason, and waits on.
         let woken = self.woken_nanos.swap(0, Relaxed);
         if woken != 0 && self.is_blocked.swap(false, Relaxed) {
@@ -292,7 +314,11 @@ impl CpuMeter {
         self.used_nanos.store(self.used_nanos() + spent, Relaxed);
         self.allowance.charge(spent);
         self.pod.charge(spent);
-        self.poll_end_nanos.store(self.clock(false), Relaxed);
+        let end = self.clock(false);
+        self.poll_end_nanos.store(end, Relaxed);
+        let took = end.saturating_sub(self.poll_begin_nanos.load(Relaxed));
+        self.preempted_nanos
+            .fetch_add(took.saturating_sub(spent), Relaxed);
         self.precise
             .store(u128::from(spent) >= PRECISE_FROM.as_nanos(), Relaxed);
     }
@@ -380,10 +406,30 @@ mod tests {
         while start.elapsed() < Duration::from_millis(100) {
             std::thread::park_timeout(Duration::from_millis(100));
         }
+        assert!(meter.preempted(true) > Duration::from_millis(80));
         let standing = meter.now();
         assert!(standing.excess.is_none(), "{standing:?}");
         meter.end();
         assert!(meter.spent() < Duration::from_millis(20));
+        // It is told where a probe asks why it got no answer.
+        assert!(meter.preempted(false) > Duration::from_millis(80));
+    }
+
+    /// A guest that computes is seen to at each look, and is not called preempted.
+    #[test]
+    fn time_with_a_processor_is_no_preemption() {
+        let meter = CpuMeter::new(Arc::default());
+        meter.begin();
+        let start = Instant::now();
+        let before = meter.preempted(true);
+        burn(Duration::from_millis(50));
+        let used = meter.now();
+        let took = start.elapsed();
+        let preempted = meter.preempted(true) - before;
+        // What else has the processor meanwhile is in the one as it is in the other.
+        let apart = took.saturating_sub(Duration::from_millis(50));
+        assert!(preempted <= apart + Duration::from_millis(2), "{used:?}");
+        meter.end();
     }
 
     #[test]

@@ -233,14 +233,16 @@ impl Cell {
         self.state.load(Acquire) == IDLE
     }
 
-    /// For how long it has waited for a processor since this was asked for the first time. The
-    /// time in which it was held back is not part of it.
+    /// For how long it has waited for a processor since this was asked for the first time, until it
+    /// was polled and where its thread was preempted in a poll. The time in which it was held back is
+    /// not part of it.
     pub(crate) fn starved(&self) -> Duration {
         let was_measured = self.measured.swap(true, AcqRel);
         if !was_measured && self.state.load(Acquire) == RUNNABLE {
             self.note_wake();
         }
-        self.starved.read(self.cpu.wall_nanos())
+        let is_running = self.state.load(Acquire) == RUNNING;
+        self.starved.read(self.cpu.wall_nanos()) + self.cpu.preempted(is_running)
     }
 
     /// It may run, and does not yet.

@@ -32,8 +32,8 @@ pub(crate) struct Asked {
     pub(crate) order: u64,
     /// The call of another guest that this is, if it is one.
     pub(crate) call: Option<Arc<Call>>,
-    /// The instance that has begun to answer it, if the host asked.
-    instance: OnceLock<Weak<Cell>>,
+    /// The instance that has begun to answer it, if the host asked, and when it began.
+    instance: OnceLock<(Weak<Cell>, Instant)>,
     is_probe: bool,
     answered: AtomicBool,
 }
@@ -83,7 +83,8 @@ impl Asked {
         if self.is_probe {
             instance.starved();
             // A probe is answered by one instance.
-            let _ = self.instance.set(Arc::downgrade(instance));
+            let begun = (Arc::downgrade(instance), Instant::now());
+            let _ = self.instance.set(begun);
         }
     }
 
@@ -92,8 +93,8 @@ impl Asked {
         self.is_probe
     }
 
-    /// For a probe: the instance that answers it, once one does; it may be gone.
-    pub(crate) fn instance(&self) -> Option<&Weak<Cell>> {
+    /// For a probe: the instance that answers it, once one does, and since when; it may be gone.
+    pub(crate) fn instance(&self) -> Option<&(Weak<Cell>, Instant)> {
         self.instance.get()
     }
 

@@ -1,10 +1,6 @@
 //! Probes: questions that the guest itself must answer.
 
-use std::{
-    pin::pin,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
@@ -188,7 +184,8 @@ impl Watch {
         match &self.kept {
             Some(kept) => kept.cell.held().saturating_sub(kept.held),
             None => {
-                let cell = self.asked.instance().and_then(Weak::upgrade);
+                let instance = self.asked.instance();
+                let cell = instance.and_then(|(cell, _)| cell.upgrade());
                 cell.map_or(Duration::ZERO, |cell| cell.held())
             }
         }
@@ -203,9 +200,11 @@ impl Watch {
             None => match self.asked.instance() {
                 // It has no instance yet: it waits for its turn, or for a place.
                 None => true,
-                Some(cell) => cell
-                    .upgrade()
-                    .is_some_and(|cell| cell.starved() * 2 > timeout),
+                // One that is gone has answered; one that traps ends the exchange.
+                Some((cell, since)) => cell.upgrade().is_none_or(|cell| {
+                    let before = since.saturating_duration_since(self.asked.since);
+                    (before + cell.starved()) * 2 > timeout
+                }),
             },
         }
     }

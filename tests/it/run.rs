@@ -260,6 +260,21 @@ async fn the_node_has_limits_of_its_own() {
     assert!(err(&missing).contains("absent.toml"), "{}", err(&missing));
 }
 
+/// The least memory that a node's configuration takes for compiling is enough for a component.
+#[tokio::test]
+async fn the_least_memory_for_compiling_is_enough() {
+    let files = directory(&[("node.toml", b"[compile]\nmemory = '256MiB'\n")]);
+    let limits = files.path().join("node.toml").display().to_string();
+    let hello = guest("hello");
+    let mut command = sampan(&["run", "--addr", "127.0.0.1:0", &hello, "--node", &limits]);
+    // Nothing is compiled yet.
+    command.env("XDG_CACHE_HOME", files.path());
+    let mut running = Running::start(command);
+    let at = running.address();
+    assert_eq!(get(at, "localhost", "/").await.status, 200);
+    running.interrupt();
+}
+
 /// What guests print goes nowhere: the pipe is full, and nobody reads it.
 #[tokio::test]
 async fn a_reader_that_stops_keeps_no_guest_waiting() {

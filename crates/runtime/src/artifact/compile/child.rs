@@ -23,9 +23,14 @@ const CLASS: &str = "SAMPAN_COMPILE_CLASS";
 const ADDRESS_SPACE: &str = "SAMPAN_COMPILE_ADDRESS_SPACE";
 const CPU_SECONDS: &str = "SAMPAN_COMPILE_CPU_SECONDS";
 
+/// Address space that the program's allocator, mimalloc, reserves at a time. Of its own accord
+/// it takes a gibibyte, which left a child with a lower limit none for its threads.
+const RESERVE: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "32MiB");
+
 /// The child's whole environment.
-pub(crate) fn environment(class: CodeClass, limits: &CompileLimits) -> [(&'static str, String); 3] {
+pub(crate) fn environment(class: CodeClass, limits: &CompileLimits) -> [(&'static str, String); 4] {
     [
+        (RESERVE.0, RESERVE.1.to_owned()),
         (CLASS, class.as_str().to_owned()),
         (ADDRESS_SPACE, limits.address_space_bytes.to_string()),
         (CPU_SECONDS, limits.cpu.as_secs().to_string()),
@@ -135,6 +140,9 @@ mod tests {
             ..CompileLimits::default()
         };
         let said = environment(class, &limits);
-        assert_eq!(said.map(|(_, value)| value), ["p3", "2147483648", "7"]);
+        assert_eq!(
+            said.map(|(_, value)| value),
+            ["32MiB", "p3", "2147483648", "7"]
+        );
     }
 }

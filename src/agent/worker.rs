@@ -166,7 +166,7 @@ impl<M: Maker> Task<M> {
         Timestamp::after(self.epoch.elapsed())
     }
 
-    /// Says how long the pod cannot become ready: whoever would wait for it in vain need not.
+    /// Says how long the pod cannot become ready: a request that would wait for it in vain is refused.
     fn rest(&self, state: &PodState) {
         let until = match state {
             PodState::BackOff { until, .. } => self.epoch.checked_add(until.since_zero()),

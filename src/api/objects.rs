@@ -222,7 +222,7 @@ impl Writes {
     }
 
     /// Writes all of it in one transaction: a change is whole or has not happened. Says whether it
-    /// was written; if not, somebody else was first.
+    /// was written; if not, another write was first.
     pub(super) async fn commit(self, store: &dyn Store) -> Result<bool, ApiError> {
         match store.commit(self.transaction).await? {
             Outcome::Committed(_) => Ok(true),

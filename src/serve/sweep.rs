@@ -70,7 +70,7 @@ async fn sweep(store: &Arc<dyn Store>, artifacts: &Arc<Artifacts>) -> Result<(),
         std::io::Result::Ok(())
     });
     if let Err(error) = removed.await {
-        tracing::warn!(%error, "cannot remove components nobody needs");
+        tracing::warn!(%error, "cannot remove components that no revision needs");
     }
     Ok(())
 }

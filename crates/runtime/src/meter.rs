@@ -139,7 +139,7 @@ impl PodMeter {
 /// Only the task that drives the instance writes it, so relaxed loads and stores are enough. There
 /// are two exceptions, and both are of one word that the driver takes with a swap:
 ///
-/// - [`Self::wake`] may come from any thread. Whoever wakes the instance writes the time before it
+/// - [`Self::wake`] may come from any thread. The thread that wakes the instance writes the time before it
 ///   wakes the task, which is what makes the driver look; a time that is seen one poll late makes a
 ///   wait look longer by that poll.
 /// - [`Self::end_wait`] may come from the task that reads a body which the guest writes. It is seen

@@ -158,7 +158,7 @@ async fn a_request_does_not_wait_for_a_restart_that_is_too_far_away() {
     assert_eq!(ask(&gateway).await, Ok(()));
     *lock(&only.rig.stage.lifetime) = Some(Duration::from_millis(50));
     end();
-    // The next restart is after twelve seconds: whoever waits already is told so as well.
+    // The next restart is after twelve seconds: requests that wait already are told so as well.
     let begin = tokio::time::Instant::now();
     assert_eq!(ask(&gateway).await, Err(DispatchError::NoPod));
     assert_eq!(ask(&gateway).await, Err(DispatchError::NoPod));

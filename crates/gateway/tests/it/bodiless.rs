@@ -23,7 +23,7 @@ use crate::fixture::*;
 /// The end of an answer's body that its guest writes to.
 struct Guest {
     body: Sender<Bytes, BodyError>,
-    /// Told when nobody reads it any more.
+    /// Told when its reader has gone.
     gone: oneshot::Receiver<()>,
 }
 

@@ -48,7 +48,7 @@ pub(super) struct Fate {
 /// How far a guest is with what it is to do.
 ///
 /// That is kept here, and not in what is on its way to an instance: whatever happens on that way,
-/// whoever waits can take it back, whole, as long as no guest has begun.
+/// the caller can take it back, whole, as long as no guest has begun.
 #[derive(Debug)]
 enum Stage {
     Waiting(Task),
@@ -73,7 +73,7 @@ impl Fate {
         }
     }
 
-    /// Takes what the guest is to do, which begins with this. Nothing if whoever waited has taken it
+    /// Takes what the guest is to do, which begins with this. Nothing if the caller has taken it
     /// back.
     pub(super) fn begin(&self) -> Option<Task> {
         self.leave(Stage::Begun)

@@ -141,7 +141,7 @@ where
                 self.alone.end(self.shared, &self.cell);
                 idle();
             }
-            // Progress: whoever still runs gets the budget of a request from here on.
+            // Progress: each guest task that still runs gets the budget of a request from here on.
             self.turn_to(None)?;
         }
         Ok(())

@@ -13,7 +13,7 @@ use wasmtime_wasi_http::WasiBody;
 use super::{Failure, body::request_error};
 use crate::host::neighbours::Body;
 
-/// Whom a request is for that names nobody: HTTP/1.0 lets a client leave that out, and a guest of
+/// The host of a request that names none: HTTP/1.0 lets a client leave that out, and a guest of
 /// WASI 0.2 is told an authority with every request.
 const NO_AUTHORITY: &str = "localhost";
 

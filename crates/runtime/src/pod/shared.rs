@@ -61,7 +61,7 @@ impl Live {
     }
 
     /// Waits until the responses of all that is under way now have been read to their ends, or
-    /// nobody waits for them any more.
+    /// their callers have gone.
     fn over(&self) -> impl Future<Output = ()> + Send + use<> {
         let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fates: Vec<_> = live
@@ -132,7 +132,7 @@ impl Live {
 
 /// Keeps an instance and gives it requests until the pod is gone. One that has failed, or that is to
 /// be renewed, hands what comes next over to another one; in the second case it goes on until its
-/// last response has been read. `given_up` tells of requests that nobody waits for any more.
+/// last response has been read. `given_up` tells of requests whose callers have gone.
 pub(super) async fn run(
     shared: Arc<Shared>,
     mut inbox: Inbox,

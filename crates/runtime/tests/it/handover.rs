@@ -227,7 +227,7 @@ async fn a_pod_for_whose_instance_the_host_has_no_place_is_not_to_blame() {
     let witness = Arc::<Witness>::default();
     let plan = of(handler_p3_that(WAIT_AN_HOUR)).watch(&witness);
     let pod = plan.request_timeout(2 * PATIENCE).start().await;
-    // It loses its instance to a request that nobody waits for.
+    // It loses its instance to a request whose caller has gone.
     drop(tokio::time::timeout(SHORT, pod.call(get("/"), None)).await);
     no_instance(&pod, PATIENCE).await;
     let told = vec![("instance failed", Verdict::TimedOut)];

@@ -176,7 +176,7 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
                 StreamReader::new(&mut store, Reading::new(&lent.threads, &file, offset, told))?
             }
             Descriptor::Dir(_) => {
-                // Whoever waits for it is told before it is dropped.
+                // The task that waits for it is told before it is dropped.
                 let _ = told.send(Err(ErrorCode::IsDirectory));
                 StreamReader::new(&mut store, std::iter::empty())?
             }

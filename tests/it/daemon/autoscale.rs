@@ -22,6 +22,11 @@ use crate::rig::{PATIENCE, get, guest};
 /// the test.
 fn asleep(daemon: &Daemon) {
     daemon.must(&["scale", "web=0"]);
+    without_pods(daemon);
+}
+
+/// Waits until there are no pods: one that drains may answer a request yet.
+fn without_pods(daemon: &Daemon) {
     let deadline = Instant::now() + PATIENCE;
     while daemon.json(&["get", "pods"]).as_array().map(Vec::len) != Some(0) {
         assert!(Instant::now() < deadline, "the pods stay");
@@ -86,6 +91,7 @@ async fn a_service_falls_asleep_when_nobody_calls() {
     ));
     let told = daemon.running().line_with("→ 0: no request");
     assert!(told.contains("a/web 3 → 0"), "{told}");
+    tokio::task::block_in_place(|| without_pods(&daemon));
     assert_eq!(get(at, "x", "/").await.status, 200);
     daemon.running().line_with("0 → 1: a request waits");
     daemon.running().line_with("1 → 0: no request for");

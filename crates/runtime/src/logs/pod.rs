@@ -42,21 +42,26 @@ pub(crate) struct PodLog {
 #[derive(Debug)]
 struct Rationed {
     quota: Quota,
+    /// What has to be there before a line is taken again after some were left out. Without it a flood
+    /// would get one line through at a time, each with two that say how many were left out.
+    resume: u64,
     /// Lines left out since the last one that was not.
     dropped: u64,
 }
 
 impl Rationed {
-    fn new(burst: u64, a_second: u64) -> Mutex<Self> {
+    fn new(burst: u64, a_second: u64, resume: u64) -> Mutex<Self> {
         Mutex::new(Self {
             quota: Quota::new(burst, a_second),
+            resume,
             dropped: 0,
         })
     }
 
     /// How many lines were left out before this one, unless it is left out too.
     fn take(&mut self, now: Instant, amount: u64) -> Option<u64> {
-        if self.quota.take(now, amount) {
+        let goes_on = self.dropped == 0 || self.quota.holds(now, self.resume);
+        if goes_on && self.quota.take(now, amount) {
             return Some(std::mem::take(&mut self.dropped));
         }
         self.dropped += 1;
@@ -75,15 +80,17 @@ impl PodLog {
         meter: &Arc<PodMeter>,
         rate: u64,
     ) -> Arc<Self> {
+        // A whole line must fit, however low the rate is.
+        let burst = rate.max(LONGEST_BYTES);
+        let notes = || Rationed::new(MAX_BURST_NOTES, MAX_NOTES_A_SECOND, 0);
         Arc::new(Self {
             ring: Arc::clone(ring),
             pod: Arc::new(pod),
             meter: Arc::clone(meter),
             rate,
-            // A whole line must fit, however low the rate is.
-            printed: Rationed::new(rate.max(LONGEST_BYTES), rate),
-            failures: Rationed::new(MAX_BURST_NOTES, MAX_NOTES_A_SECOND),
-            denials: Rationed::new(MAX_BURST_NOTES, MAX_NOTES_A_SECOND),
+            printed: Rationed::new(burst, rate, burst / 4),
+            failures: notes(),
+            denials: notes(),
         })
     }
 
@@ -238,6 +245,27 @@ mod tests {
             (lines[0].stream, lines[1].text.as_str()),
             (Stream::Host, "next")
         );
+    }
+
+    /// However long a flood lasts, few lines say so.
+    #[test]
+    fn a_flood_resumes_a_few_times_a_second() {
+        let printed = Rationed::new(1000, 1000, 250);
+        let start = Instant::now();
+        let (mut taken, mut told) = (0, 0);
+        for millis in 0..10_000 {
+            let now = start + std::time::Duration::from_millis(millis);
+            for _ in 0..10 {
+                match lock(&printed).take(now, 10) {
+                    Some(0) => taken += 1,
+                    Some(_) => (taken, told) = (taken + 1, told + 1),
+                    None => {}
+                }
+            }
+        }
+        assert!((30..=40).contains(&told), "{told}");
+        // All that the rate allows gets through all the same.
+        assert!((1050..=1100).contains(&taken), "{taken}");
     }
 
     #[test]

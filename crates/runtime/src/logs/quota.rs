@@ -22,12 +22,22 @@ impl Quota {
 
     /// Takes so much out of the bucket, if it is there.
     pub(crate) fn take(&mut self, now: Instant, amount: u64) -> bool {
-        let full_at = self.full_at.map_or(now, |at| at.max(now)) + self.time_for(amount);
-        if full_at.duration_since(now) > self.time_for(self.burst) {
-            return false;
+        let full_at = self.full_at_without(now, amount);
+        if full_at.is_some() {
+            self.full_at = full_at;
         }
-        self.full_at = Some(full_at);
-        true
+        full_at.is_some()
+    }
+
+    /// Whether so much is in the bucket.
+    pub(crate) fn holds(&self, now: Instant, amount: u64) -> bool {
+        self.full_at_without(now, amount).is_some()
+    }
+
+    /// When the bucket would be full again if so much were taken. `None` if it is not there.
+    fn full_at_without(&self, now: Instant, amount: u64) -> Option<Instant> {
+        let full_at = self.full_at.map_or(now, |at| at.max(now)) + self.time_for(amount);
+        (full_at.duration_since(now) <= self.time_for(self.burst)).then_some(full_at)
     }
 
     fn time_for(&self, amount: u64) -> Duration {

@@ -1,9 +1,11 @@
 //! Bad new versions: no request fails, the old version goes on, and the reason is said.
 
+use std::time::Instant;
+
 use serde_json::Value;
 
 use super::{Daemon, load::Load};
-use crate::rig::{STILLBORN, err, guest, out};
+use crate::rig::{PATIENCE, STILLBORN, err, guest, out};
 
 /// Needs something that no host has.
 const NEEDY: &str = r#"(component
@@ -41,7 +43,7 @@ async fn bad(bytes: &[u8], probes: &str, on_failure: &str, wanted: &[&str]) -> V
     let (applied, status, service) = tokio::task::block_in_place(|| {
         let applied = daemon.ask(&["apply", "-f", &path, "--wait"]);
         let status = daemon.ask(&["rollout", "status", "web"]);
-        (applied, status, daemon.service("web"))
+        (applied, status, settled(&daemon))
     });
     assert_eq!(applied.status.code(), Some(1), "{}", err(&applied));
     let said = err(&status) + &out(&status);
@@ -63,6 +65,18 @@ async fn bad(bytes: &[u8], probes: &str, on_failure: &str, wanted: &[&str]) -> V
         "{revisions:?}"
     );
     service
+}
+
+/// How the service is once it is on its way back no longer: the verdict comes before that.
+fn settled(daemon: &Daemon) -> Value {
+    let began = Instant::now();
+    loop {
+        let service = daemon.service("web");
+        if service["phase"] != "RollingBack" {
+            return service;
+        }
+        assert!(began.elapsed() < PATIENCE, "{service:#}");
+    }
 }
 
 fn component(text: &str) -> Vec<u8> {

@@ -234,7 +234,8 @@ impl Bench {
         }
     }
 
-    /// Asks, and sees that the revision that is wanted answers.
+    /// Asks until the revision that is wanted answers. The gateway hears of the last pods that go a
+    /// moment after the store, and none of its answers may fail meanwhile.
     async fn answers_come_from(
         &self,
         follower: &Follower,
@@ -242,14 +243,19 @@ impl Bench {
     ) -> Result<(), BenchError> {
         let wanted = self.service(follower).map(|it| it.spec.revision);
         let mut sender = load::connect(address).await.map_err(BenchError::Failed)?;
-        let answer = load::exchange(&mut sender).await;
-        let (status, revision) = answer.map_err(BenchError::Failed)?;
-        if status.is_success() && revision == wanted {
-            return Ok(());
+        let begun = Instant::now();
+        loop {
+            let answer = load::exchange(&mut sender).await;
+            let (status, revision) = answer.map_err(BenchError::Failed)?;
+            if status.is_success() && revision == wanted {
+                return Ok(());
+            }
+            if !status.is_success() || begun.elapsed() > PATIENCE {
+                return Err(BenchError::Failed(format!(
+                    "revision {revision:?} answers with {status}, and {wanted:?} is wanted"
+                )));
+            }
         }
-        Err(BenchError::Failed(format!(
-            "revision {revision:?} answers with {status}, and {wanted:?} is wanted"
-        )))
     }
 }
 

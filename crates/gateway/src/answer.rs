@@ -16,7 +16,8 @@ use crate::{
     buffers::Room,
     hold::{self, Hold, Wait},
     queue::Queue,
-    response::Streamed,
+    response::{Exchange, Streamed},
+    stats::End,
 };
 
 /// What a frame that is read ahead costs beside its bytes.
@@ -35,6 +36,9 @@ pub(crate) struct OpenAnswer {
 struct State {
     /// What the pod still sends, with the place that it holds.
     source: Option<(Streamed, Hold)>,
+    /// Once the pod has sent all of it: what is counted as complete when the client has been given
+    /// all of it too, and as canceled when it goes before.
+    sent: Option<Exchange>,
     /// What was read ahead.
     ahead: VecDeque<Frame<Bytes>>,
     room: Option<Room>,
@@ -101,6 +105,12 @@ impl OpenAnswer {
                 }
             }
         };
+        if state.source.is_none()
+            && state.ahead.is_empty()
+            && let Some(mut exchange) = state.sent.take()
+        {
+            exchange.end(End::Complete);
+        }
         if let Some(Ok(frame)) = &frame {
             self.wait.end(frame.data_ref().map_or(0, Bytes::len));
             self.wait.begin();
@@ -195,7 +205,7 @@ impl State {
             Some(Ok(_)) if !streamed.is_over() => {}
             Some(Err(_)) => self.source = None,
             Some(Ok(_)) | None => {
-                streamed.close();
+                self.sent = Some(streamed.sent());
                 self.source = None;
             }
         }

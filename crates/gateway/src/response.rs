@@ -66,6 +66,17 @@ impl Exchange {
         }
     }
 
+    /// The same exchange. What becomes of this one is counted no more.
+    fn hand_over(&mut self) -> Self {
+        Self {
+            service: Arc::clone(&self.service),
+            answers: Arc::clone(&self.answers),
+            peer: self.peer.clone(),
+            started: self.started,
+            ended: std::mem::replace(&mut self.ended, true),
+        }
+    }
+
     /// Counts the end of the answer, which is now. Only the first call counts, and says when it is.
     pub(crate) fn end(&mut self, end: End) -> Option<Instant> {
         if self.ended {
@@ -208,6 +219,14 @@ impl Streamed {
         if let Some(peer) = &self.exchange.peer {
             peer.answer_failed();
         }
+    }
+
+    /// The pod has sent all of it, and the use of the slot ends. Dropped after that, it frees the slot.
+    /// The answer is complete when its client has been given what was read ahead.
+    pub(crate) fn sent(&mut self) -> Exchange {
+        self.exchange.service.judge(&self.slot, true);
+        self.slot.used_until(Instant::now());
+        self.exchange.hand_over()
     }
 
     /// Counts a complete answer, with which the use of the slot ends. Dropped after that, it frees the

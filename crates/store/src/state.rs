@@ -8,16 +8,20 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::store::{Batch, Change, Entry, Key, Listing, Revision};
-use crate::transaction::{Outcome, Transaction, Write};
+use crate::transaction::{MAX_OPERATIONS, MAX_TRANSACTION_BYTES, Outcome, Transaction, Write};
 
 /// Transactions that a store remembers for watches. Beyond it the oldest are forgotten.
 pub const HISTORY_TRANSACTIONS: usize = 2_000;
 
 /// Bytes of keys and values that a store remembers for watches. Beyond it the oldest are forgotten.
-pub const HISTORY_BYTES: usize = 8 << 20;
+pub const HISTORY_BYTES: usize = 16 << 20;
 
 /// What a change costs beside its bytes, roughly.
 const CHANGE_BYTES: usize = 64;
+
+// The largest transaction is remembered: who watches is told of it.
+const _: () =
+    assert!(MAX_TRANSACTION_BYTES + MAX_OPERATIONS * CHANGE_BYTES <= HISTORY_BYTES / 10 * 9);
 
 /// All entries, and the transactions that led to them as far as they are remembered.
 #[derive(Debug, Default)]
@@ -268,7 +272,7 @@ mod tests {
     #[test]
     fn history_is_bounded_by_bytes() {
         let mut state = State::default();
-        let value = vec![0; 512 << 10];
+        let value = vec![0; 1 << 20];
         for number in 0..40 {
             let _ = commit(
                 &mut state,

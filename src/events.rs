@@ -17,7 +17,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use tokio::sync::Notify;
 
 /// Events that are kept. The oldest make room for the newest.
-pub(crate) const MAX_EVENTS: usize = 4096;
+pub(crate) const MAX_EVENTS: usize = 1000;
 
 /// A change of state, of what, and why.
 #[derive(Debug)]

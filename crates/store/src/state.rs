@@ -11,7 +11,7 @@ use crate::store::{Batch, Change, Entry, Key, Listing, Revision};
 use crate::transaction::{MAX_OPERATIONS, MAX_TRANSACTION_BYTES, Outcome, Transaction, Write};
 
 /// Transactions that a store remembers for watches. Beyond it the oldest are forgotten.
-pub const HISTORY_TRANSACTIONS: usize = 2_000;
+pub const HISTORY_TRANSACTIONS: usize = 1_000;
 
 /// Bytes of keys and values that a store remembers for watches. Beyond it the oldest are forgotten.
 pub const HISTORY_BYTES: usize = 16 << 20;

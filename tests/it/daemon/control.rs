@@ -37,6 +37,8 @@ const BOMBS: u8 = 2;
 const SLOWER: u32 = 4;
 /// Services of the largest spec.
 const SERVICES: usize = 5000;
+/// So many services, and pods of each, that a list of all pods is long.
+const MANY: [usize; 2] = [50, 1000];
 
 /// Asks at the socket.
 async fn ask(socket: &str, method: &str, path: &str, body: Bytes) -> (u16, Bytes) {
@@ -102,16 +104,38 @@ async fn apply(socket: &str, app: &str, digest: &str, round: usize) -> (u16, Dur
     (status, start.elapsed())
 }
 
-/// Plans of the largest spec and compile bombs, over and over, until it is dropped.
+/// Services of [`MANY`] pods.
+fn many(component: &str) -> String {
+    let [services, pods] = MANY;
+    let service =
+        |number| format!("[service.s{number}]\ncomponent = '{component}'\nreplicas = {pods}\n");
+    (0..services).map(service).collect()
+}
+
+async fn list(socket: &str) -> Bytes {
+    let (status, pods) = ask(socket, "GET", "/v1/pods", Bytes::new()).await;
+    assert_eq!(status, 200);
+    pods
+}
+
+/// How many pods of a list are ready.
+fn ready(pods: &[u8]) -> usize {
+    let pods: Vec<serde_json::Value> = serde_json::from_slice(pods).expect("a list");
+    pods.iter().filter(|pod| pod["ready"] == true).count()
+}
+
+/// Plans of the largest spec, lists of all pods and compile bombs, over and over, until it is
+/// dropped.
 struct Work {
     tasks: JoinSet<()>,
     plans: Arc<AtomicUsize>,
+    lists: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
 }
 
 impl Work {
     async fn start(socket: &str, digest: &str) -> Self {
-        let (plans, refused) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let [plans, lists, refused] = [(); 3].map(|()| Arc::<AtomicUsize>::default());
         let mut tasks = JoinSet::new();
         for _ in 0..PLANS {
             let (socket, body, plans) = (socket.to_owned(), largest(digest), Arc::clone(&plans));
@@ -126,6 +150,15 @@ impl Work {
                 }
             });
         }
+        let (reader, counted) = (socket.to_owned(), Arc::clone(&lists));
+        tasks.spawn(async move {
+            // Shorter than what has been read once it may not become.
+            let length = list(&reader).await.len();
+            loop {
+                assert!(list(&reader).await.len() > length / 2, "all pods");
+                counted.fetch_add(1, SeqCst);
+            }
+        });
         for number in 0..BOMBS {
             let mut bomb = components::bomb();
             bomb.extend([0, 3, 1, b'v', number]);
@@ -142,19 +175,22 @@ impl Work {
         Self {
             tasks,
             plans,
+            lists,
             refused,
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn plans_and_compile_bombs_keep_no_request_and_no_other_app_waiting() {
+async fn plans_long_lists_and_compile_bombs_keep_no_request_and_no_other_app_waiting() {
     let mut daemon = Daemon::start();
     let (at, socket) = (daemon.running().address(), daemon.api());
     let hello = guest("hello");
     daemon.apply(&format!(
-        "[service.web]\ncomponent = '{hello}'\nroute = ['hello.test/']\n"
+        "[service.web]\ncomponent = '{hello}'\nroute = ['hello.test/']\n{}",
+        many(&hello)
     ));
+    assert!(ready(&list(&socket).await) > MANY.iter().product());
     let hello = std::fs::read(hello).expect("a guest");
     let digest = upload(&socket, hello).await;
     let quiet = p99(latencies(at, ROUND, None).await);
@@ -171,19 +207,20 @@ async fn plans_and_compile_bombs_keep_no_request_and_no_other_app_waiting() {
         assert_eq!(status, 200);
         figures.push((p99(times), applied));
         let good = figures[round].0 < most && figures[round].1 < most_apply;
-        if good && work.plans.load(SeqCst) >= PLANS {
+        if good && work.plans.load(SeqCst) >= PLANS && work.lists.load(SeqCst) > 0 {
             break;
         }
     }
-    let (plans, refused) = (work.plans.load(SeqCst), work.refused.load(SeqCst));
+    let (plans, lists) = (work.plans.load(SeqCst), work.lists.load(SeqCst));
+    let refused = work.refused.load(SeqCst);
     eprintln!(
         "hello's p99 and the apply of another app: {quiet:?} and {quiet_apply:?} alone, {figures:?} \
-         beside {plans} plans and {refused} bombs"
+         beside {plans} plans, {lists} lists and {refused} bombs"
     );
     assert!(work.tasks.try_join_next().is_none(), "all of it goes on");
     let (p99, applied) = figures[figures.len() - 1];
     assert!(
-        p99 < most && applied < most_apply && plans > 0,
-        "hello's p99, and the apply of another app: {figures:?}, {plans} plans"
+        p99 < most && applied < most_apply && plans > 0 && lists > 0,
+        "hello's p99, and the apply of another app: {figures:?}, {plans} plans, {lists} lists"
     );
 }

@@ -33,9 +33,13 @@ fmt:
 docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
 
-# The benchmarks, or those whose names contain a word of ARGS.
+# The binary to package or to measure, optimised across crates: target/dist/sampan.
+dist:
+    cargo build --profile dist --locked
+
+# The benchmarks, or those whose names contain a word of ARGS, optimised like a packaged binary.
 bench *ARGS:
-    cargo bench --workspace --locked {{ ARGS }}
+    cargo bench --profile dist --workspace --locked {{ ARGS }}
 
 # Runs the app of a spec file until Ctrl-C.
 up SPEC="sampan.toml" *ARGS:

@@ -14,10 +14,20 @@ test *FILTER:
     cargo test --workspace --locked {{ FILTER }}
 
 # The structural rules alone, in two seconds.
-tidy:
+tidy: _tidy
+    target/ci/tidy --quiet
+
+_tidy:
     mkdir -p target/ci
     rustc --edition 2024 --test tests/tidy.rs -o target/ci/tidy
-    target/ci/tidy --quiet
+
+# Which file of a crate names what of which other, from the ground up.
+modules: _tidy
+    target/ci/tidy --ignored --nocapture print_the_modules
+
+# Writes the table of layers in ARCHITECTURE.md.
+layers: _tidy
+    target/ci/tidy --ignored --quiet write_the_layers
 
 # Every warning is an error.
 lint:

@@ -17,12 +17,6 @@ fn validate_says_good_or_everything_that_is_bad() {
     let app = json(&out(&done(&["validate", "-f", &demo, "--json"])));
     assert_eq!(app["services"]["hello"]["replicas"], 3);
 
-    for name in ["pair", "triple", "starvation"] {
-        let path = repository(&format!("workloads/deadlock/{name}.toml"));
-        let output = done(&["validate", "-f", &path.display().to_string()]);
-        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    }
-
     let bad = directory(&[("sampan.toml", b"app = 'A'\n[service.x]\n")]);
     let path = bad.path().join("sampan.toml").display().to_string();
     let output = done(&["validate", "-f", &path]);
@@ -33,6 +27,31 @@ fn validate_says_good_or_everything_that_is_bad() {
         done(&["validate", "-f", "absent.toml"]).status.code(),
         Some(2)
     );
+}
+
+#[test]
+fn the_examples_are_good_and_their_components_are_there() {
+    let mut examples = 0;
+    for folder in ["workloads/deadlock", "workloads/examples"] {
+        let folder = repository(folder);
+        for entry in folder.read_dir().expect("a folder of the repository") {
+            let path = entry.expect("readable").path().display().to_string();
+            let output = done(&["validate", "-f", &path, "--json"]);
+            assert_eq!(output.status.code(), Some(0), "{path}: {}", err(&output));
+            let app = json(&out(&output));
+            for kind in ["services", "jobs"] {
+                for (name, part) in app[kind].as_object().expect("a map") {
+                    let component = part["component"]["path"].as_str().expect("a path");
+                    assert!(
+                        folder.join(component).is_file(),
+                        "`{name}` in {path} has no component"
+                    );
+                }
+            }
+            examples += 1;
+        }
+    }
+    assert_eq!(examples, 6);
 }
 
 #[test]

@@ -109,6 +109,17 @@ pub(crate) enum Extent {
     NoRoom,
 }
 
+impl Extent {
+    /// Where a request of which so much is there stands in the queue.
+    fn lane(self) -> Lane {
+        match self {
+            Self::Whole => Lane::Ahead,
+            Self::Full => Lane::Long,
+            Self::NoRoom => Lane::Behind,
+        }
+    }
+}
+
 /// Reads ahead, as far as the client keeps pace, and says where its request stands in the queue.
 pub(crate) async fn read<B>(
     body: &mut Pin<Box<RequestBody<B>>>,
@@ -125,24 +136,25 @@ where
         false => tokio::time::timeout(PATIENCE, reading).await,
     };
     match read {
-        Ok(Ok(Extent::Whole | Extent::Full)) => Ok(Lane::Ahead),
-        Ok(Ok(Extent::NoRoom)) | Err(_) => Ok(Lane::Behind),
+        Ok(Ok(extent)) => Ok(extent.lane()),
         Ok(Err(error)) => Err((&error).into()),
+        Err(_) => Ok(Lane::Behind),
     }
 }
 
-/// Reads on while the request waits for a place. Resolves when its client has caught up.
+/// Reads on while the request waits for a place. Resolves when its client has caught up, and says
+/// where the request stands then.
 pub(crate) async fn read_on<B>(
     body: &mut Pin<Box<RequestBody<B>>>,
     buffers: &Arc<Buffers>,
-) -> Result<(), UpstreamErrorKind>
+) -> Result<Lane, UpstreamErrorKind>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BodyError>,
 {
     match poll_fn(|cx| body.as_mut().poll_ahead(cx, buffers)).await {
-        Ok(Extent::Whole | Extent::Full) => Ok(()),
         Ok(Extent::NoRoom) => std::future::pending().await,
+        Ok(extent) => Ok(extent.lane()),
         Err(error) => Err((&error).into()),
     }
 }

@@ -301,7 +301,7 @@ impl Queue {
         timeout: Duration,
         arrived: Instant,
         asker: Asker,
-        body: impl Future<Output = Result<(), UpstreamErrorKind>>,
+        body: impl Future<Output = Result<Lane, UpstreamErrorKind>>,
     ) -> Result<Slot, NoSlot> {
         // Nobody overtakes those that wait.
         if self.waiting() == 0 {
@@ -523,7 +523,7 @@ impl Ticket {
     /// Waits for the slot, and goes on with the body meanwhile.
     async fn wait(
         &mut self,
-        body: impl Future<Output = Result<(), UpstreamErrorKind>>,
+        body: impl Future<Output = Result<Lane, UpstreamErrorKind>>,
     ) -> Result<Slot, NoSlot> {
         let mut body = std::pin::pin!(body);
         let mut is_there = false;
@@ -532,18 +532,18 @@ impl Ticket {
                 biased;
                 slot = &mut self.slot => return slot.unwrap_or(Err(NoSlot::Closed)),
                 read = body.as_mut(), if !is_there => {
-                    read.map_err(NoSlot::Body)?;
+                    let lane = read.map_err(NoSlot::Body)?;
                     is_there = true;
-                    self.promote();
+                    self.promote(lane);
                 }
             }
         }
     }
 
     /// Its client is not slow any more.
-    fn promote(&self) {
+    fn promote(&self, lane: Lane) {
         let mut inner = self.queue.lock();
-        inner.waiters.promote(self.number);
+        inner.waiters.promote(self.number, lane);
         self.queue.note_length(&inner);
         drop(inner);
         hold::look(&self.queue);

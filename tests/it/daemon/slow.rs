@@ -26,9 +26,13 @@ const PAUSE: Duration = Duration::from_millis(10);
 const BOUND: Duration = Duration::from_millis(50);
 /// Tries for that: whatever else runs on the machine only ever makes it slower.
 const TRIES: usize = 4;
-/// What a slow reader sends, and so is sent back: more than all buffers on the way hold. What all of
-/// them send is so much work for this machine that of the time of other requests beside them nothing
-/// can be said here: it is printed, and they are all answered. The gateway's own tests bound it.
+/// The same beside readers. What five hundred of them send and are sent back is half a GiB of work
+/// on the very pods that the others ask, for which a debug build takes three times as long.
+const READERS_BOUND: Duration = match cfg!(debug_assertions) {
+    true => Duration::from_millis(200),
+    false => BOUND,
+};
+/// What a slow reader sends, and so is sent back: more than all buffers on the way hold.
 const UNREAD: usize = 512 << 10;
 /// The receive buffer of a slow reader, in bytes.
 const WINDOW: u32 = 4 << 10;
@@ -144,6 +148,10 @@ async fn five_hundred_slow_clients_are_noticed_by_no_other() {
     for (name, path, ..) in SERVICES {
         let host = format!("{name}.test");
         for how in [Slow::Head, Slow::Body, Slow::Chunks, Slow::Read] {
+            let bound = match how {
+                Slow::Read => READERS_BOUND,
+                Slow::Head | Slow::Body | Slow::Chunks => BOUND,
+            };
             let mut seen = Vec::new();
             for _ in 0..TRIES {
                 let (begun, mut all_begun) = mpsc::channel(CROWD);
@@ -155,13 +163,12 @@ async fn five_hundred_slow_clients_are_noticed_by_no_other() {
                 while all_begun.recv().await.is_some() {}
                 seen.push(beside(at, &host, path).await);
                 drop(crowd);
-                if matches!(how, Slow::Read) || seen.last().is_some_and(|(p99, _)| *p99 < BOUND) {
+                if seen.last().is_some_and(|(p99, _)| *p99 < bound) {
                     break;
                 }
             }
             eprintln!("{name}, {how:?}: p99 and slowest {seen:?}");
-            let is_bound = !matches!(how, Slow::Read);
-            if is_bound && seen.last().is_none_or(|(p99, _)| *p99 >= BOUND) {
+            if seen.last().is_none_or(|(p99, _)| *p99 >= bound) {
                 slow.push(format!("{name}, {how:?}: {seen:?}"));
             }
         }

@@ -1,4 +1,5 @@
-//! The order in which requests wait: clients take turns, and those that are slow stand behind.
+//! The order in which requests wait: clients take turns, those with long bodies let some of the
+//! others pass, and those that are slow stand behind.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,12 +18,19 @@ pub(crate) struct Asker {
 /// Where it stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Before those that are behind.
+    /// All of its body is there: the pod can work on it without its client.
     #[default]
     Ahead,
+    /// Its body is longer than what is read ahead of the place, so it keeps the place for as long
+    /// as its client sends: [`PASSING`] of those ahead pass each one.
+    Long,
     /// Its client has kept it waiting: it gets what the others leave.
     Behind,
 }
+
+/// How many of those ahead pass each one with a long body. Many of these at once, however fast they
+/// send, hold up no short request for longer than one place takes to become free.
+const PASSING: u32 = 3;
 
 /// A place in the line. They are in the order of turns, and of coming in each turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +58,10 @@ struct Client {
 #[derive(Debug)]
 pub(super) struct Line<T> {
     ahead: VecDeque<Entry<T>>,
+    long: VecDeque<Entry<T>>,
     behind: VecDeque<Entry<T>>,
+    /// How many of those ahead have passed the first one with a long body.
+    passed: u32,
     clients: HashMap<IpAddr, Client>,
     /// The turn that is being served.
     turn: u64,
@@ -61,6 +72,8 @@ impl<T> Default for Line<T> {
     fn default() -> Self {
         Self {
             ahead: VecDeque::new(),
+            long: VecDeque::new(),
+            passed: 0,
             behind: VecDeque::new(),
             clients: HashMap::new(),
             turn: 0,
@@ -72,17 +85,18 @@ impl<T> Default for Line<T> {
 impl<T> Line<T> {
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.ahead.len() + self.behind.len()
+        self.ahead() + self.behind.len()
     }
 
     /// How many of them do not stand behind.
     pub(super) fn ahead(&self) -> usize {
-        self.ahead.len()
+        self.ahead.len() + self.long.len()
     }
 
     /// How many of them do not stand behind and have a client that may be served.
     pub(super) fn ahead_of(&self, may: impl Fn(Option<IpAddr>) -> bool) -> usize {
-        self.ahead.iter().filter(|entry| may(entry.client)).count()
+        let ahead = self.ahead.iter().chain(&self.long);
+        ahead.filter(|entry| may(entry.client)).count()
     }
 
     /// Adds one, if there are fewer than `max`, or if another one stands behind, which has to go
@@ -98,10 +112,10 @@ impl<T> Line<T> {
         if asker.client.is_some_and(|client| waiting(client) >= share) {
             return None;
         }
-        let is_ahead = asker.lane == Lane::Ahead;
+        let is_behind = asker.lane == Lane::Behind;
         let displaced = match self.len() < max {
             true => None,
-            false if is_ahead && max > 0 => Some(self.displace()?),
+            false if !is_behind && max > 0 => Some(self.displace()?),
             false => return None,
         };
         let turn = match asker.client {
@@ -127,13 +141,7 @@ impl<T> Line<T> {
             client: asker.client,
             item,
         };
-        insert(
-            match is_ahead {
-                true => &mut self.ahead,
-                false => &mut self.behind,
-            },
-            entry,
-        );
+        insert(self.lane(asker.lane), entry);
         Some((ticket, displaced))
     }
 
@@ -146,7 +154,19 @@ impl<T> Line<T> {
             let index = lane.iter().position(|entry| may(entry.client))?;
             lane.remove(index)
         };
-        let entry = next(&mut self.ahead).or_else(|| next(&mut self.behind))?;
+        let long = self.long.len();
+        let due = match self.passed >= PASSING {
+            true => next(&mut self.long),
+            false => None,
+        };
+        let entry = due
+            .or_else(|| next(&mut self.ahead))
+            .or_else(|| next(&mut self.long))
+            .or_else(|| next(&mut self.behind))?;
+        self.passed = match self.long.len() {
+            left if left > 0 && left == long => self.passed + 1,
+            _ => 0,
+        };
         self.turn = self.turn.max(entry.ticket.turn);
         self.forget(entry.client);
         Some((entry.item, entry.client))
@@ -155,7 +175,7 @@ impl<T> Line<T> {
     /// Takes all out of which this is so.
     pub(super) fn take_all(&mut self, is: impl Fn(&T) -> bool) -> Vec<T> {
         let mut taken: Vec<Entry<T>> = Vec::new();
-        for lane in [&mut self.ahead, &mut self.behind] {
+        for lane in [&mut self.ahead, &mut self.long, &mut self.behind] {
             let entries = std::mem::take(lane).into_iter();
             let (out, kept): (VecDeque<_>, _) = entries.partition(|entry| is(&entry.item));
             *lane = kept;
@@ -169,15 +189,24 @@ impl<T> Line<T> {
 
     /// Takes this one out, if it still waits.
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<T> {
-        let entry = take(&mut self.ahead, ticket).or_else(|| take(&mut self.behind, ticket))?;
+        let lanes = [&mut self.ahead, &mut self.long, &mut self.behind];
+        let entry = lanes.into_iter().find_map(|lane| take(lane, ticket))?;
         self.forget(entry.client);
         Some(entry.item)
     }
 
-    /// Lets this one stand behind no longer.
-    pub(super) fn promote(&mut self, ticket: Ticket) {
+    /// Lets this one stand behind no longer, but in this lane.
+    pub(super) fn promote(&mut self, ticket: Ticket, lane: Lane) {
         if let Some(entry) = take(&mut self.behind, ticket) {
-            insert(&mut self.ahead, entry);
+            insert(self.lane(lane), entry);
+        }
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut VecDeque<Entry<T>> {
+        match lane {
+            Lane::Ahead => &mut self.ahead,
+            Lane::Long => &mut self.long,
+            Lane::Behind => &mut self.behind,
         }
     }
 
@@ -291,6 +320,46 @@ mod tests {
         assert!(Line::default().push(from(1), 0, 0, 0).is_none());
     }
 
+    fn long() -> Asker {
+        Asker {
+            client: None,
+            lane: Lane::Long,
+        }
+    }
+
+    #[test]
+    fn three_requests_pass_each_one_with_a_long_body() {
+        let mut line = Line::default();
+        for item in ["l1", "l2", "l3"] {
+            assert!(line.push(long(), item, 100, 100).is_some());
+        }
+        for item in ["a1", "a2", "a3", "a4"] {
+            assert!(line.push(Asker::default(), item, 100, 100).is_some());
+        }
+        assert_eq!((line.len(), line.ahead()), (7, 7));
+        assert_eq!(
+            all(&mut line),
+            ["a1", "a2", "a3", "l1", "a4", "l2", "l3"],
+            "no long body waits for ever, nor keeps the short ones waiting"
+        );
+        // Without others they wait for nothing.
+        assert!(line.push(long(), "l4", 100, 100).is_some());
+        assert!(line.push(Asker::default(), "a5", 100, 100).is_some());
+        assert_eq!(next(&mut line), Some("a5"));
+        assert_eq!(next(&mut line), Some("l4"));
+    }
+
+    #[test]
+    fn a_slow_client_that_has_sent_a_long_body_stands_where_such_bodies_stand() {
+        let mut line = Line::default();
+        let (slow, _) = line.push(slow(), "slow", 10, 10).expect("room");
+        assert!(line.push(long(), "long", 10, 10).is_some());
+        assert!(line.push(Asker::default(), "short", 10, 10).is_some());
+        line.promote(slow, Lane::Long);
+        assert_eq!(line.ahead(), 3);
+        assert_eq!(all(&mut line), ["short", "slow", "long"]);
+    }
+
     #[test]
     fn who_may_not_be_served_lets_the_others_pass() {
         let mut line = Line::default();
@@ -316,7 +385,7 @@ mod tests {
         let (_, displaced) = line.push(from(2), "b", 3, 3).expect("room is made");
         assert_eq!(displaced, Some("s2"));
         assert_eq!((line.len(), line.ahead()), (3, 2));
-        line.promote(first);
+        line.promote(first, Lane::Ahead);
         assert_eq!((line.len(), line.ahead()), (3, 3));
         assert!(
             line.push(from(3), "c", 3, 3).is_none(),

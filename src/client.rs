@@ -24,10 +24,10 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 pub(crate) enum ClientError {
     /// Nothing runs that could be asked.
     #[error(
-        "nothing runs here: no socket in `{0}` answers; start `sampan serve` or `sampan up`, or \
+        "no daemon is running: no socket in `{0}` answers; start `sampan serve` or `sampan up`, or \
          name a socket with `--api`"
     )]
-    Nobody(std::path::PathBuf),
+    NoDaemon(std::path::PathBuf),
     /// Others could answer in place of what runs.
     #[error("others may write to `{0}`, where sockets are looked for; name one with `--api`")]
     Unsafe(std::path::PathBuf),
@@ -51,7 +51,7 @@ pub(crate) enum ClientError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// Nobody answers there.
+    /// No process answers there.
     #[error("cannot reach `{place}`")]
     Unreachable {
         /// The socket or address.

@@ -1,4 +1,4 @@
-//! Reading files whose size somebody else decides.
+//! Reads user-supplied files up to a size limit.
 
 use std::{
     borrow::Cow,
@@ -65,7 +65,7 @@ fn bounded(file: File, max: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether nobody else can put a file of their own in the place of ours in this directory.
+/// Whether no other user can put a file of their own in the place of ours in this directory.
 pub(crate) fn is_safe(directory: &Path) -> std::io::Result<bool> {
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     const STICKY: u32 = 0o1000;

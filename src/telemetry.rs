@@ -10,7 +10,7 @@ use tracing_subscriber::{
 /// The variable that sets the level: `error`, `warn` (the default), `info`, `debug`, `trace`, `off`.
 const LEVEL_VARIABLE: &str = "SAMPAN_LOG";
 
-/// Sends the program's log to standard error, if nobody else has set up a log before.
+/// Sends the program's log to standard error, unless a log has been set up before.
 pub(crate) fn start() {
     let level = std::env::var(LEVEL_VARIABLE)
         .ok()

@@ -61,7 +61,7 @@ pub(super) fn stop(error: ClientError) -> Stop {
         ClientError::Elsewhere(_) | ClientError::Address(_) | ClientError::NoToken { .. } => {
             EXIT_USAGE
         }
-        ClientError::Nobody(_)
+        ClientError::NoDaemon(_)
         | ClientError::Unsafe(_)
         | ClientError::Several(_)
         | ClientError::Unreachable { .. }

@@ -64,7 +64,7 @@ fn component(path: &Path) -> anyhow::Result<Component> {
     })
 }
 
-/// Measures until it is done, or a signal says that nobody waits. What was made for it is removed
+/// Measures until it is done, or a signal interrupts it. What was made for it is removed
 /// either way.
 fn measured<T>(
     measuring: impl Future<Output = Result<T, crate::serve::bench::BenchError>>,

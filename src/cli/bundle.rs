@@ -99,7 +99,7 @@ fn changed(error: ClientError, path: &std::path::Path) -> Stop {
             ))
         }
         ClientError::Refused(_)
-        | ClientError::Nobody(_)
+        | ClientError::NoDaemon(_)
         | ClientError::Unsafe(_)
         | ClientError::Several(_)
         | ClientError::Elsewhere(_)

@@ -18,7 +18,7 @@ use crate::{client::Client, config};
 
 /// Set by the script when it asks for completions.
 const VARIABLE: &str = "COMPLETE";
-/// How long the API may take to say what runs. Whoever types does not wait any longer.
+/// How long the API may take to say what runs: the shell waits for it while a user types.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Print a completion script for a shell
@@ -80,7 +80,7 @@ fn candidates(typed: &OsStr, wanted: Names) -> Vec<CompletionCandidate> {
     fitting.map(CompletionCandidate::new).collect()
 }
 
-/// What runs, if that can be told at once. There is nobody to tell why not.
+/// What runs, if the API answers in time. A shell that completes a word has no place for an error.
 fn names(wanted: Names) -> Option<BTreeSet<String>> {
     let client = Client::find(None, None, &config::socket_directory()).ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread()

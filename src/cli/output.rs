@@ -36,9 +36,9 @@ const SPINNER_TICK: Duration = Duration::from_millis(100);
 /// Where a line goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Channel {
-    /// Data.
+    /// Standard output: the data that was asked for.
     Out,
-    /// Talk.
+    /// Standard error: what the program says besides.
     Err,
 }
 
@@ -61,7 +61,7 @@ impl Output {
         }
     }
 
-    /// Fails if data could not be written, for another reason than that nobody wants it.
+    /// Fails if data could not be written, unless the reader has closed the pipe.
     pub(super) fn whole(&self) -> End {
         match self.lost.get() {
             None => Ok(()),

@@ -54,7 +54,7 @@ impl Place {
         if !file::is_safe(directory).unwrap_or(true) {
             return Err(ClientError::Unsafe(directory.to_owned()));
         }
-        // One that nobody answers at was left behind by a process that was killed.
+        // A socket without a listener was left behind by a process that was killed.
         let alive = |path: &PathBuf| std::os::unix::net::UnixStream::connect(path).is_ok();
         let serve = directory.join(SERVE);
         if alive(&serve) {
@@ -67,7 +67,7 @@ impl Place {
         let mut alive: Vec<_> = sockets.filter(alive).collect();
         alive.sort();
         match alive.len() {
-            0 => Err(ClientError::Nobody(directory.to_owned())),
+            0 => Err(ClientError::NoDaemon(directory.to_owned())),
             1 => Ok(Self::Socket(alive.remove(0))),
             _ => Err(ClientError::Several(alive)),
         }
@@ -178,8 +178,8 @@ mod tests {
     #[test]
     fn the_socket_of_serve_comes_first() {
         let home = tempfile::tempdir().expect("a directory");
-        let nobody = find(None, home.path()).expect_err("nobody");
-        assert!(nobody.starts_with("nothing runs here"), "{nobody}");
+        let none = find(None, home.path()).expect_err("no daemon");
+        assert!(none.starts_with("no daemon is running"), "{none}");
         let bind = |name: &str| UnixListener::bind(home.path().join(name)).expect("free");
         let _shop = bind("shop.sock");
         let path = |name: &str| Ok(home.path().join(name).display().to_string());

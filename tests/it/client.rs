@@ -126,7 +126,7 @@ fn nobody_to_ask_is_exit_code_3() {
     ] {
         let (code, text) = alone(verb);
         assert_eq!(code, Some(3), "{verb:?}: {text}");
-        assert!(text.contains("nothing runs here"), "{verb:?}: {text}");
+        assert!(text.contains("no daemon is running"), "{verb:?}: {text}");
         let at = [verb, &["--api", &nowhere]].concat();
         let (code, text) = alone(&at);
         assert_eq!(code, Some(3), "{at:?}: {text}");

@@ -1,7 +1,7 @@
 //! Which waits can never end: the OR model of deadlock, as a property of a graph.
 //!
-//! A node is somebody who waits. Any one of those it waits for can end the wait. It is dead if all
-//! of them are dead too: then nobody can ever move. This is the knot condition of Holt ("Some
+//! A node is a wait. Any one of the nodes it points to can end the wait. It is dead if all of them
+//! are dead too: then none can ever end. This is the knot condition of Holt ("Some
 //! deadlock properties of computer systems", 1972) and of Chandy, Misra and Haas ("Distributed
 //! deadlock detection", 1983, the communication model).
 
@@ -13,7 +13,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// A wait that somebody could end who does not wait: a timer, a socket, whoever runs.
+    /// A wait that something outside the graph could end: a timer, a socket, a guest that runs.
     pub fn outside() -> Self {
         Self {
             outside: true,
@@ -21,7 +21,7 @@ impl Wait {
         }
     }
 
-    /// A wait that any of these could end, by their numbers in the slice, and nobody else. Without
+    /// A wait that only these could end, each of them alone, by their numbers in the slice. Without
     /// any it never ends.
     pub fn on(enders: impl IntoIterator<Item = usize>) -> Self {
         let mut enders: Vec<_> = enders.into_iter().collect();
@@ -40,8 +40,8 @@ impl Wait {
 }
 
 /// The waits that can never end, in ascending order: the greatest set from which no way leads to
-/// somebody who does not wait. Linear in nodes and edges. An ender that is not in the slice counts
-/// as somebody who does not wait.
+/// an ender that does not wait. Linear in nodes and edges. An ender that is not in the slice counts
+/// as one that does not wait.
 pub fn dead(waits: &[Wait]) -> Vec<usize> {
     let mut ended_by: Vec<Vec<usize>> = vec![Vec::new(); waits.len()];
     let mut alive = vec![false; waits.len()];
@@ -69,9 +69,10 @@ pub fn dead(waits: &[Wait]) -> Vec<usize> {
     (0..waits.len()).filter(|&n| !alive[n]).collect()
 }
 
-/// The knots among waits that are all dead: groups in which everybody waits for everybody else,
-/// directly or not, and for nobody outside of the group. Each must be broken; whoever else is dead
-/// waits for one of them. A wait for nobody is a knot of its own. Linear in nodes and edges.
+/// The knots among waits that are all dead: groups in which each waits for all others,
+/// directly or not, and for none outside of the group (the sinks among the strongly connected
+/// components). Each must be broken; every other dead wait leads to one of them. A wait without
+/// enders is a knot of its own. Linear in nodes and edges.
 pub fn knots(dead: &[Wait]) -> Vec<Vec<usize>> {
     let groups = groups(dead);
     let mut group_of = vec![0; dead.len()];
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_not_in_the_graph_does_not_wait() {
+    fn an_ender_outside_the_graph_does_not_wait() {
         assert!(dead(&[Wait::on([7])]).is_empty());
         assert_eq!(dead(&[Wait::on([])]), [0]);
     }

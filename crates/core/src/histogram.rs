@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-/// Counts durations in buckets with fixed upper bounds. It has no more state than that, and whoever
-/// records waits for nobody.
+/// Counts durations in buckets with fixed upper bounds. It has no other state, and recording is
+/// wait-free.
 #[derive(Debug)]
 pub struct Histogram {
     /// In seconds, rising.
@@ -104,7 +104,7 @@ impl Scale {
 const SCALE: Scale = Scale::new(3, 27);
 
 /// Counts durations from 1 µs to 134 s, in buckets whose width grows with the durations. As long as
-/// it has counted nothing it takes no memory to speak of, and whoever records waits for nobody.
+/// it has counted nothing it takes no memory to speak of. Recording is wait-free.
 #[derive(Debug, Default)]
 pub struct LogLinear {
     counts: OnceLock<Box<[AtomicU64]>>,

@@ -285,7 +285,7 @@ pub enum Check {
 /// When and how fast a failed pod is started again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
-    /// When.
+    /// After which ends an instance is started again.
     pub policy: RestartPolicy,
     /// The first delay.
     #[serde(with = "duration_text")]
@@ -350,7 +350,7 @@ pub enum Strategy {
 pub enum OnFailure {
     /// Restore the last good revision.
     Rollback,
-    /// Hold.
+    /// Keep the pods as they are, until a user resumes or undoes the rollout.
     Pause,
 }
 

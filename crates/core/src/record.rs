@@ -2,7 +2,7 @@
 //!
 //! Each has a key below a prefix of its kind, and is written as JSON. What a user wants is in a
 //! `spec`, what was observed in a `status`. A change of the spec raises `generation`;
-//! `observed_generation` says how far whoever acts on it has come.
+//! `observed_generation` is the last generation that the component which acts on it has seen.
 
 mod job;
 mod key;

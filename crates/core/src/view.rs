@@ -92,7 +92,7 @@ pub struct Service {
 pub struct Scaling {
     /// From how many to how many, and why: `2 → 5: cpu 168% of 70%`.
     pub message: String,
-    /// When.
+    /// The time, as in RFC 3339.
     pub time: String,
 }
 
@@ -109,7 +109,7 @@ pub enum Phase {
     Degraded,
     /// The rollout is over, and something keeps all pods from serving.
     Unavailable,
-    /// It is paused, by somebody or because it has failed.
+    /// It is paused, by a user or because it has failed.
     Paused,
     /// It has failed, and the last good revision takes over again.
     RollingBack,
@@ -149,9 +149,9 @@ pub struct Condition {
 /// A change that was refused before anything was touched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
-    /// Why.
+    /// The reason, as a sentence for people.
     pub reason: String,
-    /// When.
+    /// The time, as in RFC 3339.
     pub time: String,
 }
 
@@ -253,7 +253,7 @@ pub struct Version {
 pub struct Event {
     /// Its number: each later one is one more.
     pub seq: u64,
-    /// When.
+    /// The time, as in RFC 3339.
     pub time: String,
     /// The app it is about.
     #[serde(default)]
@@ -269,7 +269,7 @@ pub struct Event {
 /// A line that a pod has printed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
-    /// When.
+    /// The time, as in RFC 3339.
     pub time: String,
     /// The app of the pod.
     pub app: String,
@@ -368,7 +368,7 @@ pub struct Usage {
 /// How an instance ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Termination {
-    /// When.
+    /// The time, as in RFC 3339.
     pub time: String,
     /// What the host saw, in one word.
     pub verdict: String,

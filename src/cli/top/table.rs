@@ -12,7 +12,7 @@ use super::{
 };
 use crate::cli::output::{one_line, size, time};
 
-/// For what somebody may want to look at. The cell says the same without it.
+/// For values that are worth a look. The cell says the same without it.
 const NOTABLE: Style = AnsiColor::Yellow.on_default();
 /// From this share of its limit on, CPU is notable.
 const NEARLY_ALL: f64 = 0.9;

@@ -93,7 +93,7 @@ pub struct Applied {
 /// Why a spec cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
-    /// Nobody said which component it is.
+    /// The request names no component for this template.
     #[error("no digest of the component of `{0}`")]
     NoDigest(Name),
     /// It is no SHA-256.
@@ -451,7 +451,7 @@ fn spec(wanted: &object::Service, old: Option<&Service>, number: u64, latest: u6
 }
 
 /// A new revision of a service at zero gets one pod, as with Knative's `initial-scale`: otherwise
-/// nobody would know whether it works before somebody needs it.
+/// the first request to need it would be the first to find out whether it works.
 fn replicas(wanted: &object::Service, before: Option<&ServiceSpec>, retargeted: bool) -> u32 {
     match (&wanted.autoscale, before) {
         (Some(bounds), Some(before)) => clamp(before.replicas.max(retargeted.into()), bounds),

@@ -101,7 +101,7 @@ pub enum Cause {
     Idle(Duration),
     /// A request waits, and there is no pod.
     Waiting,
-    /// There are no pods, and nobody asks for one.
+    /// There are no pods, and no request waits for one.
     Asleep,
 }
 
@@ -273,8 +273,8 @@ pub fn carry_out(service: &Service, decision: &Decision, wall_ms: u64) -> Option
     Some(scaled)
 }
 
-/// Whether a service has no pods because nobody asks for one. It counts as ready: a request to it
-/// is answered.
+/// Whether a service has no pods because no request waits for one. It counts as ready: a request
+/// to it is answered.
 pub fn is_asleep(service: &Service) -> bool {
     let spec = &service.spec;
     spec.replicas == 0 && spec.autoscale.as_ref().is_some_and(|it| it.min == 0)

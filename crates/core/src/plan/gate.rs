@@ -16,7 +16,7 @@ pub enum Gate {
     Open,
     /// Not yet: for people, what it waits for.
     Waiting(String),
-    /// What it waits for has failed for good, unless somebody changes it: for people, what.
+    /// What it waits for has failed for good, unless its spec changes: for people, what.
     Never(String),
 }
 
@@ -46,7 +46,7 @@ pub fn gate<'a>(
 }
 
 /// What a service has done for `condition`. A service does not end: one that should be `Completed`
-/// is taken as `Ready`. One that has scaled to zero is ready to whoever calls it.
+/// is taken as `Ready`. One that has scaled to zero is ready for its callers.
 fn service(service: &Service, condition: Condition) -> Gate {
     let counts = service.status.counts;
     let name = &service.key.name;

@@ -115,7 +115,7 @@ pub enum PodState {
     BackOff {
         /// Earlier instances.
         record: Record,
-        /// When.
+        /// When the next try begins.
         until: Timestamp,
         /// Why the last one ended.
         end: End,
@@ -131,7 +131,7 @@ pub enum PodState {
     Stopped {
         /// Earlier instances.
         record: Record,
-        /// Why: by itself, or because somebody stopped it.
+        /// Why: by itself, or because the host stopped it.
         end: Option<End>,
     },
 }
@@ -216,7 +216,7 @@ pub enum Event {
     Sampled(Sample),
     /// Time has passed.
     Tick,
-    /// Somebody wants the pod to stop; this many requests are in flight.
+    /// The pod is asked to stop; this many requests are in flight.
     Stop {
         /// So many.
         in_flight: u32,

@@ -43,7 +43,7 @@ pub enum Outcome {
 /// What the answers so far say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Nobody had asked.
+    /// No probe was under way.
     Unasked,
     /// The pod got no CPU, for the n-th time. Nothing has changed.
     Starved(u64),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_is_no_answer() {
+    fn an_answer_without_a_question_is_none() {
         let mut watch = Watch::new(ProbeKind::Liveness, &probe(1, 1), at(0), at(0));
         let before = watch.clone();
         let finding = watch.answer(&Outcome::Failure(String::new()), at(50));

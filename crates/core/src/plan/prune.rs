@@ -1,4 +1,4 @@
-//! Pruning: what nobody needs any more.
+//! Pruning: records that nothing refers to any more.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ pub fn revisions(service: &Service, revisions: &[u64], pods: &[Pod]) -> Vec<u64>
 /// left, jobs that do not run, and the app itself once nothing of it is left.
 ///
 /// `services`, `jobs` and `pods` are all that the store holds of it. A job that runs is removed
-/// once whoever runs it has written that it does not.
+/// once the node that runs it has written that it does not.
 pub fn finished(app: &App, services: &[Service], jobs: &[Job], pods: &[Pod]) -> Vec<Key> {
     let with_pods: BTreeSet<_> = pods.iter().map(|pod| &pod.service).collect();
     let gone_service =

@@ -24,11 +24,11 @@ mod tests;
 /// What there is a quota of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
-    /// Apps.
+    /// The number of apps.
     Apps,
-    /// Services.
+    /// The number of services.
     Services,
-    /// Jobs.
+    /// The number of jobs.
     Jobs,
     /// The most pods that services may have.
     Pods,
@@ -84,13 +84,13 @@ impl Resource {
 /// How much of each [`Resource`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Apps.
+    /// Number of apps.
     pub apps: u64,
-    /// Services.
+    /// Number of services.
     pub services: u64,
-    /// Jobs.
+    /// Number of jobs.
     pub jobs: u64,
-    /// Pods.
+    /// Number of pods that the services may have.
     pub pods: u64,
     /// Bytes of memory.
     pub memory: u64,

@@ -7,7 +7,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// How an instance that nobody stopped has ended.
+/// How an instance ended that the host did not stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// By itself, and well.

@@ -62,16 +62,16 @@ pub struct Plan {
 pub enum Action {
     /// Make the pod that [`Pod::new`] describes.
     Create {
-        /// Which.
+        /// The name of the pod.
         pod: PodName,
-        /// Why.
+        /// The reason, as a sentence for people.
         reason: String,
     },
     /// Set the pod's `stop`.
     Stop {
-        /// Which.
+        /// The name of the pod.
         pod: PodName,
-        /// Why.
+        /// The reason, as a sentence for people.
         reason: String,
     },
     /// Set the spec's `revision` to `to` and its `previous` to `from`.
@@ -80,12 +80,12 @@ pub enum Action {
         from: u64,
         /// The last good one.
         to: u64,
-        /// Why.
+        /// The reason, as a sentence for people.
         reason: String,
     },
     /// Set the spec's `paused`.
     Pause {
-        /// Why.
+        /// The reason, as a sentence for people.
         reason: String,
     },
     /// Tell what has happened.

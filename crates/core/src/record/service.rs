@@ -126,7 +126,7 @@ pub enum Phase {
     },
     /// All pods are of the wanted revision, and were available.
     Complete,
-    /// Somebody paused it, or it has failed and is held.
+    /// A user paused it, or it has failed and is held.
     Paused {
         /// Why it has failed, if it has.
         failure: Option<String>,
@@ -135,19 +135,19 @@ pub enum Phase {
     RollingBack {
         /// The revision that failed.
         from: u64,
-        /// Why.
+        /// The reason, as a sentence for people.
         reason: String,
     },
     /// It has failed, and the last good revision runs again.
     RolledBack {
         /// The revision that failed.
         from: u64,
-        /// Why.
+        /// The reason, as a sentence for people.
         reason: String,
     },
     /// It has failed, and there is nothing to go back to. Its pods are tried further.
     Failed {
-        /// Why.
+        /// The reason, as a sentence for people.
         reason: String,
     },
 }
@@ -184,7 +184,7 @@ pub struct Counts {
 /// Something that holds of a service or does not, in the manner of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
-    /// What.
+    /// What the condition says of the service.
     pub kind: ConditionKind,
     /// Whether it holds.
     pub holds: bool,
@@ -208,7 +208,7 @@ pub enum ConditionKind {
 /// A change that was refused before anything was touched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Why.
+    /// The reason, as a sentence for people.
     pub reason: String,
     /// When: milliseconds since the beginning of 1970.
     pub at_ms: u64,

@@ -1,8 +1,8 @@
-//! Whether what somebody waits for has come about, from what the API shows.
+//! Whether the state that a client waits for has been reached, from what the API shows.
 
 use super::{Job, JobPhase, Phase, Service};
 
-/// What there is to say to whoever waits.
+/// What a client that waits is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes on: how far it is, and what it waits for.
@@ -13,7 +13,7 @@ pub enum Verdict {
     Failed(String),
 }
 
-/// How far the rollout of a service is, for whoever waits for it, in the manner of
+/// How far the rollout of a service is, for a client that waits for it, in the manner of
 /// `kubectl rollout status`. `revision` is the one that is waited for, if it is a certain one.
 pub fn rollout_verdict(service: &Service, revision: Option<u64>) -> Verdict {
     let because = || match &service.reason {
@@ -102,7 +102,7 @@ fn progress(service: &Service) -> String {
     }
 }
 
-/// How far a job is, for whoever waits for it.
+/// How far a job is, for a client that waits for it.
 pub fn job_verdict(job: &Job) -> Verdict {
     let reason = job.reason.clone().unwrap_or_default();
     match job.phase {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_whoever_waits_is_told() {
+    fn what_a_client_that_waits_is_told() {
         let going = |text: &str| Verdict::Going(text.to_owned());
         let failed = |text: &str| Verdict::Failed(text.to_owned());
         let because = |it: &mut Service| it.reason = Some("not ready in time".to_owned());

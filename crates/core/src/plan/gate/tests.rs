@@ -130,7 +130,7 @@ fn services() {
 }
 
 #[test]
-fn a_service_at_zero_is_ready_to_whoever_calls_it() {
+fn a_service_at_zero_is_ready_for_its_callers() {
     let mut service = a_service(0, 0, 0);
     for (min, ready) in [(0, true), (1, false)] {
         service.spec.autoscale = Some(Autoscale {

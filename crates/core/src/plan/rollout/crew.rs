@@ -38,7 +38,7 @@ pub(super) struct Member {
     pub(super) available_at: Option<Timestamp>,
     /// How it is, as the end of a sentence.
     pub(super) state: &'static str,
-    /// Why.
+    /// The reason, if there is one to tell.
     pub(super) reason: Option<String>,
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Goal<'a> {
     pub(super) bounds: Bounds,
     /// How one revision takes the place of another.
     pub(super) strategy: Strategy,
-    /// Somebody paused that.
+    /// Whether a user paused the rollout.
     pub(super) paused: bool,
     /// It waits for what it depends on: pods of the target are not made.
     pub(super) waits: bool,

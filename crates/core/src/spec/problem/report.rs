@@ -164,7 +164,7 @@ impl Report {
     }
 
     /// What was made of the spec if nothing was wrong with it, or else the problems in the order
-    /// of the text. Whoever makes nothing must have said why.
+    /// of the text. A caller that passes `None` must have reported a problem before.
     pub(crate) fn finish<T>(mut self, made: Option<T>) -> Result<T, Problems> {
         match made {
             Some(made) if self.list.is_empty() => Ok(made),

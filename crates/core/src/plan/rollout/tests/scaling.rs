@@ -140,7 +140,7 @@ fn a_target_without_pods_has_no_share() {
     assert_eq!((world.active(1), world.active(2)), (0, 5));
 }
 
-/// Pods that drain hold nobody up who scales the same revision, with whatever surge.
+/// Pods that drain do not delay a change of scale of the same revision, with whatever surge.
 #[test]
 fn a_service_wakes_while_its_last_pods_drain() {
     for strategy in [Strategy::Rolling, Strategy::Recreate] {

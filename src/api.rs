@@ -155,7 +155,7 @@ pub(crate) trait Views: Send + Sync + 'static {
 #[async_trait]
 pub(crate) trait Admission: Send + Sync + 'static {
     /// Whether pods can be made of the template: its component is read, checked against what it is
-    /// granted, and compiled. The error is shown to whoever asked, so it is lower case and without
+    /// granted, and compiled. The error is shown to the client, so it is lower case and without
     /// a full stop.
     async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<(), String>;
 
@@ -280,7 +280,7 @@ impl Api {
         self.router().layer(middleware::from_fn(error::finish))
     }
 
-    /// The requests as they come through a port of loopback, from whoever has the token.
+    /// The requests as they come through a port of loopback, with the token.
     pub(crate) fn remote(&self, gate: guard::Gate) -> Router {
         self.router()
             .layer(middleware::from_fn_with_state(gate, guard::admit))
@@ -295,7 +295,7 @@ pub(crate) async fn serve(socket: Socket, api: Api) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Answers requests on the port from whoever has the token, until this is dropped.
+/// Answers requests with the token on the port, until this is dropped.
 pub(crate) async fn serve_port(port: Port, token: Token, api: Api) -> std::io::Result<()> {
     let (listener, gate) = port.open(token)?;
     connections::serve(listener, api.remote(gate), api.0.connections).await;

@@ -112,7 +112,7 @@ pub(crate) struct Kept {
 }
 
 impl Artifacts {
-    /// Components as files below `directory`, which is made if need be. What an earlier process
+    /// Components as files below `directory`, which is created if missing. What an earlier process
     /// left half written is removed.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         directory::open(directory).map(Self::Directory)
@@ -182,9 +182,9 @@ impl Artifacts {
         }
     }
 
-    /// Whether a component is there, which then is as young as if it had just been written: whoever
-    /// is about to refer to it does not lose it to whoever removes what nothing refers to. Whether
-    /// its file is whole is only seen when it is read.
+    /// Whether a component is there, which then is as young as if it had just been written: a
+    /// client that is about to refer to it does not lose it to the sweep of unused components.
+    /// Whether its file is whole is only seen when it is read.
     pub(crate) fn renew(&self, digest: &str) -> bool {
         match self {
             Self::Directory(path) => is_digest(digest) && directory::renew(&path.join(digest)),

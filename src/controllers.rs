@@ -87,7 +87,7 @@ struct Plan {
 /// How the last reconcile of a key ended.
 enum End {
     Done,
-    /// Somebody else wrote meanwhile: what is seen here was old.
+    /// Another component wrote meanwhile: the mirror was behind.
     Conflict,
     Failed(StoreError),
 }
@@ -201,7 +201,7 @@ impl Loop {
                 keys = follower.next() => match keys {
                     Some(keys) => {
                         self.look_at(follower.mirror(), &keys);
-                        // Somebody may have called before it was known that nobody is there.
+                        // A request may have come before the gateway knew that there are no pods.
                         self.scale(follower.mirror(), &News::Called);
                     }
                     None => return,

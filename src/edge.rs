@@ -136,7 +136,7 @@ impl Edge {
                 },
                 () = self.changed.notified() => {}
             }
-            // Whoever else has something to say now says it first.
+            // Tasks that are ready now may report their changes first.
             tokio::task::yield_now().await;
             self.publish(&self.known());
         }

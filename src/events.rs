@@ -187,7 +187,7 @@ impl Serialize for Event {
     }
 }
 
-/// The last [`MAX_EVENTS`] events. Adding one never waits for whoever reads.
+/// The last [`MAX_EVENTS`] events. Adding one never waits for a reader.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     inner: Mutex<Inner>,

@@ -14,13 +14,13 @@ use tokio::sync::watch;
 /// Time between two measurements.
 pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 
-/// The last measurement of every service, for whoever waits for the next.
+/// The last measurement of every service, and a wait for the next.
 pub(crate) type Loads = watch::Receiver<Arc<Measured>>;
 
 /// What was decided last for every service with an autoscaler.
 pub(crate) type Decided = Arc<BTreeMap<ServiceKey, Decision>>;
 
-/// The same, for whoever waits for the next decisions.
+/// The same, and a wait for the next decisions.
 pub(crate) type Decisions = watch::Receiver<Decided>;
 
 /// One measurement of the whole node.

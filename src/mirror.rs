@@ -1,7 +1,6 @@
 //! The objects of the store in memory, kept up to date by a watch.
 //!
-//! What is read here may be old: whoever writes compares the revisions that are noted with each
-//! object.
+//! What is read here may be old: a write compares the revisions that are noted with each object.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

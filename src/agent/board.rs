@@ -1,4 +1,4 @@
-//! How every pod of the node is doing, and how its last instances ended: for whoever asks.
+//! How every pod of the node is doing, and how its last instances ended.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -99,7 +99,7 @@ pub(crate) struct Waiting {
     pub(crate) earlier: u32,
 }
 
-/// What a pod has used, for whoever asks again and again.
+/// What a pod has used, to be read again and again.
 #[derive(Clone)]
 pub(crate) struct PodMeasure {
     pub(crate) pod: PodName,

@@ -14,7 +14,7 @@ pub(crate) struct Census {
     pub(crate) settled: u32,
     /// Pods that have failed at some time.
     pub(crate) failed: u32,
-    /// Pods that have ended, and that nobody stopped.
+    /// Pods that have ended without having been asked to stop.
     pub(crate) lost: u32,
 }
 

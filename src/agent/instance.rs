@@ -45,7 +45,7 @@ pub(crate) trait Instance: Send + Sync + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<(), String>> + Send + 'static;
 
-    /// What it is at, to be told of one that is ended for this reason.
+    /// The requests it serves and the waits it is blocked on, for the report of its end.
     fn killed(&self, reason: String) -> Arc<Termination>;
 
     /// Ends it at once.

@@ -38,7 +38,7 @@ pub(crate) struct Jobs {
 /// How long to wait before a store that failed is asked again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// An attempt: of which generation, and the how manieth.
+/// An attempt: (generation, attempt number).
 type Attempt = (u64, u32);
 
 impl Jobs {
@@ -87,7 +87,7 @@ impl Jobs {
             if attempt == Some(*begun) {
                 return;
             }
-            // It has ended, or nobody wants what it does.
+            // It has ended, or its job was changed or deleted.
             task.abort();
             running.remove(name);
         }
@@ -127,7 +127,7 @@ impl Jobs {
         }
     }
 
-    /// Notes of a job that is to be deleted that nobody runs it.
+    /// Notes of a job that is to be deleted that it does not run.
     async fn give_up(&self, name: &ServiceKey) {
         let key = Key::Job(name.clone()).to_string();
         loop {

@@ -237,7 +237,7 @@ impl<W: Workshop> Life<W> {
 
     /// Waits until the pod is not to run any more.
     async fn over(&mut self) {
-        // Without its sender nobody wants it.
+        // A sender that is gone is a pod that is not wanted.
         let _ = self.wanted.wait_for(|wanted| *wanted != Wanted::Run).await;
     }
 

@@ -1,6 +1,6 @@
 //! What is to be written to the store about pods: the last word on each, written together.
 //!
-//! Whoever reports waits for nobody. While the store takes one lot, later words replace earlier
+//! Reporting never waits. While the store takes one lot, later reports of a pod replace its earlier
 //! ones; a store that is full or slow delays what others know, and no pod.
 
 use std::{
@@ -68,7 +68,7 @@ impl Reports {
             provoke::panic_in(provoke::Task::Reports);
             match write(store, &lot).await {
                 Ok(Outcome::Committed(_)) => {}
-                // Somebody wants one of them to stop: what is written then is read first.
+                // Another component wrote to one of them, say its `stop`: it is read again first.
                 Ok(Outcome::Conflict(_)) => self.put_back(lot),
                 Err(StoreError::Closed) => return,
                 Err(error) => {
@@ -109,7 +109,7 @@ async fn write(
     let mut transaction = Transaction::new();
     for (name, word) in lot {
         let key = Key::Pod(name.clone()).to_string();
-        // A pod whose object is gone has nobody who asks for it.
+        // The object is gone: no component follows this pod any more.
         let Some(entry) = store.get(&key).await? else {
             continue;
         };

@@ -310,7 +310,7 @@ impl<M: Maker> Task<M> {
 
 impl<M: Maker> Drop for Task<M> {
     fn drop(&mut self) {
-        // An aborted worker must not leave a pod behind that nobody runs.
+        // An aborted worker must not leave a pod behind that has no driver.
         self.assignment.rotation.leave();
         self.drop_instance();
         self.assignment.board.close(&self.assignment.pod);

@@ -373,7 +373,7 @@ async fn refuse(api: &Api, refused: Vec<Refused>) -> ApiError {
         .details(details)
 }
 
-/// Notes a refusal at the service, if there is one. If that cannot be written, whoever asked still
+/// Notes a refusal at the service, if there is one. If that cannot be written, the client still
 /// gets the answer, and the event is there.
 pub(super) async fn note_refusal(api: &Api, service: &ServiceKey, reason: &str) {
     let key = Key::Service(service.clone());

@@ -39,7 +39,7 @@ impl From<WriteError> for ApiError {
 
 /// `HEAD /v1/artifacts/{name}`
 ///
-/// Whoever asks is about to refer to it, so it counts as uploaded just now.
+/// The client is about to refer to it, so it counts as uploaded just now.
 pub(super) async fn has(
     State(api): Shared,
     NamePath(digest): NamePath,

@@ -1,4 +1,5 @@
-//! Who may ask: nobody's web page, and on a port of loopback only who has the token.
+//! Which requests are answered: none of a web page, and on a port of loopback only those with the
+//! token.
 
 use std::{
     io,
@@ -56,7 +57,7 @@ pub(super) async fn admit(
             .hint("`SAMPAN_TOKEN` or `--token-file` gives it to `sampan`"));
     }
     if !names_us(request.headers(), gate.address) {
-        // Whoever makes a name point here could have a browser ask in another's place.
+        // A stranger whose name points here could have a browser ask on its user's behalf.
         let message = "`Host` is neither a name nor an address of loopback";
         return Err(
             ApiError::new(Code::WrongHost, message).hint("ask `127.0.0.1`, `[::1]` or `localhost`")
@@ -114,7 +115,7 @@ pub(crate) enum PortError {
     /// It cannot be bound.
     #[error("the API cannot listen on `{address}`")]
     Io {
-        /// Where.
+        /// The address.
         address: SocketAddr,
         /// What the system says.
         source: io::Error,

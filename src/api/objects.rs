@@ -1,4 +1,4 @@
-//! Objects in the store: read, and written when nobody else has written them meanwhile.
+//! Objects in the store: read, and written unless they were written meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -231,7 +231,7 @@ impl Writes {
     }
 }
 
-/// Nobody got anywhere, because everybody changed the same.
+/// All tries were in vain, because other writers changed the same objects.
 pub(super) fn conflict(what: &str) -> ApiError {
     let message = format!("{what} was changed by others at the same time, again and again");
     ApiError::new(Code::Conflict, message).hint("nothing was changed; try again")

@@ -23,7 +23,7 @@ pub(super) enum Answer {
     Lines(SchemaOf),
     /// A JSON document, or one a line if that is asked for.
     Either(SchemaOf),
-    /// Text.
+    /// Plain text.
     Text,
     /// The status alone.
     Status(u16),

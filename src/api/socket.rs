@@ -16,21 +16,21 @@ use crate::file;
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
-    /// Somebody answers there.
+    /// Another process answers there.
     #[error("another process answers at `{0}`")]
     Taken(PathBuf),
     /// It cannot be made.
     #[error("cannot make the socket `{path}`")]
     Io {
-        /// Where.
+        /// The path of the socket.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
     },
 }
 
-/// Makes the directory, or sees to it that nobody else owns it: whoever does could put another
-/// socket in the place of ours.
+/// Creates the directory if missing, and refuses one that another user owns: that user could put
+/// another socket in the place of ours.
 fn own(directory: &Path) -> io::Result<()> {
     let made = fs::DirBuilder::new()
         .mode(0o700)
@@ -43,7 +43,7 @@ fn own(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a socket that nobody answers at, and nothing else.
+/// Removes a socket at which no process listens, and nothing else.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => fs::remove_file(path),
@@ -60,7 +60,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Makes the socket, in place of one that nobody answers at.
+    /// Makes the socket, in place of one at which no process listens.
     pub(crate) fn bind(path: &Path) -> Result<Self, BindError> {
         if net::UnixStream::connect(path).is_ok() {
             return Err(BindError::Taken(path.to_owned()));

@@ -12,7 +12,7 @@ use std::{
 /// Random bytes of a token.
 const TOKEN_BYTES: usize = 32;
 
-/// A secret that whoever asks must know.
+/// A secret that a client must send.
 #[derive(Clone)]
 pub(crate) struct Token(Arc<str>);
 
@@ -28,7 +28,7 @@ pub(crate) enum TokenError {
     /// It cannot be read or made.
     #[error("cannot read or make the token `{path}`")]
     Io {
-        /// Where.
+        /// The path of its file.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
@@ -67,7 +67,7 @@ impl Token {
 }
 
 impl Token {
-    /// Whether this is it. That takes as long for a token that is nearly right as for another one.
+    /// Compares in constant time.
     pub(super) fn is(&self, given: &str) -> bool {
         let (ours, given) = (self.0.as_bytes(), given.as_bytes());
         let pairs = ours.iter().zip(given.iter().chain(std::iter::repeat(&0)));

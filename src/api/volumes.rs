@@ -39,8 +39,8 @@ pub(super) fn resolve(app: &mut App, base: &Path, roots: &[PathBuf]) -> Result<(
 fn resolve_one(mount: &mut Mount, base: &Path, roots: &[PathBuf]) -> Result<(), String> {
     let asked = base.join(&mount.host);
     let shown = asked.display();
-    // What is not below an allowed directory by its name either is not looked for, so that nobody
-    // learns what there is elsewhere.
+    // What is not below an allowed directory by its name either is not looked for, so that no
+    // client learns what there is elsewhere.
     let outside = || format!("`{shown}` is not in a directory that the node lends");
     let Ok(found) = fs::canonicalize(&asked) else {
         let up = asked.components().any(|part| part == Component::ParentDir);

@@ -1,5 +1,5 @@
 //! How many pods the services with an autoscaler should have: asks its planner once a second, and
-//! whenever somebody calls a service at zero.
+//! whenever a request comes for a service at zero.
 //!
 //! What is decided is carried out by the reconcile of the service, in the transaction that also
 //! makes or stops the pods. Until then it is only wanted, and the next decision takes its place.
@@ -74,7 +74,7 @@ impl Autoscaler {
         tokio::select! {
             changed = self.with.loads.changed() => match changed {
                 Ok(()) => News::Measured,
-                // Nobody measures any more: the node is going down.
+                // The sampler has stopped: the node is going down.
                 Err(_) => std::future::pending().await,
             },
             () = self.with.callers.called() => News::Called,
@@ -103,7 +103,7 @@ impl Autoscaler {
         changing.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Decides for the services at zero that somebody calls. Returns them.
+    /// Decides for the services at zero for which requests wait. Returns their keys.
     pub(super) fn wake(&mut self, mirror: &Mirror, now: Timestamp) -> BTreeSet<ServiceKey> {
         let woken = self.rouse(mirror, now);
         if !woken.is_empty() {
@@ -128,8 +128,8 @@ impl Autoscaler {
         woken
     }
 
-    /// What is to be carried out for a service as it is now: not what was decided before somebody
-    /// changed what is wanted.
+    /// The decision to carry out for a service as it is now; `None` for one that was made before
+    /// its spec changed.
     pub(super) fn decision(&self, service: &Service) -> Option<&Decision> {
         let state = self.services.get(&service.key)?;
         let is_due = !state.decision.is_steady() && state.generation == service.generation;

@@ -1,4 +1,4 @@
-//! Removes what nobody needs any more.
+//! Removes records that nothing refers to any more.
 
 use sampan_core::{
     name::Name,

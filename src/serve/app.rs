@@ -34,7 +34,7 @@ use crate::{
 
 /// A gateway that accepts connections.
 pub(crate) struct Listening {
-    /// Where.
+    /// The address it listens on.
     pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Drained>,
@@ -123,7 +123,7 @@ pub(crate) enum ComponentError {
     Load {
         /// Its path.
         path: String,
-        /// Why.
+        /// Why it cannot be loaded.
         source: LoadError,
     },
 }

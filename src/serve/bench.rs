@@ -40,7 +40,7 @@ impl Component {
         }
     }
 
-    /// The same component under another digest: a section that nobody reads is appended.
+    /// The same component under another digest: a section without a meaning is appended.
     fn variant(&self, text: &str) -> Self {
         const NAME: &[u8] = b"bench";
         let text = text.as_bytes();
@@ -74,7 +74,7 @@ pub(crate) enum BenchError {
     Load {
         /// What it is called.
         name: String,
-        /// Why.
+        /// Why it cannot be loaded.
         source: LoadError,
     },
     /// No pod can be made of it.
@@ -82,7 +82,7 @@ pub(crate) enum BenchError {
     Start {
         /// What it is called.
         name: String,
-        /// Why.
+        /// Why no instance can be made.
         source: StartError,
     },
     /// The node did not do what was measured.

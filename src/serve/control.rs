@@ -36,7 +36,7 @@ impl Control {
         })))
     }
 
-    /// Answers at the port from now on whoever has the token in this file. Also says where.
+    /// Answers at the port, from now on, requests with the token in this file. Returns its address.
     pub(crate) fn at_port(
         api: &Api,
         address: SocketAddr,

@@ -17,7 +17,7 @@ pub(crate) enum DataError {
     /// The directory cannot be used.
     #[error("cannot keep state in `{path}`; `--data` names another place")]
     Directory {
-        /// Which.
+        /// The directory.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
@@ -33,7 +33,7 @@ pub(crate) enum DataError {
     Store(#[from] OpenError),
 }
 
-/// Opens the database and the components below a directory, which is made if need be.
+/// Opens the database and the components below a directory, which is created if missing.
 pub(crate) fn open(directory: &Path) -> Result<(Arc<dyn Store>, Artifacts), DataError> {
     let failed = |source| DataError::Directory {
         path: directory.to_owned(),

@@ -143,11 +143,11 @@ impl Store for Faulty {
         };
         if dies {
             self.burnt.notify_one();
-            // Whoever waits for the answer dies before it comes.
+            // The process is killed before the answer comes.
             std::future::pending::<()>().await;
         }
         match self.one_in(20) {
-            // It is written, and nobody knows.
+            // It is written, and the writer is told that it failed.
             true => Err(self.failed()),
             false => Ok(outcome),
         }
@@ -253,10 +253,10 @@ impl Places for Nowhere {
     fn exit(&self, _: &PodName) {}
 }
 
-/// Nobody calls.
-struct Nobody;
+/// Callers of services at zero: there are none.
+struct NoCallers;
 
-impl Callers for Nobody {
+impl Callers for NoCallers {
     fn called(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
@@ -363,7 +363,7 @@ async fn autoscale(store: &Memory, bounds: Autoscale) {
     let _ = store.commit(put).await.expect("memory does not fail");
 }
 
-/// Somebody changes what is wanted.
+/// A user changes what is wanted.
 async fn meddle(store: &Memory, chance: &Chance) {
     let choice = lock(chance).u32(0..6);
     let mut next = service(store).await;
@@ -401,7 +401,7 @@ async fn meddle(store: &Memory, chance: &Chance) {
     let _ = store.commit(put).await.expect("memory does not fail");
 }
 
-/// A clock on the wall that somebody keeps setting, years to and fro.
+/// A wall clock that keeps being set, years to and fro.
 fn stepping_clock() -> u64 {
     const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
     static LOOKS: AtomicU64 = AtomicU64::new(0);
@@ -432,7 +432,7 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSe
         clock,
         autoscaling: Autoscaling {
             loads: loads.clone(),
-            callers: Arc::new(Nobody),
+            callers: Arc::new(NoCallers),
             decisions: watch::Sender::default(),
         },
         looked: watch::Sender::default(),

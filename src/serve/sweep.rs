@@ -26,7 +26,9 @@ pub(super) async fn run(store: Arc<dyn Store>, artifacts: Arc<Artifacts>) {
         match sweep(&store, &artifacts).await {
             Ok(()) => {}
             Err(StoreError::Closed) => return,
-            Err(error) => tracing::warn!(%error, "cannot look for components nobody needs"),
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for components that nothing refers to")
+            }
         }
     }
 }

@@ -88,7 +88,7 @@ pub struct Change {
 /// - **A slow watch loses nothing in silence.** It costs no memory, and is told
 ///   [`Compacted`](crate::WatchError::Compacted) when what it had to see next is gone.
 /// - **History is bounded** by [`HISTORY_TRANSACTIONS`](crate::HISTORY_TRANSACTIONS) and
-///   [`HISTORY_BYTES`](crate::HISTORY_BYTES), without anybody's asking.
+///   [`HISTORY_BYTES`](crate::HISTORY_BYTES), without being asked for.
 ///
 /// A prefix is a prefix of the bytes: `/services/shop` is also one of `/services/shopping`, and
 /// the empty one of everything.
@@ -104,7 +104,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// An error other than [`StoreError::Refused`] does not say that nothing was written: a crash
     /// that follows it may bring the transaction to light. Dropping the future does not take the
-    /// transaction back either. Whoever tries again compares, and so writes once.
+    /// transaction back either. A caller that tries again compares, and so writes once.
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError>;
 
     /// Follows what is below `prefix`, beginning with the first transaction after `after`, which

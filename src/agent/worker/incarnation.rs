@@ -22,7 +22,7 @@ pub(super) struct Incarnation<I> {
     arrived: Notify,
 }
 
-/// Whoever changes who gets requests holds its lock, so that nothing that was decided before the
+/// A change of readiness holds its lock, so that nothing that was decided before the
 /// end of the instance is done after it.
 enum Life<I> {
     Making,

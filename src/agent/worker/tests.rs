@@ -101,7 +101,7 @@ async fn what_cannot_be_made_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_whose_instance_has_ended_is_out_of_rotation_before_anybody_is_told() {
+async fn a_pod_whose_instance_has_ended_is_out_of_rotation_before_a_client_is_told() {
     let (rig, rotation) = start(Stage::default(), spec());
     rig.until_told("ready after").await;
     let before = rig.told().len();

@@ -289,7 +289,7 @@ async fn a_change_during_admission_is_not_lost() {
     let rig = Rig::new();
     let (one, two) = (rig.upload(b"one").await, rig.upload(b"two").await);
     rig.apply(SHOP, &one).await;
-    // Somebody writes the service's status while the component is compiled.
+    // A controller writes the service's status while the component is compiled.
     let mut changed = rig.service("web").await;
     changed.status.counts.alive = 2;
     let store = rig.store.clone();

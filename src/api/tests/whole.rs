@@ -336,7 +336,7 @@ async fn an_app_that_is_too_large_to_be_changed_can_be_deleted() {
 }
 
 #[tokio::test]
-async fn nobody_goes_back_to_a_revision_that_is_pruned_meanwhile() {
+async fn an_undo_to_a_revision_that_is_pruned_meanwhile_is_refused() {
     let rig = Rig::new();
     let digest = rig.upload(b"component").await;
     for version in 1..=2 {

@@ -271,7 +271,7 @@ async fn first(
     if let Some(Err(error)) = frame {
         return Err(BenchError::Failed(format!("the answer broke off: {error}")));
     }
-    // The rest belongs to nobody's measurement, and the pod ends when it has been read.
+    // The rest is not measured, and the pod ends when it has been read.
     let rest = body.collect().await;
     rest.map_err(|error| BenchError::Failed(format!("the answer broke off: {error}")))?;
     gateway.publish(Vec::new());

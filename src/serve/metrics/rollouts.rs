@@ -53,7 +53,7 @@ enum At {
     Rolling { since: Option<Instant> },
     /// It has ended well, or the old revision runs again: only another revision begins a new one.
     Settled,
-    /// It has failed and is tried further, or waits for somebody who resumes it.
+    /// It has failed and is tried further, or waits until a user resumes it.
     Stuck,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct RolloutTotals {
 impl Rollouts {
     /// Follows the services of the store until it is closed. What the board has counted of services
     /// that are gone is forgotten with what is known here. `ready` is told when it has seen the
-    /// services as they are now: whoever begins with rollouts then is watched from the beginning.
+    /// services as they are now: rollouts that begin after that are watched from their beginning.
     pub(crate) async fn watch(
         &self,
         store: &Arc<dyn Store>,
@@ -78,7 +78,7 @@ impl Rollouts {
     ) -> Result<(), StoreError> {
         let mut follower = Follower::open(store).await?;
         self.see(follower.mirror(), board);
-        // Whoever does not wait for it needs no word.
+        // A receiver that is gone does not wait for it.
         let _ = ready.send(());
         while let Some(keys) = follower.next().await {
             if keys.iter().any(|key| key.kind() == Kind::Service) {

@@ -88,11 +88,11 @@ pub(super) struct Database {
     meta: Meta,
 }
 
-/// Makes an empty database in the empty file `path`, which nobody uses yet.
+/// Makes an empty database in the empty file `path`, which is not in use yet.
 pub(super) fn create(path: &Path) -> rusqlite::Result<()> {
     let connection = connect(path)?;
     connection.pragma_update(None, "page_size", PAGE_BYTES.cast_signed())?;
-    // Whoever calls makes the file durable as a whole.
+    // The caller makes the file durable as a whole.
     connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; BEGIN")?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
@@ -220,7 +220,7 @@ impl Database {
                 signed(self.meta.compacted),
             ],
         )?;
-        // Anything else would mean that somebody else has written.
+        // Anything else would mean that another process has written.
         if changed != 1 {
             return Err(rusqlite::Error::StatementChangedRows(changed));
         }

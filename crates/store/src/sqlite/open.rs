@@ -16,7 +16,7 @@ use crate::store::Revision;
 /// Why a file was not opened. Whatever the reason, it has been left as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Somebody has it open.
+    /// Another process has it open.
     #[error("the store `{}` is in use, and only one process can have it open", path.display())]
     InUse {
         /// The file.

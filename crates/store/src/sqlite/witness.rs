@@ -31,7 +31,7 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// Takes the lock; `None` if somebody else has it. The lock ends with the process.
+    /// Takes the lock; `None` if another process has it. The lock ends with the process.
     pub(super) fn lock(path: &Path) -> io::Result<Option<Self>> {
         let file = OpenOptions::new()
             .read(true)

@@ -70,7 +70,7 @@ impl Writer {
         }
     }
 
-    /// Works until nobody can ask any more.
+    /// Works until all senders of requests are gone.
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut group = Vec::new();
         while let Some(request) = requests.blocking_recv() {
@@ -128,7 +128,7 @@ impl Writer {
             return;
         }
         for (waiting, outcome) in group.drain(..).zip(outcomes) {
-            // Whoever asked may have gone away.
+            // The caller may have dropped its future.
             let _ = waiting.answer.send(Ok(outcome));
         }
     }
@@ -141,7 +141,7 @@ impl Writer {
         if draft.batches().is_empty() {
             return Ok(());
         }
-        // Readers share this lock, and nobody waits to change what is under it.
+        // Readers share this lock, and only this thread writes under it.
         let written = self.database.write(&self.published.read(), &draft);
         written.map_err(|error| self.failure(&error))?;
         let testimony = Testimony {

@@ -11,10 +11,11 @@ use wasmtime_wasi::{I32Exit, p2::bindings::CommandPre, p3::bindings::Command};
 
 use crate::{
     admission::inspect::Wasi,
-    host::{neighbours::Neighbours, outbound::Outbound},
+    host::outbound::Outbound,
     lane::{Pace, ServiceKey, Work},
     meter::Usage,
-    observe::cell::Observed,
+    neighbours::Neighbours,
+    observe::observed::Observed,
     runtime::{Loaded, Runtime, StartError},
     sandbox::{PodContext, Sandbox, State, Stdio},
 };

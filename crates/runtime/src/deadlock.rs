@@ -11,8 +11,8 @@
 
 use std::{
     collections::HashMap,
-    fmt, io,
-    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
+    io,
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -23,9 +23,14 @@ use sampan_core::{
     provoke,
 };
 
-use crate::observe::{
-    cell::Cell,
-    source::{Asked, Call, Other, Source},
+use crate::{
+    observe::{
+        cell::Cell,
+        source::{Asked, Call, Other, Source},
+        suspects::Suspects,
+    },
+    report::{Deadlock, Member, cut},
+    run_state::RunState,
 };
 
 /// How long the detector lets instances go on after one has reported itself.
@@ -33,105 +38,14 @@ const DEBOUNCE: Duration = Duration::from_millis(10);
 /// Between the two looks.
 const SECOND_LOOK: Duration = Duration::from_millis(10);
 
-/// Members of a deadlock that a text names.
-const MAX_SHOWN: usize = 10;
-/// Characters of a request that a report keeps.
-const MAX_REQUEST_CHARACTERS: usize = 200;
-
-/// Keeps what is shown of a request short.
-pub(crate) fn cut(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(MAX_REQUEST_CHARACTERS) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
-/// One instance of a deadlock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its pod.
-    pub pod: PodName,
-    /// The request it answers: `GET /path`, if it is one.
-    pub request: Option<String>,
-    /// The id of that request.
-    pub request_id: Option<Arc<str>>,
-    /// The host function it waits in.
-    pub function: &'static str,
-    /// For what.
-    pub waits_for: String,
-    /// For how long already.
-    pub since: Duration,
-}
-
-/// A proven deadlock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deadlock {
-    /// When it was proven.
-    pub at: SystemTime,
-    /// Everybody in it.
-    pub members: Vec<Member>,
-    /// Which of them was made to fail so that the others can go on.
-    pub victim: usize,
-    /// Whether a call of the victim failed, or the victim itself.
-    pub failed_call: bool,
-}
-
-impl fmt::Display for Member {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", self.pod)?;
-        if let Some(request) = &self.request {
-            write!(f, " ({request})")?;
-        }
-        let Self {
-            function,
-            waits_for,
-            since,
-            ..
-        } = self;
-        write!(
-            f,
-            " waits in `{function}` for {waits_for}, since {} ms",
-            since.as_millis()
-        )
-    }
-}
-
-impl fmt::Display for Deadlock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("proven deadlock: ")?;
-        for (n, member) in self.members.iter().take(MAX_SHOWN).enumerate() {
-            let separator = if n == 0 { "" } else { "; " };
-            write!(f, "{separator}{member}")?;
-        }
-        if self.members.len() > MAX_SHOWN {
-            write!(f, "; and {} more", self.members.len() - MAX_SHOWN)?;
-        }
-        let victim = &self.members[self.victim];
-        match self.failed_call {
-            true => write!(f, "; the call of `{}` fails", victim.pod),
-            false => write!(f, "; `{}` is stopped", victim.pod),
-        }
-    }
-}
-
 /// Who is told of deadlocks.
 type Listener = Arc<dyn Fn(&Arc<Deadlock>) + Send + Sync>;
 
 /// Looks for deadlocks among the instances of a node.
 #[derive(Default)]
 pub(crate) struct Detector {
-    /// Instances that have reported themselves, and whether there is anything new.
-    heard: Mutex<Heard>,
-    wake: Condvar,
+    suspects: Arc<Suspects<Cell>>,
     listener: Mutex<Option<Listener>>,
-}
-
-#[derive(Default)]
-struct Heard {
-    /// By their addresses.
-    cells: HashMap<usize, Weak<Cell>>,
-    news: bool,
 }
 
 impl Detector {
@@ -152,35 +66,9 @@ impl Detector {
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
     }
 
-    /// An instance is blocked, and nothing that would wake it is certainly alive.
-    pub(crate) fn hear(&self, cell: &Arc<Cell>) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = Arc::as_ptr(cell).addr();
-        let known = heard.cells.entry(address);
-        known.or_insert_with(|| Arc::downgrade(cell));
-        heard.news = true;
-        self.wake.notify_one();
-    }
-
-    /// Waits for news, for a while.
-    fn wait(&self) -> bool {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let quiet = |heard: &mut Heard| !heard.news;
-        let waited = self.wake.wait_timeout_while(heard, IDLE, quiet);
-        let (mut heard, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut heard.news)
-    }
-
-    /// Everybody who has reported and is blocked still.
-    fn blocked(&self) -> Vec<Arc<Cell>> {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut blocked = Vec::new();
-        heard.cells.retain(|_, cell| {
-            let cell = cell.upgrade().filter(|cell| cell.blocked().is_some());
-            blocked.extend(cell.clone());
-            cell.is_some()
-        });
-        blocked
+    /// Where instances report themselves.
+    pub(crate) fn suspects(&self) -> &Arc<Suspects<Cell>> {
+        &self.suspects
     }
 
     fn tell(&self, deadlock: &Arc<Deadlock>) {
@@ -192,7 +80,8 @@ impl Detector {
 
     /// Looks once, and ends every deadlock that there is.
     fn look(&self) {
-        let Some(first) = Look::take(self.blocked()) else {
+        let is_blocked = |cell: &Cell| cell.run.blocked().is_some();
+        let Some(first) = Look::take(self.suspects.still(is_blocked)) else {
             return;
         };
         thread::park_timeout(SECOND_LOOK);
@@ -206,10 +95,7 @@ impl Detector {
             return;
         };
         if !first.is_same(&second) {
-            self.heard
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .news = true;
+            self.suspects.look_again();
             return;
         }
         for knot in knots(&second.waits) {
@@ -225,7 +111,7 @@ const IDLE: Duration = Duration::from_secs(1);
 fn watch(detector: &Weak<Detector>) {
     while let Some(detector) = detector.upgrade() {
         provoke::panic_in(provoke::Task::Detector);
-        if detector.wait() {
+        if detector.suspects.wait(IDLE) {
             thread::park_timeout(DEBOUNCE);
             detector.look();
         }
@@ -246,7 +132,7 @@ struct Seen {
 
 impl Seen {
     fn of(cell: Arc<Cell>) -> Option<Self> {
-        let changes = cell.blocked()?;
+        let changes = cell.run.blocked()?;
         let waits = cell.waits();
         let (function, sources) = waits.sources();
         let since = match &waits.call {
@@ -263,7 +149,7 @@ impl Seen {
             cell: Arc::clone(&cell),
         };
         drop(waits);
-        (cell.blocked() == Some(changes)).then_some(seen)
+        (cell.run.blocked() == Some(changes)).then_some(seen)
     }
 
     /// The youngest of its requests.
@@ -312,7 +198,7 @@ impl Look {
         let index: HashMap<_, _> = seen
             .iter()
             .enumerate()
-            .map(|(n, seen)| (Arc::as_ptr(&seen.cell), n))
+            .map(|(n, seen)| (Arc::as_ptr(&seen.cell.run), n))
             .collect();
         let mut holders = Holders::new(&seen);
         let waits: Vec<_> = seen
@@ -352,7 +238,7 @@ fn keep(seen: Vec<Seen>, dead: &[usize]) -> Vec<Seen> {
         .collect()
 }
 
-type Index = HashMap<*const Cell, usize>;
+type Index = HashMap<*const RunState, usize>;
 
 /// Who could end the wait of `it`.
 fn wait(it: &Seen, index: &Index, holders: &mut Holders<'_>) -> Wait {
@@ -372,7 +258,7 @@ fn wait(it: &Seen, index: &Index, holders: &mut Holders<'_>) -> Wait {
 
 /// Which of the blocked instances could bring this about; `None` if anybody else could.
 fn of_source(source: &Source, index: &Index, holders: &mut Holders<'_>) -> Option<Vec<usize>> {
-    let one = |cell: &Arc<Cell>| index.get(&Arc::as_ptr(cell)).map(|&n| vec![n]);
+    let one = |instance: &Arc<RunState>| index.get(&Arc::as_ptr(instance)).map(|&n| vec![n]);
     match source {
         _ if source.is_alive() => None,
         Source::Own(_) => Some(Vec::new()),
@@ -380,7 +266,7 @@ fn of_source(source: &Source, index: &Index, holders: &mut Holders<'_>) -> Optio
         Source::Reader(_, reader) => of_source(reader, index, holders),
         Source::Head(call) | Source::Body(call) => match call.other() {
             Other::Outside => None,
-            Other::Instance(cell) => one(&cell),
+            Other::Instance(instance) => one(&instance),
             Other::Slots => holders.of(call).clone(),
         },
         Source::Caller(asked) => one(&asked.call.as_ref()?.caller.upgrade()?),

@@ -1,10 +1,9 @@
-//! What the host lends a guest: streams for its output, other services, servers outside.
+//! What the host lends a guest: streams for its output, files, other services, servers outside.
 
 pub(crate) mod addresses;
 pub(crate) mod client;
 mod credentials;
 pub(crate) mod files;
-pub(crate) mod neighbours;
 pub(crate) mod outbound;
 pub(crate) mod own;
 pub(crate) mod stdio;

@@ -277,11 +277,6 @@ impl CpuMeter {
         Duration::from_nanos(nanos)
     }
 
-    /// The time on the wall clock, since the meter was made.
-    pub(crate) fn wall_nanos(&self) -> u64 {
-        self.clock(false)
-    }
-
     fn used_nanos(&self) -> u64 {
         self.used_nanos.load(Relaxed)
     }

@@ -18,7 +18,9 @@ pub(crate) const ON: bool = !cfg!(feature = "unobserved");
 
 pub(crate) mod body;
 pub(crate) mod cell;
+pub(crate) mod observed;
 pub(crate) mod recorder;
 pub(crate) mod source;
-mod stopwatch;
+pub(crate) mod suspects;
 pub(crate) mod turn;
+pub(crate) mod waits;

@@ -51,10 +51,10 @@ use wasmtime_wasi_http::WasiBody;
 use crate::{
     admission::inspect::Wasi,
     engine::{NoPlace, Place},
-    host::neighbours::Body,
     lane::Pace,
     logs::Note,
     meter::Usage,
+    neighbours::Body,
     observe::{
         cell::Cell,
         source::{Asked, Call},
@@ -219,7 +219,7 @@ impl Pod {
             }
         };
         match shared.slot(deadline).await {
-            Ok(slot) => self.exchange(task, asked, deadline, slot).await,
+            Ok(slot) => self.exchange(Fate::new(&asked, task), deadline, slot).await,
             Err(failure) => Err(CallError::before(failure, Some(task))),
         }
     }
@@ -227,14 +227,12 @@ impl Pod {
     /// Sends a request to the driver and waits for its answer.
     async fn exchange(
         &self,
-        task: Task,
-        asked: Arc<Asked>,
+        (fate, answer): (Arc<Fate>, oneshot::Receiver<Head>),
         deadline: Option<Instant>,
         slot: Slot,
     ) -> Result<http::Response<Body>, CallError> {
         let shared = &self.shared;
-        let (head, answer) = oneshot::channel();
-        let fate = Arc::new(Fate::new(Arc::clone(&asked), task, head));
+        let asked = Arc::clone(fate.asked());
         let job = Job {
             asked: Arc::clone(&asked),
             ending: Ending::of(&fate),

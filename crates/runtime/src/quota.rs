@@ -21,7 +21,7 @@ use std::{
 
 use sampan_core::quantity::Cpu;
 
-use crate::observe::cell::Cell;
+use crate::run_state::RunState;
 
 /// How often a pod gets its share: the default period of `cpu.max`, and that of Kubernetes.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -44,7 +44,7 @@ struct Line {
     window: u64,
     /// What is left of its share; a debt if less than nothing.
     left_nanos: i64,
-    held: VecDeque<Arc<Cell>>,
+    held: VecDeque<Arc<RunState>>,
     /// How many have been let go and have not come to run yet.
     ahead: usize,
     /// Whether it is in the backlog.
@@ -70,24 +70,24 @@ impl CpuQuota {
 
     /// Whether the instance may be resumed now. One that may not stands in the line from now on,
     /// and is woken when it leaves it; but for one that is blocked, which would do nothing anyway.
-    pub(crate) fn admits(self: &Arc<Self>, cell: &Arc<Cell>) -> bool {
+    pub(crate) fn admits(self: &Arc<Self>, instance: &Arc<RunState>) -> bool {
         let mut line = self.line();
-        if cell.is_held() {
+        if instance.is_held() {
             return false;
         }
         let now = Instant::now();
         line.turn_to(self.window(now), self.share_nanos);
-        let was_ahead = cell.pass();
+        let was_ahead = instance.pass();
         line.ahead -= usize::from(was_ahead);
         if line.left_nanos > 0 && (was_ahead || line.held.is_empty()) {
             return true;
         }
-        if cell.blocked().is_none() {
-            cell.hold();
+        if instance.blocked().is_none() {
+            instance.hold();
             match was_ahead {
                 // It has not run since it stood there.
-                true => line.held.push_front(Arc::clone(cell)),
-                false => line.held.push_back(Arc::clone(cell)),
+                true => line.held.push_front(Arc::clone(instance)),
+                false => line.held.push_back(Arc::clone(instance)),
             }
             line.note(now);
             if !std::mem::replace(&mut line.is_listed, true) {
@@ -113,19 +113,19 @@ impl CpuQuota {
             let free = line.let_go(self.backlog.at_once);
             line.note(Instant::now());
             drop(line);
-            free.iter().for_each(|cell| cell.resume());
+            free.iter().for_each(|instance| instance.resume());
         }
     }
 
     /// Takes an instance that nobody resumes any more out of the line.
-    pub(crate) fn forget(&self, cell: &Arc<Cell>) {
+    pub(crate) fn forget(&self, instance: &Arc<RunState>) {
         let mut line = self.line();
-        if cell.is_held() {
-            line.held.retain(|it| !Arc::ptr_eq(it, cell));
-            cell.release();
-            cell.pass();
+        if instance.is_held() {
+            line.held.retain(|it| !Arc::ptr_eq(it, instance));
+            instance.release();
+            instance.pass();
             line.note(Instant::now());
-        } else if cell.pass() {
+        } else if instance.pass() {
             line.ahead -= 1;
         }
     }
@@ -145,7 +145,7 @@ impl CpuQuota {
         line.is_listed = !line.held.is_empty();
         let is_listed = line.is_listed;
         drop(line);
-        free.iter().for_each(|cell| cell.resume());
+        free.iter().for_each(|instance| instance.resume());
         is_listed
     }
 
@@ -194,13 +194,13 @@ impl Line {
 
     /// Lets the first ones go, if something is left, so that so many are on their way. They are to
     /// be resumed without this lock.
-    fn let_go(&mut self, at_once: usize) -> Vec<Arc<Cell>> {
+    fn let_go(&mut self, at_once: usize) -> Vec<Arc<RunState>> {
         let count = match self.left_nanos {
             1.. => at_once.saturating_sub(self.ahead).min(self.held.len()),
             _ => 0,
         };
         let free: Vec<_> = self.held.drain(..count).collect();
-        free.iter().for_each(|cell| cell.release());
+        free.iter().for_each(|instance| instance.release());
         self.ahead += count;
         free
     }

@@ -28,7 +28,7 @@ use crate::{
         cache::{self, Cache, CacheKey, Kept, Miss},
         compile::{ChildCommand, CompileError, CompileLimits, Compiler},
     },
-    deadlock::{Deadlock, Detector},
+    deadlock::Detector,
     engine::{
         CodeClass, EngineClass, Engines, MAX_MEMORY_BYTES, Places, PoolSize, Pooled, fingerprint,
     },
@@ -36,6 +36,7 @@ use crate::{
     logs::Ring,
     pod::{Exports, MAX_DUMPS_AT_ONCE},
     quota::Backlog,
+    report::Deadlock,
     sandbox::{MountError, State, linker},
     symbols::ComponentFile,
     threads::{ThreadsError, off_thread},

@@ -26,7 +26,6 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
-    deadlock::Detector,
     engine::CodeClass,
     host::{
         files::{self, Files, Lent},
@@ -43,6 +42,7 @@ use crate::{
         cell::{Cell, LeafNote},
         recorder::Recorder,
         source::Source,
+        suspects::Suspects,
         turn::Turn,
     },
     pod::{Sample, frames},
@@ -167,7 +167,7 @@ fn look_at(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDead
         // It was resumed a moment ago.
         return Ok(UpdateDeadline::Continue(1));
     }
-    state.cell.expect_wake();
+    state.cell.run.expect_wake();
     // Not wasmtime's own yield: tokio may run a task that woke itself next, and again.
     Ok(UpdateDeadline::YieldCustom(
         1,
@@ -276,7 +276,7 @@ const SECONDS_A_DUMP: u64 = 10;
 pub(crate) struct PodContext {
     pub(crate) meter: Arc<PodMeter>,
     pub(crate) log: Arc<PodLog>,
-    detector: Arc<Detector>,
+    suspects: Arc<Suspects<Cell>>,
     /// Whether its guests are of WASI 0.3.
     concurrent: bool,
     autopsies: Arc<Mutex<Quota>>,
@@ -297,7 +297,7 @@ impl PodContext {
         Self {
             log: PodLog::new(runtime.logs(), name, &meter, rate),
             meter,
-            detector: Arc::clone(&runtime.detector),
+            suspects: Arc::clone(runtime.detector.suspects()),
             concurrent,
             autopsies: Arc::new(Mutex::new(Quota::new(
                 MAX_BURST_AUTOPSIES,
@@ -325,7 +325,7 @@ impl PodContext {
     fn cell(&self) -> Arc<Cell> {
         let cpu = CpuMeter::new(Arc::clone(&self.meter));
         let name = self.log.pod().clone();
-        Cell::new(name, self.concurrent, cpu, &self.detector)
+        Cell::new(name, self.concurrent, cpu, &self.suspects)
     }
 }
 

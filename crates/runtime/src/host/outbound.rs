@@ -22,14 +22,10 @@ use tokio::{
 };
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::{
-    client::Client,
-    credentials,
-    neighbours::{NeighbourError, Neighbours},
-    own,
-};
+use super::{client::Client, credentials, own};
 use crate::{
     logs::{CurrentRequest, Note, PodLog},
+    neighbours::{NeighbourError, Neighbours},
     observe::{
         body::{read_by, written_by},
         cell::Cell,
@@ -277,7 +273,7 @@ impl Outbound {
     fn route(&self, target: Target, uri: &http::Uri, caller: &Arc<Cell>) -> Route {
         match (target, &self.neighbours) {
             (Target::Neighbour(name), Some(neighbours)) => {
-                Route::Neighbour(Call::new(name, caller, neighbours))
+                Route::Neighbour(Call::new(name, caller.pod(), &caller.run, neighbours))
             }
             (Target::Neighbour(_), None) => Route::Nowhere,
             (Target::Outside, _) => {

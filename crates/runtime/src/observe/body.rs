@@ -2,22 +2,18 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use futures::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::{
     cell::{Cell, LeafNote},
-    source::Source,
+    source::{Reading, Source},
 };
 
 type Item = Option<Result<Frame<Bytes>, Error>>;
@@ -70,30 +66,6 @@ impl Body for Read {
     }
 }
 
-/// Whether the reader of a body waits for its writer.
-#[derive(Default)]
-pub(crate) struct Reading {
-    waits: AtomicBool,
-    task: AtomicWaker,
-}
-
-impl Reading {
-    pub(crate) fn waits(&self) -> bool {
-        self.waits.load(Ordering::Acquire)
-    }
-}
-
-impl Wake for Reading {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.waits.store(false, Ordering::Release);
-        self.task.wake();
-    }
-}
-
 /// A body that a guest writes and somebody else reads. While the reader does not wait for more,
 /// it could make room for more, and so wake the guest.
 struct Written {
@@ -128,12 +100,11 @@ impl Body for Written {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item> {
         let this = &mut *self;
-        this.reading.task.register(cx.waker());
-        this.reading.waits.store(true, Ordering::Release);
+        this.reading.begin(cx.waker());
         let frame = Pin::new(&mut this.inner).poll_frame(&mut Context::from_waker(&this.waker));
         let was_empty = std::mem::replace(&mut this.was_empty, frame.is_pending());
         if frame.is_ready() {
-            this.reading.waits.store(false, Ordering::Release);
+            this.reading.end();
             if !was_empty {
                 // It was there before its reader. Only so much fits in between, and then the writer
                 // waits.

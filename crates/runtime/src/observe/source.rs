@@ -7,15 +7,14 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::Poll,
+    task::{Poll, Wake, Waker},
     time::Instant,
 };
 
 use futures::task::AtomicWaker;
-use sampan_core::name::{Name, ServiceKey};
+use sampan_core::name::{Name, PodName, ServiceKey};
 
-use super::{body::Reading, cell::Cell};
-use crate::{deadlock::Deadlock, host::neighbours::Neighbours};
+use crate::{neighbours::Neighbours, report::Deadlock, run_state::RunState};
 
 /// Requests and calls in the order of their beginning.
 static ORDER: AtomicU64 = AtomicU64::new(0);
@@ -32,8 +31,6 @@ pub(crate) struct Asked {
     pub(crate) order: u64,
     /// The call of another guest that this is, if it is one.
     pub(crate) call: Option<Arc<Call>>,
-    /// The instance that has begun to answer it, if the host asked, and when it began.
-    instance: OnceLock<(Weak<Cell>, Instant)>,
     is_probe: bool,
     answered: AtomicBool,
 }
@@ -65,7 +62,6 @@ impl Asked {
             since: Instant::now(),
             order: ORDER.fetch_add(1, Ordering::Relaxed),
             call,
-            instance: OnceLock::new(),
             is_probe,
             answered: AtomicBool::new(false),
         })
@@ -79,23 +75,9 @@ impl Asked {
         }
     }
 
-    pub(crate) fn begin(&self, instance: &Arc<Cell>) {
-        if self.is_probe {
-            instance.starved();
-            // A probe is answered by one instance.
-            let begun = (Arc::downgrade(instance), Instant::now());
-            let _ = self.instance.set(begun);
-        }
-    }
-
     /// Whether the host asked.
     pub(crate) fn is_probe(&self) -> bool {
         self.is_probe
-    }
-
-    /// For a probe: the instance that answers it, once one does, and since when; it may be gone.
-    pub(crate) fn instance(&self) -> Option<&(Weak<Cell>, Instant)> {
-        self.instance.get()
     }
 
     pub(crate) fn is_answered(&self) -> bool {
@@ -128,7 +110,7 @@ enum At {
     /// pod's host moves it on.
     Host,
     /// In this instance.
-    Instance(Weak<Cell>),
+    Instance(Weak<RunState>),
 }
 
 /// A call from one guest to another service of the node.
@@ -136,8 +118,9 @@ pub(crate) struct Call {
     /// Of the same app as the caller.
     pub(crate) service: ServiceKey,
     pub(crate) order: u64,
-    /// Who called.
-    pub(crate) caller: Weak<Cell>,
+    /// The pod and the instance of it that called.
+    pod: PodName,
+    pub(crate) caller: Weak<RunState>,
     neighbours: Arc<dyn Neighbours>,
     at: Mutex<At>,
     settled: AtomicBool,
@@ -159,7 +142,7 @@ pub(crate) enum Other {
     /// Something is on its way already, or the host is at work.
     Outside,
     /// This instance.
-    Instance(Arc<Cell>),
+    Instance(Arc<RunState>),
     /// Whoever holds a slot of the service.
     Slots,
 }
@@ -167,12 +150,14 @@ pub(crate) enum Other {
 impl Call {
     pub(crate) fn new(
         service: Name,
-        caller: &Arc<Cell>,
+        pod: &PodName,
+        caller: &Arc<RunState>,
         neighbours: &Arc<dyn Neighbours>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            service: ServiceKey::new(&caller.pod().service().app, &service),
+            service: ServiceKey::new(&pod.service().app, &service),
             order: ORDER.fetch_add(1, Ordering::Relaxed),
+            pod: pod.clone(),
             caller: Arc::downgrade(caller),
             neighbours: Arc::clone(neighbours),
             at: Mutex::new(At::Begun),
@@ -200,7 +185,7 @@ impl Call {
     }
 
     /// An instance has it.
-    pub(crate) fn reach(&self, instance: &Arc<Cell>) {
+    pub(crate) fn reach(&self, instance: &Arc<RunState>) {
         self.place(At::Instance(Arc::downgrade(instance)));
     }
 
@@ -220,7 +205,7 @@ impl Call {
         match &*at {
             At::Queue => Other::Slots,
             At::Begun | At::Host => Other::Outside,
-            At::Instance(cell) => cell.upgrade().map_or(Other::Outside, Other::Instance),
+            At::Instance(instance) => instance.upgrade().map_or(Other::Outside, Other::Instance),
         }
     }
 
@@ -245,6 +230,41 @@ impl Call {
             }
         })
         .await;
+    }
+}
+
+/// Whether the reader of a body waits for its writer.
+#[derive(Default)]
+pub(crate) struct Reading {
+    waits: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Reading {
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Acquire)
+    }
+
+    /// The reader looks for more. When there is some, this task is woken.
+    pub(super) fn begin(&self, task: &Waker) {
+        self.task.register(task);
+        self.waits.store(true, Ordering::Release);
+    }
+
+    /// The reader has got what it looked for.
+    pub(super) fn end(&self) {
+        self.waits.store(false, Ordering::Release);
+    }
+}
+
+impl Wake for Reading {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.end();
+        self.task.wake();
     }
 }
 
@@ -297,7 +317,7 @@ impl fmt::Display for Source {
             Self::Caller(asked) => match &asked.call {
                 None => f.write_str("the client"),
                 Some(call) => match call.caller.upgrade() {
-                    Some(caller) => write!(f, "the body it shares with `{}`", caller.pod()),
+                    Some(_) => write!(f, "the body it shares with `{}`", call.pod),
                     None => f.write_str("a caller that is gone"),
                 },
             },

@@ -19,12 +19,14 @@ use super::{
     template::Template,
 };
 use crate::{
-    deadlock::cut,
     meter::CpuMeter,
     observe::{
-        cell::{Cell, Observed, Waits},
+        cell::Cell,
+        observed::Observed,
         source::Asked,
+        waits::{Leaf, Waits},
     },
+    report::cut,
     sandbox::State,
 };
 
@@ -337,7 +339,7 @@ pub(super) fn open_waits(waits: &Waits) -> Vec<OpenWait> {
             since,
         }];
     }
-    let leaf = |leaf: &crate::observe::cell::Leaf| OpenWait {
+    let leaf = |leaf: &Leaf| OpenWait {
         function: leaf.function,
         on: leaf.source.to_string(),
         since: leaf.since.elapsed(),

@@ -8,8 +8,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::{Task, template::Template};
 use crate::{
-    deadlock::Deadlock, host::neighbours::Body, meter::Over, observe::cell::Doomed,
-    sandbox::OverBudget,
+    meter::Over, neighbours::Body, observe::cell::Doomed, report::Deadlock, sandbox::OverBudget,
 };
 
 /// Why a request got no proper answer.

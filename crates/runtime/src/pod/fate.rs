@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::task::AtomicWaker;
@@ -38,8 +39,8 @@ pub(super) struct Fate {
     /// The task that runs the request in an instance of its own.
     driver: AtomicWaker,
     read_out: Notify,
-    /// The instance that has the request, once one has.
-    instance: OnceLock<Arc<Cell>>,
+    /// The instance that has the request, once one has, and for how long a probe waited for that.
+    instance: OnceLock<(Arc<Cell>, Duration)>,
     /// As what the guest is at it, in WASI 0.3.
     guest_task: OnceLock<GuestTaskId>,
     abandoned: AtomicBool,
@@ -57,9 +58,12 @@ enum Stage {
 }
 
 impl Fate {
-    pub(super) fn new(asked: Arc<Asked>, task: Task, head: oneshot::Sender<Head>) -> Self {
-        Self {
-            asked,
+    /// What is told of a request that is about to be given to an instance, and where its head
+    /// will come.
+    pub(super) fn new(asked: &Arc<Asked>, task: Task) -> (Arc<Self>, oneshot::Receiver<Head>) {
+        let (head, answer) = oneshot::channel();
+        let fate = Self {
+            asked: Arc::clone(asked),
             stage: Mutex::new(Stage::Waiting(task)),
             failure: OnceLock::new(),
             bystander: AtomicBool::new(false),
@@ -70,7 +74,8 @@ impl Fate {
             instance: OnceLock::new(),
             guest_task: OnceLock::new(),
             abandoned: AtomicBool::new(false),
-        }
+        };
+        (Arc::new(fate), answer)
     }
 
     /// Takes what the guest is to do, which begins with this. Nothing if the caller has taken it
@@ -210,11 +215,22 @@ impl Fate {
 
     /// Names the instance that has the request from now on.
     pub(super) fn runs_in(&self, instance: &Arc<Cell>) {
+        let mut waited = Duration::ZERO;
+        if self.asked.is_probe() {
+            // It is measured from when this is asked for the first time.
+            instance.starved();
+            waited = self.asked.since.elapsed();
+        }
         // A request runs in one instance only.
-        let _ = self.instance.set(Arc::clone(instance));
+        let _ = self.instance.set((Arc::clone(instance), waited));
     }
 
     pub(super) fn instance(&self) -> Option<&Arc<Cell>> {
+        self.instance.get().map(|(instance, _)| instance)
+    }
+
+    /// For a probe: the instance that has it, and for how long it waited for that.
+    pub(super) fn probed(&self) -> Option<&(Arc<Cell>, Duration)> {
         self.instance.get()
     }
 

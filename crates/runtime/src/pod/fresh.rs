@@ -26,7 +26,7 @@ use super::{
 use crate::{
     admission::inspect::Wasi,
     lane::{Pace, ServiceKey, Work},
-    observe::{body::read_by, cell::Observed, source::Source},
+    observe::{body::read_by, observed::Observed, source::Source},
     runtime::StartError,
     sandbox::State,
 };

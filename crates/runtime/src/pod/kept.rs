@@ -17,7 +17,7 @@ use super::{
 use crate::{
     engine::Place,
     lane::Pace,
-    observe::{body::read_by, cell::Observed, source::Source},
+    observe::{body::read_by, observed::Observed, source::Source},
     sandbox::State,
 };
 

@@ -8,11 +8,14 @@ use sampan_core::{
     plan::probe::ProbeKind,
     quantity::format_duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::oneshot::Receiver, time::Instant};
 
-use super::{CallError, Pod, Task, autopsy::open_waits, question::Question, request::Expressible};
+use super::{
+    CallError, Head, Pod, Task, autopsy::open_waits, fate::Fate, question::Question,
+    request::Expressible,
+};
 use crate::{
-    host::neighbours::Body,
+    neighbours::Body,
     observe::{cell::Cell, source::Asked},
 };
 
@@ -50,8 +53,9 @@ impl Pod {
             Ok(both) => both,
             Err(reason) => return Probed::Failure(reason),
         };
-        let watch = Watch::begin(self, &asked);
-        let mut exchange = pin!(self.ask(task, &asked, begun + longest));
+        let (fate, answer) = Fate::new(&asked, task);
+        let watch = Watch::begin(self, &fate);
+        let mut exchange = pin!(self.ask((fate, answer), begun + longest));
         let mut until = begun + timeout;
         loop {
             if let Ok(probed) = tokio::time::timeout_at(until, &mut exchange).await {
@@ -89,9 +93,9 @@ impl Pod {
         if !keeps || exports.index(Question::PreStop).is_none() {
             return Ok(());
         }
-        let asked = asked("pre-stop");
         let deadline = Instant::now() + timeout;
-        let exchange = self.ask(Task::Question(Question::PreStop), &asked, deadline);
+        let question = Fate::new(&asked("pre-stop"), Task::Question(Question::PreStop));
+        let exchange = self.ask(question, deadline);
         match tokio::time::timeout_at(deadline, exchange).await {
             Ok(Probed::Failure(reason)) => Err(reason),
             Ok(Probed::Success | Probed::Starved) => Ok(()),
@@ -121,14 +125,14 @@ impl Pod {
         Ok((Task::Request(Box::new(request)), asked))
     }
 
-    async fn ask(&self, task: Task, asked: &Arc<Asked>, deadline: Instant) -> Probed {
+    async fn ask(&self, question: (Arc<Fate>, Receiver<Head>), deadline: Instant) -> Probed {
         // A kept instance cannot be made to give a question up without losing it: it goes on with
         // it for as long as a request may take, and only the asking ends.
         let deadline = match self.shared.template.isolation() {
             Isolation::Request => Some(deadline),
             Isolation::Pod => self.shared.template.deadline(),
         };
-        match self.exchange(task, Arc::clone(asked), deadline, None).await {
+        match self.exchange(question, deadline, None).await {
             Ok(response) => read(response).await,
             Err(CallError { failure, .. }) => Probed::Failure(failure.to_string()),
         }
@@ -156,7 +160,7 @@ fn asked(what: &str) -> Arc<Asked> {
 struct Watch {
     /// The instance that stays, if one does.
     kept: Option<Kept>,
-    asked: Arc<Asked>,
+    fate: Arc<Fate>,
 }
 
 /// The instance that stays, as it was when the probe began.
@@ -167,26 +171,25 @@ struct Kept {
 }
 
 impl Watch {
-    fn begin(pod: &Pod, asked: &Arc<Asked>) -> Self {
+    fn begin(pod: &Pod, fate: &Arc<Fate>) -> Self {
         let kept = |cell: Arc<Cell>| Kept {
             starved: cell.starved(),
-            held: cell.held(),
+            held: cell.run.held(),
             cell,
         };
         Self {
             kept: pod.shared.instance().map(kept),
-            asked: Arc::clone(asked),
+            fate: Arc::clone(fate),
         }
     }
 
     /// For how long the instance was held back meanwhile.
     fn held(&self) -> Duration {
         match &self.kept {
-            Some(kept) => kept.cell.held().saturating_sub(kept.held),
+            Some(kept) => kept.cell.run.held().saturating_sub(kept.held),
             None => {
-                let instance = self.asked.instance();
-                let cell = instance.and_then(|(cell, _)| cell.upgrade());
-                cell.map_or(Duration::ZERO, |cell| cell.held())
+                let cell = self.fate.instance();
+                cell.map_or(Duration::ZERO, |cell| cell.run.held())
             }
         }
     }
@@ -195,16 +198,12 @@ impl Watch {
     fn is_starved(&self, timeout: Duration) -> bool {
         match &self.kept {
             // Its task has a question to take, and was not run.
-            Some(kept) if kept.cell.is_idle() => true,
+            Some(kept) if kept.cell.run.is_idle() => true,
             Some(kept) => kept.cell.starved().saturating_sub(kept.starved) * 2 > timeout,
-            None => match self.asked.instance() {
+            None => match self.fate.probed() {
                 // It has no instance yet: it waits for its turn, or for a place.
                 None => true,
-                // One that is gone has answered; one that traps ends the exchange.
-                Some((cell, since)) => cell.upgrade().is_none_or(|cell| {
-                    let before = since.saturating_duration_since(self.asked.since);
-                    (before + cell.starved()) * 2 > timeout
-                }),
+                Some((cell, waited)) => (*waited + cell.starved()) * 2 > timeout,
             },
         }
     }
@@ -222,7 +221,7 @@ impl Watch {
         let other = waits
             .requests
             .iter()
-            .find(|it| !Arc::ptr_eq(it, &self.asked));
+            .find(|it| !Arc::ptr_eq(it, self.fate.asked()));
         let other = other.map(|other| format!("it is at {other}"));
         let wait = open_waits(&waits).into_iter().next();
         let wait = wait.map(|wait| format!("waits in `{}` for {}", wait.function, wait.on));

@@ -168,7 +168,7 @@ where
             }
             if !self.gathered && self.calls.is_empty() && self.shared.is_busy() {
                 self.gathered = true;
-                self.cell.expect_wake();
+                self.cell.run.expect_wake();
                 // Polled once it asks for another turn after all others have had theirs.
                 let _ = pin!(tokio::task::yield_now()).poll(cx);
                 return Poll::Pending;

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Empty};
 use wasmtime_wasi_http::WasiBody;
 
 use super::{Failure, body::request_error};
-use crate::host::neighbours::Body;
+use crate::neighbours::Body;
 
 /// The host of a request that names none: HTTP/1.0 lets a client leave that out, and a guest of
 /// WASI 0.2 is told an authority with every request.

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     engine::Place,
     lane::{Pace, ServiceKey, Work},
-    observe::{body::read_by, cell::Observed, source::Source, turn::Turn},
+    observe::{body::read_by, observed::Observed, source::Source, turn::Turn},
     sandbox::State,
 };
 

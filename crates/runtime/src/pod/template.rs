@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use crate::{
     admission::inspect::Wasi,
-    host::{neighbours::Neighbours, outbound::Outbound},
+    host::outbound::Outbound,
     lane::Pace,
+    neighbours::Neighbours,
     runtime::{Loaded, StartError},
     sandbox::{Sandbox, Stdio},
 };

@@ -9,7 +9,7 @@ use std::{
 use sampan_core::name::PodName;
 
 use super::{Coredump, Failure};
-use crate::{deadlock::Deadlock, symbols::ComponentFile};
+use crate::{report::Deadlock, symbols::ComponentFile};
 
 /// What the host saw when an instance ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,27 +1,21 @@
 //! The line of those held back, and what a share is worth.
 
-use sampan_core::name::{PodName, ServiceKey};
-
 use super::*;
-use crate::meter::{CpuMeter, PodMeter};
 
 const SHARE: i64 = 50_000_000;
 
 /// A quota of half a core, and instances of its pod.
-fn pod(instances: usize) -> (Arc<CpuQuota>, Arc<Backlog>, Vec<Arc<Cell>>) {
+fn pod(instances: usize) -> (Arc<CpuQuota>, Arc<Backlog>, Vec<Arc<RunState>>) {
     let backlog = Arc::new(Backlog {
         quotas: Mutex::default(),
         at_once: 2,
     });
     let quota = CpuQuota::new(Cpu { millis: 500 }, &backlog);
-    let meter = Arc::new(PodMeter::new(Some(Arc::clone(&quota))));
-    let service = ServiceKey::parse("shop/web").expect("a key");
-    let cell = |_| {
-        let cpu = CpuMeter::new(Arc::clone(&meter));
-        let name = PodName::new(&service, 1, 0);
-        Cell::new(name, false, cpu, &Arc::default())
-    };
-    (quota, backlog, (0..instances).map(cell).collect())
+    (
+        quota,
+        backlog,
+        (0..instances).map(|_| RunState::new()).collect(),
+    )
 }
 
 /// Puts it into this window, however long the test has run.

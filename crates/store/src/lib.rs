@@ -6,20 +6,23 @@
 //! [`Sqlite`] in a file.
 
 mod memory;
+mod published;
 mod sqlite;
 mod state;
 mod store;
 mod transaction;
 mod turns;
+mod value;
 mod watch;
 
 pub use memory::Memory;
 pub use sqlite::{OpenError, Sqlite};
 pub use state::{HISTORY_BYTES, HISTORY_TRANSACTIONS};
-pub use store::{Batch, Change, Entry, Key, Listing, Revision, Store, StoreError};
+pub use store::{Store, StoreError};
 pub use transaction::{
     Compare, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Outcome,
     Transaction, TransactionError, Write,
 };
 pub use turns::{Alone, Shared, Turns};
+pub use value::{Batch, Change, Entry, Key, Listing, Revision};
 pub use watch::{Watch, WatchError, WatchSource};

@@ -2,11 +2,13 @@
 
 use async_trait::async_trait;
 
+use crate::published::Published;
 use crate::state::{Draft, State};
-use crate::store::{Entry, Listing, Revision, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::transaction::{Outcome, Transaction};
 use crate::turns::Turns;
-use crate::watch::{Published, Watch};
+use crate::value::{Entry, Listing, Revision};
+use crate::watch::Watch;
 
 /// A store that lives as long as it is held. It has no thread and never waits.
 #[derive(Debug)]

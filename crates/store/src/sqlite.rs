@@ -21,10 +21,12 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use self::open::OpenError;
 use self::writer::{Request, Writer};
-use crate::store::{Entry, Listing, Revision, Store, StoreError};
+use crate::published::Published;
+use crate::store::{Store, StoreError};
 use crate::transaction::{MAX_TRANSACTION_BYTES, Outcome, Transaction};
 use crate::turns::Turns;
-use crate::watch::{Published, Watch};
+use crate::value::{Entry, Listing, Revision};
+use crate::watch::Watch;
 
 /// Requests that wait for the thread that writes. Who comes later waits before the queue.
 const QUEUE_REQUESTS: usize = 256;

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::store::{Batch, Change, Entry, Key, Listing, Revision};
 use crate::transaction::{MAX_OPERATIONS, MAX_TRANSACTION_BYTES, Outcome, Transaction, Write};
+use crate::value::{Batch, Change, Entry, Key, Listing, Revision};
 
 /// Transactions that a store remembers for watches. Beyond it the oldest are forgotten.
 pub const HISTORY_TRANSACTIONS: usize = 1_000;

@@ -1,74 +1,11 @@
-//! What a store is: the trait, its laws, and the values that go in and out.
-
-use std::fmt;
-use std::sync::Arc;
+//! What a store is: the trait and its laws.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use crate::transaction::{Outcome, Transaction, TransactionError};
 use crate::turns::Turns;
+use crate::value::{Entry, Listing, Revision};
 use crate::watch::Watch;
-
-/// The name of an entry, by convention a path like `/services/shop/web`. It is shared, not copied.
-pub type Key = Arc<str>;
-
-/// The number of a transaction that changed something. 0 is before the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Revision(pub u64);
-
-impl Revision {
-    /// The revision after this one.
-    pub(crate) fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-impl fmt::Display for Revision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A key with its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name.
-    pub key: Key,
-    /// What is stored.
-    pub value: Bytes,
-    /// The transaction that created it: another one once it has been deleted and put again.
-    pub created: Revision,
-    /// The transaction that put its present value.
-    pub modified: Revision,
-}
-
-/// The entries below a prefix, all as they were at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
-    /// Sorted by key, by bytes.
-    pub entries: Vec<Entry>,
-    /// That moment: a watch after this revision continues where the listing ends.
-    pub revision: Revision,
-}
-
-/// What one transaction changed below the prefix of a watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// The transaction.
-    pub revision: Revision,
-    /// Its changes, at least one, in the order in which it writes them.
-    pub changes: Vec<Change>,
-}
-
-/// What became of one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The key.
-    pub key: Key,
-    /// What it is now; `None` if it was deleted.
-    pub entry: Option<Entry>,
-}
 
 /// An ordered map of keys to values that changes by transactions and can be followed.
 ///
@@ -78,17 +15,20 @@ pub struct Change {
 ///   began, and nothing that a crash could take back.
 /// - **A transaction is all or nothing**, for reads, for watches and over a crash, up to the
 ///   largest one. So nothing that must be whole is ever written in two.
-/// - **Revisions count changes.** A transaction that changes something gets the next revision.
-///   One that writes nothing, or only deletes keys that do not exist, has no revision of its own
-///   and is in no watch.
+/// - **A later change has a higher revision.** A store may use revisions for changes that are not
+///   below its prefix, so there may be gaps. A transaction that writes nothing, or only deletes
+///   keys that do not exist, has no revision of its own and is in no watch.
 /// - **A key that is deleted and put again is another entry**: its `created` is new.
 /// - **A listing is one snapshot**, of the revision that it names.
 /// - **A watch has no gaps.** It delivers each transaction after its revision that changes
 ///   something below its prefix: once, in order, whole, and without other keys.
-/// - **A slow watch loses nothing in silence.** It costs no memory, and is told
-///   [`Compacted`](crate::WatchError::Compacted) when what it had to see next is gone.
-/// - **History is bounded** by [`HISTORY_TRANSACTIONS`](crate::HISTORY_TRANSACTIONS) and
-///   [`HISTORY_BYTES`](crate::HISTORY_BYTES), without being asked for.
+/// - **A slow watch loses nothing in silence.** It costs no memory. Once a compaction has passed
+///   what it had to see next, it delivers that all the same or is told
+///   [`Compacted`](crate::WatchError::Compacted).
+/// - **A store that is closed ends its watches.**
+/// - **History is bounded**: by the component that the store's documentation names. The stores of
+///   this crate forget what is beyond [`HISTORY_TRANSACTIONS`](crate::HISTORY_TRANSACTIONS) and
+///   [`HISTORY_BYTES`](crate::HISTORY_BYTES) by themselves.
 ///
 /// A prefix is a prefix of the bytes: `/services/shop` is also one of `/services/shopping`, and
 /// the empty one of everything.

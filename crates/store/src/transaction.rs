@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use crate::store::{Key, Revision};
+use crate::value::{Key, Revision};
 
 /// Compares in a transaction, and writes in a transaction. It is what the largest change of an app
 /// can take. etcd takes as many with `--max-txn-ops=10000`; its default is 128.

@@ -17,3 +17,5 @@ mod kill;
 mod lock;
 #[path = "it/model.rs"]
 mod model;
+#[path = "it/shared.rs"]
+mod shared;

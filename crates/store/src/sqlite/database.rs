@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, Row, params};
 
 use super::record;
 use crate::state::{Draft, State};
-use crate::store::{Batch, Entry, Revision};
+use crate::value::{Batch, Entry, Key, Revision};
 
 /// In the header of the file: that it is a store of Sampan ("smpn").
 pub(super) const APPLICATION_ID: i32 = 0x736d_706e;
@@ -315,10 +315,7 @@ fn load_meta(connection: &Connection) -> Result<Meta, Fault> {
     Ok(meta)
 }
 
-fn load_entries(
-    connection: &Connection,
-    meta: &Meta,
-) -> Result<BTreeMap<crate::store::Key, Entry>, Fault> {
+fn load_entries(connection: &Connection, meta: &Meta) -> Result<BTreeMap<Key, Entry>, Fault> {
     let mut entries = BTreeMap::new();
     let mut total = 0_u64;
     let mut statement =

@@ -11,7 +11,7 @@ use rusqlite::ErrorCode;
 use super::database::{self, Database, Fault, PAGE_BYTES, SCHEMA_VERSION};
 use super::witness::{Testimony, Witness};
 use crate::state::State;
-use crate::store::Revision;
+use crate::value::Revision;
 
 /// Why a file was not opened. Whatever the reason, it has been left as it was.
 #[derive(Debug, thiserror::Error)]

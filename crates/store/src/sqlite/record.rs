@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use crc32fast::Hasher;
 
-use crate::store::{Batch, Change, Entry, Revision};
+use crate::value::{Batch, Change, Entry, Key, Revision};
 
 /// What the first byte of a change says.
 const DELETED: u8 = 0;
@@ -68,7 +68,7 @@ pub(super) fn decode(revision: Revision, mut bytes: &[u8]) -> Option<Batch> {
     while let Some((kind, rest)) = bytes.split_first() {
         bytes = rest;
         let key = decode_bytes(&mut bytes)?;
-        let key: crate::store::Key = std::str::from_utf8(key).ok()?.into();
+        let key: Key = std::str::from_utf8(key).ok()?.into();
         let entry = match *kind {
             DELETED => None,
             PUT => Some(Entry {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn batch() -> Batch {
-        let key: crate::store::Key = "/ü".into();
+        let key: Key = "/ü".into();
         let entry = Entry {
             key: key.clone(),
             value: Bytes::from_static(b"\0\xff"),

@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::record::numbers_sum;
-use crate::store::Revision;
+use crate::value::Revision;
 
 /// What the witness says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

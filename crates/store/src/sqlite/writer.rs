@@ -9,10 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::database::Database;
 use super::witness::{Testimony, Witness};
+use crate::published::Published;
 use crate::state::Draft;
-use crate::store::{Revision, StoreError};
+use crate::store::StoreError;
 use crate::transaction::{Outcome, Transaction};
-use crate::watch::Published;
+use crate::value::Revision;
 
 /// Transactions that become durable together.
 const GROUP_TRANSACTIONS: usize = 256;

@@ -6,11 +6,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use sampan_store::{
     Batch, Entry, Listing, Memory, Outcome, Revision, Sqlite, Store, Transaction, Watch, WatchError,
 };
 use tempfile::TempDir;
+
+use crate::shared::Prefixed;
 
 /// A test that waits for longer has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +37,14 @@ pub(crate) fn sqlite() -> Fixture {
     }
 }
 
+/// A store below a prefix of one that others write to as well.
+pub(crate) fn shared() -> Fixture {
+    Fixture {
+        store: Arc::new(Prefixed::default()),
+        folder: None,
+    }
+}
+
 /// Commits what must not conflict.
 pub(crate) async fn commit(store: &dyn Store, transaction: Transaction) -> Revision {
     match store.commit(transaction).await.unwrap() {
@@ -58,10 +67,19 @@ pub(crate) async fn next(watch: &mut Watch) -> Batch {
     within(watch.next()).await.unwrap()
 }
 
-/// That nothing is there to be delivered: a store tells its watches before it acknowledges.
-pub(crate) fn assert_quiet(watch: &mut Watch) {
-    let now = watch.next().now_or_never();
-    assert!(now.is_none(), "the watch delivers {now:?}");
+/// That nothing is to be delivered: what is written now comes next. `prefix` is the watch's.
+pub(crate) async fn assert_quiet(store: &dyn Store, watch: &mut Watch, prefix: &str) {
+    let key = format!("{prefix}/sentinel");
+    let sentinel = put(store, &key, "").await;
+    let batch = next(watch).await;
+    assert_eq!(batch.revision, sentinel, "the watch delivers {batch:?}");
+    let deleted = commit(store, Transaction::new().delete(key)).await;
+    assert_eq!(next(watch).await.revision, deleted);
+}
+
+/// The revision of the last change.
+pub(crate) async fn revision(store: &dyn Store) -> Revision {
+    store.revision().await.unwrap()
 }
 
 /// Waits, but not for ever.

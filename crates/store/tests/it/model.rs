@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use futures::FutureExt;
 use sampan_store::{
-    Batch, Change, Entry, Listing, Memory, Outcome, Revision, Sqlite, Store, StoreError,
-    Transaction, Watch, WatchError, Write,
+    Batch, Change, Entry, Memory, Outcome, Revision, Sqlite, Store, StoreError, Transaction, Watch,
+    WatchError, Write,
 };
 
-use crate::fixture::{number, random};
+use crate::{
+    fixture::{number, random, within},
+    shared::Prefixed,
+};
 
 const PREFIXES: [&str; 5] = ["", "/", "/a", "/a/", "/b/1"];
 
@@ -18,24 +20,25 @@ const PREFIXES: [&str; 5] = ["", "/", "/a", "/a/", "/b/1"];
 #[derive(Default)]
 struct Model {
     entries: BTreeMap<String, Entry>,
-    /// The transaction with revision `n + 1` is at `n`.
     history: Vec<Batch>,
+    /// The last that the store has named.
+    revision: Revision,
     compacted: Revision,
 }
 
 impl Model {
-    fn revision(&self) -> Revision {
-        Revision(self.history.len() as u64)
-    }
-
-    fn commit(&mut self, transaction: &Transaction) -> Outcome {
+    /// Does what the store has done, which must have been right.
+    fn commit(&mut self, transaction: &Transaction, outcome: &Outcome) {
         for compare in &transaction.compares {
             let entry = self.entries.get(&*compare.key);
             if entry.map_or(Revision(0), |entry| entry.modified) != compare.modified {
-                return Outcome::Conflict(compare.key.clone());
+                assert_eq!(*outcome, Outcome::Conflict(compare.key.clone()));
+                return;
             }
         }
-        let revision = Revision(self.revision().0 + 1);
+        let Outcome::Committed(revision) = *outcome else {
+            panic!("{outcome:?} of {transaction:?}")
+        };
         let mut changes = Vec::new();
         for write in &transaction.writes {
             let before = self.entries.remove(&**write.key());
@@ -56,41 +59,31 @@ impl Model {
                 changes.push(Change { key, entry });
             }
         }
+        let later = revision > self.revision;
+        assert!(later || changes.is_empty() && revision == self.revision);
+        self.revision = revision;
         if !changes.is_empty() {
             self.history.push(Batch { revision, changes });
         }
-        Outcome::Committed(self.revision())
     }
 
-    fn list(&self, prefix: &str) -> Listing {
+    fn list(&self, prefix: &str) -> Vec<Entry> {
         let below =
             |(key, entry): (&String, &Entry)| key.starts_with(prefix).then(|| entry.clone());
-        Listing {
-            entries: self.entries.iter().filter_map(below).collect(),
-            revision: self.revision(),
-        }
+        self.entries.iter().filter_map(below).collect()
     }
 
-    /// What a watch says now, and where it is then.
-    fn look(&self, prefix: &str, after: &mut Revision) -> Option<Result<Batch, WatchError>> {
-        if *after < self.compacted {
-            let oldest = self.compacted;
-            return Some(Err(WatchError::Compacted { oldest }));
-        }
-        for batch in &self.history {
-            if batch.revision <= *after {
-                continue;
-            }
+    /// What a watch is to deliver next.
+    fn after(&self, after: Revision, prefix: &str) -> Option<Batch> {
+        let later = self.history.iter().filter(|batch| batch.revision > after);
+        let mut below = later.map(|batch| {
             let mut batch = batch.clone();
             batch
                 .changes
                 .retain(|change| change.key.starts_with(prefix));
-            *after = batch.revision;
-            if !batch.changes.is_empty() {
-                return Some(Ok(batch));
-            }
-        }
-        None
+            batch
+        });
+        below.find(|batch| !batch.changes.is_empty())
     }
 }
 
@@ -123,7 +116,7 @@ impl<S: Store> Run<S> {
             let key = self.key();
             let known = self.model.entries.get(&key).map(|entry| entry.modified);
             let revision = match self.random.u8(..10) {
-                0 => Revision(self.random.u64(..=self.model.revision().0)),
+                0 => Revision(self.random.u64(..=self.model.revision.0)),
                 _ => known.unwrap_or_default(),
             };
             transaction = transaction.compare(key, revision);
@@ -145,8 +138,8 @@ impl<S: Store> Run<S> {
         match self.random.u8(..20) {
             0..=9 => {
                 let transaction = self.transaction();
-                let wanted = self.model.commit(&transaction);
-                assert_eq!(self.store.commit(transaction).await, Ok(wanted));
+                let outcome = self.store.commit(transaction.clone()).await.unwrap();
+                self.model.commit(&transaction, &outcome);
             }
             10..=11 => {
                 let key = self.key();
@@ -155,18 +148,24 @@ impl<S: Store> Run<S> {
             }
             12..=13 => {
                 let prefix = PREFIXES[self.random.usize(..PREFIXES.len())];
-                let wanted = self.model.list(prefix);
-                assert_eq!(self.store.list(prefix).await, Ok(wanted));
+                let listing = self.store.list(prefix).await.unwrap();
+                assert_eq!(listing.entries, self.model.list(prefix));
+                self.has_come_to(listing.revision);
             }
             14 => self.compact().await,
             15 => self.follow().await,
-            _ => self.look(),
+            _ => self.look().await,
         }
-        assert_eq!(self.store.revision().await, Ok(self.model.revision()));
+        self.has_come_to(self.store.revision().await.unwrap());
+    }
+
+    fn has_come_to(&mut self, revision: Revision) {
+        assert!(revision >= self.model.revision);
+        self.model.revision = revision;
     }
 
     async fn compact(&mut self) {
-        let revision = self.model.revision();
+        let revision = self.model.revision;
         // Mostly a little, so that something is left.
         let through = match self.random.u8(..4) {
             0 => Revision(self.random.u64(..=revision.0 + 2)),
@@ -190,7 +189,7 @@ impl<S: Store> Run<S> {
             self.followers.swap_remove(0);
         }
         let prefix = PREFIXES[self.random.usize(..PREFIXES.len())];
-        let after = Revision(self.random.u64(..=self.model.revision().0 + 3));
+        let after = Revision(self.random.u64(..=self.model.revision.0 + 3));
         let watch = self.store.watch(prefix, after).await.unwrap();
         self.followers.push(Follower {
             prefix,
@@ -199,15 +198,51 @@ impl<S: Store> Run<S> {
         });
     }
 
-    fn look(&mut self) {
+    async fn look(&mut self) {
         if self.followers.is_empty() {
             return;
         }
         let follower = self.random.usize(..self.followers.len());
-        let follower = &mut self.followers[follower];
         for _ in 0..self.random.u8(1..6) {
-            let wanted = self.model.look(follower.prefix, &mut follower.after);
-            assert_eq!(follower.watch.next().now_or_never(), wanted);
+            if !self.next(follower).await {
+                return;
+            }
+        }
+    }
+
+    /// Has a watch deliver what is to come, or say that it cannot; whether it has.
+    async fn next(&mut self, follower: usize) -> bool {
+        let Self {
+            model, followers, ..
+        } = self;
+        let follower = &mut followers[follower];
+        let is_behind = follower.after < model.compacted;
+        let wanted = model.after(follower.after, follower.prefix);
+        if !is_behind && wanted.is_none() {
+            return false;
+        }
+        match within(follower.watch.next()).await {
+            Err(told) => {
+                let oldest = model.compacted;
+                assert!(is_behind, "{told}");
+                assert_eq!(told, WatchError::Compacted { oldest });
+                false
+            }
+            Ok(batch) => {
+                follower.after = batch.revision;
+                assert_eq!(Some(batch), wanted);
+                true
+            }
+        }
+    }
+
+    /// That no watch delivers more than it is to: a last write, below every prefix, comes next.
+    async fn end(mut self) {
+        let last = Transaction::new().put("/a/last", "").put("/b/1", "");
+        let outcome = self.store.commit(last.clone()).await.unwrap();
+        self.model.commit(&last, &outcome);
+        for follower in 0..self.followers.len() {
+            while self.next(follower).await {}
         }
     }
 }
@@ -229,6 +264,19 @@ async fn memory_does_what_the_model_does() {
         for _ in 0..300 {
             run.step().await;
         }
+        run.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_among_others_does_what_the_model_does() {
+    let mut random = random("model, shared");
+    for _ in 0..number("SAMPAN_RUNS", 20) {
+        let mut run = new(&mut random, Prefixed::default());
+        for _ in 0..300 {
+            run.step().await;
+        }
+        run.end().await;
     }
 }
 
@@ -245,6 +293,7 @@ async fn sqlite_does_what_the_model_does_over_its_ends() {
             }
             run.step().await;
         }
+        run.end().await;
     }
 }
 

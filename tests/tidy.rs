@@ -302,7 +302,6 @@ const CIRCLES: &[&str] = &[
     "crates/core/src/view",
     "crates/gateway/src",
     "crates/runtime/src",
-    "crates/store/src",
     "src/agent",
     "src/api",
     "src/artifacts",

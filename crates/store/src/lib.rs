@@ -3,8 +3,9 @@
 //! The model is that of etcd v3. The store is one ordered map. It changes only by transactions,
 //! each of which is all or nothing and gets a [`Revision`], and it can be followed: a [`Watch`]
 //! delivers every transaction once and in order. [`Memory`] lives as long as the process,
-//! [`Sqlite`] in a file.
+//! [`Sqlite`] in a file. Beside the store is the [`EventLog`], which each node has for itself.
 
+mod event_log;
 mod memory;
 mod published;
 mod sqlite;
@@ -15,6 +16,7 @@ mod turns;
 mod value;
 mod watch;
 
+pub use event_log::{EventLog, EventLogError, LOGGED_EVENTS, LoggedEvent};
 pub use memory::Memory;
 pub use sqlite::{OpenError, Sqlite};
 pub use state::{HISTORY_BYTES, HISTORY_TRANSACTIONS};

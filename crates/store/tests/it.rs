@@ -7,6 +7,8 @@
 mod contract;
 #[path = "it/damage.rs"]
 mod damage;
+#[path = "it/events.rs"]
+mod events;
 #[path = "it/fixture.rs"]
 mod fixture;
 #[path = "it/full.rs"]

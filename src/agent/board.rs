@@ -190,7 +190,7 @@ impl Board {
             return;
         }
         let past = board.services.entry(end.pod.service().clone()).or_default();
-        *past.kills.entry(end.verdict.as_str()).or_default() += 1;
+        *past.kills.entry(end.verdict.word()).or_default() += 1;
     }
 
     /// A pod is gone.

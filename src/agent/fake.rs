@@ -12,6 +12,7 @@ use std::{
 
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
+    fault::Fault,
     histogram::Distribution,
     name::{PodName, ServiceKey},
     object::{Check, Isolation, Probe, Restart, RestartPolicy},
@@ -24,7 +25,7 @@ use sampan_core::{
 use sampan_gateway::{Body, UpstreamError};
 use sampan_runtime::{
     Usage,
-    pod::{PodWatch, Termination, Verdict},
+    pod::{PodWatch, Termination},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -157,7 +158,7 @@ impl Maker for FakeMaker {
 pub(crate) fn termination(reason: &str) -> Arc<Termination> {
     Arc::new(Termination {
         pod: PodName::new(&service(), 1, 0),
-        verdict: Verdict::Trapped,
+        verdict: Fault::Trapped,
         reason: reason.to_owned(),
         at: SystemTime::UNIX_EPOCH,
         evidence: None,

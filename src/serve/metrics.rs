@@ -14,11 +14,12 @@ use std::{
 };
 
 use sampan_core::{
+    fault::Fault,
     histogram::{Buckets, Distribution},
     name::ServiceKey,
 };
 use sampan_gateway::{LATENCY_BOUNDS, RevisionStats, ServiceStats};
-use sampan_runtime::{Timings, pod::Verdict};
+use sampan_runtime::Timings;
 
 use super::Node;
 use crate::{
@@ -169,7 +170,7 @@ fn pods(out: &mut Exposition, services: &Services) {
     each(out, &families::RESTARTS, services, |it| it.pods.restarts);
     let mut samples = out.family(&families::KILLS);
     for (ServiceKey { app, name }, known) in services {
-        for verdict in Verdict::ALL.map(Verdict::as_str) {
+        for verdict in Fault::ENDS.map(Fault::word) {
             let count = known.pods.kills.get(verdict).copied().unwrap_or_default();
             samples.add(&[app, name, &verdict], count);
         }

@@ -5,6 +5,7 @@
 
 pub mod deadlock;
 pub mod escape;
+pub mod fault;
 pub mod histogram;
 pub mod name;
 pub mod object;

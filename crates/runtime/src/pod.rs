@@ -78,7 +78,6 @@ use sendable::Promise;
 use template::Template;
 pub use termination::{
     Evidence, Frame, HostCall, OpenWait, PodWatch, RequestReport, Sample, Termination, Unwatched,
-    Verdict,
 };
 
 /// The response of a guest, or the error code it gave in place of one.

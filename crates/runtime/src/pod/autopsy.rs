@@ -7,13 +7,12 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use sampan_core::{escape, object::Isolation, quantity::ByteSize};
+use sampan_core::{escape, fault::Fault, object::Isolation, quantity::ByteSize};
 use tokio::time::{Instant as Deadline, error::Elapsed};
 use wasmtime::{FrameInfo, Store, WasmBacktrace};
 
 use super::{
     Evidence, Failure, Frame, HostCall, Job, OpenWait, Pod, RequestReport, Shared, Termination,
-    Verdict,
     coredump::{self, Pending},
     fate::{Fate, within},
     template::Template,
@@ -206,7 +205,10 @@ impl Shared {
         let refused = death
             .store
             .is_some_and(|it| it.data().refused_bytes().is_some());
-        let verdict = Verdict::of(failure, refused);
+        let verdict = match failure.fault() {
+            Fault::Trapped if refused => Fault::OutOfMemory,
+            fault => fault,
+        };
         self.context.meter.count_failure(verdict.ends_pod());
         // Before the log says what is in here anyway.
         let mut evidence = self.context.may_look().then(|| self.look_at(&death));
@@ -225,13 +227,13 @@ impl Shared {
             Failure::Deadlocked(deadlock) => deadlock.to_string(),
             other => other.to_string(),
         };
-        if let (Verdict::TimedOut, Some(wait)) = (verdict, death.waits.first()) {
+        if let (Fault::TimedOut, Some(wait)) = (verdict, death.waits.first()) {
             reason = format!(
                 "{reason}; it was waiting in `{}` for {}",
                 wait.function, wait.on
             );
         }
-        if verdict == Verdict::OutOfMemory {
+        if verdict == Fault::OutOfMemory {
             let limit = ByteSize(self.template.sandbox.memory_bytes);
             reason = format!("its memory limit of {limit} refused it more; {reason}");
         }

@@ -15,11 +15,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sampan_core::{name::PodName, provoke, quantity::ByteSize, time::Utc};
+use sampan_core::{fault::Fault, name::PodName, provoke, quantity::ByteSize, time::Utc};
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{Module, Store, ValType, WasmCoreDump};
 
-use super::{Shared, Verdict, autopsy::Death};
+use super::{Shared, autopsy::Death};
 use crate::sandbox::State;
 
 /// Dumps that one node makes at once: each takes a few times the memory of its instance.
@@ -104,20 +104,19 @@ enum Undumped {
 pub(super) fn consider(
     shared: &Shared,
     death: &Death<'_>,
-    verdict: Verdict,
+    verdict: Fault,
 ) -> Option<(Coredump, Option<Pending>)> {
     let directory = shared.template.coredumps()?;
-    let wanted = match verdict {
-        Verdict::Trapped
-        | Verdict::OutOfMemory
-        | Verdict::Spinning
-        | Verdict::OutOfFuel
-        | Verdict::Deadlocked => true,
-        Verdict::TimedOut | Verdict::NoResponse | Verdict::Unstartable | Verdict::Unhealthy => {
-            false
-        }
-    };
-    let store = death.store.filter(|_| wanted)?;
+    // Of an instance that could not be made there is nothing to dump, and one that did not do what
+    // probes asked for is not stopped inside the guest.
+    let stopped = [
+        Fault::Trapped,
+        Fault::OutOfMemory,
+        Fault::Spinning,
+        Fault::OutOfFuel,
+        Fault::Deadlocked,
+    ];
+    let store = death.store.filter(|_| stopped.contains(&verdict))?;
     let outcome = Coredump::default();
     let pending = permit(shared, death, store).map(|permit| Pending {
         outcome: outcome.clone(),

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use sampan_core::{escape, quantity::ByteSize};
+use sampan_core::{escape, fault::Fault, quantity::ByteSize};
 
-use super::{Coredump, Evidence, Frame, Termination, Verdict};
+use super::{Coredump, Evidence, Frame, Termination};
 
 /// Frames of a sample that are shown: where it was, and what called that.
 const SAMPLE_FRAMES: usize = 3;
@@ -36,7 +36,7 @@ impl Termination {
 }
 
 impl Evidence {
-    fn write(&self, verdict: Verdict, lines: &[Option<Arc<str>>], to: &mut String) -> fmt::Result {
+    fn write(&self, verdict: Fault, lines: &[Option<Arc<str>>], to: &mut String) -> fmt::Result {
         for request in &self.requests {
             let id = request.id.as_ref().map(|id| format!(" (request {id})"));
             let (line, since) = (&request.line, Short(request.since));
@@ -46,7 +46,7 @@ impl Evidence {
                 format_args!("{line}{}, asked {since} before", id.unwrap_or_default()),
             )?;
         }
-        if verdict == Verdict::Spinning {
+        if verdict == Fault::Spinning {
             let is_burst = self.cpu_since_wait > self.cpu_budget;
             let how = match (self.is_busy_polling(), is_burst) {
                 (true, true) => "busy-polling: it kept calling the host without a wait",

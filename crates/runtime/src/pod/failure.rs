@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sampan_core::quantity::format_duration;
+use sampan_core::{fault::Fault, quantity::format_duration};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -125,6 +125,31 @@ impl Failure {
         match error.is::<WasmBacktrace>() || error.is::<I32Exit>() {
             true => Self::Trapped(text),
             false => Self::Host(text),
+        }
+    }
+
+    /// The fault that a client and the pod's record have of it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Trapped(_) => Fault::Trapped,
+            Self::Spinning(_) | Self::Busy { .. } => Fault::Spinning,
+            Self::OutOfFuel(_) => Fault::OutOfFuel,
+            Self::Deadlocked(_) => Fault::Deadlocked,
+            Self::TimedOut(_) => Fault::TimedOut,
+            Self::NoResponse
+            | Self::OnlyOnce
+            | Self::Unfinished
+            | Self::ErrorCode(_)
+            | Self::Unsendable(_)
+            | Self::Stopped => Fault::NoResponse,
+            Self::Inexpressible(_) => Fault::BadRequest,
+            Self::Host(_) => Fault::Host,
+            Self::Unavailable(_) | Self::SlowStart(_) => Fault::Unstartable,
+            Self::Neighbour(failure) => match failure.fault() {
+                // It was not this request that used the CPU.
+                Fault::Spinning | Fault::OutOfFuel => Fault::Trapped,
+                fault => fault,
+            },
         }
     }
 

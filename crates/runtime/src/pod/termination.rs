@@ -6,107 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sampan_core::name::PodName;
+use sampan_core::{fault::Fault, name::PodName};
 
-use super::{Coredump, Failure};
+use super::Coredump;
 use crate::{report::Deadlock, symbols::ComponentFile};
-
-/// What the host saw when an instance ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// The guest trapped by itself.
-    Trapped,
-    /// The guest trapped after it was refused memory over its limit.
-    OutOfMemory,
-    /// The guest ran past `request_cpu` without a wait, or for far longer than it waited.
-    Spinning,
-    /// The guest ran past its `fuel`.
-    OutOfFuel,
-    /// Every wait of the guest could only be ended by guests that were blocked themselves.
-    Deadlocked,
-    /// The guest was blocked on something live past `request_timeout`.
-    TimedOut,
-    /// The guest returned without a whole response.
-    NoResponse,
-    /// No instance could be made.
-    Unstartable,
-    /// It did not do what probes asked for, though it was given a processor.
-    Unhealthy,
-}
-
-impl Verdict {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Trapped,
-        Self::OutOfMemory,
-        Self::Spinning,
-        Self::OutOfFuel,
-        Self::Deadlocked,
-        Self::TimedOut,
-        Self::NoResponse,
-        Self::Unstartable,
-        Self::Unhealthy,
-    ];
-
-    /// The word that events, metrics and reports use, in the manner of Kubernetes' reasons.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Trapped => "Trapped",
-            Self::OutOfMemory => "OutOfMemory",
-            Self::Spinning => "Spinning",
-            Self::OutOfFuel => "OutOfFuel",
-            Self::Deadlocked => "Deadlocked",
-            Self::TimedOut => "TimedOut",
-            Self::NoResponse => "NoResponse",
-            Self::Unstartable => "Unstartable",
-            Self::Unhealthy => "Unhealthy",
-        }
-    }
-
-    /// Whether a pod that keeps one instance is over with it.
-    ///
-    /// The others are of the request: the instance cannot be used any more, and the pod makes
-    /// another one at once.
-    pub fn ends_pod(self) -> bool {
-        match self {
-            Self::Trapped
-            | Self::OutOfMemory
-            | Self::Spinning
-            | Self::OutOfFuel
-            | Self::Deadlocked
-            | Self::Unstartable
-            | Self::Unhealthy => true,
-            Self::TimedOut | Self::NoResponse => false,
-        }
-    }
-
-    pub(super) fn of(failure: &Failure, refused_memory: bool) -> Self {
-        match failure {
-            Failure::Trapped(_) if refused_memory => Self::OutOfMemory,
-            Failure::Trapped(_) => Self::Trapped,
-            Failure::Spinning(_) | Failure::Busy { .. } => Self::Spinning,
-            Failure::OutOfFuel(_) => Self::OutOfFuel,
-            Failure::Deadlocked(_) => Self::Deadlocked,
-            Failure::TimedOut(_) => Self::TimedOut,
-            Failure::NoResponse
-            | Failure::OnlyOnce
-            | Failure::Unfinished
-            | Failure::ErrorCode(_)
-            | Failure::Unsendable(_)
-            | Failure::Inexpressible(_)
-            | Failure::Host(_)
-            | Failure::Stopped => Self::NoResponse,
-            Failure::Unavailable(_) | Failure::SlowStart(_) => Self::Unstartable,
-            Failure::Neighbour(failure) => Self::of(failure, refused_memory),
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// The end of one instance, explained.
 #[derive(Clone, Debug)]
@@ -114,7 +17,7 @@ pub struct Termination {
     /// Whose instance it was.
     pub pod: PodName,
     /// What the host saw.
-    pub verdict: Verdict,
+    pub verdict: Fault,
     /// The same in a sentence.
     pub reason: String,
     /// When.
@@ -237,7 +140,7 @@ impl Termination {
     pub(super) fn unhealthy(pod: PodName, reason: String, evidence: Evidence) -> Arc<Self> {
         Arc::new(Self {
             pod,
-            verdict: Verdict::Unhealthy,
+            verdict: Fault::Unhealthy,
             reason,
             at: SystemTime::now(),
             evidence: Some(Box::new(evidence)),
@@ -249,7 +152,7 @@ impl Termination {
         let victim = &deadlock.members[deadlock.victim];
         Arc::new(Self {
             pod: victim.pod.clone(),
-            verdict: Verdict::Deadlocked,
+            verdict: Fault::Deadlocked,
             reason: deadlock.to_string(),
             at: deadlock.at,
             evidence: Some(Box::new(Evidence {

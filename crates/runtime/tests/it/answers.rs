@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use sampan_core::object::Isolation;
-use sampan_runtime::{
-    StartError,
-    pod::{Failure, Verdict},
-};
+use sampan_core::{fault::Fault, object::Isolation};
+use sampan_runtime::{StartError, pod::Failure};
 
 use super::rig::{Witness, ask, failure, in_time, lines, plan, pod_name, runtime, texts, workload};
 use super::text::{handler, handler_p3_that, handler_that, handler_with_status};
@@ -85,7 +82,7 @@ async fn a_crash_ends_a_pod_with_its_only_instance() {
     );
     assert_eq!(pod.usage().failures, 1);
     assert_eq!(texts(&lines(runtime(), pod.name())), [crash.to_string()]);
-    assert_eq!(witness.told(), [("terminated", Verdict::Trapped)]);
+    assert_eq!(witness.told(), [("terminated", Fault::Trapped)]);
     let Failure::Unavailable(_) = failure(&pod, "/").await else {
         panic!("it is over");
     };
@@ -100,7 +97,7 @@ async fn a_crash_ends_an_instance_of_its_own_and_not_the_pod() {
     for n in 1..=3 {
         assert!(matches!(failure(&pod, "/crash").await, Failure::Trapped(_)));
         assert_eq!(ask(&pod, "/").await, Ok((200, "1\n".to_owned())));
-        let told = vec![("instance failed", Verdict::Trapped); n];
+        let told = vec![("instance failed", Fault::Trapped); n];
         assert_eq!(witness.told(), told);
     }
     assert_eq!((pod.usage().instances, pod.usage().killed), (6, 3));
@@ -115,7 +112,7 @@ async fn a_guest_that_dies_of_its_memory_limit_is_told_apart() {
     let plan = plan(handler(module)).isolation(Isolation::Pod);
     let pod = plan.watch(&witness).start().await;
     assert!(matches!(failure(&pod, "/").await, Failure::Trapped(_)));
-    assert_eq!(witness.told(), [("terminated", Verdict::OutOfMemory)]);
+    assert_eq!(witness.told(), [("terminated", Fault::OutOfMemory)]);
 }
 
 /// The reason must come before the end of the channel: told often enough, a race would show.

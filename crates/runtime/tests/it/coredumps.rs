@@ -9,11 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use sampan_core::{object::Isolation, spec::node::GuestLimits};
-use sampan_runtime::{
-    Demands, Origin, Runtime, RuntimeConfig,
-    pod::{Pod, Verdict},
-};
+use sampan_core::{fault::Fault, object::Isolation, spec::node::GuestLimits};
+use sampan_runtime::{Demands, Origin, Runtime, RuntimeConfig, pod::Pod};
 use tempfile::TempDir;
 use wasmparser::{CoreDumpSection, CoreDumpStackSection, KnownCustom, Parser, Payload};
 
@@ -45,7 +42,7 @@ async fn outcome(witness: &Witness) -> Result<PathBuf, String> {
 }
 
 /// What becomes of the dump after this request.
-async fn dumped(plan: Plan, path: &str) -> (TempDir, Verdict, Result<PathBuf, String>) {
+async fn dumped(plan: Plan, path: &str) -> (TempDir, Fault, Result<PathBuf, String>) {
     let directory = tempfile::tempdir().expect("a directory");
     let witness = Arc::new(Witness::default());
     let pod = start(plan, directory.path(), &witness).await;
@@ -110,7 +107,7 @@ fn parse(path: &Path) -> Contents {
 async fn a_trap_leaves_a_dump_with_stack_and_memory() {
     let kept = plan(workload("crash-loop")).isolation(Isolation::Pod);
     let (directory, verdict, outcome) = dumped(kept, "/crash").await;
-    assert_eq!(verdict, Verdict::Trapped);
+    assert_eq!(verdict, Fault::Trapped);
     let path = outcome.expect("a dump");
     assert_eq!(path.parent(), Some(directory.path()));
     let mode = std::fs::metadata(&path).expect("there").permissions();
@@ -140,10 +137,10 @@ async fn every_way_to_be_killed_leaves_a_dump() {
     stuck.limits.request_timeout = Duration::ZERO;
     let spinning = plan(workload("slow")).request_cpu(SHORT);
     for (plan, path, expected) in [
-        (spinning, "/spin", Verdict::Spinning),
-        (metered, "/spin", Verdict::OutOfFuel),
-        (leaky, "/?kib=8192", Verdict::OutOfMemory),
-        (stuck, "/write-before-set", Verdict::Deadlocked),
+        (spinning, "/spin", Fault::Spinning),
+        (metered, "/spin", Fault::OutOfFuel),
+        (leaky, "/?kib=8192", Fault::OutOfMemory),
+        (stuck, "/write-before-set", Fault::Deadlocked),
     ] {
         let (_directory, verdict, outcome) = dumped(plan, path).await;
         assert_eq!(verdict, expected);
@@ -157,7 +154,7 @@ async fn of_an_instance_that_waited_outside_its_code_there_is_none() {
     let mut stuck = plan(workload("deadlock-self-p3")).isolation(Isolation::Request);
     stuck.limits.request_timeout = Duration::ZERO;
     let (directory, verdict, outcome) = dumped(stuck, "/read-own-stream").await;
-    assert_eq!(verdict, Verdict::Deadlocked);
+    assert_eq!(verdict, Fault::Deadlocked);
     assert!(outcome.expect_err("no dump").contains("while it waited"));
     assert_eq!(files(directory.path()), 0);
 }
@@ -167,7 +164,7 @@ async fn wasi_0_3_is_dumped_too() {
     for isolation in [Isolation::Pod, Isolation::Request] {
         let trap = plan(handler_p3_that("unreachable")).isolation(isolation);
         let (_directory, verdict, outcome) = dumped(trap, "/").await;
-        assert_eq!(verdict, Verdict::Trapped);
+        assert_eq!(verdict, Fault::Trapped);
         assert!(!parse(&outcome.expect("a dump")).frames.is_empty());
     }
 }
@@ -188,7 +185,7 @@ async fn what_was_not_asked_for_is_not_dumped() {
     let pod = start(late, directory.path(), &witness).await;
     in_time(failure(&pod, "/?ms=60000")).await;
     let termination = witness.last();
-    assert_eq!(termination.verdict, Verdict::TimedOut);
+    assert_eq!(termination.verdict, Fault::TimedOut);
     let evidence = termination.evidence.as_ref().expect("it was looked at");
     assert!(evidence.coredump.is_none());
 }
@@ -258,7 +255,7 @@ fn composed() -> Vec<u8> {
 #[tokio::test]
 async fn a_composed_component_that_cannot_be_dumped_hurts_nobody() {
     let (directory, verdict, outcome) = dumped(plan(composed()), "/").await;
-    assert_eq!(verdict, Verdict::Trapped);
+    assert_eq!(verdict, Fault::Trapped);
     let reason = outcome.expect_err("no dump");
     assert!(reason.contains("composed"), "{reason}");
     assert_eq!(files(directory.path()), 0);

@@ -4,20 +4,21 @@ use std::{path::Path, sync::Arc};
 
 use regex::Regex;
 use sampan_core::{
+    fault::Fault,
     object::{Check, Isolation},
     plan::probe::ProbeKind,
     quantity::ByteSize,
 };
 use sampan_runtime::{
     Runtime, Symbols,
-    pod::{Probed, Termination, Verdict},
+    pod::{Probed, Termination},
 };
 
 use super::rig::{Plan, SHORT, Witness, config, failure, in_time, plan, workload};
 use super::text::handler_that;
 
 /// What is said after this request, with every measurement replaced.
-async fn explained(plan: Plan, path: &str) -> (Verdict, String) {
+async fn explained(plan: Plan, path: &str) -> (Fault, String) {
     let witness = Arc::new(Witness::default());
     let pod = plan.watch(&witness).start().await;
     in_time(failure(&pod, path)).await;
@@ -45,7 +46,7 @@ fn without_measurements(mut text: String) -> String {
 async fn a_trap_is_explained() {
     let kept = plan(workload("crash-loop")).isolation(Isolation::Pod);
     let (verdict, text) = explained(kept, "/crash").await;
-    assert_eq!(verdict, Verdict::Trapped);
+    assert_eq!(verdict, Fault::Trapped);
     insta::assert_snapshot!(text);
 }
 
@@ -53,7 +54,7 @@ async fn a_trap_is_explained() {
 async fn spinning_is_explained() {
     let spin = plan(workload("slow")).request_cpu(SHORT);
     let (verdict, text) = explained(spin, "/spin").await;
-    assert_eq!(verdict, Verdict::Spinning);
+    assert_eq!(verdict, Fault::Spinning);
     insta::assert_snapshot!(text);
 }
 
@@ -61,7 +62,7 @@ async fn spinning_is_explained() {
 async fn busy_polling_is_explained() {
     let poll = plan(workload("hostile")).request_cpu(SHORT);
     let (verdict, text) = explained(poll, "/poll").await;
-    assert_eq!(verdict, Verdict::Spinning);
+    assert_eq!(verdict, Fault::Spinning);
     insta::assert_snapshot!(text);
 }
 
@@ -70,7 +71,7 @@ async fn too_much_fuel_is_explained() {
     let mut plan = plan(workload("slow"));
     plan.limits.fuel = Some(1_000_000);
     let (verdict, text) = explained(plan, "/spin").await;
-    assert_eq!(verdict, Verdict::OutOfFuel);
+    assert_eq!(verdict, Fault::OutOfFuel);
     insta::assert_snapshot!(text);
 }
 
@@ -79,7 +80,7 @@ async fn too_much_memory_is_explained() {
     let mut plan = plan(workload("leaky")).isolation(Isolation::Pod);
     plan.limits.memory = ByteSize(4 << 20);
     let (verdict, text) = explained(plan, "/?kib=8192").await;
-    assert_eq!(verdict, Verdict::OutOfMemory);
+    assert_eq!(verdict, Fault::OutOfMemory);
     insta::assert_snapshot!(text);
 }
 
@@ -88,7 +89,7 @@ async fn a_deadlock_is_explained() {
     let mut plan = plan(workload("deadlock-self"));
     plan.limits.request_timeout = std::time::Duration::ZERO;
     let (verdict, text) = explained(plan, "/write-before-set").await;
-    assert_eq!(verdict, Verdict::Deadlocked);
+    assert_eq!(verdict, Fault::Deadlocked);
     insta::assert_snapshot!(text);
 }
 
@@ -96,7 +97,7 @@ async fn a_deadlock_is_explained() {
 async fn a_deadline_is_explained() {
     let late = plan(workload("slow")).request_timeout(SHORT);
     let (verdict, text) = explained(late, "/?ms=60000").await;
-    assert_eq!(verdict, Verdict::TimedOut);
+    assert_eq!(verdict, Fault::TimedOut);
     insta::assert_snapshot!(text);
 }
 
@@ -113,14 +114,14 @@ async fn a_guest_that_hangs_is_explained() {
         panic!("it hangs: {missed:?}");
     };
     let termination = pod.killed(format!("liveness probe failed 3 times in a row: {reason}"));
-    assert_eq!(termination.verdict, Verdict::Unhealthy);
+    assert_eq!(termination.verdict, Fault::Unhealthy);
     insta::assert_snapshot!(without_measurements(termination.explain()));
 }
 
 #[tokio::test]
 async fn silence_is_explained() {
     let (verdict, text) = explained(plan(handler_that("")), "/").await;
-    assert_eq!(verdict, Verdict::NoResponse);
+    assert_eq!(verdict, Fault::NoResponse);
     insta::assert_snapshot!(text);
 }
 

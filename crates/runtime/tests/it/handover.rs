@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Full};
-use sampan_core::object::Isolation;
+use sampan_core::{fault::Fault, object::Isolation};
 use sampan_runtime::{
     PoolSize, Runtime, RuntimeConfig,
-    pod::{CallError, Failure, Pod, Remains, Verdict},
+    pod::{CallError, Failure, Pod, Remains},
 };
 
 use super::rig::{
@@ -230,7 +230,7 @@ async fn a_pod_for_whose_instance_the_host_has_no_place_is_not_to_blame() {
     // It loses its instance to a request whose caller has gone.
     drop(tokio::time::timeout(SHORT, pod.call(get("/"), None)).await);
     no_instance(&pod, PATIENCE).await;
-    let told = vec![("instance failed", Verdict::TimedOut)];
+    let told = vec![("instance failed", Fault::TimedOut)];
     assert_eq!(witness.told(), told);
     // Another pod has the only place now.
     let other = of(handler_p3_that(WAIT_AN_HOUR)).start().await;

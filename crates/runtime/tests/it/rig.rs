@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, channel};
 use sampan_core::{
+    fault::Fault,
     name::{PodName, ServiceKey},
     object::{Grants, Isolation, Limits, Renewal},
     quantity::{ByteSize, Cpu},
@@ -27,7 +28,7 @@ use sampan_runtime::{
     artifact::compile::{ChildCommand, CompileLimits},
     logs::Line,
     pod::{
-        Failure, Pod, PodWatch, Termination, Unwatched, Verdict,
+        Failure, Pod, PodWatch, Termination, Unwatched,
         template::{Template, TemplateSpec},
     },
 };
@@ -219,7 +220,7 @@ impl Plan {
 pub(crate) struct Witness(Mutex<Vec<(&'static str, Arc<Termination>)>>);
 
 impl Witness {
-    pub(crate) fn told(&self) -> Vec<(&'static str, Verdict)> {
+    pub(crate) fn told(&self) -> Vec<(&'static str, Fault)> {
         let told = self.0.lock().expect("no panic");
         told.iter().map(|(what, it)| (*what, it.verdict)).collect()
     }

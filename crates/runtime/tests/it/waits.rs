@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sampan_core::object::Isolation;
-use sampan_runtime::pod::{Failure, Pod, Verdict};
+use sampan_core::{fault::Fault, object::Isolation};
+use sampan_runtime::pod::{Failure, Pod};
 
 use super::rig::{PATIENCE, SHORT, Witness, ask, failure, get, in_time, plan, text_of, workload};
 use super::text::{timed_handler, timed_handler_p3};
@@ -132,7 +132,7 @@ async fn a_wait_now_and_then_is_no_alibi() {
                 panic!("{end:?}");
             };
             assert!(*used > BUDGET * 10 && *waited < *used / 2, "{end}");
-            assert_eq!(said.verdict, Verdict::Spinning);
+            assert_eq!(said.verdict, Fault::Spinning);
             let text = said.explain();
             assert!(text.contains("waited too little"), "{text}");
         }

@@ -1,0 +1,158 @@
+//! How a request, or the instance that was to answer it, failed: one closed list for the whole
+//! program, and one table of what each fault means.
+//!
+//! The runtime finds out which fault it was, and adds in words what it saw; the gateway answers with
+//! the fault's status and detail ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), judges pods
+//! by it and counts it; reports, events and metrics use its word. To add a way to fail is to add a
+//! variant and its row.
+
+use std::fmt;
+
+/// A way to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The guest trapped by itself.
+    Trapped,
+    /// The guest trapped after it was refused memory over its limit.
+    OutOfMemory,
+    /// The guest used its `request_cpu` without a wait, or computed for far longer than it waited.
+    Spinning,
+    /// The guest used more than its `fuel`.
+    OutOfFuel,
+    /// Every wait of the guest could only be ended by guests that were blocked themselves.
+    Deadlocked,
+    /// The guest was blocked on something live past `request_timeout`.
+    TimedOut,
+    /// The guest returned without a whole response, or with one that cannot be sent.
+    NoResponse,
+    /// No instance could be made.
+    Unstartable,
+    /// The pod did not do what probes asked for, though it was given a processor.
+    Unhealthy,
+    /// The pod could not take the request: it was stopping, or its instance had just ended.
+    Unavailable,
+    /// The host failed while no code of the guest ran.
+    Host,
+    /// The request body is larger than the service allows.
+    BodyTooLarge,
+    /// The request is malformed, or has no form in which a guest could be given it.
+    BadRequest,
+    /// The client sent its body too slowly while other requests waited.
+    ClientSlow,
+    /// The client went away.
+    ClientGone,
+    /// No service has this name, or it was removed while the request waited.
+    NoService,
+    /// No pod is free, and as many requests wait as may.
+    QueueFull,
+    /// No pod became free in time.
+    QueueTimeout,
+    /// No pod is ready, and none can become so while the request may wait.
+    NoPod,
+}
+
+/// What a fault means.
+struct Row {
+    word: &'static str,
+    status: u16,
+    /// Against the pod: its answer, or its instance.
+    blames: [bool; 2],
+    detail: &'static str,
+}
+
+impl Fault {
+    /// The faults that are the end of an instance.
+    pub const ENDS: [Self; 9] = [
+        Self::Trapped,
+        Self::OutOfMemory,
+        Self::Spinning,
+        Self::OutOfFuel,
+        Self::Deadlocked,
+        Self::TimedOut,
+        Self::NoResponse,
+        Self::Unstartable,
+        Self::Unhealthy,
+    ];
+
+    #[rustfmt::skip]
+    const fn row(self) -> Row {
+        const ANSWER: [bool; 2] = [true, false];
+        const INSTANCE: [bool; 2] = [true, true];
+        const START: [bool; 2] = [false, true];
+        const NONE: [bool; 2] = [false, false];
+        let (word, status, blames, detail) = match self {
+            Self::Trapped => ("Trapped", 500, INSTANCE, "the service failed"),
+            Self::OutOfMemory => ("OutOfMemory", 500, INSTANCE, "the service failed"),
+            Self::Spinning => ("Spinning", 504, INSTANCE, "the service took too much CPU"),
+            Self::OutOfFuel => ("OutOfFuel", 504, INSTANCE, "the service used up its fuel"),
+            Self::Deadlocked => ("Deadlocked", 508, INSTANCE, "the request was part of a deadlock of services"),
+            Self::TimedOut => ("TimedOut", 504, ANSWER, "the service did not answer in time"),
+            Self::NoResponse => ("NoResponse", 500, ANSWER, "the service gave no answer"),
+            Self::Unstartable => ("Unstartable", 503, START, "the service could not take the request"),
+            Self::Unhealthy => ("Unhealthy", 503, INSTANCE, "the service is not healthy"),
+            Self::Unavailable => ("Unavailable", 503, NONE, "the service could not take the request"),
+            Self::Host => ("Host", 500, NONE, "the host failed"),
+            Self::BodyTooLarge => ("BodyTooLarge", 413, NONE, "the request body is too large"),
+            Self::BadRequest => ("BadRequest", 400, NONE, "the request is malformed"),
+            Self::ClientSlow => ("ClientSlow", 408, NONE, "the request body came too slowly"),
+            Self::ClientGone => ("ClientGone", 400, NONE, "the request body ended early"),
+            Self::NoService => ("NoService", 503, NONE, "the service is not there"),
+            Self::QueueFull => ("QueueFull", 503, NONE, "no pod is free and too many requests wait"),
+            Self::QueueTimeout => ("QueueTimeout", 503, NONE, "no pod became free in time"),
+            Self::NoPod => ("NoPod", 503, NONE, "no pod is ready, and none will be in time"),
+        };
+        Row { word, status, blames, detail }
+    }
+
+    /// The word that events, metrics and reports use, in the manner of Kubernetes' reasons.
+    pub fn word(self) -> &'static str {
+        self.row().word
+    }
+
+    /// The HTTP status of the answer.
+    pub fn status(self) -> u16 {
+        self.row().status
+    }
+
+    /// What the client is told. It says nothing of the inside.
+    pub fn detail(self) -> &'static str {
+        self.row().detail
+    }
+
+    /// Whether it speaks against the pod that had the request. What a client did wrong does not, and
+    /// neither does what the host lacks.
+    pub fn is_of_pod(self) -> bool {
+        self.row().blames[0]
+    }
+
+    /// Whether a pod that keeps one instance is over with it. Otherwise the fault is of the request:
+    /// the instance cannot be used any more, and the pod makes another one at once.
+    pub fn ends_pod(self) -> bool {
+        self.row().blames[1]
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_end_of_an_instance_has_a_word_of_its_own_and_the_status_of_an_error() {
+        let words: BTreeSet<_> = Fault::ENDS.map(Fault::word).into();
+        assert_eq!(words.len(), Fault::ENDS.len());
+        for fault in Fault::ENDS {
+            assert!((500..=508).contains(&fault.status()), "{fault}");
+            assert!(fault.is_of_pod() || fault.ends_pod(), "{fault}");
+        }
+    }
+}

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sampan_core::view;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -225,17 +226,14 @@ impl Client {
     }
 }
 
-/// A text as part of a path or query.
+/// A text as part of a path or query: all but the unreserved characters of RFC 3986 is encoded.
 pub(crate) fn quoted(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let mut quoted = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match plain(byte) {
-            true => quoted.push(char::from(byte)),
-            false => quoted.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    quoted
+    const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 #[cfg(test)]

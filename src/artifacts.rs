@@ -15,19 +15,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use sampan_core::plan::apply::is_digest;
+use sampan_core::digest::{Digest, is_digest};
 use sha2::{Digest as _, Sha256};
 
 use crate::file::MAX_COMPONENT_BYTES;
 
 /// SHA-256 of the bytes, as 64 lower-case hex digits.
 pub(crate) fn digest(bytes: &[u8]) -> String {
-    hex(Sha256::new_with_prefix(bytes))
-}
-
-fn hex(hash: Sha256) -> String {
-    let digest = hash.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    Digest::of(bytes).to_hex()
 }
 
 /// Why a component is not to be had.
@@ -153,7 +148,7 @@ impl Artifacts {
 
     /// Ends what [`Self::writer`] began. It may take as long as the disk takes.
     pub(crate) fn finish(&self, writer: Writer) -> Result<(), WriteError> {
-        let found = hex(writer.hash);
+        let found = Digest::from(writer.hash).to_hex();
         if found != writer.digest {
             return Err(WriteError::Wrong {
                 named: writer.digest,

@@ -198,6 +198,7 @@ const LIBRARIES: &[Library] = &[
         // Pure libraries: none reads a clock, a file, a socket or entropy.
         only: Some(&[
             "annotate-snippets",
+            "base16ct",
             "icu_properties",
             "ipnet",
             "schemars",

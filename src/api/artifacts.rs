@@ -8,7 +8,7 @@ use axum::{
 };
 use bytes::BytesMut;
 use futures::StreamExt as _;
-use sampan_core::plan::apply::is_digest;
+use sampan_core::digest::is_digest;
 
 use super::{
     MAX_UPLOADS, Shared,

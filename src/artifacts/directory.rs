@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use sampan_core::plan::apply::is_digest;
+use sampan_core::digest::is_digest;
 
 use super::{ReadError, Stored, WriteError, digest};
 use crate::file;

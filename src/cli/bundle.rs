@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use sampan_core::{object::App, view};
-use sha2::{Digest as _, Sha256};
+use sampan_core::{digest::Digest, object::App, view};
 
 use super::{Stop, api::stop, output::Output, spec::SpecArguments};
 use crate::{
@@ -111,6 +110,5 @@ fn changed(error: ClientError, path: &std::path::Path) -> Stop {
 }
 
 fn digest(path: &std::path::Path) -> std::io::Result<String> {
-    let digest = Sha256::digest(file::spec_component(path)?);
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(Digest::of(&file::spec_component(path)?).to_hex())
 }

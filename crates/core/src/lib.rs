@@ -4,6 +4,7 @@
 //! needs of the world is an argument, and the crate's `Cargo.toml` has no library that could.
 
 pub mod deadlock;
+pub mod digest;
 pub mod escape;
 pub mod fault;
 pub mod histogram;

@@ -8,10 +8,6 @@ pub mod adapt;
 pub mod inspect;
 pub mod link;
 
-use std::fmt;
-
-use sha2::{Digest as _, Sha256};
-
 use crate::{
     LoadError,
     runtime::{class_of, fit},
@@ -29,39 +25,4 @@ pub fn check(bytes: &[u8], inspection: &Inspection) -> Result<(), LoadError> {
     let linker = engine.and_then(|engine| linker(&engine, class));
     let linker = linker.map_err(|error| LoadError::Engine(format!("{error:#}")))?;
     Ok(link::check(&linker, bytes, inspection)?)
-}
-
-/// The SHA-256 of a component's bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest([u8; 32]);
-
-impl Digest {
-    /// The digest of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-
-    /// The digest as 64 lower-case hex digits.
-    pub fn to_hex(self) -> String {
-        use fmt::Write;
-        self.0
-            .iter()
-            .fold(String::with_capacity(64), |mut text, byte| {
-                // Writing to a string cannot fail.
-                let _ = write!(text, "{byte:02x}");
-                text
-            })
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.to_hex())
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use sampan_core::{name::Name, spec::node::GuestLimits};
+use sampan_core::{digest::Digest, name::Name, spec::node::GuestLimits};
 use tokio::sync::Semaphore;
 use wasmtime::{
     Engine,
@@ -20,7 +20,6 @@ use wasmtime::{
 
 use crate::{
     admission::{
-        Digest,
         inspect::{self, InspectError, Inspection, Wasi},
         link::{self, LinkError},
     },

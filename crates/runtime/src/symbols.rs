@@ -17,11 +17,11 @@ use addr2line::{
     Context,
     gimli::{self, Dwarf, EndianSlice, LittleEndian},
 };
-use sampan_core::escape;
+use sampan_core::{digest::Digest, escape};
 use wasmparser::{Parser, Payload};
 
 use crate::{
-    admission::{Digest, adapt, inspect::MAX_COMPONENT_BYTES},
+    admission::{adapt, inspect::MAX_COMPONENT_BYTES},
     pod::{Frame, Termination},
 };
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    digest::is_digest,
     name::{Name, ServiceKey},
     object::{self, Autoscale},
     record::{
@@ -117,14 +118,6 @@ pub enum ApplyError {
     /// Digests of what is not in the spec.
     #[error("a component is given for `{0}`, which is not in the spec")]
     Unknown(Name),
-}
-
-/// Whether it is a SHA-256 as 64 lower-case hex digits.
-pub fn is_digest(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// What to write so that what there is becomes what there should be.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::{
+    digest::Digest,
     object::{Grants, Isolation, Limits, Probe, Renewal, Restart, Service},
     quantity::duration_text,
 };
@@ -77,9 +77,7 @@ impl Template {
     pub fn hash(&self) -> String {
         let mut named = self.clone();
         named.component.path.clear();
-        let text = serde_json::to_vec(&named).expect("a template is plain data");
-        let digest = Sha256::digest(text);
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        Digest::of(&serde_json::to_vec(&named).expect("a template is plain data")).to_hex()
     }
 }
 

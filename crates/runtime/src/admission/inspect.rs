@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use super::Digest;
+use sampan_core::digest::Digest;
 
 /// The largest component that is looked at.
 pub const MAX_COMPONENT_BYTES: usize = 64 << 20;

@@ -19,7 +19,7 @@ use std::{
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::compile::read_whole;
-use crate::admission::Digest;
+use sampan_core::digest::Digest;
 
 const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;

@@ -1,13 +1,14 @@
 //! The token that lets a request in which does not come through the socket.
 
 use std::{
-    fmt::Write as _,
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use subtle::ConstantTimeEq as _;
 
 /// Random bytes of a token.
 const TOKEN_BYTES: usize = 32;
@@ -69,10 +70,7 @@ impl Token {
 impl Token {
     /// Compares in constant time.
     pub(super) fn is(&self, given: &str) -> bool {
-        let (ours, given) = (self.0.as_bytes(), given.as_bytes());
-        let pairs = ours.iter().zip(given.iter().chain(std::iter::repeat(&0)));
-        let different = pairs.fold(0, |different, (ours, given)| different | (ours ^ given));
-        std::hint::black_box(different) == 0 && ours.len() == given.len()
+        self.0.as_bytes().ct_eq(given.as_bytes()).into()
     }
 
     /// A token that a test knows.
@@ -84,12 +82,8 @@ impl Token {
 
 fn make(path: &Path) -> io::Result<Token> {
     let mut random = [0; TOKEN_BYTES];
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
-    let mut token = String::with_capacity(2 * TOKEN_BYTES);
-    for byte in random {
-        // Writing to a string cannot fail.
-        let _ = write!(token, "{byte:02x}");
-    }
+    getrandom::fill(&mut random)?;
+    let token = base16ct::lower::encode_string(&random);
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -201,6 +201,7 @@ const LIBRARIES: &[Library] = &[
             "base16ct",
             "icu_properties",
             "ipnet",
+            "jiff",
             "schemars",
             "serde",
             "serde_json",

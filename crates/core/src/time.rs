@@ -71,44 +71,13 @@ impl fmt::Display for Took {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Utc(pub Duration);
 
-const DAY_SECONDS: u64 = 86_400;
-
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        let (year, month, day) = date(seconds / DAY_SECONDS);
-        let (of_day, millis) = (seconds % DAY_SECONDS, self.0.subsec_millis());
-        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
-        )
+        let millis = i64::try_from(self.0.as_millis()).ok();
+        let time = millis.and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+        // After the year 9999 there is no time in this form.
+        write!(f, "{:.3}", time.unwrap_or(jiff::Timestamp::MAX))
     }
-}
-
-/// Year, month and day, so many days after the beginning of 1970.
-fn date(mut days: u64) -> (u64, u64, u64) {
-    /// After so many days the calendar repeats itself, four hundred years later.
-    const CYCLE_DAYS: u64 = 146_097;
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    let mut year = 1970 + days / CYCLE_DAYS * 400;
-    days %= CYCLE_DAYS;
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(leap(year));
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    (year, month, days + 1)
 }
 
 #[cfg(test)]

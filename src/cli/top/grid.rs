@@ -1,6 +1,10 @@
 //! Rows of short cells, laid out for a width.
 
+use std::borrow::Cow;
+
 use anstyle::Style;
+use console::{measure_text_width as wide, truncate_str};
+use textwrap::{Options, WordSplitter};
 
 use crate::cli::output::one_line;
 
@@ -9,7 +13,7 @@ const LEAST_NOTE: usize = 24;
 /// How far lines of a row stand in that are not its first.
 const INDENT: usize = 4;
 /// What stands for the rest of a text that was cut off.
-const REST: char = '…';
+const REST: &str = "…";
 
 /// A cell: a short text, and how it looks on a terminal.
 pub(super) struct Cell {
@@ -184,7 +188,7 @@ impl<'a> Layout<'a> {
 
     fn cell(&self, cell: &Cell, column: usize, line: &mut String) {
         let width = self.widths[column];
-        let text = cut(&cell.text, width);
+        let text = truncate_str(&cell.text, width, REST);
         let space = " ".repeat(width - wide(&text));
         let style = cell.style;
         let (before, after) = match column < self.left {
@@ -212,42 +216,9 @@ fn bands(widths: &[usize], indent: usize, columns: usize) -> Vec<std::ops::Range
 
 /// The text in lines of at most this width, broken between words where that is possible.
 fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let mut word: Vec<char> = word.chars().collect();
-        loop {
-            let line = lines.last_mut().expect("there is always a line");
-            let used = wide(line) + usize::from(!line.is_empty());
-            if used + word.len() <= width {
-                if !line.is_empty() {
-                    line.push(' ');
-                }
-                line.extend(word);
-                break;
-            }
-            if line.is_empty() {
-                line.extend(word.drain(..width.max(1)));
-            }
-            lines.push(String::new());
-        }
-    }
-    lines
-}
-
-/// The text, or as much of it as fits and a sign that there is more.
-fn cut(text: &str, width: usize) -> String {
-    match wide(text) <= width {
-        true => text.to_owned(),
-        false => {
-            let fitting = text.chars().take(width.saturating_sub(1));
-            fitting.chain([REST]).collect()
-        }
-    }
-}
-
-/// Cells on a terminal. All texts here are of letters of one cell each.
-fn wide(text: &str) -> usize {
-    text.chars().count()
+    let options = Options::new(width.max(1)).word_splitter(WordSplitter::NoHyphenation);
+    let lines = textwrap::wrap(text, options).into_iter();
+    lines.map(Cow::into_owned).collect()
 }
 
 #[cfg(test)]

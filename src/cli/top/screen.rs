@@ -43,8 +43,7 @@ impl Screen {
         text.push('\r');
         self.widths.clear();
         for line in lines {
-            let plain = anstream::adapter::strip_str(line).to_string();
-            let width = plain.chars().count();
+            let width = console::measure_text_width(line);
             text.push_str(line);
             // Behind the last column there is nothing to erase but the last letter.
             if width < size.columns {

@@ -63,9 +63,19 @@ impl Object {
             Self::App(name) => name,
         }
     }
+
+    /// The key of its record.
+    fn key(&self) -> Key {
+        match self {
+            Self::Service(key) => Key::Service(key.clone()),
+            Self::Job(key) => Key::Job(key.clone()),
+            Self::App(name) => Key::App(name.clone()),
+        }
+    }
 }
 
 /// Something that happened, told once it is written.
+#[derive(Debug)]
 struct Told {
     subject: Subject,
     change: Change,
@@ -141,20 +151,21 @@ impl Controllers {
     }
 
     fn reconcile(&self, object: &Object, mirror: &Mirror, autoscaler: &Autoscaler) -> Plan {
-        let follow = |key: Key| prune::follow(object.app(), &key, mirror);
+        let follow = || prune::follow(object.app(), &object.key(), mirror);
         provoke::panic_in(provoke::Task::Controllers);
         match object {
             Object::Service(key) => {
                 let Some(stored) = mirror.services.get(key) else {
                     return Plan::default();
                 };
-                follow(Key::Service(key.clone())).unwrap_or_else(|| {
+                follow().unwrap_or_else(|| {
                     let scaling = autoscaler.decision(&stored.value);
                     rollout::reconcile(stored, mirror, &self.clock, scaling)
                 })
             }
-            Object::Job(key) => follow(Key::Job(key.clone()))
-                .unwrap_or_else(|| job::reconcile(key, mirror, &self.clock)),
+            Object::Job(key) => {
+                follow().unwrap_or_else(|| job::reconcile(key, mirror, &self.clock))
+            }
             Object::App(name) => prune::reconcile(name, mirror),
         }
     }
@@ -164,8 +175,13 @@ impl Controllers {
         if !transaction.writes.is_empty() {
             let _turn = self.store.turns().shared(object.app().as_str()).await;
             match self.store.commit(transaction).await {
-                Ok(Outcome::Committed(_)) => {}
-                Ok(Outcome::Conflict(_)) => return End::Conflict,
+                Ok(Outcome::Committed(revision)) => {
+                    tracing::debug!(key = %object.key(), ?revision, "written");
+                }
+                Ok(Outcome::Conflict(with)) => {
+                    tracing::debug!(key = %object.key(), ?with, "changed meanwhile: planned again");
+                    return End::Conflict;
+                }
                 Err(error) => return End::Failed(error),
             }
         }
@@ -299,9 +315,11 @@ impl Loop {
                 due.by(at);
             }
             if transaction.writes.is_empty() && told.is_empty() {
+                tracing::trace!(key = %object.key(), "nothing to do");
                 self.unseen.remove(object);
                 continue;
             }
+            tracing::debug!(key = %object.key(), writes = ?keys(&transaction), ?told, "planned");
             due.busy = true;
             due.scaled = scaled;
             let (controllers, object) = (Arc::clone(&self.controllers), object.clone());
@@ -341,6 +359,12 @@ impl Loop {
         let idle = self.due.values().filter(|due| !due.busy);
         idle.filter_map(|due| due.at).min()
     }
+}
+
+/// What a transaction writes, for the log.
+fn keys(transaction: &Transaction) -> Vec<&str> {
+    let writes = transaction.writes.iter();
+    writes.map(|write| write.key().as_ref()).collect()
 }
 
 /// Everything of the app that waits for this service or job.

@@ -53,6 +53,7 @@ impl Listening {
         }
         let server = Server::bind(node.edge.gateway().clone(), address).await?;
         let address = server.local_addr();
+        tracing::info!(%address, "the gateway listens");
         sampan_runtime::protect(address);
         let (stop, stopped) = oneshot::channel();
         let stopped = async {

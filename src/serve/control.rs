@@ -28,6 +28,7 @@ impl Control {
     /// Answers at the socket from now on.
     pub(crate) fn at_socket(api: &Api, path: &Path) -> Result<Self, BindError> {
         let (socket, api) = (Socket::bind(path)?, api.clone());
+        tracing::info!(socket = %path.display(), "the API listens");
         Ok(Self(api.threads().clone().spawn(async move {
             provoke::panic_in(provoke::Task::ApiListener);
             if let Err(error) = api::serve(socket, api).await {
@@ -44,6 +45,7 @@ impl Control {
     ) -> Result<(Self, SocketAddr), OpenError> {
         let (port, token) = (Port::bind(address)?, Token::open(token)?);
         let (address, api) = (port.address(), api.clone());
+        tracing::info!(%address, "the API listens");
         sampan_runtime::protect(address);
         let task = api.threads().clone().spawn(async move {
             provoke::panic_in(provoke::Task::ApiListener);

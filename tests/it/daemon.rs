@@ -14,6 +14,7 @@ mod control;
 mod jobs;
 mod killed;
 mod load;
+mod log;
 mod lost;
 mod outage;
 mod panics;

@@ -1,0 +1,36 @@
+//! The program's own log: where it listens, and what each reconcile planned and wrote.
+
+use super::Daemon;
+use crate::rig::guest;
+
+#[test]
+fn its_log_names_addresses_plans_and_writes() {
+    let mut daemon = Daemon::new();
+    daemon.variables.push(("SAMPAN_LOG", "debug".to_owned()));
+    daemon.launch();
+    let address = daemon.running().address();
+    daemon.apply(&format!(
+        "[service.web]\ncomponent = {:?}\n",
+        guest("hello")
+    ));
+    let running = daemon.running.take().expect("it has been started");
+    let (_, log) = running.interrupt();
+    let has = |parts: &[&str]| {
+        log.lines()
+            .any(|line| parts.iter().all(|part| line.contains(part)))
+    };
+    let gateway = format!("address={address}");
+    for parts in [
+        &["INFO the gateway listens", &gateway][..],
+        &["INFO the API listens", &daemon.api()],
+        &[
+            "DEBUG planned",
+            "services/a/web",
+            "pods/a/web",
+            "PodCreated",
+        ],
+        &["DEBUG written", "services/a/web", "revision="],
+    ] {
+        assert!(has(parts), "{parts:?} is missing in {log}");
+    }
+}

@@ -135,8 +135,7 @@ pub(crate) struct Controllers {
 
 impl Controllers {
     /// Works until the store is closed, it is to finish, or this is dropped.
-    pub(crate) async fn run(self) -> Result<(), StoreError> {
-        let follower = Follower::open(&self.store).await?;
+    pub(crate) async fn run(self, follower: Follower) {
         let mut state = Loop {
             autoscaler: Autoscaler::new(self.autoscaling.clone()),
             controllers: Arc::new(self),
@@ -144,10 +143,10 @@ impl Controllers {
             running: JoinSet::new(),
             unseen: BTreeSet::new(),
         };
-        state.look_at(follower.mirror(), &follower.keys());
+        let keys = follower.keys();
+        state.look_at(&follower.mirror(), &keys);
         state.unseen = state.due.keys().cloned().collect();
         state.run(follower).await;
-        Ok(())
     }
 
     fn reconcile(&self, object: &Object, mirror: &Mirror, autoscaler: &Autoscaler) -> Plan {
@@ -207,7 +206,7 @@ impl Loop {
         let finish = Arc::clone(&self.controllers.finish);
         let mut resync = tokio::time::interval(RESYNC);
         loop {
-            self.start_due(follower.mirror());
+            self.start_due(&follower);
             if self.unseen.is_empty() {
                 let looked = &self.controllers.looked;
                 looked.send_if_modified(|looked| !std::mem::replace(looked, true));
@@ -216,13 +215,14 @@ impl Loop {
             tokio::select! {
                 keys = follower.next() => match keys {
                     Some(keys) => {
-                        self.look_at(follower.mirror(), &keys);
+                        let mirror = follower.mirror();
+                        self.look_at(&mirror, &keys);
                         // A request may have come before the gateway knew that there are no pods.
-                        self.scale(follower.mirror(), &News::Called);
+                        self.scale(&mirror, &News::Called);
                     }
                     None => return,
                 },
-                news = self.autoscaler.news() => self.scale(follower.mirror(), &news),
+                news = self.autoscaler.news() => self.scale(&follower.mirror(), &news),
                 Some(done) = self.running.join_next() => {
                     let (object, end) = done.expect(NEVER_ABORTED);
                     self.ended(object, &end);
@@ -230,7 +230,7 @@ impl Loop {
                 () = sleep_until(next) => {}
                 _ = resync.tick() => {
                     let keys = follower.keys();
-                    self.look_at(follower.mirror(), &keys);
+                    self.look_at(&follower.mirror(), &keys);
                 }
                 () = finish.notified() => break,
             }
@@ -297,7 +297,7 @@ impl Loop {
     }
 
     /// Begins with all that is due.
-    fn start_due(&mut self, mirror: &Mirror) {
+    fn start_due(&mut self, follower: &Follower) {
         let now = Instant::now();
         self.due.retain(|_, due| due.busy || due.at.is_some());
         for (object, due) in &mut self.due {
@@ -310,7 +310,7 @@ impl Loop {
                 told,
                 wake_at,
                 scaled,
-            } = self.controllers.reconcile(object, mirror, &self.autoscaler);
+            } = (self.controllers).reconcile(object, &follower.mirror(), &self.autoscaler);
             if let Some(at) = wake_at {
                 due.by(at);
             }
@@ -369,12 +369,12 @@ fn keys(transaction: &Transaction) -> Vec<&str> {
 
 /// Everything of the app that waits for this service or job.
 fn dependents(mirror: &Mirror, on: &ServiceKey, objects: &mut BTreeSet<Object>) {
-    for service in mirror.services_in(&on.app).map(|it| &it.value) {
+    for service in mirror.services_in(&on.app).map(|it| &*it.value) {
         if service.spec.depends_on.contains_key(&on.name) {
             objects.insert(Object::Service(service.key.clone()));
         }
     }
-    for job in mirror.jobs_in(&on.app).map(|it| &it.value) {
+    for job in mirror.jobs_in(&on.app).map(|it| &*it.value) {
         if job.spec.depends_on.contains_key(&on.name) {
             objects.insert(Object::Job(job.key.clone()));
         }

@@ -9,10 +9,9 @@ use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::Service,
     provoke,
-    record::{self, Kind, Phase},
+    record::{self, Phase},
 };
 use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig};
-use sampan_store::{Store, StoreError};
 use tokio::sync::{Notify, watch};
 
 use crate::mirror::{Follower, Mirror};
@@ -118,21 +117,17 @@ impl Edge {
         self.changed.notify_one();
     }
 
-    /// Keeps the services those of the store, and publishes what changes, until the store is closed.
-    /// Many changes at once are published together.
-    pub(crate) async fn follow(&self, store: &Arc<dyn Store>) -> Result<(), StoreError> {
-        let mut follower = Follower::open(store).await?;
-        self.take(follower.mirror());
+    /// Keeps the services those that it follows, and publishes what changes, until the store is
+    /// closed. Many changes at once are published together.
+    pub(crate) async fn follow(&self, mut follower: Follower) {
+        self.take(&follower.mirror());
         self.followed.send_replace(true);
         loop {
             provoke::panic_in(provoke::Task::Edge);
             tokio::select! {
                 keys = follower.next() => match keys {
-                    Some(keys) if keys.iter().any(|key| key.kind() == Kind::Service) => {
-                        self.take(follower.mirror());
-                    }
-                    Some(_) => {}
-                    None => return Ok(()),
+                    Some(_) => self.take(&follower.mirror()),
+                    None => return,
                 },
                 () = self.changed.notified() => {}
             }
@@ -143,7 +138,7 @@ impl Edge {
     }
 
     fn take(&self, mirror: &Mirror) {
-        let services = || mirror.services.values().map(|stored| &stored.value);
+        let services = || mirror.services.values().map(|stored| &*stored.value);
         let wanted = services().filter(|service| !service.spec.deleting);
         let wanted: BTreeMap<_, _> = wanted
             .map(|service| (service.key.clone(), stored_config(service)))

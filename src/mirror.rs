@@ -1,32 +1,39 @@
-//! The objects of the store in memory, kept up to date by a watch.
+//! The objects of the store in memory: one mirror for a process, kept up to date by one watch.
 //!
-//! What is read here may be old: a write compares the revisions that are noted with each object.
+//! The [`Reflector`] decodes each change once, and notes its key for every [`Follower`] that
+//! follows objects of its kind. A follower gets the keys that have changed since it looked last, and
+//! reads the mirror as it is by then: several changes of one object are one key, so that a follower
+//! that is slow misses no object and makes nothing grow.
+//!
+//! What is read here may be old: a writer compares the revisions that are noted with each object.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak},
     time::Duration,
 };
 
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
+    provoke,
     record::{App, Job, Key, Kind, Pod, Service},
 };
 use sampan_store::{Batch, Entry, Store, StoreError, Watch, WatchError};
 use serde::de::DeserializeOwned;
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
 /// How long to wait before a store that failed is asked again.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// An object, and the transaction that wrote it last.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Stored<T> {
-    pub(crate) value: T,
+    pub(crate) value: Arc<T>,
     pub(crate) modified: sampan_store::Revision,
 }
 
 /// All objects but events.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Mirror {
     pub(crate) apps: BTreeMap<Name, Stored<App>>,
     pub(crate) services: BTreeMap<ServiceKey, Stored<Service>>,
@@ -99,6 +106,21 @@ impl Mirror {
         }
     }
 
+    /// Takes the changes of a transaction. Returns their keys.
+    fn take_all(&mut self, batch: &Batch) -> BTreeSet<Key> {
+        let events = Kind::Event.prefix();
+        let changes = batch.changes.iter();
+        let changes = changes.filter(|change| !change.key.starts_with(events));
+        let mut keys = BTreeSet::new();
+        for change in changes {
+            if let Some(key) = Key::parse(&change.key) {
+                self.take(&key, change.entry.as_ref());
+                keys.insert(key);
+            }
+        }
+        keys
+    }
+
     fn keys(&self) -> BTreeSet<Key> {
         let apps = self.apps.keys().cloned().map(Key::App);
         let services = self.services.keys().cloned().map(Key::Service);
@@ -127,7 +149,7 @@ fn put<K: Ord, T: DeserializeOwned>(
     };
     match serde_json::from_slice(&entry.value) {
         Ok(value) => {
-            let modified = entry.modified;
+            let (value, modified) = (Arc::new(value), entry.modified);
             map.insert(name, Stored { value, modified });
         }
         Err(error) => {
@@ -137,32 +159,88 @@ fn put<K: Ord, T: DeserializeOwned>(
     }
 }
 
-/// A mirror that follows its store.
+/// Keeps the mirror of a process up to date, until this is dropped or the store is closed.
+pub(crate) struct Reflector {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+#[derive(Default)]
+struct Shared {
+    mirror: RwLock<Mirror>,
+    followers: Mutex<Followers>,
+}
+
+#[derive(Default)]
+struct Followers {
+    all: Vec<(&'static [Kind], Weak<Changes>)>,
+    /// The store is closed: nothing changes any more.
+    closed: bool,
+}
+
+/// What has changed since a follower looked last.
+#[derive(Default)]
+struct Changes {
+    keys: Mutex<BTreeSet<Key>>,
+    arrived: Notify,
+}
+
+/// Reads the mirror, and hears of its changes.
 pub(crate) struct Follower {
-    store: Arc<dyn Store>,
-    watch: Watch,
-    mirror: Mirror,
+    shared: Arc<Shared>,
+    kinds: &'static [Kind],
+    changes: Arc<Changes>,
+}
+
+impl Reflector {
+    /// Reads everything, and follows the store from then on, on these threads.
+    pub(crate) async fn start(
+        store: &Arc<dyn Store>,
+        threads: &Handle,
+    ) -> Result<Self, StoreError> {
+        let (mirror, watch) = read(store).await?;
+        let shared = Arc::new(Shared {
+            mirror: RwLock::new(mirror),
+            ..Shared::default()
+        });
+        let following = follow(Arc::clone(store), watch, Arc::clone(&shared));
+        let task = threads.spawn(following).abort_handle();
+        Ok(Self { shared, task })
+    }
+
+    /// Follows the objects of these kinds from now on.
+    pub(crate) fn follow(&self, kinds: &'static [Kind]) -> Follower {
+        let changes = Arc::default();
+        let mut followers = self.shared.followers();
+        followers.all.retain(|(_, it)| it.strong_count() > 0);
+        followers.all.push((kinds, Arc::downgrade(&changes)));
+        drop(followers);
+        Follower {
+            shared: Arc::clone(&self.shared),
+            kinds,
+            changes,
+        }
+    }
+}
+
+impl Drop for Reflector {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Follower {
-    /// Reads everything.
-    pub(crate) async fn open(store: &Arc<dyn Store>) -> Result<Self, StoreError> {
-        let (mirror, watch) = read(store).await?;
-        Ok(Self {
-            store: Arc::clone(store),
-            watch,
-            mirror,
-        })
+    /// What is known now. It changes only once this has been dropped, so it is not to be kept.
+    pub(crate) fn mirror(&self) -> RwLockReadGuard<'_, Mirror> {
+        let mirror = self.shared.mirror.read();
+        mirror.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known now.
-    pub(crate) fn mirror(&self) -> &Mirror {
-        &self.mirror
-    }
-
-    /// All keys that there are.
+    /// The keys of all objects that it follows.
     pub(crate) fn keys(&self) -> BTreeSet<Key> {
-        self.mirror.keys()
+        let mut keys = self.mirror().keys();
+        keys.retain(|key| self.kinds.contains(&key.kind()));
+        keys
     }
 
     /// Waits for changes, and says of which keys. `None` when the store has been closed.
@@ -170,47 +248,85 @@ impl Follower {
     /// If it is dropped while it waits nothing is lost.
     pub(crate) async fn next(&mut self) -> Option<BTreeSet<Key>> {
         loop {
-            match self.watch.next().await {
-                Ok(batch) => {
-                    let keys = self.take(&batch);
-                    if !keys.is_empty() {
-                        return Some(keys);
-                    }
-                }
-                Err(WatchError::Closed) => return None,
-                Err(WatchError::Compacted { .. }) => return self.read_again().await,
+            let closed = self.shared.followers().closed;
+            let keys = std::mem::take(&mut *self.changes.keys());
+            match keys.is_empty() {
+                false => return Some(keys),
+                true if closed => return None,
+                true => self.changes.arrived.notified().await,
+            }
+        }
+    }
+}
+
+impl Changes {
+    fn keys(&self) -> MutexGuard<'_, BTreeSet<Key>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn followers(&self) -> MutexGuard<'_, Followers> {
+        let followers = self.followers.lock();
+        followers.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the mirror, and then tells of the keys that this returns.
+    fn change(&self, change: impl FnOnce(&mut Mirror) -> BTreeSet<Key>) {
+        let mirror = self.mirror.write();
+        let keys = change(&mut mirror.unwrap_or_else(PoisonError::into_inner));
+        for (kinds, changes) in &self.followers().all {
+            let own = keys.iter().filter(|key| kinds.contains(&key.kind()));
+            let mut own = own.cloned().peekable();
+            if let Some(changes) = changes.upgrade()
+                && own.peek().is_some()
+            {
+                changes.keys().extend(own);
+                changes.arrived.notify_one();
             }
         }
     }
 
-    fn take(&mut self, batch: &Batch) -> BTreeSet<Key> {
-        let events = Kind::Event.prefix();
-        let changes = batch.changes.iter();
-        let changes = changes.filter(|change| !change.key.starts_with(events));
-        let mut keys = BTreeSet::new();
-        for change in changes {
-            if let Some(key) = Key::parse(&change.key) {
-                self.mirror.take(&key, change.entry.as_ref());
-                keys.insert(key);
-            }
-        }
-        keys
+    fn close(&self) {
+        let mut followers = self.followers();
+        followers.closed = true;
+        let there = followers.all.iter().filter_map(|(_, it)| it.upgrade());
+        there.for_each(|changes| changes.arrived.notify_one());
     }
+}
 
-    async fn read_again(&mut self) -> Option<BTreeSet<Key>> {
-        loop {
-            match read(&self.store).await {
-                Ok((mirror, watch)) => {
-                    let mut keys = self.mirror.keys();
-                    keys.extend(mirror.keys());
-                    (self.mirror, self.watch) = (mirror, watch);
-                    return Some(keys);
+/// Takes what changes into the mirror, until the store is closed.
+async fn follow(store: Arc<dyn Store>, mut watch: Watch, shared: Arc<Shared>) {
+    loop {
+        provoke::panic_in(provoke::Task::Mirror);
+        match watch.next().await {
+            Ok(batch) => shared.change(|mirror| mirror.take_all(&batch)),
+            Err(WatchError::Closed) => break,
+            Err(WatchError::Compacted { .. }) => match read_again(&store).await {
+                Some((anew, next)) => {
+                    watch = next;
+                    shared.change(|mirror| {
+                        let mut keys = mirror.keys();
+                        keys.extend(anew.keys());
+                        *mirror = anew;
+                        keys
+                    });
                 }
-                Err(StoreError::Closed) => return None,
-                Err(error) => {
-                    tracing::warn!(%error, "the store cannot be read, trying again");
-                    tokio::time::sleep(RETRY).await;
-                }
+                None => break,
+            },
+        }
+    }
+    shared.close();
+}
+
+async fn read_again(store: &Arc<dyn Store>) -> Option<(Mirror, Watch)> {
+    loop {
+        match read(store).await {
+            Ok(read) => return Some(read),
+            Err(StoreError::Closed) => return None,
+            Err(error) => {
+                tracing::warn!(%error, "the store cannot be read, trying again");
+                tokio::time::sleep(RETRY).await;
             }
         }
     }
@@ -231,4 +347,73 @@ async fn read(store: &Arc<dyn Store>) -> Result<(Mirror, Watch), StoreError> {
 /// An object as it is stored.
 pub(crate) fn text<T: serde::Serialize>(object: &T) -> Vec<u8> {
     serde_json::to_vec(object).expect("an object is plain data")
+}
+
+#[cfg(test)]
+mod tests {
+    use sampan_store::{Memory, Revision, Transaction};
+
+    use super::*;
+
+    fn pod(slot: u32) -> Pod {
+        let service = ServiceKey::parse("shop/web").expect("a key");
+        Pod::new(&service, 1, slot)
+    }
+
+    fn key(slot: u32) -> Key {
+        Key::Pod(pod(slot).name())
+    }
+
+    async fn put(store: &Arc<dyn Store>, slots: &[u32]) {
+        for slot in slots {
+            let put = Transaction::new().put(key(*slot).to_string(), text(&pod(*slot)));
+            let _ = store.commit(put).await.expect("memory does not fail");
+        }
+    }
+
+    /// Hears of changes until a pod is as this says.
+    async fn until(pods: &mut Follower, reached: impl Fn(&Mirror) -> bool) -> Vec<BTreeSet<Key>> {
+        let mut heard = Vec::new();
+        while !reached(&pods.mirror()) {
+            heard.push(pods.next().await.expect("the store is open"));
+        }
+        heard
+    }
+
+    #[tokio::test]
+    async fn each_follower_hears_of_its_kinds_and_of_a_key_once() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        put(&store, &[0]).await;
+        let threads = Handle::current();
+        let reflector = Reflector::start(&store, &threads).await.expect("memory");
+        let (mut pods, mut late) = (reflector.follow(&[Kind::Pod]), reflector.follow(&Kind::ALL));
+        let mut jobs = reflector.follow(&[Kind::Job]);
+        assert_eq!((pods.keys(), jobs.keys()), ([key(0)].into(), [].into()));
+        put(&store, &[1, 1, 0, 1, 2]).await;
+        let heard = until(&mut pods, |it| it.pods.contains_key(&pod(2).name())).await;
+        let all: BTreeSet<_> = heard.into_iter().flatten().collect();
+        assert_eq!(all, [key(0), key(1), key(2)].into());
+        assert_eq!(late.next().await, Some(all), "all at once");
+        assert_eq!(pods.mirror().pods[&pod(1).name()].modified, Revision(5));
+        // It has heard of nothing, and would have by now.
+        let silent = tokio::time::timeout(Duration::ZERO, jobs.next()).await;
+        assert!(silent.is_err(), "{silent:?}");
+    }
+
+    #[tokio::test]
+    async fn a_mirror_that_falls_behind_is_read_again() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        put(&store, &[0, 1]).await;
+        let threads = Handle::current();
+        let reflector = Reflector::start(&store, &threads).await.expect("memory");
+        let mut pods = reflector.follow(&[Kind::Pod]);
+        put(&store, &[2]).await;
+        let gone = Transaction::new().delete(key(0).to_string());
+        let _ = store.commit(gone).await.expect("memory does not fail");
+        let now = store.revision().await.expect("memory does not fail");
+        store.compact(now).await.expect("memory does not fail");
+        until(&mut pods, |it| it.pods.contains_key(&pod(2).name())).await;
+        let left: Vec<_> = pods.mirror().pods.keys().cloned().collect();
+        assert_eq!(left, [pod(1).name(), pod(2).name()]);
+    }
 }

@@ -43,8 +43,7 @@ type Attempt = (u64, u32);
 
 impl Jobs {
     /// Runs attempts until the store is closed. Dropping this ends them.
-    pub(crate) async fn run(self) -> Result<(), StoreError> {
-        let mut follower = Follower::open(&self.store).await?;
+    pub(crate) async fn run(self, mut follower: Follower) {
         let jobs = Arc::new(self);
         let mut running: BTreeMap<ServiceKey, (Attempt, AbortHandle)> = BTreeMap::new();
         let mut tasks = JoinSet::new();
@@ -59,7 +58,7 @@ impl Jobs {
             while tasks.try_join_next().is_some() {}
             match follower.next().await {
                 Some(changed) => keys = changed,
-                None => return Ok(()),
+                None => return,
             }
         }
     }
@@ -71,14 +70,19 @@ impl Jobs {
         running: &mut BTreeMap<ServiceKey, (Attempt, AbortHandle)>,
         tasks: &mut JoinSet<()>,
     ) {
-        let job = follower.mirror().jobs.get(name).map(|it| &it.value);
-        let wanted = job.filter(|job| {
+        let job = follower
+            .mirror()
+            .jobs
+            .get(name)
+            .map(|it| Arc::clone(&it.value));
+        let wanted = job.as_ref().filter(|job| {
             !job.deleting
                 && job.status.boot == self.clock.boot()
                 && job.status.observed_generation == job.generation
                 && job.status.phase == JobPhase::Running
         });
-        if job.is_some_and(|job| job.deleting && job.status.phase == JobPhase::Running) {
+        let is_doomed = |job: &Arc<Job>| job.deleting && job.status.phase == JobPhase::Running;
+        if job.as_ref().is_some_and(is_doomed) {
             let (jobs, name) = (Arc::clone(self), name.clone());
             tasks.spawn(async move { jobs.give_up(&name).await });
         }
@@ -92,7 +96,7 @@ impl Jobs {
             running.remove(name);
         }
         if let (Some(job), Some(attempt)) = (wanted, attempt) {
-            let (jobs, job) = (Arc::clone(self), job.clone());
+            let (jobs, job) = (Arc::clone(self), Arc::clone(job));
             let guests = jobs.guests.clone();
             let task = tasks.spawn_on(async move { jobs.attempt(&job).await }, &guests);
             running.insert(name.clone(), (attempt, task));

@@ -13,7 +13,7 @@ use sampan_core::{
     record::{Key, Revision},
 };
 use sampan_gateway::Upstream;
-use sampan_store::{Store, StoreError};
+use sampan_store::Store;
 use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
@@ -31,7 +31,7 @@ use super::{
 use crate::{
     clock::Clock,
     events::{Change, Journal, Subject},
-    mirror::Follower,
+    mirror::{Follower, Mirror},
 };
 
 /// A task that has panicked has ended the process.
@@ -86,8 +86,7 @@ struct Shared<W: Workshop> {
 
 impl<W: Workshop> Agent<W> {
     /// Runs pods until told to rest, then lets them end their requests and stops them.
-    pub(crate) async fn run(self, rest: Arc<Notify>) -> Result<(), StoreError> {
-        let mut follower = Follower::open(&self.store).await?;
+    pub(crate) async fn run(self, mut follower: Follower, rest: Arc<Notify>) {
         provoke::panic_in(provoke::Task::Agent);
         let shared = Arc::new(Shared {
             agent: self,
@@ -120,7 +119,6 @@ impl<W: Workshop> Agent<W> {
             () = writing => {}
             () = running => {}
         }
-        Ok(())
     }
 }
 
@@ -141,8 +139,12 @@ impl<W: Workshop> Pods<W> {
     }
 
     fn reconcile(&mut self, follower: &Follower, pod: &PodName) {
-        let wanted = follower.mirror().pods.get(pod).map(|it| &it.value);
-        let stop = wanted.is_none_or(|it| it.stop.is_some());
+        let wanted = follower
+            .mirror()
+            .pods
+            .get(pod)
+            .map(|it| Arc::clone(&it.value));
+        let stop = wanted.as_ref().is_none_or(|it| it.stop.is_some());
         match (self.running.get(pod), wanted) {
             (Some(running), _) if stop => {
                 running.send_replace(Wanted::Stop);
@@ -173,8 +175,11 @@ impl<W: Workshop> Pods<W> {
     fn ended(&mut self, follower: &Follower, pod: &PodName) {
         self.running.remove(pod);
         // It may have been wanted again meanwhile.
-        let record = follower.mirror().pods.get(pod);
-        if record.is_some_and(|it| it.value.stop.is_none()) {
+        let is_wanted = |mirror: &Mirror| {
+            let stored = mirror.pods.get(pod);
+            stored.is_some_and(|it| it.value.stop.is_none())
+        };
+        if is_wanted(&follower.mirror()) {
             self.reconcile(follower, pod);
         }
     }

@@ -89,7 +89,7 @@ impl Autoscaler {
             service.is_some_and(|stored| is_autoscaled(&stored.value))
         };
         self.services.retain(|key, _| is_there(key));
-        let services = mirror.services.values().map(|stored| &stored.value);
+        let services = mirror.services.values().map(|stored| &*stored.value);
         for service in services.filter(|it| is_autoscaled(it)) {
             if let Some(load) = measured.services.get(&service.key) {
                 self.look(service, load.sample(), now);
@@ -115,7 +115,7 @@ impl Autoscaler {
     fn rouse(&mut self, mirror: &Mirror, now: Timestamp) -> BTreeSet<ServiceKey> {
         let mut woken = BTreeSet::new();
         for key in self.with.callers.waiting() {
-            let service = mirror.services.get(&key).map(|stored| &stored.value);
+            let service = mirror.services.get(&key).map(|stored| &*stored.value);
             if let Some(service) = service.filter(|it| is_autoscaled(it) && it.spec.replicas == 0) {
                 let waits = Sample {
                     waiting: 1,

@@ -18,12 +18,12 @@ pub(super) fn reconcile(key: &ServiceKey, mirror: &Mirror, clock: &Clock) -> Pla
     let Some(stored) = mirror.jobs.get(key) else {
         return Plan::default();
     };
-    let record = &stored.value;
+    let record = &*stored.value;
     let on = |name: &Name| ServiceKey::new(&key.app, name);
     let gate = gate::gate(
         &record.spec.depends_on,
-        &|name| mirror.services.get(&on(name)).map(|it| &it.value),
-        &|name| mirror.jobs.get(&on(name)).map(|it| &it.value),
+        &|name| mirror.services.get(&on(name)).map(|it| &*it.value),
+        &|name| mirror.jobs.get(&on(name)).map(|it| &*it.value),
     );
     let planned = job::plan(record, &gate, clock.moment());
     let mut plan = Plan {

@@ -58,10 +58,7 @@ fn revisions(app: &Name, mirror: &Mirror) -> Transaction {
     let mut transaction = Transaction::new();
     for stored in mirror.services_in(app) {
         let service = &stored.value;
-        let pods: Vec<Pod> = mirror
-            .pods_of(&service.key)
-            .map(|it| it.value.clone())
-            .collect();
+        let pods: Vec<&Pod> = mirror.pods_of(&service.key).map(|it| &*it.value).collect();
         let kept: Vec<u64> = mirror.revisions_of(&service.key).collect();
         let mut gone = prune::revisions(service, &kept, &pods);
         gone.truncate(MAX_OPERATIONS - transaction.writes.len());
@@ -90,7 +87,7 @@ fn orphans(app: &Name, mirror: &Mirror) -> Transaction {
     let mut transaction = Transaction::new().compare(key, stored.modified);
     let stop = orphans.stop.into_iter().filter_map(|pod| {
         let found = mirror.pods.get(&pod)?;
-        let mut record = found.value.clone();
+        let mut record = Pod::clone(&found.value);
         record.stop = Some(ORPHANED.to_owned());
         Some((Key::Pod(pod).to_string(), found.modified, text(&record)))
     });
@@ -108,7 +105,7 @@ fn finished(app: &Name, mirror: &Mirror) -> Transaction {
     let Some(stored) = mirror.apps.get(app) else {
         return Transaction::new();
     };
-    let jobs: Vec<Job> = mirror.jobs_in(app).map(|it| it.value.clone()).collect();
+    let jobs: Vec<&Job> = mirror.jobs_in(app).map(|it| &*it.value).collect();
     let (services, pods) = (services(app, mirror), pods(app, mirror));
     let mut gone = prune::finished(&stored.value, &services, &jobs, &pods);
     // The app is the last of them, and goes with the last of the others.
@@ -130,11 +127,10 @@ fn finished(app: &Name, mirror: &Mirror) -> Transaction {
         })
 }
 
-fn services(app: &Name, mirror: &Mirror) -> Vec<Service> {
-    let services = mirror.services_in(app);
-    services.map(|it| it.value.clone()).collect()
+fn services<'a>(app: &'a Name, mirror: &'a Mirror) -> Vec<&'a Service> {
+    mirror.services_in(app).map(|it| &*it.value).collect()
 }
 
-fn pods(app: &Name, mirror: &Mirror) -> Vec<Pod> {
-    mirror.pods_in(app).map(|it| it.value.clone()).collect()
+fn pods<'a>(app: &'a Name, mirror: &'a Mirror) -> Vec<&'a Pod> {
+    mirror.pods_in(app).map(|it| &*it.value).collect()
 }

@@ -30,11 +30,9 @@ pub(super) fn reconcile(
         let scaled = autoscale::carry_out(&stored.value, decision, moment.wall_ms)?;
         Some((scaled, decision.clone()))
     });
-    let service = scaled.as_ref().map_or(&stored.value, |(scaled, _)| scaled);
-    let pods: Vec<Pod> = mirror
-        .pods_of(&stored.value.key)
-        .map(|it| it.value.clone())
-        .collect();
+    let service = scaled.as_ref().map_or(&*stored.value, |(scaled, _)| scaled);
+    let pods = mirror.pods_of(&stored.value.key);
+    let pods: Vec<&Pod> = pods.map(|it| &*it.value).collect();
     let planned = rollout::plan(service, &pods, &gate(service, mirror), moment);
     let mut next = service.clone();
     next.status = planned.status;
@@ -68,8 +66,8 @@ fn gate(service: &Service, mirror: &Mirror) -> Gate {
     let key = |name: &Name| ServiceKey::new(&service.key.app, name);
     gate::gate(
         &service.spec.depends_on,
-        &|name| mirror.services.get(&key(name)).map(|it| &it.value),
-        &|name| mirror.jobs.get(&key(name)).map(|it| &it.value),
+        &|name| mirror.services.get(&key(name)).map(|it| &*it.value),
+        &|name| mirror.jobs.get(&key(name)).map(|it| &*it.value),
     )
 }
 
@@ -90,7 +88,7 @@ impl Writes<'_> {
             }
             Action::Stop { pod, reason } => {
                 if let Some(found) = self.mirror.pods.get(&pod) {
-                    let mut record = found.value.clone();
+                    let mut record = Pod::clone(&found.value);
                     record.stop = Some(reason.clone());
                     self.put(&record, found.modified);
                     self.tell("PodStopped", format!("{pod}: {reason}"));
@@ -128,7 +126,7 @@ impl Writes<'_> {
     fn finish(self, next: &Service) -> Transaction {
         let key = Key::Service(next.key.clone()).to_string();
         let transaction = self.transaction.compare(key.as_str(), self.stored.modified);
-        match *next == self.stored.value {
+        match *next == *self.stored.value {
             true => transaction,
             false => transaction.put(key, text(next)),
         }

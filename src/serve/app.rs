@@ -11,7 +11,7 @@ use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::{Limits, Source},
     provoke,
-    record::{JobPhase, Phase, PodPhase},
+    record::{JobPhase, Kind, Phase, PodPhase},
 };
 use sampan_gateway::{Drained, Server, ServiceStats};
 use sampan_runtime::{LoadError, Loaded, Usage};
@@ -29,7 +29,7 @@ use crate::{
     api::{Api, Checked},
     events::{Change, Subject},
     file,
-    mirror::{Follower, Mirror},
+    mirror::Mirror,
 };
 
 /// A gateway that accepts connections.
@@ -176,12 +176,11 @@ impl RunningApp {
     /// Waits until it is clear how the start of everything goes: jobs have ended, and each pod has
     /// come up or failed once. Says whether it goes well.
     pub(crate) async fn settled(&self, first: FirstStart) -> bool {
-        let Ok(mut follower) = Follower::open(&self.site.store).await else {
-            return false;
-        };
+        let mut follower = self.site.objects.follow(&[Kind::Job, Kind::Pod]);
         let mut settled = BTreeSet::new();
         loop {
-            match self.look(first, follower.mirror(), &mut settled) {
+            let looked = self.look(first, &follower.mirror(), &mut settled);
+            match looked {
                 Some(good) => return good,
                 None => drop(follower.next().await),
             }
@@ -279,9 +278,9 @@ impl RunningApp {
 
     /// Waits for the end of the rollout that has begun.
     async fn rolled_out(&self, key: &ServiceKey) -> Option<Change> {
-        let mut follower = Follower::open(&self.site.store).await.ok()?;
+        let mut follower = self.site.objects.follow(&[Kind::Service]);
         loop {
-            let service = &follower.mirror().services.get(key)?.value;
+            let service = Arc::clone(&follower.mirror().services.get(key)?.value);
             let seen = service.status.observed_generation == service.generation;
             match &service.status.phase {
                 Phase::Complete if seen => {

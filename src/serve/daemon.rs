@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use sampan_core::record::Kind;
 use sampan_runtime::pod::Termination;
 use sampan_store::{Store, StoreError};
 use tokio::{
@@ -31,6 +32,7 @@ use crate::{
     controllers::{Controllers, autoscale::Autoscaling},
     events::{Change, Journal, Subject},
     load::{Decided, Measured},
+    mirror::Reflector,
 };
 
 /// A task that has panicked has ended the process.
@@ -41,6 +43,8 @@ const NEVER_ABORTED: &str = "these tasks are not aborted";
 pub(crate) struct Site {
     pub(crate) node: Node,
     pub(crate) store: Arc<dyn Store>,
+    /// The objects of the store in memory.
+    pub(crate) objects: Arc<Reflector>,
     pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) workshop: Arc<RuntimeWorkshop>,
@@ -76,9 +80,11 @@ impl Site {
             Arc::clone(&journal),
         );
         hear_deadlocks(&node, &journal);
+        let objects = Reflector::start(&store, node.control.handle()).await?;
         Ok(Self {
             node,
             store,
+            objects: Arc::new(objects),
             artifacts,
             journal,
             workshop: Arc::new(workshop),
@@ -100,14 +106,14 @@ impl Site {
     }
 }
 
-/// Tasks, which say what they were and how they ended.
-type Tasks = JoinSet<(&'static str, Result<(), StoreError>)>;
+/// Tasks, which say what they were.
+type Tasks = JoinSet<&'static str>;
 
 /// A daemon at work.
 pub(crate) struct Daemon {
     /// Told when pods are to rest.
     rest: Arc<Notify>,
-    agent: JoinHandle<Result<(), StoreError>>,
+    agent: JoinHandle<()>,
     /// Everything that must not end before the daemon does.
     tasks: Tasks,
     /// What ends in good order, in this order: what the controllers have done is told, and then what
@@ -144,12 +150,13 @@ impl Daemon {
         let _control = site.node.control.handle().enter();
         let mut tasks = JoinSet::new();
         let sampler = Sampler::new(site);
+        tasks.spawn(ended("the sampler", sampler.run()));
+        let edge = Arc::clone(&site.node.edge);
+        let services = site.objects.follow(&[Kind::Service]);
         tasks.spawn(async move {
-            sampler.run().await;
-            ("the sampler", Ok(()))
+            edge.follow(services).await;
+            "the edge"
         });
-        let (edge, followed) = (Arc::clone(&site.node.edge), store());
-        tasks.spawn(async move { ("the edge", edge.follow(&followed).await) });
         let controllers = Controllers {
             store: store(),
             journal: journal(),
@@ -160,17 +167,19 @@ impl Daemon {
         };
         let finish = Arc::clone(&controllers.finish);
         let (watches, watched) = oneshot::channel();
+        let all = site.objects.follow(&Kind::ALL);
         let task = tasks.spawn(async move {
             // A watch that fails ends the daemon.
             let _ = watched.await;
-            ("the controllers", controllers.run().await)
+            controllers.run(all).await;
+            "the controllers"
         });
         let controllers = Finish { finish, task };
         let (rollouts, board) = (Arc::clone(&site.rollouts), Arc::clone(&site.node.board));
-        let watched = store();
+        let services = site.objects.follow(&[Kind::Service]);
         tasks.spawn(async move {
-            let watching = rollouts.watch(&watched, &board, watches);
-            ("the watch on rollouts", watching.await)
+            rollouts.watch(services, &board, watches).await;
+            "the watch on rollouts"
         });
         let jobs = Jobs {
             store: store(),
@@ -178,36 +187,31 @@ impl Daemon {
             workshop: Arc::clone(&site.workshop),
             guests: agent.pods.clone(),
         };
-        tasks.spawn(async move { ("the runner of jobs", jobs.run().await) });
+        let wanted = site.objects.follow(&[Kind::Job]);
+        tasks.spawn(ended("the runner of jobs", jobs.run(wanted)));
         let chronicle = keep_events(site, &mut tasks);
         let sweeping = sweep::run(store(), Arc::clone(&site.artifacts));
-        tasks.spawn(async move {
-            sweeping.await;
-            ("the sweeper", Ok(()))
-        });
+        tasks.spawn(ended("the sweeper", sweeping));
+        let pods = site.objects.follow(&[Kind::Pod]);
         Self {
-            agent: tokio::spawn(agent.run(Arc::clone(&rest))),
+            agent: tokio::spawn(agent.run(pods, Arc::clone(&rest))),
             rest,
             tasks,
             finish: [controllers, chronicle],
         }
     }
 
-    /// Resolves when something has ended that must not, with what it was and why.
+    /// Resolves when something has ended that must not, with what it was and why: each goes on until
+    /// the store is closed.
     pub(crate) async fn failed(&mut self) -> String {
-        let why = |end: Result<(), StoreError>| match end {
-            Ok(()) => "the store is closed".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        tokio::select! {
-            Some(ended) = self.tasks.join_next() => {
-                let (what, end) = ended.expect(NEVER_ABORTED);
-                format!("{what} ended: {}", why(end))
-            }
+        let what = tokio::select! {
+            Some(ended) = self.tasks.join_next() => ended.expect(NEVER_ABORTED),
             ended = &mut self.agent => {
-                format!("the agent ended: {}", why(ended.expect(NEVER_ABORTED)))
+                ended.expect(NEVER_ABORTED);
+                "the agent"
             }
-        }
+        };
+        format!("{what} ended: the store is closed")
     }
 
     /// Lets all pods end their requests and stops them. What is wanted of them stays in the store.
@@ -230,11 +234,14 @@ fn keep_events(site: &Site, tasks: &mut Tasks) -> Finish {
     let finish = Arc::<Notify>::default();
     let (store, journal) = (Arc::clone(&site.store), Arc::clone(&site.journal));
     let writing = chronicle::write(store, journal, site.journal.last(), Arc::clone(&finish));
-    let task = tasks.spawn(async move {
-        writing.await;
-        ("the chronicle", Ok(()))
-    });
+    let task = tasks.spawn(ended("the chronicle", writing));
     Finish { finish, task }
+}
+
+/// A task that says what it was.
+async fn ended(what: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    what
 }
 
 fn autoscaling(site: &Site) -> Autoscaling {

@@ -50,7 +50,7 @@ use crate::{
     },
     events::Journal,
     load::Loads,
-    mirror::text,
+    mirror::{Reflector, text},
 };
 
 mod day;
@@ -427,7 +427,7 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSe
         pods: tokio::runtime::Handle::current(),
     };
     let controllers = Controllers {
-        store: dynamic,
+        store: Arc::clone(&dynamic),
         journal,
         clock,
         autoscaling: Autoscaling {
@@ -439,9 +439,23 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSe
         finish: Arc::default(),
     };
     let mut tasks = JoinSet::new();
-    tasks.spawn(async move { agent.run(Arc::default()).await.expect("lists do not fail") });
-    tasks.spawn(async move { controllers.run().await.expect("lists do not fail") });
+    // Each with a mirror of its own, which lags in its own way.
+    let followed = Arc::clone(&dynamic);
+    tasks.spawn(async move {
+        let mirror = mirror(&followed).await;
+        agent.run(mirror.follow(&Kind::ALL), Arc::default()).await;
+    });
+    tasks.spawn(async move {
+        let mirror = mirror(&dynamic).await;
+        controllers.run(mirror.follow(&Kind::ALL)).await;
+    });
     tasks
+}
+
+async fn mirror(store: &Arc<dyn Store>) -> Reflector {
+    let threads = tokio::runtime::Handle::current();
+    let started = Reflector::start(store, &threads).await;
+    started.expect("lists do not fail")
 }
 
 async fn simulate(seed: u64) -> Result<(), String> {

@@ -31,6 +31,8 @@ tasks! {
     Api,
     /// Work that may block.
     Blocking,
+    /// What keeps the objects of the store in memory.
+    Mirror,
     /// The loop that starts and stops pods.
     Agent,
     /// The preparation of a pod.

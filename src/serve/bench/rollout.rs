@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use sampan_core::{
     name::ServiceKey,
     object::Isolation,
-    record::{Phase, Service},
+    record::{Kind, Phase},
 };
 use serde::Serialize;
 
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     api::{Api, Checked},
     events::Subject,
-    mirror::Follower,
+    mirror::{Follower, Mirror},
     serve::{
         AppSource,
         app::Listening,
@@ -175,7 +176,7 @@ impl Bench {
         start: Instant,
         progress: impl Fn(u32),
     ) -> Result<(Vec<Duration>, Answers), BenchError> {
-        let mut follower = Follower::open(&self.site.store).await?;
+        let mut follower = self.site.objects.follow(&[Kind::Service]);
         self.complete(&mut follower, start).await?;
         self.answers_come_from(&follower, address).await?;
         let load = Load::start(address, wanted.connections);
@@ -195,20 +196,19 @@ impl Bench {
         Ok((times, load.end().await))
     }
 
-    fn service<'a>(&self, follower: &'a Follower) -> Option<&'a Service> {
-        let services = &follower.mirror().services;
-        services.get(&self.key).map(|stored| &stored.value)
-    }
-
     /// Waits until all pods are of the version that is wanted.
     async fn complete(&self, follower: &mut Follower, start: Instant) -> Result<(), BenchError> {
         // What was just applied may not have come here yet.
         let key = sampan_core::record::Key::Service(self.key.clone()).to_string();
         let applied = self.site.store.get(&key).await?.map(|entry| entry.modified);
         loop {
-            let stored = follower.mirror().services.get(&self.key);
-            let fresh = stored.filter(|it| Some(it.modified) >= applied);
-            if let Some(service) = fresh.map(|it| &it.value)
+            let fresh = |mirror: &Mirror| {
+                let stored = mirror.services.get(&self.key);
+                let fresh = stored.filter(|it| Some(it.modified) >= applied);
+                fresh.map(|it| Arc::clone(&it.value))
+            };
+            let service = fresh(&follower.mirror());
+            if let Some(service) = service
                 && service.status.observed_generation == service.generation
             {
                 match &service.status.phase {
@@ -241,7 +241,8 @@ impl Bench {
         follower: &Follower,
         address: SocketAddr,
     ) -> Result<(), BenchError> {
-        let wanted = self.service(follower).map(|it| it.spec.revision);
+        let wanted = |mirror: &Mirror| Some(mirror.services.get(&self.key)?.value.spec.revision);
+        let wanted = wanted(&follower.mirror());
         let mut sender = load::connect(address).await.map_err(BenchError::Failed)?;
         let begun = Instant::now();
         loop {

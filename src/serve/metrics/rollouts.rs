@@ -2,15 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use sampan_core::{
     histogram::{Buckets, Histogram},
     name::ServiceKey,
-    record::{Kind, Phase, Service},
+    record::{Phase, Service},
 };
-use sampan_store::{Store, StoreError};
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
@@ -53,7 +52,7 @@ enum At {
     Rolling { since: Option<Instant> },
     /// It has ended well, or the old revision runs again: only another revision begins a new one.
     Settled,
-    /// It has failed and is tried further, or waits until a user resumes it.
+    /// It has failed and is tried further, or waits for somebody who resumes it.
     Stuck,
 }
 
@@ -67,25 +66,21 @@ pub(crate) struct RolloutTotals {
 }
 
 impl Rollouts {
-    /// Follows the services of the store until it is closed. What the board has counted of services
+    /// Follows services until the store is closed. What the board has counted of services
     /// that are gone is forgotten with what is known here. `ready` is told when it has seen the
-    /// services as they are now: rollouts that begin after that are watched from their beginning.
+    /// services as they are now: whoever begins with rollouts then is watched from the beginning.
     pub(crate) async fn watch(
         &self,
-        store: &Arc<dyn Store>,
+        mut follower: Follower,
         board: &Board,
         ready: oneshot::Sender<()>,
-    ) -> Result<(), StoreError> {
-        let mut follower = Follower::open(store).await?;
-        self.see(follower.mirror(), board);
-        // A receiver that is gone does not wait for it.
+    ) {
+        self.see(&follower.mirror(), board);
+        // Whoever does not wait for it needs no word.
         let _ = ready.send(());
-        while let Some(keys) = follower.next().await {
-            if keys.iter().any(|key| key.kind() == Kind::Service) {
-                self.see(follower.mirror(), board);
-            }
+        while follower.next().await.is_some() {
+            self.see(&follower.mirror(), board);
         }
-        Ok(())
     }
 
     /// What is known of each service.
@@ -260,7 +255,7 @@ mod tests {
 
         fn see(&self) {
             let stored = Stored {
-                value: self.service.clone(),
+                value: self.service.clone().into(),
                 modified: sampan_store::Revision(1),
             };
             let mirror = Mirror {

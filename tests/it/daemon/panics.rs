@@ -121,6 +121,7 @@ each! {
     in_what_accepts_connections_to_the_api: ApiListener,
     in_a_request_to_the_api: Api,
     in_work_that_blocks: Blocking,
+    in_the_mirror: Mirror,
     in_the_agent: Agent,
     in_the_preparation_of_a_pod: Preparation,
     in_the_worker_of_a_pod: Worker,

@@ -1,6 +1,6 @@
 //! Pruning: records that nothing refers to any more.
 
-use std::collections::BTreeSet;
+use std::{borrow::Borrow, collections::BTreeSet};
 
 use crate::{
     name::{PodName, ServiceKey},
@@ -10,9 +10,10 @@ use crate::{
 /// Which of the `revisions` of `service` to delete. Those are kept that are wanted, could be gone
 /// back to or have pods, and the newest `history` of the others. Of a service that is being
 /// deleted and has no pods left, all go.
-pub fn revisions(service: &Service, revisions: &[u64], pods: &[Pod]) -> Vec<u64> {
+pub fn revisions(service: &Service, revisions: &[u64], pods: &[impl Borrow<Pod>]) -> Vec<u64> {
     let (spec, status) = (&service.spec, &service.status);
-    let own = pods.iter().filter(|pod| pod.service == service.key);
+    let own = pods.iter().map(Borrow::borrow);
+    let own = own.filter(|pod: &&Pod| pod.service == service.key);
     let mut needed: BTreeSet<u64> = own.map(|pod| pod.revision).collect();
     let gone = spec.deleting && needed.is_empty();
     if !gone {
@@ -35,13 +36,18 @@ pub fn revisions(service: &Service, revisions: &[u64], pods: &[Pod]) -> Vec<u64>
 ///
 /// `services`, `jobs` and `pods` are all that the store holds of it. A job that runs is removed
 /// once the node that runs it has written that it does not.
-pub fn finished(app: &App, services: &[Service], jobs: &[Job], pods: &[Pod]) -> Vec<Key> {
-    let with_pods: BTreeSet<_> = pods.iter().map(|pod| &pod.service).collect();
+pub fn finished(
+    app: &App,
+    services: &[impl Borrow<Service>],
+    jobs: &[impl Borrow<Job>],
+    pods: &[impl Borrow<Pod>],
+) -> Vec<Key> {
+    let with_pods: BTreeSet<_> = pods.iter().map(|pod| &pod.borrow().service).collect();
     let gone_service =
         |service: &&Service| service.spec.deleting && !with_pods.contains(&service.key);
     let gone_job = |job: &&Job| job.deleting && job.status.phase != JobPhase::Running;
-    let services_gone = services.iter().filter(gone_service);
-    let jobs_gone = jobs.iter().filter(gone_job);
+    let services_gone = services.iter().map(Borrow::borrow).filter(gone_service);
+    let jobs_gone = jobs.iter().map(Borrow::borrow).filter(gone_job);
     let mut keys: Vec<_> = services_gone
         .map(|it| Key::Service(it.key.clone()))
         .collect();
@@ -88,15 +94,17 @@ pub struct Orphans {
 /// The orphans of an app. `services`, `pods` and `revisions` are all that the store holds of it.
 pub fn orphans<'a>(
     app: &App,
-    services: &[Service],
-    pods: &[Pod],
+    services: &[impl Borrow<Service>],
+    pods: &[impl Borrow<Pod>],
     revisions: impl Iterator<Item = &'a (ServiceKey, u64)>,
 ) -> Orphans {
     if !app.deleting {
         return Orphans::default();
     }
-    let known: BTreeSet<_> = services.iter().map(|service| &service.key).collect();
-    let pods = pods.iter().filter(|pod| !known.contains(&pod.service));
+    let services = services.iter().map(Borrow::borrow);
+    let known: BTreeSet<_> = services.map(|service: &Service| &service.key).collect();
+    let pods = pods.iter().map(Borrow::borrow);
+    let pods = pods.filter(|pod: &&Pod| !known.contains(&pod.service));
     Orphans {
         stop: pods
             .filter(|pod| pod.stop.is_none())

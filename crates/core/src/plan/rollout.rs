@@ -31,6 +31,8 @@ mod report;
 mod scale;
 mod steps;
 
+use std::borrow::Borrow;
+
 pub use super::gate::Gate;
 use crate::{
     name::PodName,
@@ -120,7 +122,7 @@ pub fn most_pods(spec: &ServiceSpec) -> u32 {
 /// - A pod that has ended for good keeps its place and is not available.
 /// - A closed gate holds a revision that has never been complete: none of its pods is made, and
 ///   none of another revision is stopped for it. The deadline does not run.
-pub fn plan(service: &Service, pods: &[Pod], gate: &Gate, moment: Moment) -> Plan {
+pub fn plan(service: &Service, pods: &[impl Borrow<Pod>], gate: &Gate, moment: Moment) -> Plan {
     let crew = Crew::new(service, pods, moment);
     match service.spec.deleting {
         true => delete(service, crew, moment),

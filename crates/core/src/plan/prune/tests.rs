@@ -10,6 +10,10 @@ use crate::{
     record::{Component, JobSpec, JobStatus, ServiceSpec, ServiceStatus},
 };
 
+const NO_SERVICES: [Service; 0] = [];
+const NO_JOBS: [Job; 0] = [];
+const NO_PODS: [Pod; 0] = [];
+
 fn key(name: &str) -> ServiceKey {
     ServiceKey::parse(&format!("shop/{name}")).expect("a key")
 }
@@ -112,7 +116,7 @@ fn old_revisions() {
         assert_eq!(revisions(&service, &all, &pods), expected, "{history}");
     }
     let service = a_service("web", 0, false);
-    assert_eq!(revisions(&service, &all, &[]), [1, 2, 3, 4, 6, 7]);
+    assert_eq!(revisions(&service, &all, &NO_PODS), [1, 2, 3, 4, 6, 7]);
 }
 
 #[test]
@@ -139,15 +143,15 @@ fn what_is_deleted_goes_when_it_is_done() {
     let job = |name| Key::Job(key(name));
     let found = finished(&app, &services, &jobs, &pods);
     assert_eq!(found, [api.clone(), job("b")]);
-    assert_eq!(finished(&app, &[kept], &jobs[2..], &[]), []);
+    assert_eq!(finished(&app, &[kept], &jobs[2..], &NO_PODS), []);
     // The app goes last, with whatever else is left of it.
     let (app, gone) = (an_app(true), Key::App(an_app(true).name));
     let found = finished(&app, &services, &jobs[1..2], &pods);
     assert_eq!(found, [api.clone(), job("b")]);
-    let found = finished(&app, &services, &jobs[1..2], &[]);
+    let found = finished(&app, &services, &jobs[1..2], &NO_PODS);
     assert_eq!(found, [api, web, job("b"), gone.clone()]);
-    assert_eq!(finished(&app, &[], &[], &pods), []);
-    assert_eq!(finished(&app, &[], &[], &[]), [gone]);
+    assert_eq!(finished(&app, &NO_SERVICES, &NO_JOBS, &pods), []);
+    assert_eq!(finished(&app, &NO_SERVICES, &NO_JOBS, &NO_PODS), [gone]);
 }
 
 #[test]
@@ -189,5 +193,5 @@ fn what_belongs_to_no_service_goes_with_its_app() {
     assert_eq!(found(&an_app(true)), all);
     assert_eq!(found(&an_app(false)), Orphans::default());
     // The app waits for the last pod.
-    assert_eq!(finished(&an_app(true), &[], &[], &pods), []);
+    assert_eq!(finished(&an_app(true), &NO_SERVICES, &NO_JOBS, &pods), []);
 }

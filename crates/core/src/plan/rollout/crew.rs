@@ -1,6 +1,9 @@
 //! The pods of a service as a plan sees them: those that exist, changed by what it decides.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::Action;
 use crate::{
@@ -102,8 +105,9 @@ pub(super) struct Crew {
 
 impl Crew {
     /// Those of `pods` that belong to `service`, each once.
-    pub(super) fn new(service: &Service, pods: &[Pod], moment: Moment) -> Self {
-        let own = pods.iter().filter(|pod| pod.service == service.key);
+    pub(super) fn new(service: &Service, pods: &[impl Borrow<Pod>], moment: Moment) -> Self {
+        let own = pods.iter().map(Borrow::borrow);
+        let own = own.filter(|pod: &&Pod| pod.service == service.key);
         let mut members: Vec<_> = own.map(|pod| Member::new(pod, service, moment)).collect();
         members.sort();
         members.dedup_by_key(|member| (member.revision, member.slot));

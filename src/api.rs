@@ -34,6 +34,7 @@ use std::{collections::BTreeMap, path::PathBuf, pin::Pin, sync::Arc, time::Durat
 use async_trait::async_trait;
 use axum::{Router, extract::State, middleware};
 use sampan_core::{
+    event::Reason,
     name::ServiceKey,
     plan::{advise, quota::Quota},
     record::{self, JobSpec, Template},
@@ -163,7 +164,7 @@ pub(crate) trait Admission: Send + Sync + 'static {
     async fn admit_job(&self, job: &ServiceKey, spec: &JobSpec) -> Result<(), String>;
 
     /// Something was done or refused: in one word, and in a sentence whose subject is `subject`.
-    fn tell(&self, subject: Subject, word: &'static str, message: String);
+    fn tell(&self, subject: Subject, reason: Reason, message: String);
 }
 
 /// What the API is made of.

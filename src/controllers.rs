@@ -9,6 +9,7 @@ pub(crate) mod autoscale;
 mod job;
 mod prune;
 mod rollout;
+pub(crate) mod rollouts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,9 +18,10 @@ use std::{
 };
 
 use autoscale::{Autoscaler, Autoscaling, News};
+use rollouts::Rollouts;
 use sampan_core::{
     name::{Name, ServiceKey},
-    plan::autoscale::Decision,
+    plan::{autoscale::Decision, rollout::Ended},
     provoke,
     record::Key,
 };
@@ -92,6 +94,8 @@ struct Plan {
     wake_at: Option<Instant>,
     /// The decision of the autoscaler that it carries out.
     scaled: Option<Decision>,
+    /// How the rollout has ended with it.
+    ended: Option<Ended>,
 }
 
 /// How the last reconcile of a key ended.
@@ -112,6 +116,8 @@ struct Due {
     failures: u32,
     /// The decision of the autoscaler that the present one carries out.
     scaled: Option<Decision>,
+    /// How the rollout ends with the present one.
+    ended: Option<Ended>,
 }
 
 impl Due {
@@ -126,6 +132,8 @@ pub(crate) struct Controllers {
     pub(crate) journal: Arc<Journal>,
     pub(crate) clock: Clock,
     pub(crate) autoscaling: Autoscaling,
+    /// How rollouts have ended.
+    pub(crate) rollouts: Arc<Rollouts>,
     /// Set when everything has been looked at once: what an earlier run of the node observed is
     /// in no status any more.
     pub(crate) looked: watch::Sender<bool>,
@@ -255,6 +263,8 @@ impl Loop {
                     }
                 }
                 Key::Service(service) => {
+                    let is_there = mirror.services.contains_key(service);
+                    self.controllers.rollouts.know(service, is_there);
                     objects.insert(Object::Service(service.clone()));
                     objects.insert(Object::App(service.app.clone()));
                     dependents(mirror, service, &mut objects);
@@ -310,6 +320,7 @@ impl Loop {
                 told,
                 wake_at,
                 scaled,
+                ended,
             } = (self.controllers).reconcile(object, &follower.mirror(), &self.autoscaler);
             if let Some(at) = wake_at {
                 due.by(at);
@@ -321,7 +332,7 @@ impl Loop {
             }
             tracing::debug!(key = %object.key(), writes = ?keys(&transaction), ?told, "planned");
             due.busy = true;
-            due.scaled = scaled;
+            (due.scaled, due.ended) = (scaled, ended);
             let (controllers, object) = (Arc::clone(&self.controllers), object.clone());
             self.running.spawn(async move {
                 let end = controllers.execute(&object, transaction, told).await;
@@ -333,15 +344,21 @@ impl Loop {
     fn ended(&mut self, object: Object, end: &End) {
         let due = self.due.entry(object.clone()).or_default();
         due.busy = false;
-        let scaled = due.scaled.take();
+        let (scaled, ended) = (due.scaled.take(), due.ended.take());
         match end {
             // What was written comes back as a change, which has the key looked at again.
             End::Done => {
                 self.unseen.remove(&object);
                 due.failures = 0;
-                if let (Some(decision), Object::Service(key)) = (scaled, &object) {
+                let Object::Service(key) = &object else {
+                    return;
+                };
+                if let Some(decision) = scaled {
                     let now = self.controllers.clock.now();
                     self.autoscaler.done(key, &decision, now);
+                }
+                if let Some(ended) = ended {
+                    self.controllers.rollouts.count(key, ended);
                 }
             }
             // What differs is on its way here.

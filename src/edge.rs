@@ -8,8 +8,7 @@ use std::{
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::Service,
-    provoke,
-    record::{self, Phase},
+    provoke, record,
 };
 use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig};
 use tokio::sync::{Notify, watch};
@@ -143,7 +142,7 @@ impl Edge {
         let wanted: BTreeMap<_, _> = wanted
             .map(|service| (service.key.clone(), stored_config(service)))
             .collect();
-        let unsettled = services().filter(|service| !is_settled(service));
+        let unsettled = services().filter(|service| !service.is_settled());
         let unsettled = unsettled.map(|service| service.key.clone()).collect();
         let demands = services().map(|service| (service.key.clone(), demand(service)));
         let demands = demands.collect();
@@ -212,25 +211,8 @@ fn stored_config(service: &record::Service) -> ServiceConfig {
 fn demand(service: &record::Service) -> Demand {
     let replicas = service.spec.replicas;
     let wakes = replicas == 0 && service.spec.autoscale.is_some();
-    let is_carried_out = service.status.observed_generation == service.generation
-        && service.status.counts.updated >= replicas;
     Demand {
         replicas,
-        others_come: wakes || !is_carried_out,
+        others_come: wakes || !service.has_all_pods(),
     }
-}
-
-/// Whether no pod of it is on its way.
-fn is_settled(service: &record::Service) -> bool {
-    let status = &service.status;
-    let all_there = status.counts.updated >= service.spec.replicas;
-    status.observed_generation == service.generation
-        && match status.phase {
-            Phase::Progressing | Phase::RollingBack { .. } => false,
-            Phase::Paused { .. } => true,
-            Phase::Waiting { .. }
-            | Phase::Complete
-            | Phase::RolledBack { .. }
-            | Phase::Failed { .. } => all_there,
-        }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use sampan_core::{
+    event::Reason,
     name::{Name, PodName, ServiceKey},
     plan::pod::Notice,
     time::{Took, Utc},
@@ -85,8 +86,8 @@ pub(crate) enum Change {
     Replaced { revision: u64 },
     /// The new component was refused, and the old one stays.
     Refused { reason: String },
-    /// Its rollout or job has come further, in one word and in a sentence.
-    Rollout { word: &'static str, message: String },
+    /// A user has changed it, or its rollout or job has come further: why, and in a sentence.
+    Announced { reason: Reason, message: String },
     /// What an earlier run of the node recorded.
     Past {
         object: String,
@@ -100,20 +101,21 @@ pub(crate) enum Change {
 impl Change {
     /// The change in one word.
     pub(crate) fn reason(&self) -> &str {
-        match self {
-            Self::Compiling => "Compiling",
-            Self::Loaded { .. } => "Loaded",
-            Self::Pod { notice, .. } => notice.reason.as_str(),
-            Self::Deadlock { .. } => "Deadlocked",
-            Self::Completed { .. } => "Completed",
-            Self::JobFailed { again: true, .. } => "BackOff",
-            Self::JobFailed { again: false, .. } => "Failed",
-            Self::Replaced { .. } => "Replaced",
-            Self::Refused { .. } => "Refused",
-            Self::Rollout { word, .. } => word,
-            Self::Past { reason, .. } => reason,
-            Self::Up { .. } => "Up",
-        }
+        let reason = match self {
+            Self::Compiling => Reason::Compiling,
+            Self::Loaded { .. } => Reason::Loaded,
+            Self::Pod { notice, .. } => notice.reason,
+            Self::Deadlock { .. } => Reason::Deadlocked,
+            Self::Completed { .. } => Reason::Completed,
+            Self::JobFailed { again: true, .. } => Reason::BackOff,
+            Self::JobFailed { again: false, .. } => Reason::Failed,
+            Self::Replaced { .. } => Reason::Replaced,
+            Self::Refused { .. } => Reason::Refused,
+            Self::Announced { reason, .. } => *reason,
+            Self::Past { reason, .. } => return reason,
+            Self::Up { .. } => Reason::Up,
+        };
+        reason.as_str()
     }
 
     /// The change in a sentence whose subject is the event's object.
@@ -139,7 +141,7 @@ impl Change {
             Self::Refused { reason } => {
                 format!("change refused, the old version stays: {reason}")
             }
-            Self::Rollout { message, .. } | Self::Past { message, .. } => message.clone(),
+            Self::Announced { message, .. } | Self::Past { message, .. } => message.clone(),
             Self::Up { address } => format!("up, answering at http://{address}"),
         }
     }
@@ -157,7 +159,7 @@ impl Event {
             | Change::JobFailed { .. }
             | Change::Replaced { .. }
             | Change::Refused { .. }
-            | Change::Rollout { .. }
+            | Change::Announced { .. }
             | Change::Up { .. } => self.subject.to_string(),
         }
     }
@@ -313,7 +315,7 @@ mod tests {
         let service = ServiceKey::parse("shop/web").expect("a key");
         let pod = PodName::new(&service, 1, 0);
         let notice = Notice {
-            reason: sampan_core::plan::pod::Reason::CrashLoopBackOff,
+            reason: Reason::CrashLoopBackOff,
             text: "CrashLoopBackOff: next try in 400ms".to_owned(),
         };
         journal.record(web(), Change::Pod { pod, notice });

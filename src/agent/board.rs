@@ -9,10 +9,7 @@ use std::{
 use sampan_core::{
     histogram::Distribution,
     name::{PodName, ServiceKey},
-    plan::{
-        pod::{PodSpec, PodState},
-        probe::Watch,
-    },
+    plan::pod::{PodSpec, PodState},
     record::PodPhase,
     time::Timestamp,
 };
@@ -164,16 +161,11 @@ impl Board {
         if let Some(entry) = self.lock().pods.get_mut(pod) {
             entry.state = state.clone();
             entry.epoch = epoch;
-            entry.ready = match state {
-                PodState::Running { ready: true, .. } => entry
+            entry.ready = match state.is_ready() {
+                true => entry
                     .ready
                     .or_else(|| Some((Instant::now(), entry.account.usage().cpu))),
-                PodState::Pending
-                | PodState::Starting { .. }
-                | PodState::Running { ready: false, .. }
-                | PodState::BackOff { .. }
-                | PodState::Draining { .. }
-                | PodState::Stopped { .. } => None,
+                false => None,
             };
         }
     }
@@ -209,15 +201,13 @@ impl Board {
         }
     }
 
-    /// Forgets what was counted of services that are not among these and have no pods.
-    pub(crate) fn retain(&self, services: impl Fn(&ServiceKey) -> bool) {
+    /// Forgets what was counted of a service that is gone, unless it still has pods.
+    pub(crate) fn forget(&self, service: &ServiceKey) {
         let mut board = self.lock();
-        let Pods {
-            pods,
-            services: past,
-            ..
-        } = &mut *board;
-        past.retain(|key, _| services(key) || pods.keys().any(|pod| pod.service() == key));
+        let mut pods = board.pods.range(PodName::new(service, 0, 0)..);
+        if pods.next().is_none_or(|(pod, _)| pod.service() != service) {
+            board.services.remove(service);
+        }
     }
 
     /// What all pods of a service have used, those that are gone too.
@@ -261,7 +251,7 @@ impl Board {
         for (pod, entry) in &board.pods {
             let totals = services.entry(pod.service().clone()).or_default();
             totals.count(entry.phase());
-            totals.ready += u64::from(matches!(entry.state, PodState::Running { ready: true, .. }));
+            totals.ready += u64::from(entry.state.is_ready());
             totals.restarts += u64::from(entry.state.record().restarts);
             totals.usage = sum([totals.usage, entry.account.usage()]);
         }
@@ -355,15 +345,9 @@ impl Entry {
             | PodState::Starting { .. }
             | PodState::Draining { .. }
             | PodState::Stopped { .. } => {}
-            PodState::Running {
-                ready,
-                readiness,
-                liveness,
-                ..
-            } => {
-                status.ready = *ready;
-                let probes = [readiness, liveness].into_iter().flatten();
-                status.starved = probes.map(Watch::starved).sum();
+            PodState::Running(running) => {
+                status.ready = running.ready;
+                status.starved = running.starved();
             }
             PodState::BackOff { until, .. } => {
                 let at = self.epoch + until.since_zero();
@@ -419,7 +403,8 @@ mod tests {
         assert_eq!(board.usage(&web).throttled, 2 * second);
         assert_eq!(board.request_cpu(&web).sum(), 2 * second);
         assert_eq!(board.request_cpu(&api).count(), 1);
-        board.retain(|key| *key == api);
+        board.forget(&web);
+        board.forget(&api);
         assert_eq!(board.request_cpu(&web).count(), 0);
     }
 }

@@ -44,7 +44,7 @@ impl Counter {
 
     /// Counts the pod among those of its revision.
     pub(crate) fn see(&mut self, state: &PodState) {
-        let ready = matches!(state, PodState::Running { ready: true, .. });
+        let ready = state.is_ready();
         let (up, failed, lost) = match state {
             PodState::Pending | PodState::Starting { .. } | PodState::Draining { .. } => {
                 (false, false, false)

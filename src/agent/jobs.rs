@@ -121,8 +121,8 @@ impl Jobs {
         // However long the store is full or slow: else the job would run for ever.
         loop {
             match self.write(job, result.clone()).await {
-                Ok(Outcome::Committed(_)) => return,
-                Ok(Outcome::Conflict(_)) => {}
+                Ok(true) => return,
+                Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(job = %job.key, %error, "cannot write how the job ended");
                     tokio::time::sleep(RETRY).await;
@@ -161,12 +161,13 @@ impl Jobs {
         }
     }
 
-    async fn write(&self, begun: &Job, result: Result<(), String>) -> Result<Outcome, StoreError> {
+    /// Writes how an attempt ended, if it still counts. Says whether that is done: not if the job was
+    /// changed meanwhile.
+    async fn write(&self, begun: &Job, result: Result<(), String>) -> Result<bool, StoreError> {
         let key = Key::Job(begun.key.clone()).to_string();
         let _turn = self.store.turns().shared(begun.key.app.as_str()).await;
-        let nothing = Transaction::new();
         let Some(entry) = self.store.get(&key).await? else {
-            return self.store.commit(nothing).await;
+            return Ok(true);
         };
         let same = |job: &Job| job.generation == begun.generation && job.status == begun.status;
         let now = serde_json::from_slice::<Job>(&entry.value)
@@ -174,13 +175,14 @@ impl Jobs {
             .filter(same);
         let Some(mut job) = now else {
             // Another attempt counts by now.
-            return self.store.commit(nothing).await;
+            return Ok(true);
         };
         job.status = job::after(&job, result, self.clock.moment());
-        let transaction = nothing
+        let transaction = Transaction::new()
             .compare(key.as_str(), entry.modified)
             .put(key, text(&job));
-        self.store.commit(transaction).await
+        let outcome = self.store.commit(transaction).await?;
+        Ok(matches!(outcome, Outcome::Committed(_)))
     }
 
     /// Runs the job to its end. The error is why it failed.

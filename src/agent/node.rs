@@ -132,9 +132,18 @@ impl<W: Workshop> Pods<W> {
     /// Does what is wanted of the pods among these keys.
     fn see(&mut self, follower: &Follower, keys: impl IntoIterator<Item = Key>) {
         for key in keys {
-            if let Key::Pod(pod) = key {
-                self.reconcile(follower, &pod);
+            match key {
+                Key::Pod(pod) => self.reconcile(follower, &pod),
+                Key::Service(service) => self.forget(follower, &service),
+                Key::App(_) | Key::Revision(..) | Key::Job(_) | Key::Event(_) => {}
             }
+        }
+    }
+
+    /// Forgets what was counted of a service, if that is gone.
+    fn forget(&self, follower: &Follower, service: &ServiceKey) {
+        if !follower.mirror().services.contains_key(service) {
+            self.shared.agent.board.forget(service);
         }
     }
 
@@ -174,6 +183,7 @@ impl<W: Workshop> Pods<W> {
 
     fn ended(&mut self, follower: &Follower, pod: &PodName) {
         self.running.remove(pod);
+        self.forget(follower, pod.service());
         // It may have been wanted again meanwhile.
         let is_wanted = |mirror: &Mirror| {
             let stored = mirror.pods.get(pod);

@@ -151,29 +151,23 @@ impl Narrator {
             // Its stop is told when it is gone.
             PodState::Stopped { end: None, .. } => None,
             state => {
-                let phase = state.phase(self.ready_since());
-                self.status(phase, state.record().restarts, state.reason())
+                let boot = self.clock.boot();
+                self.status(state.status(boot, self.ready_since(), self.earlier))
             }
         }
     }
 
     /// What to say of a pod that cannot be started.
     pub(super) fn stuck(&mut self, reason: String) -> Option<PodStatus> {
-        self.status(PodPhase::BackOff, 0, Some(reason))
+        self.status(PodStatus {
+            boot: self.clock.boot(),
+            phase: PodPhase::BackOff,
+            restarts: self.earlier,
+            reason: Some(reason),
+        })
     }
 
-    fn status(
-        &mut self,
-        phase: PodPhase,
-        restarts: u32,
-        reason: Option<String>,
-    ) -> Option<PodStatus> {
-        let status = PodStatus {
-            boot: self.clock.boot(),
-            phase,
-            restarts: self.earlier.saturating_add(restarts),
-            reason,
-        };
+    fn status(&mut self, status: PodStatus) -> Option<PodStatus> {
         let is_new = self.last.as_ref() != Some(&status);
         self.last = Some(status.clone());
         is_new.then_some(status)

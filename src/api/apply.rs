@@ -9,6 +9,7 @@ use std::{
 use axum::{Json, extract::State};
 use sampan_core::{
     escape,
+    event::Reason,
     name::{Name, ServiceKey},
     object::App,
     plan::{
@@ -94,7 +95,9 @@ impl Api {
             };
             if writes.commit(store).await? {
                 let subject = Subject::App(name.clone());
-                self.0.admission.tell(subject, "Deleted", told.to_owned());
+                self.0
+                    .admission
+                    .tell(subject, Reason::Deleted, told.to_owned());
                 return Ok(applied.plan);
             }
         }
@@ -366,7 +369,7 @@ async fn refuse(api: &Api, refused: Vec<Refused>) -> ApiError {
             note_refusal(api, key, &reason).await;
         }
         let message = format!("change refused, nothing was touched: {reason}");
-        api.0.admission.tell(subject, "Refused", message);
+        api.0.admission.tell(subject, Reason::Refused, message);
     }
     ApiError::new(Code::Refused, details.join("; "))
         .hint("nothing was changed; what ran before goes on")
@@ -424,7 +427,11 @@ fn write(objects: &AppObjects, applied: &Applied) -> Writes {
 
 fn tell(api: &Api, name: &Name, cause: &str, applied: &Applied) {
     let admission = &api.0.admission;
-    admission.tell(Subject::App(name.clone()), "Applied", cause.to_owned());
+    admission.tell(
+        Subject::App(name.clone()),
+        Reason::Applied,
+        cause.to_owned(),
+    );
     let services: BTreeSet<_> = applied.services.iter().map(|it| &it.key).collect();
     let jobs: BTreeSet<_> = applied.jobs.iter().map(|it| &it.key).collect();
     for change in &applied.plan.changes {
@@ -440,9 +447,9 @@ fn tell(api: &Api, name: &Name, cause: &str, applied: &Applied) {
             continue;
         }
         match change.verb {
-            view::Verb::Added => admission.tell(subject, "Added", change.pods.clone()),
-            view::Verb::Changed => admission.tell(subject, "Changed", change.pods.clone()),
-            view::Verb::Deleted => admission.tell(subject, "Deleted", change.pods.clone()),
+            view::Verb::Added => admission.tell(subject, Reason::Added, change.pods.clone()),
+            view::Verb::Changed => admission.tell(subject, Reason::Changed, change.pods.clone()),
+            view::Verb::Deleted => admission.tell(subject, Reason::Deleted, change.pods.clone()),
             view::Verb::Unchanged => {}
         }
     }

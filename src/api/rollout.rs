@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use sampan_core::{
+    event::Reason,
     name::ServiceKey,
     plan::apply::{self, Retarget, VerbError},
     record::{Key, Revision, Service},
@@ -33,7 +34,7 @@ struct Done {
     revision: Option<Revision>,
     /// The number of the revision that it goes back to, if it does.
     back_to: Option<u64>,
-    word: &'static str,
+    reason: Reason,
     message: String,
 }
 
@@ -50,7 +51,7 @@ pub(super) async fn scale(
             service: scaled,
             revision: None,
             back_to: None,
-            word: "Scaled",
+            reason: Reason::Scaled,
         }))
     };
     simple(&api, &key, &change).await
@@ -63,7 +64,7 @@ pub(super) async fn pause(State(api): Shared, ServicePath(key): ServicePath) -> 
             service: apply::pause(service)?,
             revision: None,
             back_to: None,
-            word: "Paused",
+            reason: Reason::Paused,
             message: "the rollout is paused".to_owned(),
         }))
     };
@@ -77,7 +78,7 @@ pub(super) async fn resume(State(api): Shared, ServicePath(key): ServicePath) ->
             service: apply::resume(service)?,
             revision: None,
             back_to: None,
-            word: "Resumed",
+            reason: Reason::Resumed,
             message: "the rollout goes on".to_owned(),
         }))
     };
@@ -92,7 +93,7 @@ pub(super) async fn restart(State(api): Shared, ServicePath(key): ServicePath) -
             "all pods are replaced, as revision {}",
             retarget.service.spec.revision
         );
-        Ok((retarget, "Restarted", message))
+        Ok((retarget, Reason::Restarted, message))
     };
     retarget(&api, &key, &change).await
 }
@@ -114,7 +115,7 @@ pub(super) async fn run_again(
         if writes.commit(store).await? {
             let message = "it runs once more, from its first attempt".to_owned();
             let subject = Subject::Job(key.clone());
-            api.0.admission.tell(subject, "Restarted", message);
+            api.0.admission.tell(subject, Reason::Restarted, message);
             return Ok(Json(view::Job::of(&once_more)));
         }
     }
@@ -131,7 +132,7 @@ pub(super) async fn undo(
         let retarget = apply::undo(service, revisions, undo.to)?;
         let (from, to) = (service.spec.revision, retarget.service.spec.revision);
         let message = format!("from revision {from} back to revision {to}");
-        Ok((retarget, "Undone", message))
+        Ok((retarget, Reason::Undone, message))
     };
     retarget(&api, &key, &change).await
 }
@@ -156,9 +157,8 @@ async fn simple(
     Err(objects::conflict(&format!("the service `{key}`")))
 }
 
-type Change<'a> = dyn Fn(&Service, &[Revision]) -> Result<(Retarget, &'static str, String), VerbError>
-    + Sync
-    + 'a;
+type Change<'a> =
+    dyn Fn(&Service, &[Revision]) -> Result<(Retarget, Reason, String), VerbError> + Sync + 'a;
 
 /// Gives a service another revision, once that is admitted. It does not wait for the turn: who goes
 /// back to what ran before has no time for what others have compiled.
@@ -170,7 +170,7 @@ async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
         let turn = store.turns().alone(key.app.as_str()).await;
         let (service, modified) = objects::service(store, key).await?;
         let revisions = objects::revisions(store, key).await?;
-        let (retarget, word, message) = change(&service, &revisions)?;
+        let (retarget, reason, message) = change(&service, &revisions)?;
         let hash = retarget.template.hash();
         if admitted.as_ref() != Some(&hash) {
             drop(turn);
@@ -180,7 +180,7 @@ async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
                 note_refusal(api, key, &reason).await;
                 let subject = Subject::Service(key.clone());
                 let message = format!("change refused, nothing was touched: {reason}");
-                api.0.admission.tell(subject, "Refused", message);
+                api.0.admission.tell(subject, Reason::Refused, message);
                 let details = vec![format!("service/{}: {reason}", key.name)];
                 return Err(ApiError::new(Code::Refused, details.join("; "))
                     .hint("nothing was changed; what ran before goes on")
@@ -195,7 +195,7 @@ async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
             back_to: (!new).then_some(retarget.service.spec.revision),
             service: retarget.service,
             revision: retarget.revision,
-            word,
+            reason,
             message,
         };
         if let Some(answer) = write(api, key, modified, done).await? {
@@ -234,6 +234,6 @@ async fn write(
         return Ok(None);
     }
     let subject = Subject::Service(key.clone());
-    api.0.admission.tell(subject, done.word, done.message);
+    api.0.admission.tell(subject, done.reason, done.message);
     Ok(Some(Json(view::Service::of(&done.service))))
 }

@@ -22,6 +22,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use sampan_core::{
+    event::Reason,
     name::ServiceKey,
     plan::advise,
     record::{self, JobSpec, Key, Kind, Template},
@@ -82,8 +83,8 @@ impl Admission for Fake {
         self.decide(format!("job {job}"), &spec.component.digest)
     }
 
-    fn tell(&self, subject: Subject, word: &'static str, message: String) {
-        let text = format!("{subject} {word}: {message}");
+    fn tell(&self, subject: Subject, reason: Reason, message: String) {
+        let text = format!("{subject} {reason}: {message}");
         self.told.lock().expect("whole").push(text);
     }
 }

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use sampan_core::{
     name::ServiceKey,
     plan::autoscale::{self, Decision, History, Sample},
-    record::{Phase, Service},
+    record::Service,
     time::Timestamp,
 };
 use tokio::sync::watch;
@@ -149,7 +149,7 @@ impl Autoscaler {
         let Some(spec) = &service.spec.autoscale else {
             return;
         };
-        sample.rollout = is_rolling(service);
+        sample.rollout = service.is_rolling();
         let state = self.services.remove(&service.key);
         let history = state.map(|state| state.history).unwrap_or_default();
         let current = service.spec.replicas;
@@ -173,18 +173,4 @@ impl Autoscaler {
 
 fn is_autoscaled(service: &Service) -> bool {
     service.spec.autoscale.is_some() && !service.spec.deleting
-}
-
-/// Whether a revision takes the place of another, or may still have to.
-fn is_rolling(service: &Service) -> bool {
-    let status = &service.status;
-    status.observed_generation != service.generation
-        || status.target != service.spec.revision
-        || match status.phase {
-            Phase::Progressing | Phase::Waiting { .. } | Phase::RollingBack { .. } => true,
-            Phase::Complete
-            | Phase::Paused { .. }
-            | Phase::RolledBack { .. }
-            | Phase::Failed { .. } => false,
-        }
 }

@@ -39,10 +39,10 @@ pub(super) fn reconcile(key: &ServiceKey, mirror: &Mirror, clock: &Clock) -> Pla
     plan.transaction = Transaction::new()
         .compare(name.as_str(), stored.modified)
         .put(name, text(&next));
-    for job::Announcement { word, message } in planned.announce {
+    for job::Announcement { reason, message } in planned.announce {
         plan.told.push(Told {
             subject: Subject::Job(key.clone()),
-            change: Change::Rollout { word, message },
+            change: Change::Announced { reason, message },
         });
     }
     plan

@@ -1,6 +1,7 @@
 //! Does what the rollout planner says.
 
 use sampan_core::{
+    event::Reason,
     name::{Name, ServiceKey},
     plan::{
         autoscale::{self, Decision},
@@ -43,10 +44,17 @@ pub(super) fn reconcile(
         transaction: Transaction::new(),
     };
     if let Some((_, decision)) = &scaled {
-        writes.tell("Scaled", decision.to_string());
+        writes.tell(Reason::Scaled, decision.to_string());
     }
     for action in planned.actions {
-        let is_told = scaled.is_some() && matches!(action, Action::Announce { word: "Scaled", .. });
+        let is_told = scaled.is_some()
+            && matches!(
+                &action,
+                Action::Announce {
+                    reason: Reason::Scaled,
+                    ..
+                }
+            );
         if is_told {
             // By the decision, which says why.
             continue;
@@ -58,6 +66,7 @@ pub(super) fn reconcile(
         told: std::mem::take(&mut writes.told),
         transaction: writes.finish(&next),
         scaled: scaled.map(|(_, decision)| decision),
+        ended: planned.ended,
     }
 }
 
@@ -84,14 +93,14 @@ impl Writes<'_> {
             Action::Create { pod, reason } => {
                 let record = Pod::new(pod.service(), pod.revision(), pod.slot());
                 self.put(&record, Revision(0));
-                self.tell("PodCreated", format!("{pod}: {reason}"));
+                self.tell(Reason::PodCreated, format!("{pod}: {reason}"));
             }
             Action::Stop { pod, reason } => {
                 if let Some(found) = self.mirror.pods.get(&pod) {
                     let mut record = Pod::clone(&found.value);
                     record.stop = Some(reason.clone());
                     self.put(&record, found.modified);
-                    self.tell("PodStopped", format!("{pod}: {reason}"));
+                    self.tell(Reason::PodStopped, format!("{pod}: {reason}"));
                 }
             }
             Action::RollBack { from, to, .. } => {
@@ -103,14 +112,14 @@ impl Writes<'_> {
                 next.spec.paused = true;
                 respecified(next);
             }
-            Action::Announce { word, message } => self.tell(word, message),
+            Action::Announce { reason, message } => self.tell(reason, message),
         }
     }
 
-    fn tell(&mut self, word: &'static str, message: String) {
+    fn tell(&mut self, reason: Reason, message: String) {
         self.told.push(Told {
             subject: Subject::Service(self.stored.value.key.clone()),
-            change: Change::Rollout { word, message },
+            change: Change::Announced { reason, message },
         });
     }
 

@@ -11,7 +11,7 @@ use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::{Limits, Source},
     provoke,
-    record::{JobPhase, Kind, Phase, PodPhase},
+    record::{JobPhase, Kind, PodPhase, RolloutState},
 };
 use sampan_gateway::{Drained, Server, ServiceStats};
 use sampan_runtime::{LoadError, Loaded, Usage};
@@ -281,24 +281,17 @@ impl RunningApp {
         let mut follower = self.site.objects.follow(&[Kind::Service]);
         loop {
             let service = Arc::clone(&follower.mirror().services.get(key)?.value);
-            let seen = service.status.observed_generation == service.generation;
-            match &service.status.phase {
-                Phase::Complete if seen => {
+            match service.rollout() {
+                RolloutState::Complete => {
                     let revision = service.status.target;
                     return Some(Change::Replaced { revision });
                 }
-                Phase::RolledBack { reason, .. } | Phase::Failed { reason } if seen => {
-                    let reason = reason.clone();
+                RolloutState::RolledBack { reason } | RolloutState::Failed { reason } => {
+                    let reason = reason.to_owned();
                     return Some(Change::Refused { reason });
                 }
-                Phase::Paused { .. } if seen => return None,
-                Phase::Progressing
-                | Phase::Waiting { .. }
-                | Phase::Complete
-                | Phase::Paused { .. }
-                | Phase::RollingBack { .. }
-                | Phase::RolledBack { .. }
-                | Phase::Failed { .. } => drop(follower.next().await?),
+                RolloutState::Held { .. } => return None,
+                RolloutState::UnderWay | RolloutState::Waiting => drop(follower.next().await?),
             }
         }
     }

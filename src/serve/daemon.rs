@@ -7,14 +7,13 @@ use sampan_runtime::pod::Termination;
 use sampan_store::{Store, StoreError};
 use tokio::{
     runtime::Handle,
-    sync::{Notify, oneshot, watch},
+    sync::{Notify, watch},
     task::{AbortHandle, JoinHandle, JoinSet},
     time::timeout,
 };
 
 use super::{
     Node, chronicle,
-    metrics::rollouts::Rollouts,
     neighbours::GatewayNeighbours,
     places::{GatewayCallers, GatewayPlaces},
     sampler::Sampler,
@@ -29,7 +28,7 @@ use crate::{
     },
     artifacts::Artifacts,
     clock::Clock,
-    controllers::{Controllers, autoscale::Autoscaling},
+    controllers::{Controllers, autoscale::Autoscaling, rollouts::Rollouts},
     events::{Change, Journal, Subject},
     load::{Decided, Measured},
     mirror::Reflector,
@@ -162,25 +161,14 @@ impl Daemon {
             journal: journal(),
             clock,
             autoscaling: autoscaling(site),
+            rollouts: Arc::clone(&site.rollouts),
             looked: site.looked.clone(),
             finish: Arc::default(),
         };
         let finish = Arc::clone(&controllers.finish);
-        let (watches, watched) = oneshot::channel();
         let all = site.objects.follow(&Kind::ALL);
-        let task = tasks.spawn(async move {
-            // A watch that fails ends the daemon.
-            let _ = watched.await;
-            controllers.run(all).await;
-            "the controllers"
-        });
+        let task = tasks.spawn(ended("the controllers", controllers.run(all)));
         let controllers = Finish { finish, task };
-        let (rollouts, board) = (Arc::clone(&site.rollouts), Arc::clone(&site.node.board));
-        let services = site.objects.follow(&[Kind::Service]);
-        tasks.spawn(async move {
-            rollouts.watch(services, &board, watches).await;
-            "the watch on rollouts"
-        });
         let jobs = Jobs {
             store: store(),
             clock,
@@ -192,7 +180,7 @@ impl Daemon {
         let chronicle = keep_events(site, &mut tasks);
         let sweeping = sweep::run(store(), Arc::clone(&site.artifacts));
         tasks.spawn(ended("the sweeper", sweeping));
-        let pods = site.objects.follow(&[Kind::Pod]);
+        let pods = site.objects.follow(&[Kind::Pod, Kind::Service]);
         Self {
             agent: tokio::spawn(agent.run(pods, Arc::clone(&rest))),
             rest,

@@ -1,12 +1,11 @@
 //! What is counted on this node, for Prometheus.
 //!
 //! Nothing is counted here: each request for the metrics reads what the gateway, the board, the
-//! runtime and the watch on rollouts have. Every label comes from a spec or from this program, so
+//! runtime and the controllers have. Every label comes from a spec or from this program, so
 //! that no client can make the text longer. A service that is gone is in it no more.
 
 mod exposition;
 mod families;
-pub(crate) mod rollouts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +16,7 @@ use sampan_core::{
     fault::Fault,
     histogram::{Buckets, Distribution},
     name::ServiceKey,
+    plan::rollout::Outcome,
 };
 use sampan_gateway::{LATENCY_BOUNDS, RevisionStats, ServiceStats};
 use sampan_runtime::Timings;
@@ -24,10 +24,10 @@ use sampan_runtime::Timings;
 use super::Node;
 use crate::{
     agent::board::{PHASES, ServiceTotals},
+    controllers::rollouts::{RolloutTotals, Rollouts},
     load::Decided,
 };
 use exposition::{Exposition, Family};
-use rollouts::{OUTCOMES, RolloutTotals, Rollouts};
 
 const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -226,8 +226,8 @@ fn rolled(out: &mut Exposition, services: &Services) {
     let seen = || services.iter().filter(|(_, it)| known(it));
     let mut samples = out.family(&families::ROLLOUTS);
     for (ServiceKey { app, name }, known) in seen() {
-        for (outcome, count) in OUTCOMES.iter().zip(known.rollouts.outcomes) {
-            samples.add(&[app, name, outcome], count);
+        for (outcome, count) in Outcome::ALL.iter().zip(known.rollouts.outcomes) {
+            samples.add(&[app, name, &outcome.as_str()], count);
         }
     }
     let mut samples = out.family(&families::ROLLOUT_DURATION);

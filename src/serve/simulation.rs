@@ -22,8 +22,8 @@ use sampan_core::{
     object::{Autoscale, OnFailure, Rollout, Strategy},
     quantity::Amount,
     record::{
-        Component, Key, Kind, Phase, Pod, PodPhase, Revision, Service, ServiceSpec, ServiceStatus,
-        Template,
+        Component, Key, Kind, Pod, PodPhase, Revision, RolloutState, Service, ServiceSpec,
+        ServiceStatus, Template,
     },
 };
 use sampan_gateway::Upstream;
@@ -435,6 +435,7 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSe
             callers: Arc::new(NoCallers),
             decisions: watch::Sender::default(),
         },
+        rollouts: Arc::default(),
         looked: watch::Sender::default(),
         finish: Arc::default(),
     };
@@ -522,21 +523,16 @@ async fn simulate(seed: u64) -> Result<(), String> {
 /// failed with nothing to go back to.
 async fn is_settled(store: &Memory) -> bool {
     let (service, pods) = (service(store).await, pods(store).await);
-    let status = &service.status;
-    let seen = status.observed_generation == service.generation;
     let all = pods.len() == service.spec.replicas as usize;
     let ready = |pod: &Pod| {
         matches!(pod.status.phase, PodPhase::Ready { .. })
             && pod.stop.is_none()
             && pod.revision == service.spec.revision
     };
-    seen && match status.phase {
-        Phase::Complete | Phase::RolledBack { .. } => all && pods.iter().all(ready),
-        Phase::Failed { .. } => true,
-        Phase::Progressing
-        | Phase::Waiting { .. }
-        | Phase::Paused { .. }
-        | Phase::RollingBack { .. } => false,
+    match service.rollout() {
+        RolloutState::Complete | RolloutState::RolledBack { .. } => all && pods.iter().all(ready),
+        RolloutState::Failed { .. } => true,
+        RolloutState::UnderWay | RolloutState::Waiting | RolloutState::Held { .. } => false,
     }
 }
 

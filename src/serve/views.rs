@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use sampan_core::{
+    event::Reason,
     name::ServiceKey,
     plan::advise,
     record::{self, JobSpec, Template},
@@ -12,15 +13,12 @@ use sampan_core::{
 };
 use sampan_runtime::{StartError, Symbols, logs, off_thread, pod::Termination};
 
-use super::{
-    Node,
-    metrics::{self, rollouts::Rollouts},
-    seen::Seen,
-};
+use super::{Node, metrics, seen::Seen};
 use crate::events::{Change, Events, Journal, Subject};
 use crate::{
     agent::{board::PodStatus, instance::one_line, workshop::RuntimeWorkshop},
     api::{Admission, Batch, LogBatch, NextBatch, NextLogs, OnePod, Views},
+    controllers::rollouts::Rollouts,
     load::{Decided, Decisions, Loads},
 };
 
@@ -124,9 +122,9 @@ impl Admission for NodeViews {
         }
     }
 
-    fn tell(&self, subject: Subject, word: &'static str, message: String) {
+    fn tell(&self, subject: Subject, reason: Reason, message: String) {
         self.journal
-            .record(subject, Change::Rollout { word, message });
+            .record(subject, Change::Announced { reason, message });
     }
 }
 

@@ -7,6 +7,7 @@ pub mod deadlock;
 pub mod digest;
 pub mod escape;
 pub mod fault;
+pub mod event;
 pub mod histogram;
 pub mod name;
 pub mod object;

@@ -19,8 +19,8 @@ pub use key::{Key, Kind};
 pub use pod::{Pod, PodPhase, PodStatus};
 pub use revision::{Component, Revision, Template};
 pub use service::{
-    Condition, ConditionKind, Counts, MAX_REPLICAS, MAX_SCALINGS, Phase, Progress, Refusal,
-    Scaling, Service, ServiceSpec, ServiceStatus,
+    Begun, Condition, ConditionKind, Counts, MAX_REPLICAS, MAX_SCALINGS, Phase, Progress, Refusal,
+    RolloutState, Scaling, Service, ServiceSpec, ServiceStatus,
 };
 
 use crate::{name::Name, time::Timestamp};

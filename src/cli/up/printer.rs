@@ -10,7 +10,7 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use sampan_core::{name::Name, object::App, provoke, time::Utc};
+use sampan_core::{event::Reason, name::Name, object::App, provoke, time::Utc};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -155,13 +155,18 @@ impl Printer {
                 output.talk(&format!("{subject} is up; Ctrl-C drains and stops it"));
             }
             // What becomes of the pods says the same.
-            Change::Rollout {
-                word: "PodCreated" | "PodStopped",
+            Change::Announced {
+                reason: Reason::PodCreated | Reason::PodStopped,
                 ..
             } => {}
             // That all begins at once is no news in the foreground.
-            Change::Rollout {
-                word: "Applied" | "Added" | "Changed" | "RolloutStarted" | "RolloutComplete",
+            Change::Announced {
+                reason:
+                    Reason::Applied
+                    | Reason::Added
+                    | Reason::Changed
+                    | Reason::RolloutStarted
+                    | Reason::RolloutComplete,
                 ..
             } if !self.0.labels => {}
             _ if self.0.labels => {

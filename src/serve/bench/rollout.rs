@@ -10,7 +10,7 @@ use std::{
 use sampan_core::{
     name::ServiceKey,
     object::Isolation,
-    record::{Kind, Phase},
+    record::{Kind, RolloutState},
 };
 use serde::Serialize;
 
@@ -208,19 +208,15 @@ impl Bench {
                 fresh.map(|it| Arc::clone(&it.value))
             };
             let service = fresh(&follower.mirror());
-            if let Some(service) = service
-                && service.status.observed_generation == service.generation
-            {
-                match &service.status.phase {
-                    Phase::Complete => return Ok(()),
-                    Phase::RolledBack { reason, .. } | Phase::Failed { reason } => {
-                        return Err(BenchError::Failed(format!("the rollout failed: {reason}")));
-                    }
-                    Phase::Progressing
-                    | Phase::Waiting { .. }
-                    | Phase::Paused { .. }
-                    | Phase::RollingBack { .. } => {}
+            match service.as_ref().map(|service| service.rollout()) {
+                Some(RolloutState::Complete) => return Ok(()),
+                Some(RolloutState::RolledBack { reason } | RolloutState::Failed { reason }) => {
+                    return Err(BenchError::Failed(format!("the rollout failed: {reason}")));
                 }
+                Some(
+                    RolloutState::UnderWay | RolloutState::Waiting | RolloutState::Held { .. },
+                )
+                | None => {}
             }
             let left = PATIENCE.saturating_sub(start.elapsed());
             match tokio::time::timeout(left, follower.next()).await {

@@ -10,8 +10,9 @@ use std::{
 
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
+    event::Reason,
     plan::{
-        pod::{PodSpec, Reason},
+        pod::PodSpec,
         probe::{Outcome, ProbeKind},
     },
     spec::node::Node,

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::gate::Gate;
 use crate::{
+    event::Reason,
     record::{Job, JobPhase, JobStatus, Moment},
     time::Timestamp,
 };
@@ -40,8 +41,8 @@ pub struct JobPlan {
 /// Something that has happened to a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// In one word: `JobWaiting`, `JobStarted`, `JobRetried`, `JobResumed` or `JobFailed`.
-    pub word: &'static str,
+    /// In one word.
+    pub reason: Reason,
     /// In a sentence.
     pub message: String,
 }
@@ -52,7 +53,7 @@ pub fn plan(job: &Job, gate: &Gate, moment: Moment) -> JobPlan {
     let mut announce = Vec::new();
     if !job.deleting {
         let said = advance(job, &mut status, gate, moment);
-        announce.extend(said.map(|(word, message)| Announcement { word, message }));
+        announce.extend(said.map(|(reason, message)| Announcement { reason, message }));
     }
     let wake_at = match status.phase {
         JobPhase::BackOff { until, .. } if !job.deleting => Some(until),
@@ -75,7 +76,7 @@ fn advance(
     status: &mut JobStatus,
     gate: &Gate,
     moment: Moment,
-) -> Option<(&'static str, String)> {
+) -> Option<(Reason, String)> {
     let changed = status.observed_generation != job.generation;
     let new = changed || has_hope(status, gate);
     if new {
@@ -89,7 +90,7 @@ fn advance(
     match (&status.phase, gate) {
         (JobPhase::Pending, Gate::Open) => {
             *status = running(status, 1, moment);
-            Some(("JobStarted", "attempt 1".to_owned()))
+            Some((Reason::JobStarted, "attempt 1".to_owned()))
         }
         (JobPhase::Pending, Gate::Never(why)) => {
             let reason = why.clone();
@@ -97,17 +98,17 @@ fn advance(
                 reason: reason.clone(),
             };
             status.boot = moment.boot;
-            Some(("JobFailed", reason))
+            Some((Reason::JobFailed, reason))
         }
         (JobPhase::Pending, Gate::Waiting(on)) => {
-            new.then(|| ("JobWaiting", format!("waits {on}")))
+            new.then(|| (Reason::JobWaiting, format!("waits {on}")))
         }
         (JobPhase::Running, Gate::Open | Gate::Waiting(_) | Gate::Never(_)) if !same_run => {
             // That the node went down is not the job's failure.
             let attempt = status.attempts;
             *status = running(status, attempt, moment);
             let message = format!("attempt {attempt} again, which the node's end cut short");
-            Some(("JobResumed", message))
+            Some((Reason::JobResumed, message))
         }
         (JobPhase::BackOff { until, reason }, Gate::Open | Gate::Waiting(_) | Gate::Never(_))
             if !same_run || *until <= moment.now =>
@@ -115,7 +116,7 @@ fn advance(
             let attempt = status.attempts.saturating_add(1);
             let message = format!("attempt {attempt} after: {reason}");
             *status = running(status, attempt, moment);
-            Some(("JobRetried", message))
+            Some((Reason::JobRetried, message))
         }
         (
             JobPhase::Running

@@ -20,7 +20,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-pub use notice::{Notice, Reason};
+pub use notice::Notice;
 pub use preparation::{Preparation, Retry};
 use step::Plan;
 
@@ -31,7 +31,7 @@ use super::{
 use crate::{
     object::{Isolation, Probe, Restart},
     quantity::{ByteSize, Cpu},
-    record::{PodPhase, Template},
+    record::{Boot, PodPhase, PodStatus, Template},
     time::Timestamp,
 };
 
@@ -97,20 +97,7 @@ pub enum PodState {
         phase: Phase,
     },
     /// Its instance has come up.
-    Running {
-        /// Earlier instances.
-        record: Record,
-        /// When it came up.
-        since: Timestamp,
-        /// Whether it gets requests.
-        ready: bool,
-        /// The readiness probe; without one it is ready.
-        readiness: Option<Watch>,
-        /// The liveness probe.
-        liveness: Option<Watch>,
-        /// How many requests trap, when each has an instance.
-        traps: Option<TrapWindow>,
-    },
+    Running(Running),
     /// It has no instance, and gets a new one later.
     BackOff {
         /// Earlier instances.
@@ -136,15 +123,77 @@ pub enum PodState {
     },
 }
 
+/// A pod whose instance has come up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Running {
+    /// Earlier instances.
+    pub record: Record,
+    /// When it came up.
+    pub since: Timestamp,
+    /// Whether it gets requests.
+    pub ready: bool,
+    /// The readiness probe; without one it is ready.
+    pub readiness: Option<Watch>,
+    /// The liveness probe.
+    pub liveness: Option<Watch>,
+    /// How many requests trap, when each has an instance.
+    pub traps: Option<TrapWindow>,
+}
+
+impl Running {
+    fn probes(&self) -> impl Iterator<Item = &Watch> {
+        [&self.readiness, &self.liveness].into_iter().flatten()
+    }
+
+    /// Probes that were missed because the pod got no CPU.
+    pub fn starved(&self) -> u64 {
+        self.probes().map(Watch::starved).sum()
+    }
+
+    /// Why it gets no requests, if that is so and known.
+    fn unready(&self) -> Option<String> {
+        let readiness = self.readiness.as_ref().filter(|_| !self.ready);
+        readiness.and_then(failing)
+    }
+
+    /// The earliest time at which something is due.
+    fn due(&self) -> Option<Timestamp> {
+        let samples = self.traps.as_ref().and_then(TrapWindow::due);
+        self.probes().filter_map(Watch::due).chain(samples).min()
+    }
+}
+
+/// What is the matter with a probe, if anything is.
+fn failing(watch: &Watch) -> Option<String> {
+    let why = watch.failure()?;
+    Some(format!("{} failed: {why}", watch.kind()))
+}
+
 impl PodState {
+    /// Whether it gets requests.
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Running(running) if running.ready)
+    }
+
+    /// The state as the store has it. A pod that is ready has been so since `ready_since`, and was
+    /// started again `earlier` times before the run of the node that is called `boot`.
+    pub fn status(&self, boot: Boot, ready_since: Timestamp, earlier: u32) -> PodStatus {
+        PodStatus {
+            boot,
+            phase: self.phase(ready_since),
+            restarts: earlier.saturating_add(self.record().restarts),
+            reason: self.reason(),
+        }
+    }
+
     /// The state as the store has it and everything shows it. One that is ready has been so since
     /// `ready_since`.
     pub fn phase(&self, ready_since: Timestamp) -> PodPhase {
         match self {
             Self::Pending => PodPhase::Pending,
             Self::Starting { .. } => PodPhase::Starting,
-            Self::Running { ready: true, .. } => PodPhase::Ready { since: ready_since },
-            Self::Running { ready: false, .. } => PodPhase::Unready,
+            Self::Running(running) if running.ready => PodPhase::Ready { since: ready_since },
+            Self::Running(_) => PodPhase::Unready,
             Self::BackOff { record, .. } if record.streak >= CRASH_LOOP => {
                 PodPhase::CrashLoopBackOff
             }
@@ -156,17 +205,13 @@ impl PodState {
 
     /// Why it is in this state, if there is more to say.
     pub fn reason(&self) -> Option<String> {
-        let failing = |watch: &Watch| {
-            let why = watch.failure()?;
-            Some(format!("{} failed: {why}", watch.kind()))
-        };
         match self {
-            Self::Pending | Self::Draining { .. } | Self::Running { ready: true, .. } => None,
+            Self::Pending | Self::Draining { .. } => None,
             Self::Starting { phase, .. } => match phase {
                 Phase::Making => None,
                 Phase::ComingUp { startup, .. } => failing(startup),
             },
-            Self::Running { readiness, .. } => readiness.as_ref().and_then(failing),
+            Self::Running(running) => running.unready(),
             Self::BackOff { end, .. } => Some(end.to_string()),
             Self::Stopped { end, .. } => end.as_ref().map(ToString::to_string),
         }
@@ -176,8 +221,8 @@ impl PodState {
     pub fn record(&self) -> Record {
         match self {
             Self::Pending => Record::default(),
+            Self::Running(running) => running.record,
             Self::Starting { record, .. }
-            | Self::Running { record, .. }
             | Self::BackOff { record, .. }
             | Self::Draining { record, .. }
             | Self::Stopped { record, .. } => *record,
@@ -286,16 +331,7 @@ fn wake_at(state: &PodState) -> Option<Timestamp> {
             Phase::Making => None,
             Phase::ComingUp { startup, .. } => startup.due(),
         },
-        PodState::Running {
-            readiness,
-            liveness,
-            traps,
-            ..
-        } => {
-            let probes = [readiness, liveness].into_iter().flatten();
-            let samples = traps.as_ref().and_then(TrapWindow::due);
-            probes.filter_map(Watch::due).chain(samples).min()
-        }
+        PodState::Running(running) => running.due(),
         PodState::BackOff { until, .. } | PodState::Draining { until, .. } => Some(*until),
     }
 }

@@ -26,6 +26,7 @@
 
 mod bounds;
 mod crew;
+mod ended;
 mod phase;
 mod report;
 mod scale;
@@ -35,12 +36,14 @@ use std::borrow::Borrow;
 
 pub use super::gate::Gate;
 use crate::{
+    event::Reason,
     name::PodName,
     record::{Moment, Pod, Service, ServiceSpec, ServiceStatus},
     time::Timestamp,
 };
 use bounds::Bounds;
 use crew::Crew;
+pub use ended::{Ended, Outcome};
 use phase::Rollout;
 
 /// What to do with a service now, what to say of it, and when to look again.
@@ -52,6 +55,8 @@ pub struct Plan {
     /// What the service is once all of that has been done. It is the old one when nothing has
     /// changed.
     pub status: ServiceStatus,
+    /// How the rollout has ended, if it has with this plan.
+    pub ended: Option<Ended>,
     /// When to plan again at the latest. Always after `now`.
     pub wake_at: Option<Timestamp>,
 }
@@ -92,10 +97,8 @@ pub enum Action {
     },
     /// Tell what has happened.
     Announce {
-        /// In one word: `RolloutStarted`, `RolloutWaiting`, `RolloutPaused`, `RolloutResumed`,
-        /// `RolloutComplete`, `ProgressDeadlineExceeded`, `RolledBack`, `Scaled`, `Degraded`,
-        /// `Unavailable` or `Available`.
-        word: &'static str,
+        /// In one word.
+        reason: Reason,
         /// In a sentence.
         message: String,
     },
@@ -141,6 +144,7 @@ fn delete(service: &Service, mut crew: Crew, moment: Moment) -> Plan {
     Plan {
         actions: crew.into_actions(),
         status,
+        ended: None,
         wake_at: None,
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Boot;
 use crate::{
     name::{Name, ServiceKey},
-    object::{self, Autoscale, Rollout, Route},
+    object::{self, Autoscale, Route},
     quantity::duration_text,
     time::Timestamp,
 };
@@ -41,7 +41,7 @@ pub struct ServiceSpec {
     /// It is being deleted: its pods go, then it.
     pub deleting: bool,
     /// How a revision replaces another.
-    pub rollout: Rollout,
+    pub rollout: object::Rollout,
     /// Which requests reach it from outside.
     pub routes: Vec<Route>,
     /// What must have happened before pods of a new revision are made.
@@ -74,6 +74,9 @@ pub struct ServiceStatus {
     pub phase: Phase,
     /// How it has got on.
     pub progress: Progress,
+    /// When the rollout that is under way began; `None` once it has ended.
+    #[serde(default)]
+    pub begun: Option<Begun>,
     /// Pods by how they are.
     pub counts: Counts,
     /// What holds, and since when.
@@ -90,7 +93,80 @@ pub struct ServiceStatus {
     pub scalings: Vec<Scaling>,
 }
 
+/// When a rollout began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The run of the node whose clock `at` is on.
+    pub boot: Boot,
+    /// When it was planned first.
+    pub at: Timestamp,
+}
+
+/// How the rollout of the wanted revision stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RolloutState<'a> {
+    /// Pods are replaced, or nothing has been planned for the present spec yet.
+    UnderWay,
+    /// It waits for what the service depends on.
+    Waiting,
+    /// It is paused.
+    Held {
+        /// Why it has failed, if it has.
+        failure: Option<&'a str>,
+    },
+    /// All pods are of the wanted revision, and were available.
+    Complete,
+    /// The last good revision runs again.
+    RolledBack {
+        /// Why.
+        reason: &'a str,
+    },
+    /// There is nothing to go back to.
+    Failed {
+        /// Why.
+        reason: &'a str,
+    },
+}
+
 impl Service {
+    /// Whether the status is about the present spec.
+    pub fn is_observed(&self) -> bool {
+        self.status.observed_generation == self.generation
+    }
+
+    /// How the rollout of the wanted revision stands.
+    pub fn rollout(&self) -> RolloutState<'_> {
+        match self.is_observed() {
+            true => self.status.phase.rollout(),
+            false => RolloutState::UnderWay,
+        }
+    }
+
+    /// Whether a revision takes the place of another, or may still have to.
+    pub fn is_rolling(&self) -> bool {
+        matches!(
+            self.rollout(),
+            RolloutState::UnderWay | RolloutState::Waiting
+        )
+    }
+
+    /// Whether as many pods as are wanted are there, of the wanted revision.
+    pub fn has_all_pods(&self) -> bool {
+        self.is_observed() && self.status.counts.updated >= self.spec.replicas
+    }
+
+    /// Whether no pod of it is on its way.
+    pub fn is_settled(&self) -> bool {
+        match self.rollout() {
+            RolloutState::UnderWay => false,
+            RolloutState::Held { .. } => true,
+            RolloutState::Waiting
+            | RolloutState::Complete
+            | RolloutState::RolledBack { .. }
+            | RolloutState::Failed { .. } => self.has_all_pods(),
+        }
+    }
+
     /// Whether as many pods are ready as are wanted.
     pub fn is_whole(&self) -> bool {
         self.status.counts.ready >= self.spec.replicas.min(MAX_REPLICAS)
@@ -150,6 +226,22 @@ pub enum Phase {
         /// The reason, as a sentence for people.
         reason: String,
     },
+}
+
+impl Phase {
+    /// How a rollout in this phase stands.
+    pub fn rollout(&self) -> RolloutState<'_> {
+        match self {
+            Self::Progressing | Self::RollingBack { .. } => RolloutState::UnderWay,
+            Self::Waiting { .. } => RolloutState::Waiting,
+            Self::Paused { failure } => RolloutState::Held {
+                failure: failure.as_deref(),
+            },
+            Self::Complete => RolloutState::Complete,
+            Self::RolledBack { reason, .. } => RolloutState::RolledBack { reason },
+            Self::Failed { reason } => RolloutState::Failed { reason },
+        }
+    }
 }
 
 /// How a rollout has got on: marks that only get better, so that pods which come and go are no
@@ -212,4 +304,107 @@ pub struct Refusal {
     pub reason: String,
     /// When: milliseconds since the beginning of 1970.
     pub at_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        object::{OnFailure, Strategy},
+        quantity::Amount,
+    };
+
+    /// A service of 2 pods whose status is about its present spec.
+    fn service(phase: Phase, updated: u32) -> Service {
+        let spec = ServiceSpec {
+            revision: 1,
+            previous: None,
+            latest: 1,
+            replicas: 2,
+            paused: false,
+            deleting: false,
+            rollout: object::Rollout {
+                strategy: Strategy::Rolling,
+                max_surge: Amount::Count(1),
+                max_unavailable: Amount::Count(0),
+                min_ready: Duration::ZERO,
+                progress_deadline: Duration::from_secs(60),
+                on_failure: OnFailure::Rollback,
+                history: 2,
+                drain: Duration::ZERO,
+            },
+            routes: Vec::new(),
+            depends_on: BTreeMap::new(),
+            queue: 1,
+            queue_timeout: Duration::ZERO,
+            body_bytes: 1,
+            debug_headers: false,
+            autoscale: None,
+        };
+        let counts = Counts {
+            updated,
+            ..Counts::default()
+        };
+        Service {
+            key: ServiceKey::parse("shop/web").expect("a key"),
+            generation: 3,
+            spec,
+            status: ServiceStatus {
+                observed_generation: 3,
+                phase,
+                counts,
+                ..ServiceStatus::default()
+            },
+        }
+    }
+
+    #[test]
+    fn how_a_rollout_stands_follows_from_generation_phase_and_pods() {
+        let (from, reason) = (1, "it traps".to_owned());
+        let because = || reason.clone();
+        // The phase; whether it rolls; whether it is settled with one of two pods, and with both.
+        let phases = [
+            (Phase::Progressing, true, [false, false]),
+            (Phase::Waiting { on: because() }, true, [false, true]),
+            (Phase::Complete, false, [false, true]),
+            (Phase::Paused { failure: None }, false, [true, true]),
+            (
+                Phase::Paused {
+                    failure: Some(because()),
+                },
+                false,
+                [true, true],
+            ),
+            (
+                Phase::RollingBack {
+                    from,
+                    reason: because(),
+                },
+                true,
+                [false, false],
+            ),
+            (
+                Phase::RolledBack {
+                    from,
+                    reason: because(),
+                },
+                false,
+                [false, true],
+            ),
+            (Phase::Failed { reason: because() }, false, [false, true]),
+        ];
+        for (phase, rolls, settled) in phases {
+            for (updated, settled) in [1, 2].into_iter().zip(settled) {
+                let mut web = service(phase.clone(), updated);
+                assert_eq!(web.rollout(), phase.rollout());
+                assert_eq!(web.is_rolling(), rolls, "{phase:?}");
+                assert_eq!(web.is_settled(), settled, "{phase:?}, {updated} pods");
+                assert_eq!(web.has_all_pods(), updated == 2);
+                // Another spec, of which the planner has not heard.
+                web.generation += 1;
+                assert_eq!(web.rollout(), RolloutState::UnderWay);
+                assert!(web.is_rolling() && !web.is_settled() && !web.has_all_pods());
+            }
+        }
+    }
 }

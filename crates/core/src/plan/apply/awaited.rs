@@ -6,7 +6,7 @@ use super::Present;
 use crate::{
     name::Name,
     object::{self, Condition},
-    record::{Job, JobPhase, Phase, Service},
+    record::{Job, JobPhase, RolloutState, Service},
     view::{Plan, Verb},
 };
 
@@ -99,17 +99,7 @@ fn closure(items: &BTreeMap<&str, Item<'_>>, changed: Vec<String>) -> BTreeSet<S
 
 /// Whether the wanted revision of a service waits for what it depends on, as far as is known.
 fn holds(service: &Service) -> bool {
-    let seen = service.status.observed_generation == service.generation;
-    !seen
-        || match service.status.phase {
-            Phase::Waiting { .. } => true,
-            Phase::Progressing
-            | Phase::Complete
-            | Phase::Paused { .. }
-            | Phase::RollingBack { .. }
-            | Phase::RolledBack { .. }
-            | Phase::Failed { .. } => false,
-        }
+    !service.is_observed() || service.rollout() == RolloutState::Waiting
 }
 
 fn has_begun(job: &Job) -> bool {

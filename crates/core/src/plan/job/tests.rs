@@ -66,7 +66,7 @@ fn step(job: &mut Job, gate: &Gate, moment: Moment) -> JobPlan {
 }
 
 fn words(plan: &JobPlan) -> Vec<&str> {
-    plan.announce.iter().map(|it| it.word).collect()
+    plan.announce.iter().map(|it| it.reason.as_str()).collect()
 }
 
 fn running(attempts: u32, boot: u64) -> JobStatus {

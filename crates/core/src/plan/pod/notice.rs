@@ -1,8 +1,9 @@
 //! What is told of a pod: a reason for programs, a text for people.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use crate::{
+    event::Reason,
     object::RestartPolicy,
     plan::{
         probe::ProbeKind,
@@ -19,64 +20,6 @@ pub struct Notice {
     pub reason: Reason,
     /// For people: a sentence whose subject is the pod.
     pub text: String,
-}
-
-/// Why a pod changed, in one word. Where Kubernetes has the word it means the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// Its instance is there, and a probe is waited for.
-    Started,
-    /// Its instance could not be made, or has ended badly.
-    Failed,
-    /// Its instance has ended well.
-    Completed,
-    /// It gets requests.
-    Ready,
-    /// It gets none for now.
-    Unready,
-    /// A probe failed.
-    Unhealthy,
-    /// A probe got no answer because the pod got no CPU.
-    Starved,
-    /// Its instance is ended because it does not do what it should.
-    Killing,
-    /// It waits before it is started again.
-    BackOff,
-    /// It waits, and not for the first time in a row.
-    CrashLoopBackOff,
-    /// It is started again.
-    Restarting,
-    /// It gets no more requests and ends those it has.
-    Draining,
-    /// It is gone.
-    Stopped,
-}
-
-impl Reason {
-    /// The word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Started => "Started",
-            Self::Failed => "Failed",
-            Self::Completed => "Completed",
-            Self::Ready => "Ready",
-            Self::Unready => "Unready",
-            Self::Unhealthy => "Unhealthy",
-            Self::Starved => "Starved",
-            Self::Killing => "Killing",
-            Self::BackOff => "BackOff",
-            Self::CrashLoopBackOff => "CrashLoopBackOff",
-            Self::Restarting => "Restarting",
-            Self::Draining => "Draining",
-            Self::Stopped => "Stopped",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// `liveness probe failed 3 times in a row: status 500`.

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Action, Event, Notice, Phase, PodSpec, PodState, Record, notice::failed_in_a_row};
+use super::{
+    Action, Event, Notice, Phase, PodSpec, PodState, Record, Running, notice::failed_in_a_row,
+};
 use crate::{
     object::{Isolation, Probe},
     plan::{
@@ -103,28 +105,16 @@ impl<'a> Plan<'a> {
                     phase: Phase::ComingUp { started, startup },
                 }
             }
-            PodState::Running {
-                record,
-                since,
-                ready,
-                mut readiness,
-                mut liveness,
-                mut traps,
-            } => {
-                for watch in [&mut readiness, &mut liveness].into_iter().flatten() {
+            PodState::Running(mut running) => {
+                let probes = [&mut running.readiness, &mut running.liveness];
+                for watch in probes.into_iter().flatten() {
                     self.ask(watch);
                 }
-                if traps.as_mut().is_some_and(|traps| traps.ask(self.now)) {
+                let traps = running.traps.as_mut();
+                if traps.is_some_and(|traps| traps.ask(self.now)) {
                     self.actions.push(Action::Sample);
                 }
-                PodState::Running {
-                    record,
-                    since,
-                    ready,
-                    readiness,
-                    liveness,
-                    traps,
-                }
+                PodState::Running(running)
             }
             PodState::BackOff {
                 mut record, until, ..
@@ -219,7 +209,7 @@ impl<'a> Plan<'a> {
             }
             false => self.announce(Notice::started(ProbeKind::Readiness)),
         }
-        PodState::Running {
+        PodState::Running(Running {
             record,
             since: self.now,
             ready,
@@ -229,7 +219,7 @@ impl<'a> Plan<'a> {
                 Isolation::Pod => None,
                 Isolation::Request => Some(TrapWindow::new(started)),
             },
-        }
+        })
     }
 
     fn answered(&mut self, state: PodState, kind: ProbeKind, outcome: &Outcome) -> PodState {
@@ -254,27 +244,21 @@ impl<'a> Plan<'a> {
                     },
                 }
             }
-            PodState::Running {
-                record,
-                since,
-                ready,
-                mut readiness,
-                mut liveness,
-                traps,
-            } => {
+            PodState::Running(mut running) => {
                 let watch = match kind {
                     ProbeKind::Startup => None,
-                    ProbeKind::Readiness => readiness.as_mut(),
-                    ProbeKind::Liveness => liveness.as_mut(),
+                    ProbeKind::Readiness => running.readiness.as_mut(),
+                    ProbeKind::Liveness => running.liveness.as_mut(),
                 };
                 let verdict = watch.map_or(Verdict::Open, |watch| {
                     let finding = watch.answer(outcome, self.now);
                     self.judge(watch, finding, outcome)
                 });
-                let ready = match (kind, verdict) {
+                let ready = running.ready;
+                running.ready = match (kind, verdict) {
                     (ProbeKind::Liveness, Verdict::Bad(reason)) => {
                         self.actions.push(Action::SetReady(false));
-                        return self.kill(record, self.now - since, reason);
+                        return self.kill(running.record, self.now - running.since, reason);
                     }
                     (ProbeKind::Readiness, Verdict::Good) => self.set_ready(ready, Ok(())),
                     (ProbeKind::Readiness, Verdict::Bad(reason)) => {
@@ -286,14 +270,7 @@ impl<'a> Plan<'a> {
                         ready
                     }
                 };
-                PodState::Running {
-                    record,
-                    since,
-                    ready,
-                    readiness,
-                    liveness,
-                    traps,
-                }
+                PodState::Running(running)
             }
             PodState::Pending
             | PodState::Starting { .. }
@@ -350,29 +327,18 @@ impl<'a> Plan<'a> {
 
     fn sampled(&mut self, state: PodState, sample: Sample) -> PodState {
         match state {
-            PodState::Running {
-                record,
-                since,
-                ready,
-                readiness,
-                liveness,
-                traps: Some(mut traps),
-            } => match traps.push(sample, self.now) {
-                Some(too_many) => {
-                    self.actions.push(Action::SetReady(false));
-                    self.kill(record, self.now - since, too_many.to_string())
+            PodState::Running(mut running) => {
+                let traps = running.traps.as_mut();
+                match traps.and_then(|traps| traps.push(sample, self.now)) {
+                    Some(too_many) => {
+                        self.actions.push(Action::SetReady(false));
+                        let healthy = self.now - running.since;
+                        self.kill(running.record, healthy, too_many.to_string())
+                    }
+                    None => PodState::Running(running),
                 }
-                None => PodState::Running {
-                    record,
-                    since,
-                    ready,
-                    readiness,
-                    liveness,
-                    traps: Some(traps),
-                },
-            },
-            PodState::Running { traps: None, .. }
-            | PodState::Pending
+            }
+            PodState::Pending
             | PodState::Starting { .. }
             | PodState::BackOff { .. }
             | PodState::Draining { .. }
@@ -384,9 +350,9 @@ impl<'a> Plan<'a> {
         let (record, healthy) = match state {
             // Also while it is being made: word of its end may be faster than word of its making.
             PodState::Starting { record, .. } => (record, Duration::ZERO),
-            PodState::Running { record, since, .. } => {
+            PodState::Running(running) => {
                 self.actions.push(Action::SetReady(false));
-                (record, self.now - since)
+                (running.record, self.now - running.since)
             }
             PodState::Draining { record, .. } => {
                 self.actions.push(Action::DropInstance);
@@ -436,7 +402,7 @@ impl<'a> Plan<'a> {
                 self.actions.extend([Action::Leave, Action::DropInstance]);
                 self.stopped(record, None, Notice::stopped())
             }
-            PodState::Running { record, .. } => {
+            PodState::Running(Running { record, .. }) => {
                 self.actions.push(Action::Leave);
                 if in_flight > 0 {
                     self.announce(Notice::draining(in_flight));

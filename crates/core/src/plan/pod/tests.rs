@@ -128,11 +128,7 @@ fn asked(state: &PodState) -> Vec<ProbeKind> {
             phase: Phase::ComingUp { startup, .. },
             ..
         } => vec![startup],
-        PodState::Running {
-            readiness,
-            liveness,
-            ..
-        } => [readiness, liveness].into_iter().flatten().collect(),
+        PodState::Running(running) => running.probes().collect(),
         _ => Vec::new(),
     };
     let watches = watches.into_iter().filter(|watch| watch.due().is_none());
@@ -164,8 +160,8 @@ fn show_state(state: &PodState) -> &'static str {
             phase: Phase::ComingUp { .. },
             ..
         } => "Starting (coming up)",
-        PodState::Running { ready: true, .. } => "Running (ready)",
-        PodState::Running { ready: false, .. } => "Running (unready)",
+        PodState::Running(running) if running.ready => "Running (ready)",
+        PodState::Running(_) => "Running (unready)",
         PodState::BackOff { .. } => "BackOff",
         PodState::Draining { .. } => "Draining",
         PodState::Stopped { .. } => "Stopped",
@@ -558,8 +554,8 @@ fn specs() -> impl Strategy<Value = PodSpec> {
 fn record(state: &PodState) -> Record {
     match state {
         PodState::Pending => Record::default(),
+        PodState::Running(running) => running.record,
         PodState::Starting { record, .. }
-        | PodState::Running { record, .. }
         | PodState::BackOff { record, .. }
         | PodState::Draining { record, .. }
         | PodState::Stopped { record, .. } => *record,
@@ -633,7 +629,7 @@ proptest! {
             // Looking again is always later than now.
             prop_assert!(pod.wake_at.is_none_or(|wake_at| wake_at > pod.now));
             // What is told of the pod is what the gateway knows.
-            let ready = matches!(pod.state, PodState::Running { ready: true, .. });
+            let ready = pod.state.is_ready();
             prop_assert_eq!(ready, world.ready);
             // There is an instance in these states only.
             let present = match pod.state {

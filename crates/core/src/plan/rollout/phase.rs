@@ -6,10 +6,11 @@ use super::{
     Action, Gate, Plan,
     bounds::Bounds,
     crew::Crew,
-    report,
+    ended, report,
     steps::{Goal, steps},
 };
 use crate::{
+    event::Reason,
     object::OnFailure,
     record::{Moment, Phase, Progress, Service},
     time::Timestamp,
@@ -153,20 +154,23 @@ impl<'a> Rollout<'a> {
                 0 => format!("revision {} is rolled out", self.target),
                 from => format!("revision {} replaces revision {from}", self.target),
             };
-            self.announce("RolloutStarted", message);
+            self.announce(Reason::RolloutStarted, message);
         }
         let was_paused = matches!(before.phase, Phase::Paused { .. });
         let was_waiting = matches!(before.phase, Phase::Waiting { .. });
         let target = self.target;
         match self.phase.clone() {
             Phase::Paused { .. } if !was_paused => {
-                self.announce("RolloutPaused", format!("revision {target} is held"));
+                self.announce(Reason::RolloutPaused, format!("revision {target} is held"));
             }
             Phase::Waiting { on } if !was_waiting || self.changed => {
-                self.announce("RolloutWaiting", format!("revision {target} waits {on}"));
+                self.announce(
+                    Reason::RolloutWaiting,
+                    format!("revision {target} waits {on}"),
+                );
             }
             Phase::Progressing | Phase::Complete if was_paused && !self.changed => {
-                self.announce("RolloutResumed", format!("revision {target} goes on"));
+                self.announce(Reason::RolloutResumed, format!("revision {target} goes on"));
             }
             Phase::Paused { .. }
             | Phase::Waiting { .. }
@@ -293,7 +297,7 @@ impl<'a> Rollout<'a> {
             Phase::RollingBack { from, reason } => {
                 let message = format!("revision {target} runs again in place of {from}: {reason}");
                 self.phase = Phase::RolledBack { from, reason };
-                self.announce("RolledBack", message);
+                self.announce(Reason::RolledBack, message);
             }
             Phase::Progressing
             | Phase::Waiting { .. }
@@ -303,7 +307,7 @@ impl<'a> Rollout<'a> {
             | Phase::Failed { .. } => {
                 self.phase = Phase::Complete;
                 let message = format!("all {replicas} pods of revision {target} are available");
-                self.announce("RolloutComplete", message);
+                self.announce(Reason::RolloutComplete, message);
             }
         }
     }
@@ -313,7 +317,7 @@ impl<'a> Rollout<'a> {
         let deadline = self.service.spec.rollout.progress_deadline;
         let replicas = self.bounds.replicas;
         let reason = report::stuck(&self.crew, self.target, replicas, deadline);
-        self.announce("ProgressDeadlineExceeded", reason.clone());
+        self.announce(Reason::ProgressDeadlineExceeded, reason.clone());
         if let Phase::RollingBack { reason: first, .. } = &self.phase {
             // Of two that fail neither is better.
             let reason = format!("{first}; then the rollback failed: {reason}");
@@ -352,8 +356,8 @@ impl<'a> Rollout<'a> {
         outcome
     }
 
-    fn announce(&mut self, word: &'static str, message: String) {
-        self.actions.push(Action::Announce { word, message });
+    fn announce(&mut self, reason: Reason, message: String) {
+        self.actions.push(Action::Announce { reason, message });
     }
 
     /// Writes the plan.
@@ -364,7 +368,7 @@ impl<'a> Rollout<'a> {
             status.scaled_to = self.bounds.replicas;
             if status.scaled_to != before.scaled_to && before.target != 0 {
                 let (from, to) = (before.scaled_to, status.scaled_to);
-                self.announce("Scaled", format!("from {from} to {to} replicas"));
+                self.announce(Reason::Scaled, format!("from {from} to {to} replicas"));
             }
         }
         let deadline = Some(self.deadline()).filter(|_| self.is_under_way());
@@ -372,6 +376,7 @@ impl<'a> Rollout<'a> {
         status.last_good = self.last_good;
         status.phase = self.phase;
         status.progress = self.progress;
+        let ended = ended::follow(before, &mut status, self.changed, self.moment);
         report::fill(
             &mut status,
             self.service,
@@ -380,8 +385,8 @@ impl<'a> Rollout<'a> {
             self.moment,
             self.changed,
         );
-        if let Some((word, message)) = report::turn(before, &status, self.bounds) {
-            self.actions.push(Action::Announce { word, message });
+        if let Some((reason, message)) = report::turn(before, &status, self.bounds) {
+            self.actions.push(Action::Announce { reason, message });
         }
         let available = outcome
             .crew
@@ -396,6 +401,7 @@ impl<'a> Rollout<'a> {
         Plan {
             actions,
             status,
+            ended,
             wake_at,
         }
     }

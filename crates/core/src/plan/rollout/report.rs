@@ -7,8 +7,11 @@ use super::{
     crew::{Crew, Grade, count},
 };
 use crate::{
+    event::Reason,
     quantity::format_duration,
-    record::{Condition, ConditionKind, Counts, Moment, Phase, Service, ServiceStatus},
+    record::{
+        Condition, ConditionKind, Counts, Moment, Phase, RolloutState, Service, ServiceStatus,
+    },
 };
 
 /// Fills in what follows from the rest of `status` and from the pods. `is_new` says that another
@@ -134,13 +137,12 @@ fn trouble(crew: &Crew, target: u64) -> Option<String> {
 /// What is announced when the pods of a service whose rollout is over get into trouble, and when
 /// they are out of it. `before` is the status of the service until now.
 pub(super) fn turn(before: &ServiceStatus, now: &ServiceStatus, bounds: Bounds) -> Option<Turn> {
-    let is_over = |phase: &Phase| match phase {
-        Phase::Complete | Phase::RolledBack { .. } => true,
-        Phase::Progressing
-        | Phase::Waiting { .. }
-        | Phase::Paused { .. }
-        | Phase::RollingBack { .. }
-        | Phase::Failed { .. } => false,
+    let is_over = |phase: &Phase| match phase.rollout() {
+        RolloutState::Complete | RolloutState::RolledBack { .. } => true,
+        RolloutState::UnderWay
+        | RolloutState::Waiting
+        | RolloutState::Held { .. }
+        | RolloutState::Failed { .. } => false,
     };
     if !is_over(&before.phase) || !is_over(&now.phase) {
         return None;
@@ -148,15 +150,17 @@ pub(super) fn turn(before: &ServiceStatus, now: &ServiceStatus, bounds: Bounds) 
     let (ready, replicas) = (now.counts.ready, bounds.replicas);
     let pods = format!("{ready} of {replicas} pods are ready");
     match (&before.trouble, &now.trouble) {
-        (None, Some(trouble)) if ready > 0 => Some(("Degraded", format!("{pods}; {trouble}"))),
-        (None, Some(trouble)) => Some(("Unavailable", format!("{pods}; {trouble}"))),
-        (Some(_), Some(trouble)) if ready == 0 && before.counts.ready > 0 => {
-            Some(("Unavailable", format!("{pods}; {trouble}")))
+        (None, Some(trouble)) if ready > 0 => {
+            Some((Reason::Degraded, format!("{pods}; {trouble}")))
         }
-        (Some(_), None) => Some(("Available", format!("{pods} again"))),
+        (None, Some(trouble)) => Some((Reason::Unavailable, format!("{pods}; {trouble}"))),
+        (Some(_), Some(trouble)) if ready == 0 && before.counts.ready > 0 => {
+            Some((Reason::Unavailable, format!("{pods}; {trouble}")))
+        }
+        (Some(_), None) => Some((Reason::Available, format!("{pods} again"))),
         (None, None) | (Some(_), Some(_)) => None,
     }
 }
 
 /// What has happened, in one word and in a sentence.
-type Turn = (&'static str, String);
+type Turn = (Reason, String);

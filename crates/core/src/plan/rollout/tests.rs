@@ -124,9 +124,9 @@ impl World {
                     self.service.spec.paused = true;
                     self.told.push("Pause".to_owned());
                 }
-                Action::Announce { word, message } => {
+                Action::Announce { reason, message } => {
                     assert!(!message.is_empty());
-                    self.told.push((*word).to_owned());
+                    self.told.push(reason.to_string());
                 }
             }
         }

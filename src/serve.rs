@@ -7,9 +7,9 @@ pub(crate) mod control;
 pub(crate) mod daemon;
 pub(crate) mod data;
 mod descriptors;
+mod endpoints;
 mod metrics;
 mod neighbours;
-mod places;
 mod sampler;
 mod seen;
 #[cfg(test)]
@@ -37,7 +37,7 @@ use sampan_runtime::{
 };
 
 use crate::{
-    agent::{board::Board, instance::one_line},
+    agent::{handle::one_line, registry::PodRegistry},
     edge::Edge,
     telemetry,
 };
@@ -55,7 +55,7 @@ const TRIAL_INSTANCES: u32 = 8;
 pub(crate) struct Node {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) edge: Arc<Edge>,
-    pub(crate) board: Arc<Board>,
+    pub(crate) registry: Arc<PodRegistry>,
     /// Where core dumps go, if there is a place for them.
     pub(crate) coredumps: Option<PathBuf>,
     /// How much apps may have.
@@ -94,7 +94,7 @@ impl Node {
             quota: limits.quota,
             control: Arc::new(control),
             api_connections: shares.api,
-            board: Arc::default(),
+            registry: Arc::default(),
         })
     }
 }

@@ -34,7 +34,7 @@ use tokio::{
 
 use super::{
     census::{Census, Counter},
-    instance::{Instance, Maker},
+    handle::{Maker, PodHandle},
     upstream::PodUpstream,
     worker::{Assignment, Rotation, Worker},
 };
@@ -85,9 +85,9 @@ impl Stage {
 }
 
 /// An instance on a [`Stage`].
-pub(crate) struct FakeInstance(pub(crate) Arc<Stage>);
+pub(crate) struct FakePod(pub(crate) Arc<Stage>);
 
-impl Instance for FakeInstance {
+impl PodHandle for FakePod {
     async fn call(
         self: Arc<Self>,
         _: http::Request<Body>,
@@ -133,9 +133,9 @@ impl Instance for FakeInstance {
 pub(crate) struct FakeMaker(pub(crate) Arc<Stage>);
 
 impl Maker for FakeMaker {
-    type Instance = FakeInstance;
+    type Handle = FakePod;
 
-    async fn make(&self, watch: Arc<dyn PodWatch>) -> Result<FakeInstance, String> {
+    async fn make(&self, watch: Arc<dyn PodWatch>) -> Result<FakePod, String> {
         let stage = &self.0;
         lock(&stage.made).push(Instant::now());
         if let Some(reason) = lock(&stage.unmakeable).clone() {
@@ -150,7 +150,7 @@ impl Maker for FakeMaker {
             })),
             None => {}
         }
-        Ok(FakeInstance(Arc::clone(stage)))
+        Ok(FakePod(Arc::clone(stage)))
     }
 }
 
@@ -249,7 +249,7 @@ pub(crate) fn probe(period: Duration, failures: u32) -> Option<Arc<Probe>> {
 /// A pod at work on a stage.
 pub(crate) struct Rig {
     pub(crate) stage: Arc<Stage>,
-    pub(crate) upstream: Arc<PodUpstream<FakeInstance>>,
+    pub(crate) upstream: Arc<PodUpstream<FakePod>>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) census: watch::Receiver<Census>,
     pub(crate) worker: Worker,
@@ -266,7 +266,7 @@ impl Rig {
         stage: Stage,
         spec: PodSpec,
         rotation: Arc<dyn Rotation>,
-        upstream: Arc<PodUpstream<FakeInstance>>,
+        upstream: Arc<PodUpstream<FakePod>>,
     ) -> Self {
         let (stage, journal) = (Arc::new(stage), Arc::<Journal>::default());
         let (census, counted) = watch::channel(Census::default());
@@ -278,7 +278,7 @@ impl Rig {
             upstream: Arc::clone(&upstream),
             rotation,
             journal: Arc::clone(&journal),
-            board: Arc::default(),
+            registry: Arc::default(),
             restarts: 0,
             report: Arc::new(move |state| lock(&counter).see(state)),
         });

@@ -19,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{instance::one_line, workshop::RuntimeWorkshop};
+use super::{handle::one_line, loader::RuntimeLoader};
 use crate::{
     clock::Clock,
     events::{Change, Subject},
@@ -30,7 +30,7 @@ use crate::{
 pub(crate) struct Jobs {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
-    pub(crate) workshop: Arc<RuntimeWorkshop>,
+    pub(crate) loader: Arc<RuntimeLoader>,
     /// The threads that guests run on.
     pub(crate) guests: Handle,
 }
@@ -117,7 +117,7 @@ impl Jobs {
             },
         };
         let subject = Subject::Job(job.key.clone());
-        self.workshop.journal.record(subject, change);
+        self.loader.journal.record(subject, change);
         // However long the store is full or slow: else the job would run for ever.
         loop {
             match self.write(job, result.clone()).await {
@@ -190,7 +190,7 @@ impl Jobs {
         let subject = Subject::Job(job.key.clone());
         let spec = &job.spec;
         let loading = self
-            .workshop
+            .loader
             .load(&subject, &spec.component, &spec.limits, false);
         let loaded = loading.await?;
         let program = [program_name(spec.component.path.as_ref())].into_iter();
@@ -207,9 +207,9 @@ impl Jobs {
             // Directories of a stored job are absolute.
             base: std::path::Path::new("/"),
             stdio: Stdio::Logs,
-            neighbours: Some((self.workshop.neighbours)(&job.key.app)),
+            neighbours: Some((self.loader.neighbours)(&job.key.app)),
         };
-        match command::run(&self.workshop.runtime, &loaded, command).await {
+        match command::run(&self.loader.runtime, &loaded, command).await {
             Ok(ended) => match ended.exit {
                 Exit::Code(0) => Ok(()),
                 Exit::Code(code) => Err(format!("exit code {code}")),

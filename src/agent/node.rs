@@ -22,11 +22,11 @@ use tokio::{
 };
 
 use super::{
-    board::{Board, Waiting},
-    reports::{Narrator, Reports},
+    loader::{Prepared, TemplateLoader},
+    registry::{PodRegistry, Waiting},
+    reports::{Reports, StatusReporter},
     upstream::PodUpstream,
     worker::{Assignment, Rotation, Worker},
-    workshop::{Prepared, Workshop},
 };
 use crate::{
     clock::Clock,
@@ -38,7 +38,7 @@ use crate::{
 const NEVER_ABORTED: &str = "these tasks are not aborted";
 
 /// Where pods stand to get requests.
-pub(crate) trait Places: Send + Sync + 'static {
+pub(crate) trait EndpointRegistry: Send + Sync + 'static {
     /// Resolves when requests to the service are taken. Before that no pod of it may say that it is
     /// ready: who hears so would ask, and be told that there is no such service.
     fn opened<'a>(&'a self, service: &'a ServiceKey) -> BoxFuture<'a, ()>;
@@ -52,13 +52,13 @@ pub(crate) trait Places: Send + Sync + 'static {
 }
 
 /// The agent of a node.
-pub(crate) struct Agent<W: Workshop> {
+pub(crate) struct Agent<W: TemplateLoader> {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
-    pub(crate) workshop: Arc<W>,
-    pub(crate) places: Arc<dyn Places>,
+    pub(crate) loader: Arc<W>,
+    pub(crate) endpoints: Arc<dyn EndpointRegistry>,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) board: Arc<Board>,
+    pub(crate) registry: Arc<PodRegistry>,
     /// The threads that guests run on. What is known of pods is kept where [`Self::run`] runs.
     pub(crate) pods: Handle,
 }
@@ -77,14 +77,14 @@ type Slot<M> = Arc<tokio::sync::Mutex<Weak<Prepared<M>>>>;
 /// By service and revision.
 type Slots<M> = BTreeMap<(ServiceKey, u64), Slot<M>>;
 
-struct Shared<W: Workshop> {
+struct Shared<W: TemplateLoader> {
     agent: Agent<W>,
     reports: Reports,
     /// What pods of one revision share.
     prepared: Mutex<Slots<W::Maker>>,
 }
 
-impl<W: Workshop> Agent<W> {
+impl<W: TemplateLoader> Agent<W> {
     /// Runs pods until told to rest, then lets them end their requests and stops them.
     pub(crate) async fn run(self, mut follower: Follower, rest: Arc<Notify>) {
         provoke::panic_in(provoke::Task::Agent);
@@ -122,13 +122,13 @@ impl<W: Workshop> Agent<W> {
     }
 }
 
-struct Pods<W: Workshop> {
+struct Pods<W: TemplateLoader> {
     shared: Arc<Shared<W>>,
     running: BTreeMap<PodName, watch::Sender<Wanted>>,
     tasks: JoinSet<PodName>,
 }
 
-impl<W: Workshop> Pods<W> {
+impl<W: TemplateLoader> Pods<W> {
     /// Does what is wanted of the pods among these keys.
     fn see(&mut self, follower: &Follower, keys: impl IntoIterator<Item = Key>) {
         for key in keys {
@@ -143,7 +143,7 @@ impl<W: Workshop> Pods<W> {
     /// Forgets what was counted of a service, if that is gone.
     fn forget(&self, follower: &Follower, service: &ServiceKey) {
         if !follower.mirror().services.contains_key(service) {
-            self.shared.agent.board.forget(service);
+            self.shared.agent.registry.forget(service);
         }
     }
 
@@ -212,7 +212,7 @@ impl<W: Workshop> Pods<W> {
 }
 
 /// One pod, from its preparation to its end.
-struct Life<W: Workshop> {
+struct Life<W: TemplateLoader> {
     shared: Arc<Shared<W>>,
     pod: PodName,
     /// Restarts in earlier runs of the node.
@@ -220,19 +220,19 @@ struct Life<W: Workshop> {
     wanted: watch::Receiver<Wanted>,
 }
 
-impl<W: Workshop> Life<W> {
+impl<W: TemplateLoader> Life<W> {
     async fn run(mut self) -> PodName {
-        let narrator = Narrator::new(self.shared.agent.clock, self.earlier);
-        let narrator = Arc::new(Mutex::new(narrator));
-        if let Some(prepared) = self.prepared(&narrator).await
+        let reporter = StatusReporter::new(self.shared.agent.clock, self.earlier);
+        let reporter = Arc::new(Mutex::new(reporter));
+        if let Some(prepared) = self.prepared(&reporter).await
             && self.opened().await
         {
-            let worker = self.start(&prepared, narrator);
+            let worker = self.start(&prepared, reporter);
             self.over().await;
             worker.stop().await;
-            self.shared.agent.places.exit(&self.pod);
+            self.shared.agent.endpoints.exit(&self.pod);
         }
-        self.shared.agent.board.close(&self.pod);
+        self.shared.agent.registry.close(&self.pod);
         if *self.wanted.borrow() == Wanted::Stop {
             self.shared.reports.gone(&self.pod);
         }
@@ -246,7 +246,7 @@ impl<W: Workshop> Life<W> {
         tokio::select! {
             biased;
             () = self.over() => false,
-            () = shared.agent.places.opened(pod.service()) => true,
+            () = shared.agent.endpoints.opened(pod.service()) => true,
         }
     }
 
@@ -256,16 +256,20 @@ impl<W: Workshop> Life<W> {
         let _ = self.wanted.wait_for(|wanted| *wanted != Wanted::Run).await;
     }
 
-    fn start(&self, prepared: &Arc<Prepared<W::Maker>>, narrator: Arc<Mutex<Narrator>>) -> Worker {
+    fn start(
+        &self,
+        prepared: &Arc<Prepared<W::Maker>>,
+        reporter: Arc<Mutex<StatusReporter>>,
+    ) -> Worker {
         let agent = &self.shared.agent;
         let upstream = Arc::new(PodUpstream::empty());
         let rotation = agent
-            .places
+            .endpoints
             .enter(&self.pod, prepared.capacity, upstream.clone());
         let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
         let report = move |state: &PodState| {
-            let mut narrator = narrator.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(status) = narrator.tell(state) {
+            let mut reporter = reporter.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(status) = reporter.tell(state) {
                 shared.reports.is(&pod, status);
             }
         };
@@ -277,14 +281,17 @@ impl<W: Workshop> Life<W> {
             upstream,
             rotation,
             journal: Arc::clone(&agent.journal),
-            board: Arc::clone(&agent.board),
+            registry: Arc::clone(&agent.registry),
             restarts: self.earlier,
             report: Arc::new(report),
         })
     }
 
     /// What the pod is made from, when it is there. `None` if the pod is to go before that.
-    async fn prepared(&mut self, narrator: &Mutex<Narrator>) -> Option<Arc<Prepared<W::Maker>>> {
+    async fn prepared(
+        &mut self,
+        reporter: &Mutex<StatusReporter>,
+    ) -> Option<Arc<Prepared<W::Maker>>> {
         let mut preparation = Preparation::default();
         self.wait("its component is being prepared", None);
         loop {
@@ -307,8 +314,8 @@ impl<W: Workshop> Life<W> {
                 self.shared.agent.journal.record(subject, change);
             }
             let stuck = {
-                let mut narrator = narrator.lock().unwrap_or_else(PoisonError::into_inner);
-                narrator.stuck(reason)
+                let mut reporter = reporter.lock().unwrap_or_else(PoisonError::into_inner);
+                reporter.stuck(reason)
             };
             if let Some(status) = stuck {
                 self.shared.reports.is(&self.pod, status);
@@ -327,11 +334,11 @@ impl<W: Workshop> Life<W> {
             next_try,
             earlier: self.earlier,
         };
-        self.shared.agent.board.wait(&self.pod, waiting);
+        self.shared.agent.registry.wait(&self.pod, waiting);
     }
 }
 
-impl<W: Workshop> Shared<W> {
+impl<W: TemplateLoader> Shared<W> {
     /// What the pods of this one's revision are made from: prepared once, as long as one is there.
     async fn prepare(&self, pod: &PodName) -> Result<Arc<Prepared<W::Maker>>, String> {
         let slot = self.slot(pod);
@@ -346,10 +353,7 @@ impl<W: Workshop> Shared<W> {
         let entry = entry.ok_or_else(|| format!("revision {} is gone", pod.revision()))?;
         let revision: Revision =
             serde_json::from_slice(&entry.value).map_err(|error| error.to_string())?;
-        let preparing = self
-            .agent
-            .workshop
-            .prepare(pod.service(), &revision.template);
+        let preparing = self.agent.loader.prepare(pod.service(), &revision.template);
         let prepared = Arc::new(preparing.await?);
         *slot = Arc::downgrade(&prepared);
         Ok(prepared)

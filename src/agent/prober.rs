@@ -7,11 +7,11 @@ use sampan_core::{
     plan::{pod::Event, probe::ProbeKind},
 };
 
-use super::instance::Instance;
+use super::handle::PodHandle;
 
 /// Asks, and waits for the answer as long as the probe says.
-pub(super) async fn ask<I: Instance>(
-    instance: Arc<I>,
+pub(super) async fn ask<H: PodHandle>(
+    instance: Arc<H>,
     kind: ProbeKind,
     probe: Arc<Probe>,
 ) -> Event {

@@ -129,14 +129,14 @@ async fn write(
 }
 
 /// Puts the states of one pod in the words of its object.
-pub(super) struct Narrator {
+pub(super) struct StatusReporter {
     clock: Clock,
     /// Restarts in earlier runs of the node.
     earlier: u32,
     last: Option<PodStatus>,
 }
 
-impl Narrator {
+impl StatusReporter {
     pub(super) fn new(clock: Clock, earlier: u32) -> Self {
         Self {
             clock,

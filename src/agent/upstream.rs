@@ -16,21 +16,21 @@ use sampan_runtime::{
 };
 
 use super::{
-    board::Account,
-    instance::{Instance, sum},
+    handle::{PodHandle, sum},
+    registry::Account,
 };
 
 /// A pod behind the gateway, over all its restarts: the instance that it has now, if it has one.
-pub(crate) struct PodUpstream<I> {
+pub(crate) struct PodUpstream<H> {
     /// Where requests go.
-    serving: ArcSwapOption<I>,
-    used: Mutex<Used<I>>,
+    serving: ArcSwapOption<H>,
+    used: Mutex<Used<H>>,
 }
 
 /// What a pod has used.
-struct Used<I> {
+struct Used<H> {
     /// By the instance that is there, which may have ended.
-    by: Option<Arc<I>>,
+    by: Option<Arc<H>>,
     /// By those before.
     past: Usage,
     /// By each of their requests.
@@ -39,7 +39,7 @@ struct Used<I> {
 
 type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, UpstreamError>> + Send>>;
 
-impl<I: Instance> PodUpstream<I> {
+impl<H: PodHandle> PodUpstream<H> {
     /// A pod without an instance.
     pub(crate) fn empty() -> Self {
         Self {
@@ -53,12 +53,12 @@ impl<I: Instance> PodUpstream<I> {
     }
 
     /// Counts what this instance uses.
-    pub(super) fn hold(&self, instance: &Arc<I>) {
+    pub(super) fn hold(&self, instance: &Arc<H>) {
         self.used().by = Some(Arc::clone(instance));
     }
 
     /// Sends requests to this instance from now on.
-    pub(super) fn serve(&self, instance: &Arc<I>) {
+    pub(super) fn serve(&self, instance: &Arc<H>) {
         self.serving.store(Some(Arc::clone(instance)));
     }
 
@@ -68,7 +68,7 @@ impl<I: Instance> PodUpstream<I> {
     }
 
     /// Lets go of the instance that is there.
-    pub(super) fn release(&self) -> Option<Arc<I>> {
+    pub(super) fn release(&self) -> Option<Arc<H>> {
         self.close();
         let mut used = self.used();
         let instance = used.by.take()?;
@@ -79,13 +79,13 @@ impl<I: Instance> PodUpstream<I> {
         Some(instance)
     }
 
-    fn used(&self) -> MutexGuard<'_, Used<I>> {
+    fn used(&self) -> MutexGuard<'_, Used<H>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// All its instances together.
-impl<I: Instance> Account for PodUpstream<I> {
+impl<H: PodHandle> Account for PodUpstream<H> {
     fn usage(&self) -> Usage {
         let used = self.used();
         sum([used.past]
@@ -103,7 +103,7 @@ impl<I: Instance> Account for PodUpstream<I> {
     }
 }
 
-impl<I: Instance> Upstream for PodUpstream<I> {
+impl<H: PodHandle> Upstream for PodUpstream<H> {
     fn call(&self, request: http::Request<Body>, context: &RequestContext) -> Answer {
         match self.serving.load_full() {
             Some(instance) => {

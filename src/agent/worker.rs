@@ -26,9 +26,9 @@ use tokio::{
 };
 
 use super::{
-    board::{Account, Board},
-    instance::{Instance as _, Maker, sample},
+    handle::{Maker, PodHandle as _, sample},
     prober,
+    registry::{Account, PodRegistry},
     upstream::PodUpstream,
 };
 use crate::events::{Change, Journal, Subject};
@@ -63,10 +63,10 @@ pub(crate) struct Assignment<M: Maker> {
     pub(crate) pod: PodName,
     pub(crate) spec: Arc<PodSpec>,
     pub(crate) maker: Arc<M>,
-    pub(crate) upstream: Arc<PodUpstream<M::Instance>>,
+    pub(crate) upstream: Arc<PodUpstream<M::Handle>>,
     pub(crate) rotation: Arc<dyn Rotation>,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) board: Arc<Board>,
+    pub(crate) registry: Arc<PodRegistry>,
     /// How often it was started again in earlier runs of the node.
     pub(crate) restarts: u32,
     pub(crate) report: Report,
@@ -84,7 +84,7 @@ impl Worker {
     pub(crate) fn start<M: Maker>(assignment: Assignment<M>) -> Self {
         let stop = Arc::new(Notify::new());
         let account: Arc<dyn Account> = Arc::clone(&assignment.upstream) as _;
-        assignment.board.open(
+        assignment.registry.open(
             &assignment.pod,
             &assignment.spec,
             &account,
@@ -135,9 +135,9 @@ struct Task<M: Maker> {
     /// What the planner's time counts from.
     epoch: Instant,
     stop: Arc<Notify>,
-    incarnation: Option<Arc<Incarnation<M::Instance>>>,
+    incarnation: Option<Arc<Incarnation<M::Handle>>>,
     /// Dropped together with the instance, so that nothing of one is taken for the next.
-    work: JoinSet<Done<M::Instance>>,
+    work: JoinSet<Done<M::Handle>>,
 }
 
 impl<M: Maker> Task<M> {
@@ -154,7 +154,7 @@ impl<M: Maker> Task<M> {
             self.rest(&state);
             (self.assignment.report)(&state);
             let (pod, epoch) = (&self.assignment.pod, self.epoch);
-            self.assignment.board.update(pod, &state, epoch);
+            self.assignment.registry.update(pod, &state, epoch);
             if let PodState::Stopped { .. } = state {
                 return;
             }
@@ -198,7 +198,7 @@ impl<M: Maker> Task<M> {
             Action::Drain => self.drain(),
             Action::Report(reason) => {
                 if let Some(instance) = self.instance() {
-                    self.assignment.board.record(&instance.killed(reason));
+                    self.assignment.registry.record(&instance.killed(reason));
                 }
             }
             Action::DropInstance => self.drop_instance(),
@@ -215,7 +215,7 @@ impl<M: Maker> Task<M> {
         let incarnation = Arc::new(Incarnation::new(
             &self.assignment.upstream,
             &self.assignment.rotation,
-            &self.assignment.board,
+            &self.assignment.registry,
         ));
         self.incarnation = Some(Arc::clone(&incarnation));
         let maker = Arc::clone(&self.assignment.maker);
@@ -239,7 +239,7 @@ impl<M: Maker> Task<M> {
         });
     }
 
-    fn instance(&self) -> Option<Arc<M::Instance>> {
+    fn instance(&self) -> Option<Arc<M::Handle>> {
         self.incarnation.as_ref()?.instance()
     }
 
@@ -286,7 +286,7 @@ impl<M: Maker> Task<M> {
         }
     }
 
-    fn made(&mut self, made: Result<M::Instance, String>) -> Event {
+    fn made(&mut self, made: Result<M::Handle, String>) -> Event {
         match (made, &self.incarnation) {
             (Ok(instance), Some(incarnation)) => {
                 incarnation.install(Arc::new(instance));
@@ -313,6 +313,6 @@ impl<M: Maker> Drop for Task<M> {
         // An aborted worker must not leave a pod behind that has no driver.
         self.assignment.rotation.leave();
         self.drop_instance();
-        self.assignment.board.close(&self.assignment.pod);
+        self.assignment.registry.close(&self.assignment.pod);
     }
 }

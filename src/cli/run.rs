@@ -32,7 +32,7 @@ use crate::{
         AppSource, Node,
         app::{FirstStart, Listening, NotRunning, RunningApp},
         control,
-        daemon::Site,
+        daemon::NodeContext,
         single,
     },
 };
@@ -229,14 +229,14 @@ async fn serve(
         .with_context(|| {
             format!("cannot listen on `{address}`; `--addr 127.0.0.1:0` picks a free port")
         })?;
-    let site = Site::foreground(node).await?;
-    let (node, journal) = (&site.node, &site.journal);
-    let api = control::api(&site, Some(listening.address));
-    let digests = adopted(&site, &source, &loaded, &bytes);
+    let context = NodeContext::foreground(node).await?;
+    let (node, journal) = (&context.node, &context.journal);
+    let api = control::api(&context, Some(listening.address));
+    let digests = adopted(&context, &source, &loaded, &bytes);
     let first = FirstStart::Must;
     let printer = Printer::plain(output, journal);
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
-    let begun = RunningApp::begin_loaded(&site, &api, source, digests).await;
+    let begun = RunningApp::begin_loaded(&context, &api, source, digests).await;
     let started = match begun {
         Ok(running) => tokio::select! {
             good = running.settled(first) => Ok((running, good)),
@@ -281,7 +281,7 @@ async fn serve(
 
 /// Keeps the component for what the app says of it. Yields its digest for each of that.
 fn adopted(
-    site: &Site,
+    context: &NodeContext,
     source: &AppSource,
     loaded: &Arc<Loaded>,
     bytes: &Bytes,
@@ -290,7 +290,8 @@ fn adopted(
     let mut digests = BTreeMap::new();
     for (name, service) in &source.app.services {
         let path = service.component.path.clone();
-        site.workshop
+        context
+            .loader
             .adopt(loaded, bytes.clone(), path, &service.limits);
         digests.insert(name.clone(), digest.clone());
     }

@@ -22,7 +22,7 @@ use crate::{
     serve::{
         app::Listening,
         control::{self, Api, Control},
-        daemon::{Daemon, Site},
+        daemon::{Daemon, NodeContext},
         data,
     },
 };
@@ -72,27 +72,31 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     // The database first: it is what two daemons must not share.
     let (store, artifacts) = data::open(&data)?;
     let node = node::open_daemon(limits)?;
-    let site = Site::open(node, store, artifacts, volumes).await?;
-    let mut daemon = Daemon::start(&site);
+    let context = NodeContext::open(node, store, artifacts, volumes).await?;
+    let mut daemon = Daemon::start(&context);
     let http = arguments.http;
     tokio::select! {
-        () = site.node.edge.followed() => {}
+        () = context.node.edge.followed() => {}
         reason = daemon.failed() => return Err(Stop::Because(EXIT_FAILED, anyhow::anyhow!(reason))),
         _ = interrupts.next() => return Err(Stop::Quiet(EXIT_FAILED)),
     }
-    let listening = Listening::start(&site.node, None, http)
+    let listening = Listening::start(&context.node, None, http)
         .await
         .with_context(|| {
             format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
         })?;
-    let printer = Printer::all(output, &site.journal, arguments.json);
-    let printing = tokio::spawn(printer.clone().events(Arc::clone(&site.journal)));
-    let logging = tokio::spawn(printer.clone().logs(Arc::clone(site.node.runtime.logs())));
+    let printer = Printer::all(output, &context.journal, arguments.json);
+    let printing = tokio::spawn(printer.clone().events(Arc::clone(&context.journal)));
+    let logging = tokio::spawn(
+        printer
+            .clone()
+            .logs(Arc::clone(context.node.runtime.logs())),
+    );
     // Open while it drains too, so that one can look.
     let mut control = None;
     let working = async {
         // Before all pods are planned, so that an app that is too large can be deleted.
-        let api = control::api(&site, Some(listening.address));
+        let api = control::api(&context, Some(listening.address));
         let (opened, place) = open_control(&api, arguments.api.as_deref(), &data)?;
         control = Some(opened);
         api.delete_left_behind().await;
@@ -115,8 +119,10 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
         _ = interrupts.again() => false,
     };
     drop(control);
-    printer.end_of_events(printing, &site.journal).await;
-    printer.end_of_logs(logging, site.node.runtime.logs()).await;
+    printer.end_of_events(printing, &context.journal).await;
+    printer
+        .end_of_logs(logging, context.node.runtime.logs())
+        .await;
     match end {
         Err(reason) => Err(Stop::Because(EXIT_FAILED, reason)),
         Ok(()) if drained => Ok(()),

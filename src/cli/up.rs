@@ -29,7 +29,7 @@ use crate::{
         AppSource,
         app::{self, FirstStart, Listening, NotRunning, RunningApp},
         control::{self, Api, Control},
-        daemon::Site,
+        daemon::NodeContext,
     },
 };
 use printer::Printer;
@@ -151,16 +151,16 @@ async fn up(
         .with_context(|| {
             format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
         })?;
-    let site = Site::foreground(node).await?;
-    let (node, journal) = (&site.node, &site.journal);
-    let api = control::api(&site, Some(listening.address));
+    let context = NodeContext::foreground(node).await?;
+    let (node, journal) = (&context.node, &context.journal);
+    let api = control::api(&context, Some(listening.address));
     let _control = open_control(&api, &source.app.name, arguments.api.as_deref(), printer)?;
     let printing = tokio::spawn(printer.clone().events(Arc::clone(journal)));
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
     let watch = arguments.watch.then(|| Watch::new(&source));
     let end = async {
         let begun = tokio::select! {
-            begun = RunningApp::begin(&site, &api, source.clone()) => begun,
+            begun = RunningApp::begin(&context, &api, source.clone()) => begun,
             _ = interrupts.next() => {
                 printer.talk("interrupted while starting");
                 return Err(Failure::Told);
@@ -170,7 +170,7 @@ async fn up(
         live(running, listening, watch, printer, &mut interrupts).await
     };
     let end = end.await;
-    let summary = app::summary(&site, &source);
+    let summary = app::summary(&context, &source);
     printer.end_of_events(printing, journal).await;
     printer.end_of_logs(logging, node.runtime.logs()).await;
     match end {

@@ -22,10 +22,10 @@ use tokio::{
 
 use super::{
     AppSource, Node,
-    daemon::{Daemon, Site},
+    daemon::{Daemon, NodeContext},
 };
 use crate::{
-    agent::instance::one_line,
+    agent::handle::one_line,
     api::{Api, Checked},
     events::{Change, Subject},
     file,
@@ -89,7 +89,7 @@ pub(crate) enum FirstStart {
 
 /// An app that runs.
 pub(crate) struct RunningApp {
-    site: Site,
+    context: NodeContext,
     api: Api,
     source: AppSource,
     /// Of the component of each service and job.
@@ -141,18 +141,18 @@ impl RunningApp {
     ///
     /// Nothing is started before every component has been admitted.
     pub(crate) async fn begin(
-        site: &Site,
+        context: &NodeContext,
         api: &Api,
         source: AppSource,
     ) -> Result<Self, NotRunning> {
-        let loaded = load_all(site, &source).await;
+        let loaded = load_all(context, &source).await;
         let digests = loaded.map_err(NotRunning::Components)?;
-        Self::begin_loaded(site, api, source, digests).await
+        Self::begin_loaded(context, api, source, digests).await
     }
 
     /// Begins to start an app whose components are there already, with these digests.
     pub(crate) async fn begin_loaded(
-        site: &Site,
+        context: &NodeContext,
         api: &Api,
         source: AppSource,
         digests: BTreeMap<Name, String>,
@@ -161,8 +161,8 @@ impl RunningApp {
         applied.map_err(NotRunning::Refused)?;
         Ok(Self {
             api: api.clone(),
-            site: site.clone(),
-            daemon: Daemon::start(site),
+            context: context.clone(),
+            daemon: Daemon::start(context),
             source,
             digests,
         })
@@ -176,7 +176,7 @@ impl RunningApp {
     /// Waits until it is clear how the start of everything goes: jobs have ended, and each pod has
     /// come up or failed once. Says whether it goes well.
     pub(crate) async fn settled(&self, first: FirstStart) -> bool {
-        let mut follower = self.site.objects.follow(&[Kind::Job, Kind::Pod]);
+        let mut follower = self.context.objects.follow(&[Kind::Job, Kind::Pod]);
         let mut settled = BTreeSet::new();
         loop {
             let looked = self.look(first, &follower.mirror(), &mut settled);
@@ -235,7 +235,7 @@ impl RunningApp {
     pub(crate) fn tell_up(&self, listening: &Listening) {
         let address = listening.address;
         let app = Subject::App(self.source.app.name.clone());
-        self.site.journal.record(app, Change::Up { address });
+        self.context.journal.record(app, Change::Up { address });
     }
 
     /// Puts a new version of a service's component in the place of the old one, as a rollout.
@@ -248,13 +248,13 @@ impl RunningApp {
         };
         let key = self.key(name);
         let tell = |change| {
-            self.site
+            self.context
                 .journal
                 .record(Subject::Service(key.clone()), change)
         };
         let wants = (&service.component, &service.limits, service.coredump);
         let subject = Subject::Service(key.clone());
-        let loaded = load(&self.site, &subject, &self.source.base, wants);
+        let loaded = load(&self.context, &subject, &self.source.base, wants);
         let digest = match loaded.await {
             Ok(digest) => digest,
             Err(error) => {
@@ -278,7 +278,7 @@ impl RunningApp {
 
     /// Waits for the end of the rollout that has begun.
     async fn rolled_out(&self, key: &ServiceKey) -> Option<Change> {
-        let mut follower = self.site.objects.follow(&[Kind::Service]);
+        let mut follower = self.context.objects.follow(&[Kind::Service]);
         loop {
             let service = Arc::clone(&follower.mirror().services.get(key)?.value);
             match service.rollout() {
@@ -314,14 +314,14 @@ impl RunningApp {
 }
 
 /// What each service has done so far.
-pub(crate) fn summary(site: &Site, source: &AppSource) -> Vec<ServiceSummary> {
+pub(crate) fn summary(context: &NodeContext, source: &AppSource) -> Vec<ServiceSummary> {
     let names = source.app.services.keys();
     let summary = |name: &Name| {
         let key = ServiceKey::new(&source.app.name, name);
         ServiceSummary {
             name: name.clone(),
-            stats: site.node.edge.gateway().stats(&key).unwrap_or_default(),
-            usage: site.node.board.usage(&key),
+            stats: context.node.edge.gateway().stats(&key).unwrap_or_default(),
+            usage: context.node.registry.usage(&key),
         }
     };
     names.map(summary).collect()
@@ -331,7 +331,7 @@ pub(crate) fn summary(site: &Site, source: &AppSource) -> Vec<ServiceSummary> {
 type Wants<'a> = (&'a Source, &'a Limits, bool);
 
 async fn load_all(
-    site: &Site,
+    context: &NodeContext,
     source: &AppSource,
 ) -> Result<BTreeMap<Name, String>, Vec<(Name, ComponentError)>> {
     let app = &source.app.name;
@@ -357,10 +357,10 @@ async fn load_all(
     });
     let mut loads = JoinSet::new();
     for (subject, name, component, limits, coredump) in services.chain(jobs) {
-        let (site, base) = (site.clone(), source.base.clone());
+        let (context, base) = (context.clone(), source.base.clone());
         loads.spawn(async move {
             let wants = (&component, &limits, coredump);
-            (name, load(&site, &subject, &base, wants).await)
+            (name, load(&context, &subject, &base, wants).await)
         });
     }
     let (mut good, mut bad) = (BTreeMap::new(), Vec::new());
@@ -376,7 +376,7 @@ async fn load_all(
 
 /// Reads, checks and compiles a component, and keeps it. Tells its digest.
 async fn load(
-    site: &Site,
+    context: &NodeContext,
     subject: &Subject,
     base: &Path,
     (component, limits, coredump): Wants<'_>,
@@ -390,8 +390,8 @@ async fn load(
     })?;
     let pinned = component.digest.clone();
     let demands = (limits, coredump);
-    let loading = site
-        .workshop
+    let loading = context
+        .loader
         .take(subject, bytes.into(), file, pinned, demands);
     let loaded: Arc<Loaded> = loading
         .await

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::SystemTime};
 use sampan_core::provoke;
 use tokio::task::JoinHandle;
 
-use super::{daemon::Site, views::NodeViews};
+use super::{daemon::NodeContext, views::NodeViews};
 use crate::api::{self, Parts, Port, PortError, Socket, Token, TokenError};
 
 pub(crate) use crate::api::{Api, BindError};
@@ -64,28 +64,28 @@ impl Drop for Control {
 }
 
 /// The API of a node. `http` is where the gateway listens, if it does.
-pub(crate) fn api(site: &Site, http: Option<SocketAddr>) -> Api {
+pub(crate) fn api(context: &NodeContext, http: Option<SocketAddr>) -> Api {
     let views = Arc::new(NodeViews {
-        node: site.node.clone(),
-        journal: Arc::clone(&site.journal),
-        workshop: Arc::clone(&site.workshop),
+        node: context.node.clone(),
+        journal: Arc::clone(&context.journal),
+        loader: Arc::clone(&context.loader),
         symbols: Arc::default(),
-        rollouts: Arc::clone(&site.rollouts),
-        loads: site.loads.subscribe(),
-        decisions: site.decisions.subscribe(),
-        seen: Arc::clone(&site.seen),
+        rollouts: Arc::clone(&context.rollouts),
+        loads: context.loads.subscribe(),
+        decisions: context.decisions.subscribe(),
+        seen: Arc::clone(&context.seen),
         started: SystemTime::now(),
         http,
     });
     Api::new(Parts {
-        store: Arc::clone(&site.store),
-        artifacts: Arc::clone(&site.artifacts),
+        store: Arc::clone(&context.store),
+        artifacts: Arc::clone(&context.artifacts),
         views: views.clone(),
         admission: views,
-        volumes: site.volumes.clone(),
-        quota: site.node.quota,
-        looked: site.looked.subscribe(),
-        threads: site.node.control.handle().clone(),
-        connections: site.node.api_connections,
+        volumes: context.volumes.clone(),
+        quota: context.node.quota,
+        looked: context.looked.subscribe(),
+        threads: context.node.control.handle().clone(),
+        connections: context.node.api_connections,
     })
 }

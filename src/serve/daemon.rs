@@ -14,8 +14,8 @@ use tokio::{
 
 use super::{
     Node, chronicle,
+    endpoints::{GatewayCallers, GatewayEndpoints},
     neighbours::GatewayNeighbours,
-    places::{GatewayCallers, GatewayPlaces},
     sampler::Sampler,
     seen::Seen,
     sweep,
@@ -23,8 +23,8 @@ use super::{
 use crate::{
     agent::{
         jobs::Jobs,
+        loader::{NeighboursOf, RuntimeLoader},
         node::Agent,
-        workshop::{NeighboursOf, RuntimeWorkshop},
     },
     artifacts::Artifacts,
     clock::Clock,
@@ -39,14 +39,14 @@ const NEVER_ABORTED: &str = "these tasks are not aborted";
 
 /// Everything that a daemon works with, before it works.
 #[derive(Clone)]
-pub(crate) struct Site {
+pub(crate) struct NodeContext {
     pub(crate) node: Node,
     pub(crate) store: Arc<dyn Store>,
     /// The objects of the store in memory.
     pub(crate) objects: Arc<Reflector>,
     pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) workshop: Arc<RuntimeWorkshop>,
+    pub(crate) loader: Arc<RuntimeLoader>,
     /// How rollouts have ended, for the metrics.
     pub(crate) rollouts: Arc<Rollouts>,
     /// What services do, measured once a second.
@@ -61,8 +61,8 @@ pub(crate) struct Site {
     pub(crate) volumes: Vec<PathBuf>,
 }
 
-impl Site {
-    /// A site on a node whose objects and components are here. Events of earlier runs are read.
+impl NodeContext {
+    /// A context on a node whose objects and components are here. Events of earlier runs are read.
     pub(crate) async fn open(
         node: Node,
         store: Arc<dyn Store>,
@@ -71,7 +71,7 @@ impl Site {
     ) -> Result<Self, StoreError> {
         let (artifacts, journal) = (Arc::new(artifacts), Arc::new(Journal::default()));
         journal.restore(chronicle::read(&store).await?);
-        let workshop = RuntimeWorkshop::new(
+        let loader = RuntimeLoader::new(
             Arc::clone(&node.runtime),
             Arc::clone(&artifacts),
             neighbours(&node),
@@ -86,7 +86,7 @@ impl Site {
             objects: Arc::new(objects),
             artifacts,
             journal,
-            workshop: Arc::new(workshop),
+            loader: Arc::new(loader),
             rollouts: Arc::default(),
             loads: watch::Sender::default(),
             decisions: watch::Sender::default(),
@@ -97,8 +97,8 @@ impl Site {
     }
 }
 
-impl Site {
-    /// A site whose objects and components are in memory, as long as the process lives.
+impl NodeContext {
+    /// A context whose objects and components are in memory, as long as the process lives.
     pub(crate) async fn foreground(node: Node) -> Result<Self, StoreError> {
         let store = Arc::new(sampan_store::Memory::new());
         Self::open(node, store, Artifacts::memory(), vec![PathBuf::from("/")]).await
@@ -132,26 +132,26 @@ const FINISH: Duration = Duration::from_secs(2);
 impl Daemon {
     /// Starts everything that works on the store, on the threads of the control side. Pods and
     /// jobs run on those of the caller.
-    pub(crate) fn start(site: &Site) -> Self {
+    pub(crate) fn start(context: &NodeContext) -> Self {
         let clock = Clock::start();
         let rest = Arc::new(Notify::new());
-        let store = || Arc::clone(&site.store);
-        let journal = || Arc::clone(&site.journal);
+        let store = || Arc::clone(&context.store);
+        let journal = || Arc::clone(&context.journal);
         let agent = Agent {
             store: store(),
             clock,
-            workshop: Arc::clone(&site.workshop),
-            places: Arc::new(GatewayPlaces(Arc::clone(&site.node.edge))),
+            loader: Arc::clone(&context.loader),
+            endpoints: Arc::new(GatewayEndpoints(Arc::clone(&context.node.edge))),
             journal: journal(),
-            board: Arc::clone(&site.node.board),
+            registry: Arc::clone(&context.node.registry),
             pods: Handle::current(),
         };
-        let _control = site.node.control.handle().enter();
+        let _control = context.node.control.handle().enter();
         let mut tasks = JoinSet::new();
-        let sampler = Sampler::new(site);
+        let sampler = Sampler::new(context);
         tasks.spawn(ended("the sampler", sampler.run()));
-        let edge = Arc::clone(&site.node.edge);
-        let services = site.objects.follow(&[Kind::Service]);
+        let edge = Arc::clone(&context.node.edge);
+        let services = context.objects.follow(&[Kind::Service]);
         tasks.spawn(async move {
             edge.follow(services).await;
             "the edge"
@@ -160,27 +160,27 @@ impl Daemon {
             store: store(),
             journal: journal(),
             clock,
-            autoscaling: autoscaling(site),
-            rollouts: Arc::clone(&site.rollouts),
-            looked: site.looked.clone(),
+            autoscaling: autoscaling(context),
+            rollouts: Arc::clone(&context.rollouts),
+            looked: context.looked.clone(),
             finish: Arc::default(),
         };
         let finish = Arc::clone(&controllers.finish);
-        let all = site.objects.follow(&Kind::ALL);
+        let all = context.objects.follow(&Kind::ALL);
         let task = tasks.spawn(ended("the controllers", controllers.run(all)));
         let controllers = Finish { finish, task };
         let jobs = Jobs {
             store: store(),
             clock,
-            workshop: Arc::clone(&site.workshop),
+            loader: Arc::clone(&context.loader),
             guests: agent.pods.clone(),
         };
-        let wanted = site.objects.follow(&[Kind::Job]);
+        let wanted = context.objects.follow(&[Kind::Job]);
         tasks.spawn(ended("the runner of jobs", jobs.run(wanted)));
-        let chronicle = keep_events(site, &mut tasks);
-        let sweeping = sweep::run(store(), Arc::clone(&site.artifacts));
+        let chronicle = keep_events(context, &mut tasks);
+        let sweeping = sweep::run(store(), Arc::clone(&context.artifacts));
         tasks.spawn(ended("the sweeper", sweeping));
-        let pods = site.objects.follow(&[Kind::Pod, Kind::Service]);
+        let pods = context.objects.follow(&[Kind::Pod, Kind::Service]);
         Self {
             agent: tokio::spawn(agent.run(pods, Arc::clone(&rest))),
             rest,
@@ -218,10 +218,10 @@ impl Daemon {
 }
 
 /// Writes events to the store from now on.
-fn keep_events(site: &Site, tasks: &mut Tasks) -> Finish {
+fn keep_events(context: &NodeContext, tasks: &mut Tasks) -> Finish {
     let finish = Arc::<Notify>::default();
-    let (store, journal) = (Arc::clone(&site.store), Arc::clone(&site.journal));
-    let writing = chronicle::write(store, journal, site.journal.last(), Arc::clone(&finish));
+    let (store, journal) = (Arc::clone(&context.store), Arc::clone(&context.journal));
+    let writing = chronicle::write(store, journal, context.journal.last(), Arc::clone(&finish));
     let task = tasks.spawn(ended("the chronicle", writing));
     Finish { finish, task }
 }
@@ -232,11 +232,11 @@ async fn ended(what: &'static str, task: impl Future<Output = ()>) -> &'static s
     what
 }
 
-fn autoscaling(site: &Site) -> Autoscaling {
+fn autoscaling(context: &NodeContext) -> Autoscaling {
     Autoscaling {
-        loads: site.loads.subscribe(),
-        callers: Arc::new(GatewayCallers(site.node.edge.gateway().clone())),
-        decisions: site.decisions.clone(),
+        loads: context.loads.subscribe(),
+        callers: Arc::new(GatewayCallers(context.node.edge.gateway().clone())),
+        decisions: context.decisions.clone(),
     }
 }
 
@@ -252,11 +252,11 @@ fn neighbours(node: &Node) -> NeighboursOf {
 
 /// Records every deadlock from now on.
 pub(super) fn hear_deadlocks(node: &Node, journal: &Arc<Journal>) {
-    let (journal, board) = (Arc::clone(journal), Arc::clone(&node.board));
+    let (journal, registry) = (Arc::clone(journal), Arc::clone(&node.registry));
     node.runtime.on_deadlock(move |deadlock| {
         let pod = deadlock.members[deadlock.victim].pod.clone();
         if deadlock.failed_call {
-            board.record(&Termination::of_deadlock(deadlock));
+            registry.record(&Termination::of_deadlock(deadlock));
         }
         let subject = Subject::Service(pod.service().clone());
         let report = deadlock.to_string();

@@ -1,6 +1,6 @@
 //! What is counted on this node, for Prometheus.
 //!
-//! Nothing is counted here: each request for the metrics reads what the gateway, the board, the
+//! Nothing is counted here: each request for the metrics reads what the gateway, the registry, the
 //! runtime and the controllers have. Every label comes from a spec or from this program, so
 //! that no client can make the text longer. A service that is gone is in it no more.
 
@@ -23,7 +23,7 @@ use sampan_runtime::Timings;
 
 use super::Node;
 use crate::{
-    agent::board::{PHASES, ServiceTotals},
+    agent::registry::{PHASES, ServiceTotals},
     controllers::rollouts::{RolloutTotals, Rollouts},
     load::Decided,
 };
@@ -71,7 +71,7 @@ pub(super) fn text(
 /// All services that requests can reach or that still have pods.
 fn services(node: &Node, rollouts: &Rollouts) -> BTreeMap<ServiceKey, Known> {
     let gateway = node.edge.gateway();
-    let (mut pods, mut rollouts) = (node.board.totals(), rollouts.totals());
+    let (mut pods, mut rollouts) = (node.registry.totals(), rollouts.totals());
     let alive = |totals: &ServiceTotals| totals.phases.iter().any(|count| *count > 0);
     let with_pods = pods.iter().filter(|(_, totals)| alive(totals));
     let mut keys: BTreeSet<_> = with_pods.map(|(key, _)| key.clone()).collect();
@@ -81,7 +81,7 @@ fn services(node: &Node, rollouts: &Rollouts) -> BTreeMap<ServiceKey, Known> {
             stats: gateway.stats(&key).unwrap_or_default(),
             revisions: gateway.revision_stats(&key),
             pods: pods.remove(&key).unwrap_or_default(),
-            request_cpu: node.board.request_cpu(&key),
+            request_cpu: node.registry.request_cpu(&key),
             rollouts: rollouts.remove(&key).unwrap_or_default(),
         };
         (key, known)

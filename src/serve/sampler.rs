@@ -13,9 +13,9 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{Node, daemon::Site, seen::Seen};
+use super::{Node, daemon::NodeContext, seen::Seen};
 use crate::{
-    agent::board::PodMeasure,
+    agent::registry::PodMeasure,
     load::{Measured, PERIOD, PodLoad, ServiceLoad},
 };
 
@@ -58,11 +58,11 @@ struct Window {
 }
 
 impl Sampler {
-    pub(super) fn new(site: &Site) -> Self {
+    pub(super) fn new(context: &NodeContext) -> Self {
         Self {
-            node: site.node.clone(),
-            loads: site.loads.clone(),
-            seen: Arc::clone(&site.seen),
+            node: context.node.clone(),
+            loads: context.loads.clone(),
+            seen: Arc::clone(&context.seen),
             number: 0,
             services: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -86,7 +86,7 @@ impl Sampler {
     fn measure(&mut self) -> Measured {
         let now = Instant::now();
         let mut pods: BTreeMap<ServiceKey, Vec<PodMeasure>> = BTreeMap::new();
-        for pod in self.node.board.measure() {
+        for pod in self.node.registry.measure() {
             let service = pod.pod.service().clone();
             pods.entry(service).or_default().push(pod);
         }

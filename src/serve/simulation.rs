@@ -39,9 +39,9 @@ use tokio::{
 use crate::{
     agent::{
         fake::{FakeMaker, FakeRotation, Stage, lock, spec},
-        node::{Agent, Places},
+        loader::{Prepared, TemplateLoader},
+        node::{Agent, EndpointRegistry},
         worker::Rotation,
-        workshop::{Prepared, Workshop},
     },
     clock::Clock,
     controllers::{
@@ -205,12 +205,12 @@ impl WatchSource for Late {
 }
 
 /// Makes pods without guests, some of which crash.
-struct FakeWorkshop {
+struct FakeLoader {
     chance: Chance,
     faults: Arc<AtomicBool>,
 }
 
-impl Workshop for FakeWorkshop {
+impl TemplateLoader for FakeLoader {
     type Maker = FakeMaker;
 
     async fn prepare(
@@ -241,7 +241,7 @@ impl Workshop for FakeWorkshop {
 
 struct Nowhere;
 
-impl Places for Nowhere {
+impl EndpointRegistry for Nowhere {
     fn opened<'a>(&'a self, _: &'a ServiceKey) -> BoxFuture<'a, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -417,13 +417,13 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSe
     let agent = Agent {
         store: Arc::clone(&dynamic),
         clock,
-        workshop: Arc::new(FakeWorkshop {
+        loader: Arc::new(FakeLoader {
             chance: Arc::clone(&store.chance),
             faults: Arc::clone(faults),
         }),
-        places: Arc::new(Nowhere),
+        endpoints: Arc::new(Nowhere),
         journal: Arc::clone(&journal),
-        board: Arc::default(),
+        registry: Arc::default(),
         pods: tokio::runtime::Handle::current(),
     };
     let controllers = Controllers {

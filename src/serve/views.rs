@@ -16,7 +16,7 @@ use sampan_runtime::{StartError, Symbols, logs, off_thread, pod::Termination};
 use super::{Node, metrics, seen::Seen};
 use crate::events::{Change, Events, Journal, Subject};
 use crate::{
-    agent::{board::PodStatus, instance::one_line, workshop::RuntimeWorkshop},
+    agent::{handle::one_line, loader::RuntimeLoader, registry::PodStatus},
     api::{Admission, Batch, LogBatch, NextBatch, NextLogs, OnePod, Views},
     controllers::rollouts::Rollouts,
     load::{Decided, Decisions, Loads},
@@ -26,7 +26,7 @@ use crate::{
 pub(super) struct NodeViews {
     pub(super) node: Node,
     pub(super) journal: Arc<Journal>,
-    pub(super) workshop: Arc<RuntimeWorkshop>,
+    pub(super) loader: Arc<RuntimeLoader>,
     pub(super) symbols: Arc<Symbols>,
     pub(super) rollouts: Arc<Rollouts>,
     pub(super) loads: Loads,
@@ -39,12 +39,12 @@ pub(super) struct NodeViews {
 
 impl Views for NodeViews {
     fn pod(&self, wanted: &record::Pod) -> view::Pod {
-        let status = self.node.board.get(&wanted.name());
+        let status = self.node.registry.get(&wanted.name());
         pod(wanted, status, &Termination::explain)
     }
 
     fn explained(&self, wanted: record::Pod) -> OnePod {
-        let status = self.node.board.get(&wanted.name());
+        let status = self.node.registry.get(&wanted.name());
         let symbols = Arc::clone(&self.symbols);
         let shown = move || pod(&wanted, status, &|end| symbols.explain(end));
         Box::pin(off_thread(shown))
@@ -75,7 +75,7 @@ impl Views for NodeViews {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Utc(since.unwrap_or_default()).to_string(),
             http: self.http.map(|it| it.to_string()),
-            pods: self.node.board.count() as u64,
+            pods: self.node.registry.count() as u64,
         }
     }
 
@@ -89,7 +89,7 @@ impl Views for NodeViews {
 
     fn seen(&self) -> BTreeMap<ServiceKey, advise::Seen> {
         self.seen.all(|service| {
-            let cost = self.node.board.request_cpu(service);
+            let cost = self.node.registry.request_cpu(service);
             Some(advise::RequestCpu {
                 requests: cost.count(),
                 p999: cost.quantile(0.999)?,
@@ -107,13 +107,13 @@ impl Views for NodeViews {
 #[async_trait]
 impl Admission for NodeViews {
     async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<(), String> {
-        self.workshop.template(service, template).await.map(drop)
+        self.loader.template(service, template).await.map(drop)
     }
 
     async fn admit_job(&self, job: &ServiceKey, spec: &JobSpec) -> Result<(), String> {
         let subject = Subject::Job(job.clone());
         let loading = self
-            .workshop
+            .loader
             .load(&subject, &spec.component, &spec.limits, false);
         let loaded = loading.await?;
         match loaded.inspection.command {

@@ -6,8 +6,8 @@
 pub mod deadlock;
 pub mod digest;
 pub mod escape;
-pub mod fault;
 pub mod event;
+pub mod fault;
 pub mod histogram;
 pub mod name;
 pub mod object;

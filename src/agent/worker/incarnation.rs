@@ -9,14 +9,14 @@ use sampan_runtime::pod::{PodWatch, Termination};
 use tokio::sync::Notify;
 
 use super::Rotation;
-use crate::agent::{board::Board, instance::Instance, upstream::PodUpstream};
+use crate::agent::{handle::PodHandle, registry::PodRegistry, upstream::PodUpstream};
 
 /// What the runtime tells of an instance, and what may still be done with it.
-pub(super) struct Incarnation<I> {
-    upstream: Arc<PodUpstream<I>>,
+pub(super) struct Incarnation<H> {
+    upstream: Arc<PodUpstream<H>>,
     rotation: Arc<dyn Rotation>,
-    board: Arc<Board>,
-    life: Mutex<Life<I>>,
+    registry: Arc<PodRegistry>,
+    life: Mutex<Life<H>>,
     /// Whether its requests are to be counted.
     count: AtomicBool,
     arrived: Notify,
@@ -24,9 +24,9 @@ pub(super) struct Incarnation<I> {
 
 /// A change of readiness holds its lock, so that nothing that was decided before the
 /// end of the instance is done after it.
-enum Life<I> {
+enum Life<H> {
     Making,
-    Alive(Arc<I>),
+    Alive(Arc<H>),
     /// It has ended by itself, and the worker does not know yet.
     Ended(String),
     /// The worker knows, or has ended it.
@@ -41,16 +41,16 @@ pub(super) enum News {
     Count,
 }
 
-impl<I: Instance> Incarnation<I> {
+impl<H: PodHandle> Incarnation<H> {
     pub(super) fn new(
-        upstream: &Arc<PodUpstream<I>>,
+        upstream: &Arc<PodUpstream<H>>,
         rotation: &Arc<dyn Rotation>,
-        board: &Arc<Board>,
+        registry: &Arc<PodRegistry>,
     ) -> Self {
         Self {
             upstream: Arc::clone(upstream),
             rotation: Arc::clone(rotation),
-            board: Arc::clone(board),
+            registry: Arc::clone(registry),
             life: Mutex::new(Life::Making),
             count: AtomicBool::new(false),
             arrived: Notify::new(),
@@ -58,7 +58,7 @@ impl<I: Instance> Incarnation<I> {
     }
 
     /// The instance has been made. It may have ended since.
-    pub(super) fn install(&self, instance: Arc<I>) {
+    pub(super) fn install(&self, instance: Arc<H>) {
         self.upstream.hold(&instance);
         let mut life = self.life();
         match *life {
@@ -72,7 +72,7 @@ impl<I: Instance> Incarnation<I> {
     }
 
     /// The instance, as long as it is alive.
-    pub(super) fn instance(&self) -> Option<Arc<I>> {
+    pub(super) fn instance(&self) -> Option<Arc<H>> {
         match &*self.life() {
             Life::Alive(instance) => Some(Arc::clone(instance)),
             Life::Making | Life::Ended(_) | Life::Over => None,
@@ -121,12 +121,12 @@ impl<I: Instance> Incarnation<I> {
         }
     }
 
-    fn life(&self) -> MutexGuard<'_, Life<I>> {
+    fn life(&self) -> MutexGuard<'_, Life<H>> {
         self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<I: Instance> PodWatch for Incarnation<I> {
+impl<H: PodHandle> PodWatch for Incarnation<H> {
     fn terminated(&self, termination: &Arc<Termination>) {
         let mut life = self.life();
         match *life {
@@ -138,12 +138,12 @@ impl<I: Instance> PodWatch for Incarnation<I> {
             Life::Ended(_) | Life::Over => return,
         }
         drop(life);
-        self.board.record(termination);
+        self.registry.record(termination);
         self.arrived.notify_one();
     }
 
     fn instance_failed(&self, termination: &Arc<Termination>) {
-        self.board.record(termination);
+        self.registry.record(termination);
         self.count_again();
     }
 }
@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::agent::{
-        fake::{FakeInstance, FakeRotation, Stage, termination},
+        fake::{FakePod, FakeRotation, Stage, termination},
         upstream::PodUpstream,
     };
 
@@ -166,7 +166,7 @@ mod tests {
         let incarnation = Incarnation::new(&upstream, &rotation, &Arc::default());
         incarnation.set_ready(true);
         assert!(!fake.ready.load(SeqCst), "nothing is there yet");
-        let instance = Arc::new(FakeInstance(Arc::<Stage>::default()));
+        let instance = Arc::new(FakePod(Arc::<Stage>::default()));
         incarnation.install(instance);
         assert_eq!(fake.renewed.load(SeqCst), 1);
         incarnation.set_ready(true);

@@ -29,7 +29,7 @@ use sampan_runtime::{
 use serde::Serialize;
 
 use super::{BenchError, Component, Workbench, app, sketch::Sketch};
-use crate::{agent::instance::Instance, serve::AppSource};
+use crate::{agent::handle::PodHandle, serve::AppSource};
 
 /// The longest that a pod may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -232,7 +232,7 @@ struct Bare(Arc<Pod>);
 impl Upstream for Bare {
     fn call(&self, request: http::Request<Body>, context: &RequestContext) -> UpstreamFuture {
         let id = Arc::from(context.request_id.as_str());
-        Box::pin(Instance::call(Arc::clone(&self.0), request, id))
+        Box::pin(PodHandle::call(Arc::clone(&self.0), request, id))
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
         AppSource,
         app::Listening,
         control,
-        daemon::{Daemon, Site},
+        daemon::{Daemon, NodeContext},
     },
 };
 
@@ -90,7 +90,7 @@ pub(crate) struct Latency {
 
 /// Two versions of an app on a node of their own.
 struct Bench {
-    site: Site,
+    context: NodeContext,
     api: Api,
     source: AppSource,
     digests: [String; 2],
@@ -103,11 +103,11 @@ pub(crate) async fn measure(wanted: Wanted, progress: impl Fn(u32)) -> Result<Re
     let workbench = Workbench::new(&source)?;
     let bench = Bench::new(&workbench, source, &wanted).await?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listening = Listening::start(&bench.site.node, None, address).await?;
+    let listening = Listening::start(&bench.context.node, None, address).await?;
     // Applied first: who comes before the service is known is told that there is none.
     let start = Instant::now();
     bench.apply(0).await?;
-    let mut daemon = Daemon::start(&bench.site);
+    let mut daemon = Daemon::start(&bench.context);
     let measured = tokio::select! {
         measured = bench.roll(&wanted, listening.address, start, progress) => measured,
         reason = daemon.failed() => Err(BenchError::Failed(reason)),
@@ -124,7 +124,7 @@ impl Bench {
         source: AppSource,
         wanted: &Wanted,
     ) -> Result<Self, BenchError> {
-        let site = Site::foreground(workbench.node.clone()).await?;
+        let context = NodeContext::foreground(workbench.node.clone()).await?;
         let second = wanted.second.clone();
         let second = second.unwrap_or_else(|| wanted.first.variant("2"));
         let mut services = source.app.services.values();
@@ -134,8 +134,8 @@ impl Bench {
         for (component, digest) in [&wanted.first, &second].into_iter().zip(&mut digests) {
             let (subject, bytes) = (Subject::Service(key.clone()), component.bytes.clone());
             let (path, limits) = (service.component.path.clone(), &service.limits);
-            let taking = site
-                .workshop
+            let taking = context
+                .loader
                 .take(&subject, bytes, path, None, (limits, false));
             let loaded = taking.await.map_err(|source| BenchError::Load {
                 name: component.name.clone(),
@@ -148,8 +148,8 @@ impl Bench {
             return Err(BenchError::Failed(same.to_owned()));
         }
         Ok(Self {
-            api: control::api(&site, None),
-            site,
+            api: control::api(&context, None),
+            context,
             source,
             digests,
             key,
@@ -176,7 +176,7 @@ impl Bench {
         start: Instant,
         progress: impl Fn(u32),
     ) -> Result<(Vec<Duration>, Answers), BenchError> {
-        let mut follower = self.site.objects.follow(&[Kind::Service]);
+        let mut follower = self.context.objects.follow(&[Kind::Service]);
         self.complete(&mut follower, start).await?;
         self.answers_come_from(&follower, address).await?;
         let load = Load::start(address, wanted.connections);
@@ -200,7 +200,12 @@ impl Bench {
     async fn complete(&self, follower: &mut Follower, start: Instant) -> Result<(), BenchError> {
         // What was just applied may not have come here yet.
         let key = sampan_core::record::Key::Service(self.key.clone()).to_string();
-        let applied = self.site.store.get(&key).await?.map(|entry| entry.modified);
+        let applied = self
+            .context
+            .store
+            .get(&key)
+            .await?
+            .map(|entry| entry.modified);
         loop {
             let fresh = |mirror: &Mirror| {
                 let stored = mirror.services.get(&self.key);

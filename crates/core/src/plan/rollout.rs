@@ -25,9 +25,9 @@
 //! has been complete before and has all its pods.
 
 mod bounds;
-mod crew;
 mod ended;
 mod phase;
+mod pod_set;
 mod report;
 mod scale;
 mod steps;
@@ -42,9 +42,9 @@ use crate::{
     time::Timestamp,
 };
 use bounds::Bounds;
-use crew::Crew;
 pub use ended::{Ended, Outcome};
 use phase::Rollout;
+use pod_set::PodSet;
 
 /// What to do with a service now, what to say of it, and when to look again.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,23 +126,23 @@ pub fn most_pods(spec: &ServiceSpec) -> u32 {
 /// - A closed gate holds a revision that has never been complete: none of its pods is made, and
 ///   none of another revision is stopped for it. The deadline does not run.
 pub fn plan(service: &Service, pods: &[impl Borrow<Pod>], gate: &Gate, moment: Moment) -> Plan {
-    let crew = Crew::new(service, pods, moment);
+    let set = PodSet::new(service, pods, moment);
     match service.spec.deleting {
-        true => delete(service, crew, moment),
-        false => Rollout::new(service, crew, gate, moment).plan(),
+        true => delete(service, set, moment),
+        false => Rollout::new(service, set, gate, moment).plan(),
     }
 }
 
 /// All pods go, whatever else is wanted.
-fn delete(service: &Service, mut crew: Crew, moment: Moment) -> Plan {
-    for at in crew.ranked(|_| true, |member| member.slot) {
-        crew.stop(at, "the service is being deleted");
+fn delete(service: &Service, mut set: PodSet, moment: Moment) -> Plan {
+    for at in set.ranked(|_| true, |member| member.slot) {
+        set.stop(at, "the service is being deleted");
     }
     let mut status = service.status.clone();
     let bounds = Bounds::new(&service.spec);
-    report::fill(&mut status, service, &crew, bounds, moment, false);
+    report::fill(&mut status, service, &set, bounds, moment, false);
     Plan {
-        actions: crew.into_actions(),
+        actions: set.into_actions(),
         status,
         ended: None,
         wake_at: None,

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::{
     Action, Gate, Plan,
     bounds::Bounds,
-    crew::Crew,
-    ended, report,
+    ended,
+    pod_set::PodSet,
+    report,
     steps::{Goal, steps},
 };
 use crate::{
@@ -26,7 +27,7 @@ pub(super) struct Rollout<'a> {
     moment: Moment,
     bounds: Bounds,
     /// The pods that there are.
-    crew: Crew,
+    set: PodSet,
     /// The revision in the spec is another than before.
     changed: bool,
     /// The revision that pods should run.
@@ -40,13 +41,13 @@ pub(super) struct Rollout<'a> {
 
 /// What would be done with the pods, and what there would be then.
 struct Outcome {
-    crew: Crew,
+    set: PodSet,
     scaled: bool,
 }
 
 impl<'a> Rollout<'a> {
     /// Takes in what the user wants.
-    pub(super) fn new(service: &'a Service, crew: Crew, gate: &'a Gate, moment: Moment) -> Self {
+    pub(super) fn new(service: &'a Service, set: PodSet, gate: &'a Gate, moment: Moment) -> Self {
         let (spec, status) = (&service.spec, &service.status);
         let changed = status.target != spec.revision;
         let last_good = match &status.phase {
@@ -63,7 +64,7 @@ impl<'a> Rollout<'a> {
             gate,
             moment,
             bounds: Bounds::new(spec),
-            crew,
+            set,
             changed,
             target: spec.revision,
             last_good,
@@ -79,8 +80,8 @@ impl<'a> Rollout<'a> {
     pub(super) fn plan(mut self) -> Plan {
         self.tell_beginning();
         let mut outcome = self.outcome();
-        self.mark(&outcome.crew);
-        if self.is_complete(&outcome.crew) {
+        self.mark(&outcome.set);
+        if self.is_complete(&outcome.set) {
             self.complete();
         } else if self.is_late() {
             outcome = self.fail();
@@ -140,10 +141,10 @@ impl<'a> Rollout<'a> {
     /// Whether a paused rollout has nothing left to do: its target has been complete, and all pods
     /// that there should be are of it.
     fn was_complete(&self) -> bool {
-        let own = super::crew::count(self.crew.active_of(self.target));
+        let own = super::pod_set::count(self.set.active_of(self.target));
         self.last_good == Some(self.target)
             && own >= self.bounds.replicas
-            && !self.crew.has_others(self.target)
+            && !self.set.has_others(self.target)
     }
 
     /// Announces what the user has done, and that the rollout waits.
@@ -209,18 +210,18 @@ impl<'a> Rollout<'a> {
             scaled_from: Some(scaled_from).filter(|it| it.replicas != self.bounds.replicas),
             cause: &cause,
         };
-        let mut crew = self.crew.clone();
-        let scaled = steps(&mut crew, &goal);
-        Outcome { crew, scaled }
+        let mut set = self.set.clone();
+        let scaled = steps(&mut set, &goal);
+        Outcome { set, scaled }
     }
 
     /// Notes progress. What is not under way makes none, and its time does not run.
-    fn mark(&mut self, crew: &Crew) {
+    fn mark(&mut self, set: &PodSet) {
         let Moment { boot, now, .. } = self.moment;
-        let available = crew.available_of(self.target);
-        let old = crew.alive_beside(self.target);
+        let available = set.available_of(self.target);
+        let old = set.alive_beside(self.target);
         if self.changed {
-            self.restart_progress(crew);
+            self.restart_progress(set);
             return;
         }
         if !self.is_under_way() {
@@ -243,12 +244,12 @@ impl<'a> Rollout<'a> {
     }
 
     /// Progress is counted from here on.
-    fn restart_progress(&mut self, crew: &Crew) {
+    fn restart_progress(&mut self, set: &PodSet) {
         self.progress = Progress {
             boot: self.moment.boot,
             since: self.moment.now,
-            most_available: crew.available_of(self.target),
-            fewest_old: crew.alive_beside(self.target),
+            most_available: set.available_of(self.target),
+            fewest_old: set.alive_beside(self.target),
         };
     }
 
@@ -275,7 +276,7 @@ impl<'a> Rollout<'a> {
     }
 
     /// Whether the rollout is done once the plan is carried out.
-    fn is_complete(&self, crew: &Crew) -> bool {
+    fn is_complete(&self, set: &PodSet) -> bool {
         let pending = match self.phase {
             Phase::Progressing | Phase::RollingBack { .. } | Phase::Failed { .. } => true,
             Phase::Waiting { .. }
@@ -285,8 +286,8 @@ impl<'a> Rollout<'a> {
         };
         pending
             && !self.is_held()
-            && crew.available_of(self.target) >= self.bounds.replicas
-            && !crew.has_others(self.target)
+            && set.available_of(self.target) >= self.bounds.replicas
+            && !set.has_others(self.target)
     }
 
     /// It is done.
@@ -316,7 +317,7 @@ impl<'a> Rollout<'a> {
     fn fail(&mut self) -> Outcome {
         let deadline = self.service.spec.rollout.progress_deadline;
         let replicas = self.bounds.replicas;
-        let reason = report::stuck(&self.crew, self.target, replicas, deadline);
+        let reason = report::stuck(&self.set, self.target, replicas, deadline);
         self.announce(Reason::ProgressDeadlineExceeded, reason.clone());
         if let Phase::RollingBack { reason: first, .. } = &self.phase {
             // Of two that fail neither is better.
@@ -349,8 +350,8 @@ impl<'a> Rollout<'a> {
         self.target = good;
         self.phase = Phase::RollingBack { from, reason };
         let outcome = self.outcome();
-        self.restart_progress(&outcome.crew);
-        if self.is_complete(&outcome.crew) {
+        self.restart_progress(&outcome.set);
+        if self.is_complete(&outcome.set) {
             self.complete();
         }
         outcome
@@ -380,7 +381,7 @@ impl<'a> Rollout<'a> {
         report::fill(
             &mut status,
             self.service,
-            &outcome.crew,
+            &outcome.set,
             self.bounds,
             self.moment,
             self.changed,
@@ -389,7 +390,7 @@ impl<'a> Rollout<'a> {
             self.actions.push(Action::Announce { reason, message });
         }
         let available = outcome
-            .crew
+            .set
             .active()
             .filter_map(|member| member.available_at);
         let wake_at = available
@@ -397,7 +398,7 @@ impl<'a> Rollout<'a> {
             .filter(|&at| at > self.moment.now)
             .min();
         let mut actions = self.actions;
-        actions.extend(outcome.crew.into_actions());
+        actions.extend(outcome.set.into_actions());
         Plan {
             actions,
             status,

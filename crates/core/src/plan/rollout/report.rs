@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     bounds::Bounds,
-    crew::{Crew, Grade, count},
+    pod_set::{Grade, PodSet, count},
 };
 use crate::{
     event::Reason,
@@ -19,20 +19,20 @@ use crate::{
 pub(super) fn fill(
     status: &mut ServiceStatus,
     service: &Service,
-    crew: &Crew,
+    set: &PodSet,
     bounds: Bounds,
     moment: Moment,
     is_new: bool,
 ) {
     status.observed_generation = service.generation;
     status.counts = Counts {
-        alive: crew.alive(),
-        updated: count(crew.active_of(status.target)),
-        ready: count(crew.active().filter(|it| it.grade >= Grade::Ready)),
-        available: crew.available(),
-        updated_available: crew.available_of(status.target),
+        alive: set.alive(),
+        updated: count(set.active_of(status.target)),
+        ready: count(set.active().filter(|it| it.grade >= Grade::Ready)),
+        available: set.available(),
+        updated_available: set.available_of(status.target),
     };
-    let found = trouble(crew, status.target);
+    let found = trouble(set, status.target);
     let stays = status.counts.ready < bounds.replicas;
     status.trouble = found.or(status.trouble.take().filter(|_| stays && !is_new));
     let available = available(status.counts, bounds, status.trouble.as_deref());
@@ -108,30 +108,30 @@ fn progressing(status: &ServiceStatus) -> Said {
 }
 
 /// Why a rollout has failed: what is the matter with the first of its pods that says so.
-pub(super) fn stuck(crew: &Crew, target: u64, replicas: u32, deadline: Duration) -> String {
+pub(super) fn stuck(set: &PodSet, target: u64, replicas: u32, deadline: Duration) -> String {
     let mut text = format!(
         "no progress for {}: {} of {replicas} pods of revision {target} available",
         format_duration(deadline),
-        crew.available_of(target),
+        set.available_of(target),
     );
     let waiting = || {
-        crew.active_of(target)
+        set.active_of(target)
             .filter(|it| it.grade != Grade::Available)
     };
     let telling = waiting().find(|member| member.reason.is_some());
     if let Some(member) = telling.or_else(|| waiting().next()) {
-        text.push_str(&format!("; {}", crew.describe(member)));
+        text.push_str(&format!("; {}", set.describe(member)));
     }
     text
 }
 
 /// What keeps a pod from serving that should: said of the first of `target` that is in trouble, or
 /// else of another revision.
-fn trouble(crew: &Crew, target: u64) -> Option<String> {
-    let mut others = crew.active().filter(|it| it.revision != target);
-    let member = crew.active_of(target).find(|it| it.is_in_trouble());
+fn trouble(set: &PodSet, target: u64) -> Option<String> {
+    let mut others = set.active().filter(|it| it.revision != target);
+    let member = set.active_of(target).find(|it| it.is_in_trouble());
     let member = member.or_else(|| others.find(|it| it.is_in_trouble()))?;
-    Some(crew.describe(member))
+    Some(set.describe(member))
 }
 
 /// What is announced when the pods of a service whose rollout is over get into trouble, and when

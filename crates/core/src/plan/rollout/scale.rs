@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    crew::{Crew, Grade, count},
+    pod_set::{Grade, PodSet, count},
     steps::{Goal, worst_first},
 };
 use crate::object::Strategy;
@@ -14,36 +14,36 @@ use crate::object::Strategy;
 /// In the middle of a rollout the change is spread over all revisions in proportion, as Kubernetes
 /// does: a rollout that gets stuck has then not taken all the new pods. A target that has no pods
 /// yet has no share; then the rollout itself brings them.
-pub(super) fn moving(crew: &mut Crew, goal: &Goal<'_>) {
-    let sizes = crew.sizes();
+pub(super) fn moving(set: &mut PodSet, goal: &Goal<'_>) {
+    let sizes = set.sizes();
     if goal.scaled_from.is_none() || sizes.len() < 2 || !sizes.contains_key(&goal.target) {
         return;
     }
-    let room = goal.bounds.most().saturating_sub(crew.alive());
+    let room = goal.bounds.most().saturating_sub(set.alive());
     let change = change(&sizes, goal).min(i64::from(room));
-    resize(crew, &spread(&sizes, change, goal), goal);
+    resize(set, &spread(&sizes, change, goal), goal);
 }
 
 /// While nothing may be replaced. A service whose rollout was complete is kept at its replicas; in
 /// the middle of one, pods are made and stopped only when the number of replicas changes. Says
 /// whether such a change has been seen to.
-pub(super) fn held(crew: &mut Crew, goal: &Goal<'_>) -> bool {
+pub(super) fn held(set: &mut PodSet, goal: &Goal<'_>) -> bool {
     let settled =
-        |crew: &Crew| goal.last_good == Some(goal.target) && !crew.has_others(goal.target);
-    let seen = settled(crew) || goal.scaled_from.is_none() || scale_held(crew, goal);
-    if settled(crew) {
-        let now = count(crew.active_of(goal.target));
-        let most = now.saturating_add(room(crew, goal, goal.target));
+        |set: &PodSet| goal.last_good == Some(goal.target) && !set.has_others(goal.target);
+    let seen = settled(set) || goal.scaled_from.is_none() || scale_held(set, goal);
+    if settled(set) {
+        let now = count(set.active_of(goal.target));
+        let most = now.saturating_add(room(set, goal, goal.target));
         let size = goal.bounds.replicas.min(most);
-        resize(crew, &BTreeMap::from([(goal.target, size)]), goal);
+        resize(set, &BTreeMap::from([(goal.target, size)]), goal);
     }
     seen
 }
 
 /// Scales a rollout that is held. That waits until what drains has left enough room: nothing would
 /// make up later for what could not be made. Says whether it has been done.
-fn scale_held(crew: &mut Crew, goal: &Goal<'_>) -> bool {
-    let sizes = crew.sizes();
+fn scale_held(set: &mut PodSet, goal: &Goal<'_>) -> bool {
+    let sizes = set.sizes();
     let size = |revision| sizes.get(revision).copied().unwrap_or_default();
     let only = match sizes.len() {
         // Nothing runs, and nothing has ever run well: the target is all there is.
@@ -66,22 +66,22 @@ fn scale_held(crew: &mut Crew, goal: &Goal<'_>) -> bool {
     for (revision, wanted) in &wanted {
         let more = wanted.saturating_sub(size(revision));
         added = added.saturating_add(more);
-        fits &= more == 0 || added <= room(crew, goal, *revision);
+        fits &= more == 0 || added <= room(set, goal, *revision);
     }
     if fits {
-        resize(crew, &wanted, goal);
+        resize(set, &wanted, goal);
     }
     fits
 }
 
 /// How many pods of `revision` may be made. With `recreate` two revisions never run at once.
-fn room(crew: &Crew, goal: &Goal<'_>, revision: u64) -> u32 {
+fn room(set: &PodSet, goal: &Goal<'_>, revision: u64) -> u32 {
     let apart = match goal.strategy {
         Strategy::Rolling => true,
-        Strategy::Recreate => crew.alive_beside(revision) == 0,
+        Strategy::Recreate => set.alive_beside(revision) == 0,
     };
     match apart {
-        true => goal.bounds.most().saturating_sub(crew.counted(revision)),
+        true => goal.bounds.most().saturating_sub(set.counted(revision)),
         false => 0,
     }
 }
@@ -158,31 +158,31 @@ fn spread(sizes: &BTreeMap<u64, u32>, change: i64, goal: &Goal<'_>) -> BTreeMap<
 
 /// Brings revisions to these sizes. Where an available pod would have to go that must not, one of
 /// any revision goes that is not available.
-fn resize(crew: &mut Crew, wanted: &BTreeMap<u64, u32>, goal: &Goal<'_>) {
+fn resize(set: &mut PodSet, wanted: &BTreeMap<u64, u32>, goal: &Goal<'_>) {
     let replicas = goal.bounds.replicas;
     let least = goal.bounds.least();
-    let sizes = crew.sizes();
+    let sizes = set.sizes();
     let mut kept = 0;
     for (&revision, &size) in wanted {
         let now = sizes.get(&revision).copied().unwrap_or_default();
         let surplus = now.saturating_sub(size) as usize;
         let reason = format!("scaled down to {replicas} replicas");
-        let worst = crew.ranked(|it| it.revision == revision, worst_first);
+        let worst = set.ranked(|it| it.revision == revision, worst_first);
         for at in worst.into_iter().take(surplus) {
-            let needed = crew.member(at).grade == Grade::Available && crew.available() <= least;
+            let needed = set.member(at).grade == Grade::Available && set.available() <= least;
             match needed {
                 true => kept += 1,
-                false => crew.stop(at, &reason),
+                false => set.stop(at, &reason),
             }
         }
         let reason = match goal.scaled_from {
             Some(before) => format!("scaled from {} to {replicas} replicas", before.replicas),
             None => format!("{replicas} replicas are wanted"),
         };
-        crew.create(revision, size.saturating_sub(now), &reason);
+        set.create(revision, size.saturating_sub(now), &reason);
     }
     let reason = format!("scaled down to {replicas} replicas");
-    let others = crew.ranked(
+    let others = set.ranked(
         |member| member.grade != Grade::Available,
         |member| {
             (
@@ -193,6 +193,6 @@ fn resize(crew: &mut Crew, wanted: &BTreeMap<u64, u32>, goal: &Goal<'_>) {
         },
     );
     for at in others.into_iter().take(kept) {
-        crew.stop(at, &reason);
+        set.stop(at, &reason);
     }
 }

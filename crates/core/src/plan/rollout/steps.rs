@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use super::{
     bounds::Bounds,
-    crew::{Crew, Grade, Member, count},
+    pod_set::{Grade, Member, PodSet, count},
     scale,
 };
 use crate::object::Strategy;
@@ -31,19 +31,19 @@ pub(super) struct Goal<'a> {
 }
 
 /// Decides what is to be done. Says whether a change of the number of replicas has been seen to.
-pub(super) fn steps(crew: &mut Crew, goal: &Goal<'_>) -> bool {
+pub(super) fn steps(set: &mut PodSet, goal: &Goal<'_>) -> bool {
     if goal.paused || goal.waits {
-        return scale::held(crew, goal);
+        return scale::held(set, goal);
     }
     match goal.strategy {
         Strategy::Rolling => {
-            scale::moving(crew, goal);
-            trim(crew, goal);
-            rolling(crew, goal);
+            scale::moving(set, goal);
+            trim(set, goal);
+            rolling(set, goal);
         }
         Strategy::Recreate => {
-            recreate(crew, goal);
-            trim(crew, goal);
+            recreate(set, goal);
+            trim(set, goal);
         }
     }
     true
@@ -57,32 +57,32 @@ pub(super) fn worst_first(member: &Member) -> (Grade, Reverse<u32>) {
 
 /// Stops pods of the target beyond `replicas`. When one of them is available, so are all that are
 /// left: enough are.
-fn trim(crew: &mut Crew, goal: &Goal<'_>) {
+fn trim(set: &mut PodSet, goal: &Goal<'_>) {
     let replicas = goal.bounds.replicas;
-    let surplus = count(crew.active_of(goal.target)).saturating_sub(replicas);
+    let surplus = count(set.active_of(goal.target)).saturating_sub(replicas);
     let reason = format!("scaled down to {replicas} replicas");
-    let worst = crew.ranked(|it| it.revision == goal.target, worst_first);
+    let worst = set.ranked(|it| it.revision == goal.target, worst_first);
     for at in worst.into_iter().take(surplus as usize) {
-        crew.stop(at, &reason);
+        set.stop(at, &reason);
     }
 }
 
 /// Makes what there is room for and stops what can be spared, with the formulae of Kubernetes: of
 /// all pods that are to stay, as many can go as are more than must be available, less the new ones
 /// that are not yet. Old pods that are not available go first.
-fn rolling(crew: &mut Crew, goal: &Goal<'_>) {
+fn rolling(set: &mut PodSet, goal: &Goal<'_>) {
     let Bounds { replicas, .. } = goal.bounds;
-    let room = goal.bounds.most().saturating_sub(crew.counted(goal.target));
-    let missing = replicas.saturating_sub(count(crew.active_of(goal.target)));
-    crew.create(goal.target, room.min(missing), goal.cause);
+    let room = goal.bounds.most().saturating_sub(set.counted(goal.target));
+    let missing = replicas.saturating_sub(count(set.active_of(goal.target)));
+    set.create(goal.target, room.min(missing), goal.cause);
 
-    let new = count(crew.active_of(goal.target));
-    let coming = new - crew.available_of(goal.target);
+    let new = count(set.active_of(goal.target));
+    let coming = new - set.available_of(goal.target);
     let least = goal.bounds.least();
-    let mut removable = count(crew.active()).saturating_sub(least.saturating_add(coming));
-    let mut spare = crew.available().saturating_sub(least);
+    let mut removable = count(set.active()).saturating_sub(least.saturating_add(coming));
+    let mut spare = set.available().saturating_sub(least);
     let reason = format!("revision {} replaces it", goal.target);
-    let old = crew.ranked(
+    let old = set.ranked(
         |member| member.revision != goal.target,
         |member| {
             let available = member.grade == Grade::Available;
@@ -90,31 +90,31 @@ fn rolling(crew: &mut Crew, goal: &Goal<'_>) {
         },
     );
     for at in old {
-        let left = match crew.member(at).grade {
+        let left = match set.member(at).grade {
             Grade::NotReady | Grade::Ready => &mut removable,
             Grade::Available => &mut spare,
         };
         if *left > 0 {
             *left -= 1;
-            crew.stop(at, &reason);
+            set.stop(at, &reason);
         }
     }
 }
 
 /// Stops all pods of other revisions, and makes new ones once the last of them is gone.
-fn recreate(crew: &mut Crew, goal: &Goal<'_>) {
+fn recreate(set: &mut PodSet, goal: &Goal<'_>) {
     let reason = format!("revision {} replaces it", goal.target);
-    let old = crew.ranked(
+    let old = set.ranked(
         |member| member.revision != goal.target,
         |member| (member.revision, member.slot),
     );
     for at in old {
-        crew.stop(at, &reason);
+        set.stop(at, &reason);
     }
-    if crew.alive_beside(goal.target) == 0 {
-        let room = goal.bounds.most().saturating_sub(crew.counted(goal.target));
+    if set.alive_beside(goal.target) == 0 {
+        let room = goal.bounds.most().saturating_sub(set.counted(goal.target));
         let missing = goal.bounds.replicas;
-        let missing = missing.saturating_sub(count(crew.active_of(goal.target)));
-        crew.create(goal.target, room.min(missing), goal.cause);
+        let missing = missing.saturating_sub(count(set.active_of(goal.target)));
+        set.create(goal.target, room.min(missing), goal.cause);
     }
 }

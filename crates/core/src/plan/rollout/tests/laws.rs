@@ -155,12 +155,12 @@ pub(super) fn crews(sorts: usize, most: u32) -> Vec<Vec<u32>> {
     for _ in 0..sorts {
         all = all
             .into_iter()
-            .flat_map(|crew: Vec<u32>| {
-                let left = most - crew.iter().sum::<u32>();
+            .flat_map(|set: Vec<u32>| {
+                let left = most - set.iter().sum::<u32>();
                 (0..=left).map(move |number| {
-                    let mut crew = crew.clone();
-                    crew.push(number);
-                    crew
+                    let mut set = set.clone();
+                    set.push(number);
+                    set
                 })
             })
             .collect();
@@ -237,9 +237,9 @@ fn small_worlds(replicas: u32) -> Vec<World> {
 pub(super) const KINDS: [Kind; 4] = [Kind::Available, Kind::Ready, Kind::NotReady, Kind::Stopping];
 
 /// The world with so many pods of each sort: revisions 1, 2, … with all kinds each.
-pub(super) fn with_crew(world: &World, crew: &[u32]) -> World {
+pub(super) fn with_crew(world: &World, set: &[u32]) -> World {
     let mut world = world.clone();
-    for (revision, numbers) in (1..).zip(crew.chunks(KINDS.len())) {
+    for (revision, numbers) in (1..).zip(set.chunks(KINDS.len())) {
         for (kind, &number) in KINDS.into_iter().zip(numbers) {
             world.add(revision, number, kind);
         }
@@ -257,8 +257,8 @@ fn check_small(replicas: u32) -> usize {
     let mut seen = 0;
     for world in small_worlds(replicas) {
         for status in statuses(&world) {
-            for crew in &crews {
-                let mut world = with_crew(&status, crew);
+            for set in &crews {
+                let mut world = with_crew(&status, set);
                 check(&world);
                 // Scaled, each way with some number of replicas.
                 world.service.status.scaled_to = (replicas + 2) % 5;

@@ -206,8 +206,8 @@ fn small_worlds_end_well() {
             world.service.status.last_good = Some(1);
             world.service.status.scaled_to = replicas;
             world.service.status.phase = Phase::Complete;
-            for crew in crews(2 * KINDS.len(), (replicas + 1).min(4)) {
-                let mut good = with_crew(&world, &crew);
+            for set in crews(2 * KINDS.len(), (replicas + 1).min(4)) {
+                let mut good = with_crew(&world, &set);
                 let mut bad = good.clone();
                 longest = longest.max(good.settle(|_| Fate::Good));
                 assert_eq!(good.service.status.phase, Phase::Complete);
@@ -221,7 +221,7 @@ fn small_worlds_end_well() {
                     let phase = &bad.service.status.phase;
                     let back = matches!(phase, Phase::RolledBack { from: 2, .. });
                     let early =
-                        matches!(phase, Phase::Complete) && available_at_once(&crew, replicas);
+                        matches!(phase, Phase::Complete) && available_at_once(&set, replicas);
                     assert!(back || early, "{bad:#?}");
                     if back {
                         assert_eq!((bad.active(1), bad.active(2)), (replicas, 0));
@@ -240,6 +240,6 @@ fn small_worlds_end_well() {
 
 /// Whether the second revision has all its pods from the beginning: then its rollout is complete
 /// before any of them fails.
-fn available_at_once(crew: &[u32], replicas: u32) -> bool {
-    crew[KINDS.len()] >= replicas
+fn available_at_once(set: &[u32], replicas: u32) -> bool {
+    set[KINDS.len()] >= replicas
 }

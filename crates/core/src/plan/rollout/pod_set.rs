@@ -97,13 +97,13 @@ impl Member {
 
 /// All pods of a service, in the order of revision and slot, and what has been decided.
 #[derive(Clone, Debug)]
-pub(super) struct Crew {
+pub(super) struct PodSet {
     key: ServiceKey,
     members: Vec<Member>,
     actions: Vec<Action>,
 }
 
-impl Crew {
+impl PodSet {
     /// Those of `pods` that belong to `service`, each once.
     pub(super) fn new(service: &Service, pods: &[impl Borrow<Pod>], moment: Moment) -> Self {
         let own = pods.iter().map(Borrow::borrow);

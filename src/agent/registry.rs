@@ -16,7 +16,7 @@ use sampan_core::{
 use sampan_runtime::{Usage, pod::Termination};
 use tokio::time::Instant;
 
-use super::instance::sum;
+use super::handle::sum;
 
 /// Ends of instances that are kept of each pod.
 pub(crate) const MAX_ENDS: usize = 10;
@@ -35,7 +35,7 @@ pub(crate) trait Account: Send + Sync {
 
 /// The pods of the node.
 #[derive(Default)]
-pub(crate) struct Board(Mutex<Pods>);
+pub(crate) struct PodRegistry(Mutex<Pods>);
 
 #[derive(Default)]
 struct Pods {
@@ -128,7 +128,7 @@ pub(crate) struct PodStatus {
     pub(crate) ends: Vec<Arc<Termination>>,
 }
 
-impl Board {
+impl PodRegistry {
     /// A pod waits for what it needs to begin its life.
     pub(crate) fn wait(&self, pod: &PodName, waiting: Waiting) {
         self.lock().waiting.insert(pod.clone(), waiting);
@@ -151,9 +151,9 @@ impl Board {
             spec: Arc::clone(spec),
             ready: None,
         };
-        let mut board = self.lock();
-        board.waiting.remove(pod);
-        board.pods.insert(pod.clone(), entry);
+        let mut registry = self.lock();
+        registry.waiting.remove(pod);
+        registry.pods.insert(pod.clone(), entry);
     }
 
     /// A pod has changed. Its times count from `epoch`.
@@ -172,8 +172,8 @@ impl Board {
 
     /// An instance has ended.
     pub(crate) fn record(&self, end: &Arc<Termination>) {
-        let mut board = self.lock();
-        if let Some(entry) = board.pods.get_mut(&end.pod) {
+        let mut registry = self.lock();
+        if let Some(entry) = registry.pods.get_mut(&end.pod) {
             if entry.ends.len() == MAX_ENDS {
                 entry.ends.pop_front();
             }
@@ -181,20 +181,23 @@ impl Board {
         } else {
             return;
         }
-        let past = board.services.entry(end.pod.service().clone()).or_default();
+        let past = registry
+            .services
+            .entry(end.pod.service().clone())
+            .or_default();
         *past.kills.entry(end.verdict.word()).or_default() += 1;
     }
 
     /// A pod is gone.
     pub(crate) fn close(&self, pod: &PodName) {
-        let mut board = self.lock();
-        board.waiting.remove(pod);
-        if let Some(entry) = board.pods.remove(pod) {
+        let mut registry = self.lock();
+        registry.waiting.remove(pod);
+        if let Some(entry) = registry.pods.remove(pod) {
             let mut used = entry.account.usage();
             // It holds nothing any more.
             used.memory_bytes = 0;
             let restarts = u64::from(entry.state.record().restarts);
-            let past = board.services.entry(pod.service().clone()).or_default();
+            let past = registry.services.entry(pod.service().clone()).or_default();
             past.usage = sum([past.usage, used]);
             past.request_cpu.add(&entry.account.request_cpu());
             past.restarts += restarts;
@@ -203,31 +206,31 @@ impl Board {
 
     /// Forgets what was counted of a service that is gone, unless it still has pods.
     pub(crate) fn forget(&self, service: &ServiceKey) {
-        let mut board = self.lock();
-        let mut pods = board.pods.range(PodName::new(service, 0, 0)..);
+        let mut registry = self.lock();
+        let mut pods = registry.pods.range(PodName::new(service, 0, 0)..);
         if pods.next().is_none_or(|(pod, _)| pod.service() != service) {
-            board.services.remove(service);
+            registry.services.remove(service);
         }
     }
 
     /// What all pods of a service have used, those that are gone too.
     pub(crate) fn usage(&self, service: &ServiceKey) -> Usage {
-        let board = self.lock();
-        let own = board
+        let registry = self.lock();
+        let own = registry
             .pods
             .iter()
             .filter(|(pod, _)| pod.service() == service);
-        let past = board.services.get(service).map(|it| it.usage);
+        let past = registry.services.get(service).map(|it| it.usage);
         sum(own.map(|(_, entry)| entry.account.usage()).chain(past))
     }
 
     /// The CPU time of guests for one request, of those that pods of a service have answered, those
     /// that are gone too. [`sampan_runtime::pod::Pod::request_cpu`] says which requests count.
     pub(crate) fn request_cpu(&self, service: &ServiceKey) -> Distribution {
-        let board = self.lock();
-        let past = board.services.get(service).map(|it| &it.request_cpu);
+        let registry = self.lock();
+        let past = registry.services.get(service).map(|it| &it.request_cpu);
         let mut all = past.cloned().unwrap_or_default();
-        let own = board.pods.range(PodName::new(service, 0, 0)..);
+        let own = registry.pods.range(PodName::new(service, 0, 0)..);
         for (_, entry) in own.take_while(|(pod, _)| pod.service() == service) {
             all.add(&entry.account.request_cpu());
         }
@@ -237,8 +240,8 @@ impl Board {
     /// What the pods of each service are and have been. Services without pods are among them as
     /// long as something was counted of them.
     pub(crate) fn totals(&self) -> BTreeMap<ServiceKey, ServiceTotals> {
-        let board = self.lock();
-        let past = board.services.iter().map(|(key, past)| {
+        let registry = self.lock();
+        let past = registry.services.iter().map(|(key, past)| {
             let totals = ServiceTotals {
                 restarts: past.restarts,
                 kills: past.kills.clone(),
@@ -248,14 +251,14 @@ impl Board {
             (key.clone(), totals)
         });
         let mut services: BTreeMap<_, _> = past.collect();
-        for (pod, entry) in &board.pods {
+        for (pod, entry) in &registry.pods {
             let totals = services.entry(pod.service().clone()).or_default();
             totals.count(entry.phase());
             totals.ready += u64::from(entry.state.is_ready());
             totals.restarts += u64::from(entry.state.record().restarts);
             totals.usage = sum([totals.usage, entry.account.usage()]);
         }
-        for (pod, waiting) in &board.waiting {
+        for (pod, waiting) in &registry.waiting {
             let totals = services.entry(pod.service().clone()).or_default();
             totals.count(waiting.phase());
         }
@@ -264,20 +267,20 @@ impl Board {
 
     /// How many pods there are.
     pub(crate) fn count(&self) -> usize {
-        let board = self.lock();
-        board.pods.len() + board.waiting.len()
+        let registry = self.lock();
+        registry.pods.len() + registry.waiting.len()
     }
 
     /// A pod, if it is known.
     pub(crate) fn get(&self, pod: &PodName) -> Option<PodStatus> {
-        let board = self.lock();
-        let known = board.pods.get(pod).map(Entry::status);
-        known.or_else(|| board.waiting.get(pod).map(Waiting::status))
+        let registry = self.lock();
+        let known = registry.pods.get(pod).map(Entry::status);
+        known.or_else(|| registry.waiting.get(pod).map(Waiting::status))
     }
 
     /// What all pods have used, in the order of their names.
     pub(crate) fn measure(&self) -> Vec<PodMeasure> {
-        let board = self.lock();
+        let registry = self.lock();
         let measure = |(pod, entry): (&PodName, &Entry)| PodMeasure {
             pod: pod.clone(),
             phase: entry.phase(),
@@ -289,7 +292,7 @@ impl Board {
             usage: entry.account.usage(),
             spec: Arc::clone(&entry.spec),
         };
-        board.pods.iter().map(measure).collect()
+        registry.pods.iter().map(measure).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Pods> {
@@ -389,22 +392,22 @@ mod tests {
         let requests = LogLinear::default();
         requests.record(second);
         let account: Arc<dyn Account> = Arc::new(Used(usage, requests));
-        let (board, spec) = (Board::default(), Arc::new(fake::spec()));
+        let (registry, spec) = (PodRegistry::default(), Arc::new(fake::spec()));
         let [web, api] = ["shop/web", "shop/api"].map(|it| ServiceKey::parse(it).expect("a key"));
         let pods = [(&web, 0), (&web, 1), (&api, 0)].map(|(key, n)| PodName::new(key, 1, n));
         pods.iter()
-            .for_each(|pod| board.open(pod, &spec, &account, 0));
-        board.close(&pods[0]);
-        let usage = board.usage(&web);
+            .for_each(|pod| registry.open(pod, &spec, &account, 0));
+        registry.close(&pods[0]);
+        let usage = registry.usage(&web);
         assert_eq!((usage.throttled, usage.memory_bytes), (2 * second, 5));
-        assert_eq!(board.totals()[&web].usage, usage);
-        assert_eq!(board.request_cpu(&web).count(), 2);
-        board.close(&pods[1]);
-        assert_eq!(board.usage(&web).throttled, 2 * second);
-        assert_eq!(board.request_cpu(&web).sum(), 2 * second);
-        assert_eq!(board.request_cpu(&api).count(), 1);
-        board.forget(&web);
-        board.forget(&api);
-        assert_eq!(board.request_cpu(&web).count(), 0);
+        assert_eq!(registry.totals()[&web].usage, usage);
+        assert_eq!(registry.request_cpu(&web).count(), 2);
+        registry.close(&pods[1]);
+        assert_eq!(registry.usage(&web).throttled, 2 * second);
+        assert_eq!(registry.request_cpu(&web).sum(), 2 * second);
+        assert_eq!(registry.request_cpu(&api).count(), 1);
+        registry.forget(&web);
+        registry.forget(&api);
+        assert_eq!(registry.request_cpu(&web).count(), 0);
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use super::upstream;
 
 /// A pod as long as it lives: between two restarts it is always the same one.
-pub(crate) trait Instance: Send + Sync + 'static {
+pub(crate) trait PodHandle: Send + Sync + 'static {
     /// Answers a request.
     fn call(
         self: Arc<Self>,
@@ -54,13 +54,13 @@ pub(crate) trait Instance: Send + Sync + 'static {
 
 /// Makes the instances of one pod, one after the other.
 pub(crate) trait Maker: Send + Sync + 'static {
-    type Instance: Instance;
+    type Handle: PodHandle;
 
     /// Makes one. `watch` is told what becomes of it. The error is why it cannot be made.
     fn make(
         &self,
         watch: Arc<dyn PodWatch>,
-    ) -> impl Future<Output = Result<Self::Instance, String>> + Send;
+    ) -> impl Future<Output = Result<Self::Handle, String>> + Send;
 }
 
 /// How many requests an instance had, and how many of them trapped.
@@ -99,7 +99,7 @@ pub(crate) struct RuntimeMaker {
 }
 
 impl Maker for RuntimeMaker {
-    type Instance = Pod;
+    type Handle = Pod;
 
     async fn make(&self, watch: Arc<dyn PodWatch>) -> Result<Pod, String> {
         let turn = self.turns.acquire().await;
@@ -109,7 +109,7 @@ impl Maker for RuntimeMaker {
     }
 }
 
-impl Instance for Pod {
+impl PodHandle for Pod {
     async fn call(
         self: Arc<Self>,
         request: http::Request<Body>,

@@ -21,7 +21,7 @@ use sampan_runtime::{
 };
 use tokio::sync::Semaphore;
 
-use super::instance::{Maker, RuntimeMaker, one_line};
+use super::handle::{Maker, RuntimeMaker, one_line};
 use crate::{
     artifacts::Artifacts,
     events::{Change, Journal, Subject},
@@ -44,7 +44,7 @@ pub(crate) struct Prepared<M> {
 pub(crate) type MakerOf<M> = Box<dyn Fn(&PodName) -> Arc<M> + Send + Sync>;
 
 /// Prepares pods.
-pub(crate) trait Workshop: Send + Sync + 'static {
+pub(crate) trait TemplateLoader: Send + Sync + 'static {
     type Maker: Maker;
 
     /// The error is why no pod can be made of this, for people.
@@ -77,7 +77,7 @@ impl Wants {
 }
 
 /// Prepares pods for the runtime of this node.
-pub(crate) struct RuntimeWorkshop {
+pub(crate) struct RuntimeLoader {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) neighbours: NeighboursOf,
@@ -89,7 +89,7 @@ pub(crate) struct RuntimeWorkshop {
     turns: Arc<Semaphore>,
 }
 
-impl RuntimeWorkshop {
+impl RuntimeLoader {
     pub(crate) fn new(
         runtime: Arc<Runtime>,
         artifacts: Arc<Artifacts>,
@@ -273,7 +273,7 @@ fn asks_exports(wanted: &Wanted) -> bool {
     probes.any(|probe| probe.check == Check::Export)
 }
 
-impl Workshop for RuntimeWorkshop {
+impl TemplateLoader for RuntimeLoader {
     type Maker = RuntimeMaker;
 
     async fn prepare(

@@ -1,4 +1,4 @@
-//! The places of pods in the gateway, as the agent sees them.
+//! The endpoints of pods in the gateway, as the agent sees them.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -8,7 +8,7 @@ use sampan_gateway::{Endpoint, EndpointState, Gateway, Upstream};
 use tokio::time::Instant;
 
 use crate::{
-    agent::{node::Places, worker::Rotation},
+    agent::{node::EndpointRegistry, worker::Rotation},
     controllers::autoscale::Callers,
     edge::Edge,
 };
@@ -47,9 +47,9 @@ impl Rotation for InRotation {
 }
 
 /// The gateway of this node.
-pub(super) struct GatewayPlaces(pub(super) Arc<Edge>);
+pub(super) struct GatewayEndpoints(pub(super) Arc<Edge>);
 
-impl Places for GatewayPlaces {
+impl EndpointRegistry for GatewayEndpoints {
     fn opened<'a>(&'a self, service: &'a ServiceKey) -> BoxFuture<'a, ()> {
         Box::pin(self.0.opened(service))
     }

@@ -281,7 +281,8 @@ mod tests {
             "use crate::{b::{self as other, B}};",
             "use super::b::B;",
             "use super::{b::{B},};",
-            "pub use crate::b::B as C;",
+            "pub use crate::b::B as C; fn f(c: C) {}",
+            "pub(crate) use crate::b::B; fn f() { B::new() }",
             "use crate::B;",
             "use crate::Renamed;",
             "fn f() { crate::b::B::new(); }",
@@ -294,7 +295,7 @@ mod tests {
             let all = edges(&[
                 (
                     "crates/x/src/lib.rs",
-                    "mod a; mod b; pub use b::B; use b::B as Renamed;",
+                    "mod a; mod b; pub use b::{B, B as Renamed};",
                 ),
                 ("crates/x/src/a.rs", source),
                 ("crates/x/src/b.rs", "pub struct B;"),
@@ -302,7 +303,7 @@ mod tests {
             let from_a: Vec<_> = all.iter().filter(|edge| edge.starts_with("a.rs")).collect();
             let one = matches!(from_a[..], [edge] if edge.starts_with("a.rs → b.rs: "));
             assert!(one && from_a[0].contains('B'), "{source}: {all:?}");
-            assert_eq!(all.len(), 2, "{source}: {all:?}");
+            assert_eq!(all.len(), 1, "{source}: {all:?}");
         }
     }
 
@@ -317,6 +318,7 @@ mod tests {
             "#[cfg(test)] mod tests { use crate::b::B; }",
             "#[cfg(test)] mod tests;",
             "fn f() -> impl A + use<'a> {}",
+            "pub use crate::b::B; fn f() { x.B() }",
         ] {
             let all = edges(&[
                 ("crates/x/src/lib.rs", "mod a; mod b;"),
@@ -342,14 +344,7 @@ mod tests {
             ),
             ("src/b.rs", "use crate::a::{A, C, D}; use std::fmt;"),
         ]);
-        assert_eq!(
-            all,
-            [
-                "a.rs → a/c.rs: C, D",
-                "b.rs → a.rs: A",
-                "b.rs → a/c.rs: C, D"
-            ]
-        );
+        assert_eq!(all, ["b.rs → a.rs: A", "b.rs → a/c.rs: C, D"]);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Read are the files that `mod` declarations reach from the crate's root, without what is under a
 //! `#[cfg(test)]`. A path leads to the file that *defines* the name: through `use` and `pub use`,
-//! so that a name which `lib.rs` re-exports counts for its own file. `mod a;` alone is no import.
+//! so that a name which `lib.rs` re-exports counts for its own file. `mod a;` alone is no import,
+//! and neither is a `pub use` of a name that its file does not use itself: it only shows the way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,18 @@ struct Path<'a> {
     segments: Vec<&'a str>,
     /// What a `use` calls it here; `None` for a path in code.
     alias: Option<&'a str>,
+    /// It is only named to be found here by others.
+    is_shown: bool,
+}
+
+impl<'a> Path<'a> {
+    fn new(segments: Vec<&'a str>, alias: Option<&'a str>) -> Self {
+        Self {
+            segments,
+            alias,
+            is_shown: false,
+        }
+    }
 }
 
 /// A module: a file, or one written inside a file.
@@ -84,7 +97,7 @@ fn graph(tree: &Tree, folder: &str, root: &str) -> Graph {
     }
     let mut edges = BTreeMap::<_, BTreeSet<_>>::new();
     for (own, module) in &modules {
-        for path in &module.paths {
+        for path in module.paths.iter().filter(|path| !path.is_shown) {
             if let Some((to, name)) = definition(&modules, own, &path.segments, MAX_HOPS)
                 && to != module.file
             {
@@ -214,6 +227,11 @@ impl<'a> Reader<'a, '_> {
         } else if token.is("use") && !is(next, "<") {
             let mut paths = Vec::new();
             let end = use_tree(&self.tokens, at + 1, &[], &mut paths);
+            if at > 0 && (self.tokens[at - 1].is("pub") || self.tokens[at - 1].is(")")) {
+                for path in &mut paths {
+                    path.is_shown = path.alias.is_some_and(|alias| !self.uses(alias, at..end));
+                }
+            }
             self.keep(paths);
             end
         } else if is(next, "::") {
@@ -221,6 +239,16 @@ impl<'a> Reader<'a, '_> {
         } else {
             at + 1
         }
+    }
+
+    /// Whether the file has this name outside of its declaration.
+    fn uses(&self, name: &str, declaration: std::ops::Range<usize>) -> bool {
+        let is_own = |at: usize| {
+            let before = at.checked_sub(1).map(|at| self.tokens[at]);
+            !before.is_some_and(|token| token.is(".") || token.is("mod"))
+        };
+        let mut places = (0..self.tokens.len()).filter(|at| self.tokens[*at].is(name));
+        places.any(|at| !declaration.contains(&at) && is_own(at))
     }
 
     fn below(&self, name: Option<Token<'a>>) -> Vec<&'a str> {
@@ -254,8 +282,7 @@ impl<'a> Reader<'a, '_> {
             end += 2;
         }
         if at == 0 || !self.tokens[at - 1].is(".") {
-            let alias = None;
-            self.keep(vec![Path { segments, alias }]);
+            self.keep(vec![Path::new(segments, None)]);
         }
         end
     }
@@ -288,10 +315,7 @@ fn use_tree<'a>(
                 segments.push("::");
             }
         } else if token.is("*") {
-            found.push(Path {
-                segments,
-                alias: Some("*"),
-            });
+            found.push(Path::new(segments, Some("*")));
             return at;
         } else if token.is("self") && !segments.is_empty() {
             // `a::{self}` is `a`.
@@ -302,10 +326,7 @@ fn use_tree<'a>(
             break;
         };
         if next.is("as") {
-            found.push(Path {
-                segments,
-                alias: Some(name.text),
-            });
+            found.push(Path::new(segments, Some(name.text)));
             return at + 2;
         }
         if !next.is("::") && !token.is("::") {
@@ -313,6 +334,6 @@ fn use_tree<'a>(
         }
     }
     let alias = segments.last().copied();
-    found.push(Path { segments, alias });
+    found.push(Path::new(segments, alias));
     at
 }

@@ -1,21 +1,12 @@
-//! Reads of a request body what fits before the request gets a place of a pod: a place is for
-//! requests that the guest can work on.
+//! What was read of a request body before its request got a place of a pod: a place is for requests
+//! that the guest can work on.
 
-use std::{future::poll_fn, mem, pin::Pin, sync::Arc, time::Duration};
+use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::{
-    body::{BodyError, RequestBody},
-    buffers::{Buffers, Room},
-    queue::Lane,
-    upstream::UpstreamErrorKind,
-};
-
-/// Time a body may take whose length is not known, before its request gets a place all the same: it
-/// may be one half of a conversation, and its client may wait for the other half.
-const PATIENCE: Duration = Duration::from_millis(30);
+use crate::buffers::{Buffers, Room};
 
 /// The least that is added to a buffer at once.
 const STEP: usize = 4 << 10;
@@ -107,54 +98,4 @@ pub(crate) enum Extent {
     Full,
     /// There is no room for more on this node.
     NoRoom,
-}
-
-impl Extent {
-    /// Where a request of which so much is there stands in the queue.
-    fn lane(self) -> Lane {
-        match self {
-            Self::Whole => Lane::Ahead,
-            Self::Full => Lane::Long,
-            Self::NoRoom => Lane::Behind,
-        }
-    }
-}
-
-/// Reads ahead, as far as the client keeps pace, and says where its request stands in the queue.
-pub(crate) async fn read<B>(
-    body: &mut Pin<Box<RequestBody<B>>>,
-    buffers: &Arc<Buffers>,
-) -> Result<Lane, UpstreamErrorKind>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BodyError>,
-{
-    let is_known = http_body::Body::size_hint(&**body).exact().is_some();
-    let reading = poll_fn(|cx| body.as_mut().poll_ahead(cx, buffers));
-    let read = match is_known {
-        true => Ok(reading.await),
-        false => tokio::time::timeout(PATIENCE, reading).await,
-    };
-    match read {
-        Ok(Ok(extent)) => Ok(extent.lane()),
-        Ok(Err(error)) => Err((&error).into()),
-        Err(_) => Ok(Lane::Behind),
-    }
-}
-
-/// Reads on while the request waits for a place. Resolves when its client has caught up, and says
-/// where the request stands then.
-pub(crate) async fn read_on<B>(
-    body: &mut Pin<Box<RequestBody<B>>>,
-    buffers: &Arc<Buffers>,
-) -> Result<Lane, UpstreamErrorKind>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BodyError>,
-{
-    match poll_fn(|cx| body.as_mut().poll_ahead(cx, buffers)).await {
-        Ok(Extent::NoRoom) => std::future::pending().await,
-        Ok(extent) => Ok(extent.lane()),
-        Err(error) => Err((&error).into()),
-    }
 }

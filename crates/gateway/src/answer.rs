@@ -6,6 +6,7 @@ use std::{
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,10 +15,11 @@ use http_body::Frame;
 use crate::{
     body::BodyError,
     buffers::Room,
-    hold::{self, Hold, Wait},
+    exchange::Exchange,
+    hold::{self, Contenders, Hold, Holder, LOOK, Wait},
     queue::Queue,
-    response::{Exchange, Streamed},
     stats::End,
+    streamed::Streamed,
 };
 
 /// What a frame that is read ahead costs beside its bytes.
@@ -27,7 +29,7 @@ const FRAME_BYTES: usize = 128;
 #[derive(Debug)]
 pub(crate) struct OpenAnswer {
     /// How long the client takes to read it.
-    pub(crate) wait: Wait,
+    wait: Wait,
     queue: Arc<Queue>,
     state: Mutex<State>,
 }
@@ -67,14 +69,14 @@ impl OpenAnswer {
     /// Shares an answer of which the client has just been given a part.
     pub(crate) fn new(streamed: Streamed) -> Arc<Self> {
         let queue = Arc::clone(streamed.queue());
-        let wait = Wait::new(queue.buffers().terms, std::time::Duration::ZERO, 0);
+        let wait = Wait::new(queue.buffers().terms, Duration::ZERO, 0);
         let answer = Arc::new(Self {
             wait,
             queue,
             state: Mutex::default(),
         });
         answer.wait.begin();
-        let hold = hold::answer(&answer.queue, &answer);
+        let hold = hold::add(&answer.queue, &answer);
         answer.lock().source = Some((streamed, hold));
         // While others wait, no place waits for its client first.
         if answer.queue.is_contended() && answer.can_be_read_ahead() {
@@ -125,19 +127,19 @@ impl OpenAnswer {
     }
 
     /// Whether it has not been read ahead yet.
-    pub(crate) fn can_be_read_ahead(&self) -> bool {
+    fn can_be_read_ahead(&self) -> bool {
         self.lock().stage == Stage::Direct && self.queue.buffers().answer > 0
     }
 
     /// Whether its client takes longer than it may while others wait, with nothing left to be done
     /// about it.
-    pub(crate) fn is_overdue(&self, part: f64) -> bool {
+    fn is_overdue(&self, part: f64) -> bool {
         let state = self.lock();
         state.source.is_some() && state.stage != Stage::ReadAhead && self.wait.is_overdue(part)
     }
 
     /// Has the pod send on, as far as an answer may be read ahead.
-    pub(crate) fn read_ahead(self: Arc<Self>) {
+    fn read_ahead(self: Arc<Self>) {
         let mut state = self.lock();
         if state.stage != Stage::Direct {
             return;
@@ -165,7 +167,7 @@ impl OpenAnswer {
     }
 
     /// Ends it before its end: the place is free, and the client is told by a reset.
-    pub(crate) fn cut(&self) {
+    fn cut(&self) {
         let mut state = self.lock();
         let Some((streamed, _hold)) = state.source.take() else {
             return;
@@ -188,6 +190,26 @@ impl OpenAnswer {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Holder for OpenAnswer {
+    fn stall(&self) -> Option<Duration> {
+        self.wait.stall()
+    }
+
+    fn is_slow(&self, part: f64) -> bool {
+        let is_stalled = self.wait.stall().is_some_and(|stall| stall >= LOOK);
+        is_stalled && (self.can_be_read_ahead() || self.is_overdue(part))
+    }
+
+    fn take_back(self: Arc<Self>) {
+        if self.can_be_read_ahead() {
+            return self.read_ahead();
+        }
+        let stall = self.wait.stall();
+        tracing::debug!(?stall, "a request lost its place: its answer is not read");
+        self.cut();
     }
 }
 

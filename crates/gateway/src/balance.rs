@@ -89,8 +89,8 @@ pub(crate) fn least_loaded<'a>(
             .filter_map(|endpoint| Some((endpoint.room()?, endpoint)))
             .min_by_key(|(in_flight, _)| *in_flight)?
             .1;
-        // Somebody else may have taken its last slot. Then look again: each round means that
-        // another request made progress.
+        // Another request may have taken its last slot. Then look again: each round means that one
+        // made progress.
         if least.try_acquire() {
             return Some(least);
         }

@@ -45,11 +45,6 @@ impl History {
         self.last = Some((before + 1, now + time));
         time
     }
-
-    /// When the last one ends.
-    pub(crate) fn end(&self) -> Option<Instant> {
-        self.last.map(|(_, end)| end)
-    }
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{
             AtomicU32, AtomicU64,
             Ordering::{Relaxed, SeqCst},
         },
     },
+    time::Duration,
 };
 
 use http::HeaderValue;
@@ -18,7 +19,6 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     busy::Busy,
     ejection::{self, History},
-    queue::Queue,
     stats::{Answers, Counters},
     upstream::Upstream,
 };
@@ -32,6 +32,15 @@ pub enum EndpointState {
     Unready,
     /// It never gets one again. Final.
     Terminating,
+}
+
+/// The queue of a service, as its endpoints know it: they tell it what its requests wait for.
+pub(crate) trait Owner: Send + Sync {
+    /// Requests that wait may get a slot now.
+    fn slot_freed(self: Arc<Self>);
+
+    /// Requests that wait may wait for nothing now.
+    fn pod_left(&self);
 }
 
 /// A pod of a service, with its count of requests in flight.
@@ -51,14 +60,17 @@ pub struct Endpoint {
     capacity: u32,
     /// Failures since the last success.
     failures: AtomicU32,
+    /// Until when it gets no requests because it failed too often, in µs since `made`; 0 if it does.
+    ejected_until: AtomicU64,
     upstream: Arc<dyn Upstream>,
     pod: PodName,
     revision: u64,
     idle: Notify,
-    /// Where to tell of a slot that became free. Only the control side locks it.
-    owner: Mutex<Weak<Queue>>,
+    /// The queue of its service, while it is published. Only the control side locks it.
+    owner: Mutex<Option<Weak<dyn Owner>>>,
     /// Where its answers are counted, once it has been published.
     answers: OnceLock<Arc<Answers>>,
+    made: Instant,
     ejections: Mutex<History>,
     /// Before when it cannot become ready. Only the control side and requests that wait lock it.
     rests_until: Mutex<Option<Instant>>,
@@ -70,9 +82,7 @@ const IN_FLIGHT: u64 = u32::MAX as u64;
 const PUBLISHED: u64 = 1 << 32;
 const READY: u64 = 1 << 33;
 const TERMINATING: u64 = 1 << 34;
-/// Ready, but it failed too often.
-const EJECTED: u64 = 1 << 35;
-const FLAGS: u64 = PUBLISHED | READY | TERMINATING | EJECTED;
+const FLAGS: u64 = PUBLISHED | READY | TERMINATING;
 
 impl Endpoint {
     /// An endpoint that takes up to `capacity` requests at once, at least one.
@@ -88,12 +98,14 @@ impl Endpoint {
             busy: Busy::default(),
             capacity: capacity.max(1),
             failures: AtomicU32::new(0),
+            ejected_until: AtomicU64::new(0),
             upstream,
             pod,
             revision,
             idle: Notify::new(),
             owner: Mutex::default(),
             answers: OnceLock::new(),
+            made: Instant::now(),
             ejections: Mutex::default(),
             rests_until: Mutex::default(),
             pod_header,
@@ -136,13 +148,9 @@ impl Endpoint {
             EndpointState::Unready => word & !READY,
             EndpointState::Terminating => word & !READY | TERMINATING,
         });
-        let owner = self.owner().upgrade();
-        match (state, owner) {
-            (EndpointState::Ready, Some(queue)) => queue.hand_out(),
-            (EndpointState::Terminating, Some(queue)) => {
-                queue.look_for_parked();
-                queue.dismiss_hopeless();
-            }
+        match (state, self.owner()) {
+            (EndpointState::Ready, Some(owner)) => owner.slot_freed(),
+            (EndpointState::Terminating, Some(owner)) => owner.pod_left(),
             (EndpointState::Unready, _) | (_, None) => {}
         }
     }
@@ -151,9 +159,8 @@ impl Endpoint {
     /// cannot wait that long for any pod of the service are sent away with 503.
     pub fn rest_until(&self, until: Option<Instant>) {
         *self.rests() = until;
-        let owner = self.owner().upgrade();
-        if let (Some(_), Some(queue)) = (until, owner) {
-            queue.dismiss_hopeless();
+        if let (Some(_), Some(owner)) = (until, self.owner()) {
+            owner.pod_left();
         }
     }
 
@@ -196,7 +203,8 @@ impl Endpoint {
 
     /// Whether it is ready but gets no requests for now, because it failed too often.
     pub fn is_ejected(&self) -> bool {
-        self.word.load(SeqCst) & EJECTED != 0
+        let until = self.ejected_until.load(Relaxed);
+        until != 0 && self.micros(Instant::now()) < until
     }
 
     /// Notes that it has answered.
@@ -212,34 +220,17 @@ impl Endpoint {
         self.failures.fetch_add(1, Relaxed) + 1 >= ejection::FAILURES
     }
 
-    /// Gives it no requests for a while. To be called under the lock of its queue.
-    pub(crate) fn eject(self: &Arc<Self>) {
+    /// Gives it no requests for a while from `now` on, and says how long.
+    pub(crate) fn eject(&self, now: Instant) -> Duration {
         self.failures.store(0, Relaxed);
-        self.update(|word| word | EJECTED);
-        let mut ejections = self.ejections();
-        let time = ejections.eject(Instant::now());
-        let end = ejections.end();
-        drop(ejections);
-        tracing::info!(pod = %self.pod, ?time, "ejected: it failed too often");
-        let endpoint = Arc::downgrade(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(time).await;
-            // Not if it has been renewed and ejected again meanwhile.
-            if let Some(endpoint) = endpoint.upgrade()
-                && endpoint.ejections().end() == end
-            {
-                endpoint.readmit();
-                let owner = endpoint.owner().upgrade();
-                if let Some(queue) = owner {
-                    queue.hand_out();
-                }
-            }
-        });
+        let time = self.ejections().eject(now);
+        self.ejected_until.store(self.micros(now + time), Relaxed);
+        time
     }
 
     /// Ends an ejection.
     pub(crate) fn readmit(&self) {
-        self.update(|word| word & !EJECTED);
+        self.ejected_until.store(0, Relaxed);
     }
 
     pub(crate) fn upstream(&self) -> &dyn Upstream {
@@ -255,10 +246,11 @@ impl Endpoint {
     }
 
     /// Lets requests of `owner` in.
-    pub(crate) fn attach(&self, owner: &Arc<Queue>, counters: &Counters) {
+    pub(crate) fn attach<O: Owner + 'static>(&self, owner: &Arc<O>, counters: &Counters) {
         self.answers
             .get_or_init(|| counters.of_revision(self.revision));
-        *self.owner() = Arc::downgrade(owner);
+        let owner = Arc::downgrade(owner);
+        *self.lock_owner() = Some(owner);
         self.update(|word| word | PUBLISHED);
     }
 
@@ -269,7 +261,7 @@ impl Endpoint {
 
     /// Lets no more requests in.
     pub(crate) fn detach(&self) {
-        *self.owner() = Weak::new();
+        *self.lock_owner() = None;
         self.update(|word| word & !PUBLISHED);
     }
 
@@ -280,16 +272,17 @@ impl Endpoint {
 
     /// The requests in flight if one more may come, else nothing.
     pub(crate) fn room(&self) -> Option<u32> {
-        room(self.word.load(SeqCst), self.capacity)
+        let room = room(self.word.load(SeqCst), self.capacity)?;
+        (!self.is_ejected()).then_some(room)
     }
 
     /// Whether it would take more requests, had it not as many as it can.
     pub(crate) fn is_full(&self) -> bool {
-        let word = self.word.load(SeqCst);
-        word & EJECTED == 0 && (word & IN_FLIGHT) as u32 >= self.capacity
+        !self.is_ejected() && self.in_flight() >= self.capacity
     }
 
-    /// Takes a slot if there is one. Whoever gets `true` owes a [`release`](Self::release).
+    /// Takes a slot if there is one, also of a pod that is ejected. With `true` the caller owes a
+    /// [`release`](Self::release).
     pub(crate) fn try_acquire(&self) -> bool {
         self.word
             .fetch_update(SeqCst, SeqCst, |word| {
@@ -322,21 +315,31 @@ impl Endpoint {
         }
     }
 
-    fn ejections(&self) -> std::sync::MutexGuard<'_, History> {
+    /// Whole microseconds since it was made, at least one.
+    fn micros(&self, now: Instant) -> u64 {
+        let time = now.saturating_duration_since(self.made);
+        u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+
+    fn ejections(&self) -> MutexGuard<'_, History> {
         // It is changed in one step.
         self.ejections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn rests(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn rests(&self) -> MutexGuard<'_, Option<Instant>> {
         // It is changed in one step.
         self.rests_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn owner(&self) -> std::sync::MutexGuard<'_, Weak<Queue>> {
+    fn owner(&self) -> Option<Arc<dyn Owner>> {
+        self.lock_owner().as_ref().and_then(Weak::upgrade)
+    }
+
+    fn lock_owner(&self) -> MutexGuard<'_, Option<Weak<dyn Owner>>> {
         // A pointer is whole whatever happened to the thread that last wrote it.
         self.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }

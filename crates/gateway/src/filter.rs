@@ -23,7 +23,7 @@ const MAX_METHOD_BYTES: usize = 24;
 pub enum Refusal {
     /// `CONNECT` would tunnel and `TRACE` would echo credentials: RFC 9110 §9.3.6 and §9.3.8. 405.
     Method,
-    /// The method is none that anybody registered: RFC 9110 §16.1 asks for upper case. 400.
+    /// The method is not a registered one: RFC 9110 §16.1 asks for upper case. 400.
     MethodName,
     /// The target is not a path of visible ASCII characters: RFC 9112 §3.2, RFC 3986 §3.3. 400.
     Target,

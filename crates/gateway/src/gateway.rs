@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,25 +9,17 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::BodyExt;
 use sampan_core::name::{PodName, ServiceKey};
 use tokio::sync::Notify;
 
 use crate::{
     Limits,
-    body::{Body, BodyError},
     buffers::Buffers,
     endpoint::{Endpoint, EndpointState},
     histogram::Latencies,
     load::ServiceLoad,
-    peer::{Cut, Peer},
-    problem::DispatchError,
-    proxy,
     snapshot::{Backend, ServiceConfig, Snapshot},
     stats::{RevisionStats, ServiceStats},
-    upstream::RequestContext,
 };
 
 /// The load balancer. A cheap handle: clones share everything.
@@ -150,7 +141,7 @@ impl Gateway {
     /// The services at which requests wait though none of their published pods could ever take
     /// one: there are none, or all are terminating. In the order of names.
     ///
-    /// A service whose queue is 0 long is never among them: nobody waits there.
+    /// A service whose queue is 0 long is never among them: no request waits there.
     pub fn waiting_without_pods(&self) -> Vec<ServiceKey> {
         self.0.snapshot.load().waiting_without_pods()
     }
@@ -163,40 +154,6 @@ impl Gateway {
     /// Connections that were turned away because their client had too many.
     pub fn refused_connections(&self) -> u64 {
         self.0.refused.load(Ordering::Relaxed)
-    }
-
-    /// Answers a request from outside. This is the whole path of a request but for its connection.
-    ///
-    /// Dropping the future, or later the response body, ends the request.
-    pub async fn handle<B>(&self, request: Request<B>, client: Option<SocketAddr>) -> Response<Body>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BodyError>,
-    {
-        let peer = Peer::new(client, Arc::<Cut>::default(), self.limits());
-        proxy::handle(self, request, &peer)
-            .await
-            .map(BodyExt::boxed_unsync)
-    }
-
-    /// Sends a request from one service to another by its name, with the same balancing, queue and
-    /// limits as outside traffic, but without a route.
-    ///
-    /// The call keeps the request id of `parent` and belongs to its trace. The guest's word on
-    /// forwarding and on request ids is dropped.
-    ///
-    /// # Errors
-    ///
-    /// As [`DispatchError`] says. An answer that fails after its head fails in its body.
-    pub async fn dispatch(
-        &self,
-        service: &ServiceKey,
-        request: Request<Body>,
-        parent: &RequestContext,
-    ) -> Result<Response<Body>, DispatchError> {
-        let backend = self.service(service).ok_or(DispatchError::NoService)?;
-        let response = proxy::dispatch(self, &backend, request, parent).await?;
-        Ok(response.map(BodyExt::boxed_unsync))
     }
 
     pub(crate) fn count_refused(&self) {

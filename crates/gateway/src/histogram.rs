@@ -7,7 +7,12 @@ use std::{
 
 use sampan_core::histogram::Scale;
 
-use crate::stats::LATENCY_BOUNDS;
+/// Upper bounds of the buckets of [`RevisionStats::latency`](crate::RevisionStats::latency), in seconds: those that Prometheus'
+/// client libraries have by default, and finer ones below them, where answers in one process are.
+pub const LATENCY_BOUNDS: [f64; 15] = [
+    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0,
+];
 
 /// In microseconds: the middle of a bucket is within 1/64, and the last one ends at 2³⁶ µs, which
 /// is 19 hours; what is longer counts as that.

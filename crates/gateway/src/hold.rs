@@ -6,13 +6,8 @@
 //! the [`Terms`] allow loses it. While no request waits, slow clients cost no other client anything
 //! and may take their time.
 //!
-//! States of a holder, and which task moves it on:
-//!
-//! - a body is *coming* until its request has ended, or until the looking task *cuts* it: `is_cut`
-//!   is stored (Release) before the guest's and the server's tasks are woken, and both register
-//!   their wakers before they load it (Acquire), so none of them misses it;
-//! - an answer is *direct* until the looking task has it *read ahead*, and then *was read ahead*
-//!   or is over; all of that is under the lock of [`OpenAnswer`].
+//! How a holder gives its place back is its own affair: see [`Sending`](crate::sending::Sending) for
+//! bodies and [`OpenAnswer`](crate::answer::OpenAnswer) for answers.
 //!
 //! One task for each service looks, and only while a request waits and a holder is known. It is
 //! started by the request that begins to wait ([`look`] after `wanted` was stored) and by the holder
@@ -25,25 +20,17 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{
-            AtomicBool, AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Waker},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::{
-    answer::OpenAnswer,
-    body::{BodyError, BodyFault},
-    buffers::Terms,
-    queue::Queue,
-};
+use crate::buffers::Terms;
 
 /// How often places are looked at while requests wait for them. An answer that was not read for so
 /// long is read ahead.
@@ -136,84 +123,33 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(NONE - 1)
 }
 
-/// The task to wake when a place is taken back.
-#[derive(Debug, Default)]
-struct Sleeper(Mutex<Option<Waker>>);
-
-impl Sleeper {
-    fn register(&self, cx: &Context<'_>) {
-        let mut waker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-    }
-
-    fn wake(&self) {
-        let waker = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        waker.inspect(Waker::wake_by_ref);
-    }
-}
-
-/// A request body that was not whole when its request got a place.
-#[derive(Debug)]
-pub(crate) struct Sending {
-    pub(crate) wait: Wait,
-    fault: Arc<BodyFault>,
-    is_cut: AtomicBool,
-    /// The guest that reads the body.
-    guest: Sleeper,
-    /// The server that sends the answer.
-    server: Sleeper,
-}
-
-impl Sending {
-    pub(crate) fn new(wait: Wait, fault: Arc<BodyFault>) -> Arc<Self> {
-        Arc::new(Self {
-            wait,
-            fault,
-            is_cut: AtomicBool::new(false),
-            guest: Sleeper::default(),
-            server: Sleeper::default(),
-        })
-    }
-
-    /// Whether the place was taken back. If not, the task that asks for the guest is woken then.
-    pub(crate) fn is_over_for_guest(&self, cx: &Context<'_>) -> bool {
-        self.guest.register(cx);
-        self.is_cut.load(Acquire)
-    }
-
-    /// Whether the place was taken back. If not, the task that sends the answer is woken then.
-    pub(crate) fn is_over_for_server(&self, cx: &Context<'_>) -> bool {
-        self.server.register(cx);
-        self.is_cut.load(Acquire)
-    }
-
-    fn cut(&self) {
-        self.is_cut.store(true, Release);
-        self.fault.tell(&BodyError::TooSlow);
-        self.guest.wake();
-        self.server.wake();
-    }
-}
-
 /// What holds a place and may wait for its client.
-#[derive(Clone, Debug)]
-enum Holder {
-    Sending(Weak<Sending>),
-    Answer(Weak<OpenAnswer>),
+pub(crate) trait Holder: fmt::Debug + Send + Sync {
+    /// How long it has waited for its client, if it does now.
+    fn stall(&self) -> Option<Duration>;
+
+    /// Whether its place can be taken back: it waits for its client, which has used up this part of
+    /// the patience that was left with it.
+    fn is_slow(&self, part: f64) -> bool;
+
+    /// Does without its place, at once or as soon as it can.
+    fn take_back(self: Arc<Self>);
 }
 
-impl Holder {
-    /// Whether it waits for its client now.
-    fn is_waiting(&self) -> bool {
-        let stall = match self {
-            Self::Sending(sending) => sending.upgrade().and_then(|it| it.wait.stall()),
-            Self::Answer(answer) => answer.upgrade().and_then(|it| it.wait.stall()),
-        };
-        stall.is_some()
-    }
+/// The requests that wait for the places of a service: its queue.
+pub(crate) trait Contenders: Send + Sync + 'static {
+    /// The places whose holders may wait for their clients.
+    fn holds(&self) -> &Arc<Holds>;
+
+    /// How many wait.
+    fn waiting(&self) -> u32;
+
+    /// Whether a request waits for which a place may be taken back from slow clients.
+    fn is_contended(&self) -> bool;
+
+    /// How many wait for which a place is taken back from slow clients: not those whose client has
+    /// its share of the slots.
+    fn wanted(&self) -> usize;
 }
 
 /// The places of a service whose holders may wait for their clients.
@@ -223,7 +159,7 @@ pub(crate) struct Holds(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     next_id: u64,
-    holders: HashMap<u64, Holder>,
+    holders: HashMap<u64, Weak<dyn Holder>>,
     /// Whether a task looks at them.
     is_looked_at: bool,
     /// The most that waited at once since that task began, slow ones among them.
@@ -233,13 +169,13 @@ struct Inner {
 /// A holder that is known, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    queue: Arc<Queue>,
+    holds: Arc<Holds>,
     id: u64,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.queue.holds().lock().holders.remove(&self.id);
+        self.holds.lock().holders.remove(&self.id);
     }
 }
 
@@ -250,32 +186,22 @@ impl Holds {
     }
 }
 
-/// Makes a request body known that is not whole.
-pub(crate) fn sending(queue: &Arc<Queue>, sending: &Arc<Sending>) -> Hold {
-    add(queue, Holder::Sending(Arc::downgrade(sending)))
-}
-
-/// Makes an answer known that is not whole.
-pub(crate) fn answer(queue: &Arc<Queue>, answer: &Arc<OpenAnswer>) -> Hold {
-    add(queue, Holder::Answer(Arc::downgrade(answer)))
-}
-
-fn add(queue: &Arc<Queue>, holder: Holder) -> Hold {
-    let mut inner = queue.holds().lock();
+/// Makes a holder known: a request body or an answer that is not whole.
+pub(crate) fn add<H: Holder + 'static>(queue: &Arc<impl Contenders>, holder: &Arc<H>) -> Hold {
+    let holds = Arc::clone(queue.holds());
+    let holder = Arc::downgrade(holder);
+    let mut inner = holds.lock();
     let id = inner.next_id;
     inner.next_id += 1;
     inner.holders.insert(id, holder);
     drop(inner);
     look(queue);
-    Hold {
-        queue: Arc::clone(queue),
-        id,
-    }
+    Hold { holds, id }
 }
 
 /// Looks at the places, and again until no request waits for one or no holder can be waiting for
 /// its client. To be called when either may have changed.
-pub(crate) fn look(queue: &Arc<Queue>) {
+pub(crate) fn look(queue: &Arc<impl Contenders>) {
     if !queue.is_contended() {
         return;
     }
@@ -287,7 +213,7 @@ pub(crate) fn look(queue: &Arc<Queue>) {
     drop(inner);
     let queue = Arc::clone(queue);
     tokio::spawn(async move {
-        while take_back(&queue) {
+        while take_back(&*queue) {
             tokio::time::sleep(LOOK).await;
         }
     });
@@ -295,7 +221,7 @@ pub(crate) fn look(queue: &Arc<Queue>) {
 
 /// Takes places back from slow clients, no more than are waited for, from the slowest first.
 /// Whether there may be more to do.
-fn take_back(queue: &Queue) -> bool {
+fn take_back(queue: &impl Contenders) -> bool {
     let mut inner = queue.holds().lock();
     if !queue.is_contended() || inner.holders.is_empty() {
         inner.is_looked_at = false;
@@ -312,63 +238,20 @@ fn take_back(queue: &Queue) -> bool {
     inner.most_waiting = inner.most_waiting.max(queue.waiting()).max(1);
     let most = inner.most_waiting;
     drop(inner);
+    let mut waits: Vec<_> = holders
+        .iter()
+        .filter_map(Weak::upgrade)
+        .filter_map(|holder| Some((holder.stall()?, holder)))
+        .collect();
     // The more wait for each place, the less each holder may cost them: together they lose no more
     // than about one pause, however many slow clients stand in the line, before them or behind; and
     // when these are many, no request waits long for one of them.
-    let waits = holders.iter().filter(|holder| holder.is_waiting()).count();
-    let part = (waits as f64 / f64::from(most)).min(1.0).powi(2);
-    let slow = holders.iter().filter_map(|holder| Slow::of(holder, part));
-    let mut slow: Vec<_> = slow.collect();
-    slow.sort_unstable_by_key(|slow| std::cmp::Reverse(slow.stall()));
-    slow.into_iter().take(wanted).for_each(Slow::take_back);
+    let part = (waits.len() as f64 / f64::from(most)).min(1.0).powi(2);
+    waits.retain(|(_, holder)| holder.is_slow(part));
+    waits.sort_unstable_by_key(|(stall, _)| std::cmp::Reverse(*stall));
+    let slow = waits.into_iter().take(wanted);
+    slow.for_each(|(_, holder)| holder.take_back());
     true
-}
-
-/// A holder whose place can be taken back.
-enum Slow {
-    Sending(Duration, Arc<Sending>),
-    Unread(Duration, Arc<OpenAnswer>),
-}
-
-impl Slow {
-    fn of(holder: &Holder, part: f64) -> Option<Self> {
-        match holder {
-            Holder::Sending(sending) => {
-                let sending = sending.upgrade()?;
-                let stall = sending.wait.stall()?;
-                let is_slow = sending.wait.is_overdue(part) && !sending.is_cut.load(Acquire);
-                is_slow.then_some(Self::Sending(stall, sending))
-            }
-            Holder::Answer(answer) => {
-                let answer = answer.upgrade()?;
-                let stall = answer.wait.stall().filter(|stall| *stall >= LOOK)?;
-                let is_slow = answer.can_be_read_ahead() || answer.is_overdue(part);
-                is_slow.then_some(Self::Unread(stall, answer))
-            }
-        }
-    }
-
-    fn stall(&self) -> Duration {
-        let (Self::Sending(stall, _) | Self::Unread(stall, _)) = self;
-        *stall
-    }
-
-    fn take_back(self) {
-        match self {
-            Self::Sending(stall, sending) => {
-                tracing::debug!(
-                    ?stall,
-                    "a request lost its place: its body comes too slowly"
-                );
-                sending.cut();
-            }
-            Self::Unread(_, answer) if answer.can_be_read_ahead() => answer.read_ahead(),
-            Self::Unread(stall, answer) => {
-                tracing::debug!(?stall, "a request lost its place: its answer is not read");
-                answer.cut();
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use http::{
 use serde::Serialize;
 
 use crate::{
-    Limits, filter::Refusal, headers::X_REQUEST_ID, trace::RequestId, upstream::UpstreamErrorKind,
+    Limits, failure::UpstreamErrorKind, filter::Refusal, headers::X_REQUEST_ID, trace::RequestId,
 };
 
 /// Why a request to a service was not answered by it.

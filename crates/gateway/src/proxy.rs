@@ -9,15 +9,18 @@ use http::{
     uri::PathAndQuery,
 };
 use http_body_util::BodyExt;
-use std::{future::pending, pin::Pin, sync::Arc};
+use sampan_core::name::ServiceKey;
+use std::{future::pending, net::SocketAddr, pin::Pin, sync::Arc};
 
 use tokio::time::Instant;
 
 use crate::{
-    Limits, ahead,
-    body::{self, Body, BodyError, BodyFault, RequestBody},
+    Limits,
+    body::{self, Body, BodyError},
     client, discard,
     endpoint::Endpoint,
+    exchange::Exchange,
+    failure::UpstreamErrorKind,
     filter::{self, Refusal},
     forwarded::{self, Origin},
     gateway::Gateway,
@@ -25,99 +28,124 @@ use crate::{
         self, SAMPAN_POD, SAMPAN_REVISION, Sender, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR,
         X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID,
     },
-    hold::Sending,
-    peer::{Activity, Peer},
+    peer::{Activity, Cut, Peer},
     problem::{DispatchError, Problem},
     queue::{Asker, Lane, NoSlot, Slot},
-    response::{Exchange, ResponseBody},
+    request::{self, RequestBody},
+    response::ResponseBody,
+    sending::{BodyFault, Sending},
     snapshot::Backend,
     stall::BodyPace,
     stats::End,
     trace::{RequestId, TraceParent},
-    upstream::{RequestContext, UpstreamError, UpstreamErrorKind},
+    upstream::{RequestContext, UpstreamError},
 };
 
 /// Fields that the gateway adds to a request: host, request id, trace and where it comes from.
 const ADDED_FIELDS: usize = 6;
 
-/// Answers a request from outside.
-pub(crate) async fn handle<B>(
-    gateway: &Gateway,
-    request: Request<B>,
-    peer: &Arc<Peer>,
-) -> Response<ResponseBody>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BodyError>,
-{
-    let activity = Activity::begin(peer, request.version());
-    let (mut parts, body) = request.into_parts();
-    let (id, origin) = match peer.sender {
-        Sender::Client => (None, Origin::default()),
-        Sender::Proxy => {
-            let id = parts.headers.get(X_REQUEST_ID).and_then(RequestId::accept);
-            let proxies = &gateway.limits().trusted_proxies;
-            (id, forwarded::told(&parts.headers, proxies))
-        }
-    };
-    let id = id.unwrap_or_else(RequestId::random);
-    let method = parts.method.clone();
-    let version = parts.version;
-    let admitted = match peer.next_says_two_lengths() {
-        true => Err(Problem::Refused(Refusal::Framing)),
-        false => admit(gateway, &mut parts, peer.sender),
-    };
-    let outcome = match admitted {
-        Ok(backend) => {
-            let traceparent = continue_trace(&mut parts.headers, None);
-            let context = RequestContext {
-                request_id: id.clone(),
-                traceparent,
-                client: origin.client.or(peer.address),
-            };
-            say_forwarded(&mut parts.headers, origin, peer);
-            let request = Request::from_parts(parts, body);
-            forward(gateway, &backend, request, &context, Some(peer))
-                .await
-                .map_err(|failure| (Problem::Dispatch(failure.error), failure.endpoint))
-        }
-        Err(problem) => {
-            gateway.count_unrouted();
-            Err((problem, None))
-        }
-    };
-    let response = outcome.unwrap_or_else(|(problem, endpoint)| {
-        let mut response = problem.response(&method, &id, gateway.limits());
-        say_endpoint(response.headers_mut(), endpoint.as_deref());
-        if problem.ends_connection() && version < Version::HTTP_2 {
-            // Where its next request begins is no longer sure.
-            response
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response.map(ResponseBody::fixed)
-    });
-    response.map(|body| body.with_activity(activity))
-}
+impl Gateway {
+    /// Answers a request from outside. This is the whole path of a request but for its connection.
+    ///
+    /// Dropping the future, or later the response body, ends the request.
+    pub async fn handle<B>(&self, request: Request<B>, client: Option<SocketAddr>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let peer = Peer::new(client, Arc::<Cut>::default(), self.limits());
+        self.serve(request, &peer).await.map(BodyExt::boxed_unsync)
+    }
 
-/// Sends a request from one service to another.
-pub(crate) async fn dispatch(
-    gateway: &Gateway,
-    backend: &Arc<Backend>,
-    request: Request<Body>,
-    parent: &RequestContext,
-) -> Result<Response<ResponseBody>, DispatchError> {
-    let (mut parts, body) = request.into_parts();
-    headers::strip_request(&mut parts.headers, Sender::Client);
-    set_authority(&mut parts);
-    let traceparent = continue_trace(&mut parts.headers, Some(parent.traceparent));
-    let context = RequestContext {
-        traceparent,
-        ..parent.clone()
-    };
-    let request = Request::from_parts(parts, body);
-    let answer = forward(gateway, backend, request, &context, None).await;
-    answer.map_err(|failure| failure.error)
+    /// Sends a request from one service to another by its name, with the same balancing, queue and
+    /// limits as outside traffic, but without a route.
+    ///
+    /// The call keeps the request id of `parent` and belongs to its trace. The guest's word on
+    /// forwarding and on request ids is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`DispatchError`] says. An answer that fails after its head fails in its body.
+    pub async fn dispatch(
+        &self,
+        service: &ServiceKey,
+        request: Request<Body>,
+        parent: &RequestContext,
+    ) -> Result<Response<Body>, DispatchError> {
+        let backend = self.service(service).ok_or(DispatchError::NoService)?;
+        let (mut parts, body) = request.into_parts();
+        headers::strip_request(&mut parts.headers, Sender::Client);
+        set_authority(&mut parts);
+        let traceparent = continue_trace(&mut parts.headers, Some(parent.traceparent));
+        let context = RequestContext {
+            traceparent,
+            ..parent.clone()
+        };
+        let request = Request::from_parts(parts, body);
+        let answer = forward(self, &backend, request, &context, None).await;
+        let answer = answer.map_err(|failure| failure.error)?;
+        Ok(answer.map(BodyExt::boxed_unsync))
+    }
+
+    /// Answers a request that came on a connection.
+    pub(crate) async fn serve<B>(
+        &self,
+        request: Request<B>,
+        peer: &Arc<Peer>,
+    ) -> Response<ResponseBody>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let activity = Activity::begin(peer, request.version());
+        let (mut parts, body) = request.into_parts();
+        let (id, origin) = match peer.sender {
+            Sender::Client => (None, Origin::default()),
+            Sender::Proxy => {
+                let id = parts.headers.get(X_REQUEST_ID).and_then(RequestId::accept);
+                let proxies = &self.limits().trusted_proxies;
+                (id, forwarded::told(&parts.headers, proxies))
+            }
+        };
+        let id = id.unwrap_or_else(RequestId::random);
+        let method = parts.method.clone();
+        let version = parts.version;
+        let admitted = match peer.next_says_two_lengths() {
+            true => Err(Problem::Refused(Refusal::Framing)),
+            false => admit(self, &mut parts, peer.sender),
+        };
+        let outcome = match admitted {
+            Ok(backend) => {
+                let traceparent = continue_trace(&mut parts.headers, None);
+                let context = RequestContext {
+                    request_id: id.clone(),
+                    traceparent,
+                    client: origin.client.or(peer.address),
+                };
+                say_forwarded(&mut parts.headers, origin, peer);
+                let request = Request::from_parts(parts, body);
+                forward(self, &backend, request, &context, Some(peer))
+                    .await
+                    .map_err(|failure| (Problem::Dispatch(failure.error), failure.endpoint))
+            }
+            Err(problem) => {
+                self.count_unrouted();
+                Err((problem, None))
+            }
+        };
+        let response = outcome.unwrap_or_else(|(problem, endpoint)| {
+            let mut response = problem.response(&method, &id, self.limits());
+            say_endpoint(response.headers_mut(), endpoint.as_deref());
+            if problem.ends_connection() && version < Version::HTTP_2 {
+                // Where its next request begins is no longer sure.
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response.map(ResponseBody::fixed)
+        });
+        response.map(|body| body.with_activity(activity))
+    }
 }
 
 /// Checks a request from outside, finds its service, and makes the head what a pod may see.
@@ -463,10 +491,10 @@ where
         return Ok(slot.await?);
     };
     let buffers = queue.buffers();
-    asker.lane = ahead::read(body, buffers)
+    asker.lane = request::read_ahead(body, buffers)
         .await
         .map_err(DispatchError::Upstream)?;
-    let rest = ahead::read_on(body, buffers);
+    let rest = request::read_on(body, buffers);
     let slot = queue.acquire(&backend.endpoints, timeout, Instant::now(), asker, rest);
     Ok(slot.await?)
 }

@@ -1,20 +1,46 @@
 //! The queue of a service: requests that wait for a slot of a pod, first come, first served.
 //!
-//! A slot is a pod's promise to take one request. While nobody waits, taking and giving back a
-//! slot are single atomic operations on the endpoint. The rule that keeps a wake-up from being
-//! lost when somebody does:
+//! A slot is the right to send one request to one pod. A request goes this way:
 //!
-//! - who waits first says so in `waiting`, then looks at the endpoints;
-//! - who frees a slot first frees it, then looks at `waiting`.
+//! ```text
+//!              a slot is free, and no request waits
+//! acquire ──────────────────────────────────────────▶ Slot ──drop──▶ the slot is free
+//!    │                                                 ▲
+//!    │ enter: a waiter in the line                     │ serve
+//!    ▼                                                 │
+//! Ticket ──────────────────────────────────────────────┘
+//!    │ full, closed, no chance, out of time, its body failed
+//!    ▼
+//! NoSlot
+//! ```
+//!
+//! | what | written by | read by |
+//! |---|---|---|
+//! | the word of an [`Endpoint`]: its state, and requests in flight | the balancer, `Slot::drop`, the control side | the balancer, without a lock |
+//! | `Inner`: the line and the endpoints | requests that enter or leave, `serve`, the control side: under the lock | the same |
+//! | `waiting`, `wanted`: lengths of the line | `note_length`, under the lock after each change | `acquire`, `Slot::drop`, [`hold`], without the lock |
+//! | the channel of a ticket | who takes its waiter out of the line, under the lock, once | the task of the request |
+//!
+//! While no request waits, taking and giving back a slot are single atomic operations on the
+//! endpoint. The rule that keeps a wake-up from being lost when one does:
+//!
+//! - a request that waits first says so in `waiting`, then looks at the endpoints;
+//! - a request that frees a slot first frees it, then looks at `waiting`.
 //!
 //! All four accesses are sequentially consistent, so at least one of the two sees the other. A
-//! change of state or of the set of endpoints always looks into the queue.
+//! change of state or of the set of endpoints always looks into the queue ([`Owner`]), and the end
+//! of an ejection, which is a time that the balancer compares, has a timer that does.
+//!
+//! A waiter is taken out of the line before its channel is used, so it is told once. A slot that
+//! was sent to a request that has gone comes back to `serve`, or is dropped with the channel. Both
+//! happen without the lock, because dropping a slot takes it.
 //!
 //! Among clients it is not first come, first served: they take turns, see [`line`]. A request whose
 //! client is slow waits behind the others, and what the others wait for is taken back from slow
 //! clients, see [`hold`].
 
 mod line;
+mod pods;
 
 use std::{
     net::IpAddr,
@@ -36,13 +62,14 @@ use crate::{
     buffers::Buffers,
     busy::{Busy, Reading},
     client::{self, Shares},
-    ejection,
-    endpoint::{Endpoint, EndpointState},
-    hold::{self, Hold, Holds, Sending},
-    upstream::UpstreamErrorKind,
+    endpoint::{Endpoint, EndpointState, Owner},
+    failure::UpstreamErrorKind,
+    hold::{self, Contenders, Hold, Holds},
+    sending::Sending,
 };
 pub(crate) use line::{Asker, Lane};
 use line::{Line, Ticket as Number};
+use pods::Pods;
 
 /// The right to send one request to one pod. Dropping it gives the slot to the first that waits.
 #[derive(Debug)]
@@ -77,7 +104,7 @@ impl Slot {
 
     /// Lets it be taken back when the client is too slow with the rest of its body.
     pub(crate) fn hold_for(&mut self, sending: &Arc<Sending>) {
-        let hold = hold::sending(&self.queue, sending);
+        let hold = hold::add(&self.queue, sending);
         self.sending = Some((Arc::clone(sending), hold));
     }
 
@@ -138,9 +165,9 @@ pub(crate) enum NoSlot {
 pub(crate) struct Queue {
     /// The length of `waiters`, to be read without the lock.
     waiting: AtomicU32,
-    /// How many of these are for whom a place is taken back from slow clients.
+    /// How many of these do not stand behind, to be read without the lock.
     wanted: AtomicU32,
-    holds: Holds,
+    holds: Arc<Holds>,
     /// The slots that each client has.
     shares: Shares,
     buffers: Arc<Buffers>,
@@ -154,9 +181,7 @@ struct Inner {
     /// From the entry into `waiters` to leaving it.
     busy: Busy,
     waiters: Line<Waiter>,
-    endpoints: Arc<[Arc<Endpoint>]>,
-    /// Whether other pods may come.
-    expects_pods: bool,
+    pods: Pods,
     max: u32,
     closed: bool,
 }
@@ -196,27 +221,6 @@ impl Queue {
     /// What is kept of bodies on their way.
     pub(crate) fn buffers(&self) -> &Arc<Buffers> {
         &self.buffers
-    }
-
-    /// The places whose holders may wait for their clients.
-    pub(crate) fn holds(&self) -> &Holds {
-        &self.holds
-    }
-
-    /// Whether a request waits for whom a place may be taken back from slow clients.
-    pub(crate) fn is_contended(&self) -> bool {
-        self.wanted.load(SeqCst) > 0
-    }
-
-    /// How many wait for whom a place is taken back from slow clients: not those whose client has
-    /// its share of the slots.
-    pub(crate) fn wanted(&self) -> usize {
-        let inner = self.lock();
-        let may = |client| {
-            let may = |count| self.is_share(count, &inner.endpoints);
-            self.shares.could_take(client, may)
-        };
-        inner.waiters.ahead_of(may)
     }
 
     /// Whether one client may have so many slots of these endpoints.
@@ -268,22 +272,24 @@ impl Queue {
         expects_pods: bool,
     ) {
         let mut inner = self.lock();
-        inner.expects_pods = expects_pods;
-        let old = std::mem::replace(&mut inner.endpoints, endpoints);
+        let pods = Pods {
+            endpoints,
+            expects_more: expects_pods,
+        };
+        let old = std::mem::replace(&mut inner.pods, pods);
         inner.max = max;
         inner.closed = false;
         drop(inner);
         drop(old);
         self.hand_out();
-        self.look_for_parked();
-        self.dismiss_hopeless();
+        self.pod_left();
     }
 
     /// Sends away all that wait, and all that come later.
     pub(crate) fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
-        inner.endpoints = Arc::default();
+        inner.pods.endpoints = Arc::default();
         let now = Instant::now();
         while inner.waiters.pop(|_| true).is_some() {
             inner.busy.end(now);
@@ -303,7 +309,7 @@ impl Queue {
         asker: Asker,
         body: impl Future<Output = Result<Lane, UpstreamErrorKind>>,
     ) -> Result<Slot, NoSlot> {
-        // Nobody overtakes those that wait.
+        // No request overtakes those that wait.
         if self.waiting() == 0 {
             if let Some(slot) = self.take(endpoints, asker.client, arrived) {
                 return Ok(slot);
@@ -337,7 +343,7 @@ impl Queue {
     }
 
     /// Gives free slots to those that wait, in their order.
-    pub(crate) fn hand_out(self: &Arc<Self>) {
+    fn hand_out(self: &Arc<Self>) {
         let mut inner = self.lock();
         let unused = self.serve(&mut inner, Instant::now());
         drop(inner);
@@ -347,13 +353,13 @@ impl Queue {
 
     /// Whether requests wait that none of the installed endpoints could ever take.
     pub(crate) fn is_parked(&self) -> bool {
-        // Nearly always nobody waits, and seeing that takes no lock.
+        // Nearly always no request waits, and seeing that takes no lock.
         self.waiting() > 0 && self.lock().is_parked()
     }
 
     /// Tells of requests that wait and that no pod can take any more. To be called after an endpoint
     /// has gone.
-    pub(crate) fn look_for_parked(&self) {
+    fn look_for_parked(&self) {
         if self.is_parked() {
             self.parked.notify_one();
         }
@@ -361,14 +367,13 @@ impl Queue {
 
     /// Sends those away that wait for nothing: no pod is ready, and none can become so in their time.
     /// To be called after an endpoint has become one that cannot.
-    pub(crate) fn dismiss_hopeless(&self) {
+    fn dismiss_hopeless(&self) {
         if self.waiting() == 0 {
             return;
         }
         let mut inner = self.lock();
         let inner = &mut *inner;
-        let (endpoints, expects_pods) = (&inner.endpoints, inner.expects_pods);
-        let is_hopeless = |waiter: &Waiter| !has_chance(endpoints, expects_pods, waiter.until);
+        let is_hopeless = |waiter: &Waiter| !inner.pods.have_chance(waiter.until);
         let dismissed = inner.waiters.take_all(is_hopeless);
         let now = Instant::now();
         for waiter in dismissed {
@@ -380,15 +385,24 @@ impl Queue {
     }
 
     /// Gives a pod that keeps failing no requests for a while, unless too few would be left. Whether
-    /// it did.
-    pub(crate) fn eject(&self, endpoint: &Arc<Endpoint>) -> bool {
+    /// it did. The ejection ends with its time; the timer is for the requests that wait then.
+    fn eject(self: &Arc<Self>, endpoint: &Endpoint) -> bool {
         let inner = self.lock();
-        let (ready, ejected) = inner.ready();
-        let is_ejected = !endpoint.is_ejected() && ejection::may_eject(ready, ejected);
-        if is_ejected {
-            endpoint.eject();
+        if endpoint.is_ejected() || !inner.pods.may_eject() {
+            return false;
         }
-        is_ejected
+        let now = Instant::now();
+        let time = endpoint.eject(now);
+        drop(inner);
+        tracing::info!(pod = %endpoint.pod(), ?time, "ejected: it failed too often");
+        let queue = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(now + time).await;
+            if let Some(queue) = queue.upgrade() {
+                queue.hand_out();
+            }
+        });
+        true
     }
 
     fn enter(self: &Arc<Self>, asker: Asker, timeout: Duration) -> Result<Entry, NoSlot> {
@@ -396,17 +410,17 @@ impl Queue {
         if inner.closed {
             return Err(NoSlot::Closed);
         }
-        inner.end_panic();
+        inner.pods.end_panic();
         let now = Instant::now();
         // What the caller looked at may be out of date.
         if inner.waiters.len() == 0
-            && let Some(slot) = self.take(&inner.endpoints, asker.client, now)
+            && let Some(slot) = self.take(&inner.pods.endpoints, asker.client, now)
         {
             return Ok(Entry::Slot(slot));
         }
         // What is too far away to be an instant never comes.
         let until = now.checked_add(timeout).unwrap_or(now + FAR);
-        if !has_chance(&inner.endpoints, inner.expects_pods, until) {
+        if !inner.pods.have_chance(until) {
             return Err(NoSlot::NoChance);
         }
         let (sender, slot) = oneshot::channel();
@@ -426,7 +440,7 @@ impl Queue {
         }
         self.note_length(&inner);
         let unused = self.serve(&mut inner, now);
-        // Whoever comes later waits for what the first has set off.
+        // Later requests wait for what the first one has set off.
         if inner.waiters.len() == 1 && inner.is_parked() {
             self.parked.notify_one();
         }
@@ -446,9 +460,9 @@ impl Queue {
     fn serve(self: &Arc<Self>, inner: &mut Inner, now: Instant) -> Vec<Slot> {
         let mut unused = Vec::new();
         while inner.waiters.len() > 0
-            && let Some(endpoint) = balance::least_loaded(&inner.endpoints, None)
+            && let Some(endpoint) = balance::least_loaded(&inner.pods.endpoints, None)
         {
-            let endpoints = &inner.endpoints;
+            let endpoints = &inner.pods.endpoints;
             let is_share = |count| self.is_share(count, endpoints);
             let may = |client| self.shares.take(client, is_share);
             let Some((waiter, client)) = inner.waiters.pop(may) else {
@@ -477,39 +491,47 @@ impl Queue {
     }
 }
 
+impl Owner for Queue {
+    fn slot_freed(self: Arc<Self>) {
+        self.hand_out();
+    }
+
+    fn pod_left(&self) {
+        self.look_for_parked();
+        self.dismiss_hopeless();
+    }
+}
+
+impl Contenders for Queue {
+    fn holds(&self) -> &Arc<Holds> {
+        &self.holds
+    }
+
+    fn waiting(&self) -> u32 {
+        self.waiting()
+    }
+
+    fn is_contended(&self) -> bool {
+        self.wanted.load(SeqCst) > 0
+    }
+
+    fn wanted(&self) -> usize {
+        let inner = self.lock();
+        let may = |client| {
+            let may = |count| self.is_share(count, &inner.pods.endpoints);
+            self.shares.could_take(client, may)
+        };
+        inner.waiters.ahead_of(may)
+    }
+}
+
 /// Longer than any request may wait.
 const FAR: Duration = Duration::from_secs(1 << 30);
 
-/// Whether one of these endpoints is ready or can become so until then, or others may come.
-fn has_chance(endpoints: &[Arc<Endpoint>], expects_pods: bool, until: Instant) -> bool {
-    expects_pods || endpoints.iter().any(|it| it.may_be_ready(until))
-}
-
 impl Inner {
-    /// Ready endpoints, and how many of these are ejected.
-    fn ready(&self) -> (usize, usize) {
-        let is_ready = |endpoint: &&Arc<Endpoint>| endpoint.state() == EndpointState::Ready;
-        let ready = self.endpoints.iter().filter(is_ready);
-        ready.fold((0, 0), |(ready, ejected), endpoint| {
-            (ready + 1, ejected + usize::from(endpoint.is_ejected()))
-        })
-    }
-
-    /// Whether requests wait that none of the endpoints could ever take. One that is not ready may
-    /// become so; one that terminates never takes another.
+    /// Whether requests wait that none of the pods could ever take.
     fn is_parked(&self) -> bool {
-        let is_gone = |endpoint: &Arc<Endpoint>| endpoint.state() == EndpointState::Terminating;
-        self.waiters.len() > 0 && self.endpoints.iter().all(is_gone)
-    }
-
-    /// Takes ejected pods back when too few others are left.
-    fn end_panic(&self) {
-        let (ready, ejected) = self.ready();
-        if ejection::is_panic(ready, ejected) {
-            self.endpoints
-                .iter()
-                .for_each(|endpoint| endpoint.readmit());
-        }
+        self.waiters.len() > 0 && self.pods.are_gone()
     }
 }
 
@@ -549,7 +571,7 @@ impl Ticket {
         hold::look(&self.queue);
     }
 
-    /// After this nobody sends a slot here any more.
+    /// After this no slot is sent here any more.
     fn remove(&self) {
         let mut inner = self.queue.lock();
         if inner.waiters.remove(self.number).is_some() {

@@ -3,22 +3,20 @@
 mod accept;
 mod clients;
 mod connection;
+mod tasks;
 mod watched;
 mod wire;
 
 use std::{
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{
     net::TcpListener,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout_at},
 };
 
@@ -27,6 +25,7 @@ pub use accept::{Accept, TcpAccept, Transport};
 use crate::{Limits, gateway::Gateway, peer::Cut};
 use clients::Clients;
 use connection::{Connections, Stage};
+use tasks::Tasks;
 
 /// Time connections have to notice that they are cut off. They need a poll, not a network.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -224,64 +223,4 @@ fn serve<T: Transport>(
         served.await;
         drop(place);
     });
-}
-
-/// The tasks of a server that still run: its connections, and the HTTP/2 streams on them.
-#[derive(Debug, Default)]
-struct Tasks {
-    all: AtomicUsize,
-    connections: AtomicUsize,
-    ended: Notify,
-}
-
-impl Tasks {
-    /// Counts a task until the guard is dropped.
-    fn begin(self: &Arc<Self>) -> Task {
-        self.all.fetch_add(1, Ordering::AcqRel);
-        Task {
-            tasks: self.clone(),
-            is_connection: false,
-        }
-    }
-
-    /// Counts a connection.
-    fn begin_connection(self: &Arc<Self>) -> Task {
-        self.connections.fetch_add(1, Ordering::AcqRel);
-        let mut task = self.begin();
-        task.is_connection = true;
-        task
-    }
-
-    fn connections(&self) -> usize {
-        self.connections.load(Ordering::Acquire)
-    }
-
-    /// Resolves when none runs.
-    async fn ended(&self) {
-        loop {
-            let mut ended = std::pin::pin!(self.ended.notified());
-            ended.as_mut().enable();
-            if self.all.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Task {
-    tasks: Arc<Tasks>,
-    is_connection: bool,
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        if self.is_connection {
-            self.tasks.connections.fetch_sub(1, Ordering::AcqRel);
-        }
-        if self.tasks.all.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.tasks.ended.notify_waiters();
-        }
-    }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A service that nobody has asked for anything. It says on `parked` when a request waits that
+    /// A service that has had no request. It says on `parked` when a request waits that
     /// no pod could ever take.
     fn new(parked: &Arc<Notify>, buffers: &Arc<Buffers>) -> Self {
         Self {

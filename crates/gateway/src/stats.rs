@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::{
     busy::Busy,
-    histogram::{Histogram, Latencies},
+    histogram::{Histogram, LATENCY_BOUNDS, Latencies},
 };
 
 /// What a service has done since it was first published.
@@ -69,13 +69,6 @@ pub struct RevisionStats {
     /// The time of all answers together.
     pub latency_sum: Duration,
 }
-
-/// Upper bounds of the buckets of [`RevisionStats::latency`], in seconds: those that Prometheus'
-/// client libraries have by default, and finer ones below them, where answers in one process are.
-pub const LATENCY_BOUNDS: [f64; 15] = [
-    0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-    10.0,
-];
 
 /// How an answered request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +207,7 @@ impl Counters {
             return Arc::clone(answers);
         }
         while revisions.len() >= MAX_REVISIONS {
-            // Only what nobody adds to any more can be moved.
+            // Only counts that no endpoint adds to any more can be moved.
             let mut idle = revisions
                 .iter()
                 .filter(|(_, it)| Arc::strong_count(it) == 1);

@@ -102,13 +102,13 @@ fn a_slot_freed_while_another_enters_is_not_lost() {
             *held.lock().unwrap() = Some(slot);
         },
     );
-    assert_eq!(LOST.load(SeqCst), 0, "slots that nobody took");
+    assert_eq!(LOST.load(SeqCst), 0, "slots that no request took");
     assert_eq!((endpoint.in_flight(), queue.waiting()), (1, 0));
     drop(held.lock().unwrap().take());
     assert_eq!(endpoint.in_flight(), 0);
 }
 
-/// Slots that were free while somebody waited.
+/// Slots that were free while a request waited.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
 #[tokio::test(start_paused = true)]
@@ -215,5 +215,9 @@ fn the_last_pod_that_goes_while_another_enters_is_told_of() {
             *last.lock().unwrap() = publish(round);
         },
     );
-    assert_eq!(missed.load(SeqCst), 0, "times that nobody was told");
+    assert_eq!(
+        missed.load(SeqCst),
+        0,
+        "times that the control side was not told"
+    );
 }

@@ -21,12 +21,11 @@ use hyper_util::{
 use sampan_core::provoke;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{Tasks, Transport, watched::Watched};
+use super::{accept::Transport, tasks::Tasks, watched::Watched};
 use crate::{
     Limits,
     gateway::Gateway,
     peer::{Cut, Expired, Peer},
-    proxy,
     response::ResponseBody,
 };
 
@@ -120,7 +119,7 @@ async fn serve<T: Transport>(
         let (gateway, peer) = (gateway.clone(), peer.clone());
         async move {
             let version = request.version();
-            let mut response = proxy::handle(&gateway, request, &peer).await;
+            let mut response = gateway.serve(request, &peer).await;
             if peer.cut.draining.load(Ordering::Acquire)
                 && version < Version::HTTP_2
                 && !peer.has_unread()

@@ -1,0 +1,109 @@
+//! A request to a service, and the record of how it ended.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use crate::{
+    peer::Peer,
+    queue::Slot,
+    snapshot::Service,
+    stats::{Answers, End},
+};
+
+/// A request to a service, from its arrival to the last byte of its answer. Whatever happens to
+/// it, it is counted once.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    service: Arc<Service>,
+    /// Where it is counted.
+    answers: Arc<Answers>,
+    /// The connection it came on; none if it came from another service.
+    peer: Option<Arc<Peer>>,
+    started: Instant,
+    ended: bool,
+}
+
+impl Exchange {
+    pub(crate) fn begin(service: &Arc<Service>, peer: Option<&Arc<Peer>>) -> Self {
+        let started = Instant::now();
+        service.counters.busy.begin(started);
+        Self {
+            service: Arc::clone(service),
+            answers: Arc::clone(&service.counters.unplaced),
+            peer: peer.cloned(),
+            started,
+            ended: false,
+        }
+    }
+
+    /// When the request arrived.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Counts the head of the answer.
+    pub(crate) fn answered(&self, status: StatusCode) {
+        self.answers.answered(status);
+    }
+
+    /// A pod of this endpoint answers: what follows is counted among the answers of its revision.
+    pub(crate) fn placed(&mut self, slot: &Slot) {
+        if let Some(answers) = slot.endpoint().answers() {
+            self.answers = answers;
+        }
+    }
+
+    /// Notes whether the pod of this slot has answered.
+    pub(crate) fn judge(&self, slot: &Slot, has_answered: bool) {
+        self.service.judge(slot, has_answered);
+    }
+
+    /// Notes that the answer failed after its head.
+    pub(crate) fn answer_failed(&self) {
+        if let Some(peer) = &self.peer {
+            peer.answer_failed();
+        }
+    }
+
+    /// The same exchange. What becomes of this one is counted no more.
+    pub(crate) fn hand_over(&mut self) -> Self {
+        Self {
+            service: Arc::clone(&self.service),
+            answers: Arc::clone(&self.answers),
+            peer: self.peer.clone(),
+            started: self.started,
+            ended: std::mem::replace(&mut self.ended, true),
+        }
+    }
+
+    /// Counts the end of the answer, which is now. Only the first call counts, and says when it is.
+    pub(crate) fn end(&mut self, end: End) -> Option<Instant> {
+        if self.ended {
+            return None;
+        }
+        self.ended = true;
+        let now = Instant::now();
+        let latency = now.saturating_duration_since(self.started);
+        self.answers.ended(end, latency);
+        self.service.counters.busy.end(now);
+        Some(now)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let cut = self.peer.as_ref().map(|peer| &peer.cut);
+        match cut.filter(|cut| cut.begun.load(Ordering::Acquire)) {
+            Some(cut) => {
+                cut.dropped.fetch_add(1, Ordering::Relaxed);
+                self.end(End::Dropped)
+            }
+            None => self.end(End::Canceled),
+        };
+    }
+}

@@ -299,7 +299,6 @@ const CIRCLES: &[&str] = &[
     "crates/core/src/plan/pod",
     "crates/core/src/plan/rollout",
     "crates/core/src/spec",
-    "crates/runtime/src",
     "src/agent",
     "src/api",
     "src/artifacts",

@@ -11,13 +11,14 @@ use wasmtime_wasi::{I32Exit, p2::bindings::CommandPre, p3::bindings::Command};
 
 use crate::{
     admission::inspect::Wasi,
-    host::outbound::Outbound,
+    host::state::State,
     lane::{Pace, ServiceKey, Work},
+    loaded::Loaded,
     meter::Usage,
     neighbours::Neighbours,
     observe::observed::Observed,
-    runtime::{Loaded, Runtime, StartError},
-    sandbox::{PodContext, Sandbox, State, Stdio},
+    runtime::{Runtime, StartError},
+    sandbox::{PodContext, Sandbox, SandboxSpec, Stdio},
 };
 
 /// What a command is given.
@@ -70,23 +71,22 @@ pub async fn run(
     spec: CommandSpec<'_>,
 ) -> Result<Ended, StartError> {
     let wasi = loaded.inspection.command.ok_or(StartError::NoCommand)?;
-    let context = PodContext::new(spec.name, runtime, loaded.concurrent, spec.limits.cpu);
+    let context = PodContext::new(spec.name, &runtime.node, loaded.concurrent, spec.limits.cpu);
     let meter = Arc::clone(&context.meter);
-    let outbound = Outbound::new(spec.grants, spec.neighbours, &loaded.limits);
     // A command may work as long as it likes: nobody waits for it but who started it.
     let limits = Limits {
         request_cpu: std::time::Duration::ZERO,
         ..spec.limits.clone()
     };
-    let sandbox = Sandbox::open(
-        spec.grants,
-        &limits,
-        spec.args,
-        outbound,
-        spec.stdio,
-        spec.base,
-        &loaded.limits,
-    )?;
+    let sandbox = Sandbox::open(SandboxSpec {
+        grants: spec.grants,
+        limits: &limits,
+        args: spec.args,
+        stdio: spec.stdio,
+        base: spec.base,
+        neighbours: spec.neighbours,
+        node: &loaded.limits,
+    })?;
     let place = loaded.places.take().await;
     let place = place.map_err(|error| StartError::Instance(error.to_string()))?;
     let pace = Arc::new(Pace::default());

@@ -29,7 +29,7 @@ use crate::{
         source::{Asked, Call, Other, Source},
         suspects::Suspects,
     },
-    report::{Deadlock, Member, cut},
+    report::{Deadlock, Member},
     run_state::RunState,
 };
 
@@ -162,7 +162,7 @@ impl Seen {
         let began = request.map(|asked| asked.since);
         Member {
             pod: self.cell.pod().clone(),
-            request: request.map(|asked| cut(asked.to_string())),
+            request: request.map(|asked| asked.line()),
             request_id: request.and_then(|asked| asked.id.clone()),
             function: self.function,
             waits_for: match &self.sources[..] {

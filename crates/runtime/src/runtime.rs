@@ -5,13 +5,12 @@ use std::{
     fs::File,
     io,
     os::fd::AsRawFd as _,
-    path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
-use sampan_core::{digest::Digest, name::Name, spec::node::GuestLimits};
+use sampan_core::{name::Name, spec::node::GuestLimits};
 use tokio::sync::Semaphore;
 use wasmtime::{
     Engine,
@@ -20,27 +19,30 @@ use wasmtime::{
 
 use crate::{
     admission::{
-        inspect::{self, InspectError, Inspection, Wasi},
+        LoadError, class_of, fit,
+        inspect::Inspection,
         link::{self, LinkError},
     },
     artifact::{
         cache::{self, Cache, CacheKey, Kept, Miss},
-        compile::{ChildCommand, CompileError, CompileLimits, Compiler},
+        compile::{ChildCommand, CompileLimits, Compiler},
     },
     deadlock::Detector,
-    engine::{
-        CodeClass, EngineClass, Engines, MAX_MEMORY_BYTES, Places, PoolSize, Pooled, fingerprint,
-    },
+    engine::{CodeClass, EngineClass, Engines, MAX_MEMORY_BYTES, PoolSize, Pooled, fingerprint},
+    exports::Exports,
+    host::linker::linker,
+    host::state::State,
     lane::SlowLane,
+    loaded::{Demands, Loaded, Origin},
     logs::Ring,
-    pod::{Exports, MAX_DUMPS_AT_ONCE},
-    quota::Backlog,
-    report::Deadlock,
-    sandbox::{MountError, State, linker},
-    symbols::ComponentFile,
+    report::{ComponentFile, Deadlock},
+    sandbox::{MountError, NodeParts},
     threads::{ThreadsError, off_thread},
     timings::Timings,
 };
+
+/// Core dumps that one node makes at once: each takes a few times the memory of its instance.
+pub(crate) const MAX_DUMPS_AT_ONCE: usize = 2;
 
 /// What a node decides about its runtime.
 #[derive(Clone)]
@@ -55,80 +57,6 @@ pub struct RuntimeConfig {
     pub pool: PoolSize,
     /// What holds for every guest, whatever its spec says.
     pub guest: GuestLimits,
-}
-
-/// Why a component cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// It is not a component.
-    #[error(transparent)]
-    Inspect(#[from] InspectError),
-    /// The bytes are not those that were asked for.
-    #[error("the component's digest is `{found}`, and `sha256:{wanted}` is wanted")]
-    Digest {
-        /// 64 hex digits.
-        wanted: String,
-        /// Of the bytes.
-        found: Digest,
-    },
-    /// It exports nothing that Sampan can run.
-    #[error(
-        "the component exports neither an HTTP handler nor `wasi:cli/run` of WASI 0.2 or 0.3; its \
-         exports: {}{}", list(.0), inspect::advice(.0)
-    )]
-    World(Vec<String>),
-    /// The host lacks something it imports.
-    #[error("the component's imports cannot be satisfied")]
-    Link(#[from] LinkError),
-    /// It needs more than an instance may have.
-    #[error("the component needs {need}, and at most {limit} are possible")]
-    Resources {
-        /// What it needs.
-        need: String,
-        /// What there is.
-        limit: String,
-    },
-    /// It could not be compiled.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-    /// Its code cannot be mapped, or needs more memories, tables or the like than an instance of
-    /// the pool has.
-    #[error("the compiled code cannot be loaded: {0}")]
-    Code(String),
-    /// The engine could not be made.
-    #[error(
-        "the WebAssembly engine cannot start, for which a process may have address space \
-         (`ulimit -v`) and memory maps (`vm.max_map_count`): {0}"
-    )]
-    Engine(String),
-}
-
-impl LoadError {
-    /// Whether this says nothing of the component: the host could not look at it, or compile it.
-    pub fn is_of_the_host(&self) -> bool {
-        match self {
-            Self::Engine(_)
-            | Self::Compile(CompileError::Process(_) | CompileError::Crashed { .. }) => true,
-            Self::Inspect(_)
-            | Self::Digest { .. }
-            | Self::World(_)
-            | Self::Link(_)
-            | Self::Resources { .. }
-            | Self::Compile(_)
-            | Self::Code(_) => false,
-        }
-    }
-}
-
-fn list(names: &[String]) -> String {
-    if names.is_empty() {
-        return "none".to_owned();
-    }
-    names
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 /// Why a pod cannot start.
@@ -151,70 +79,6 @@ pub enum StartError {
     Instance(String),
 }
 
-/// Where the code of a component came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// From the cache.
-    Cache,
-    /// Compiled now, in this time.
-    Compiled(Duration),
-}
-
-/// A component that can be instantiated.
-pub struct Loaded {
-    /// What it says of itself.
-    pub inspection: Inspection,
-    /// Where its code came from.
-    pub origin: Origin,
-    pub(crate) pre: InstancePre<State>,
-    pub(crate) exports: Exports,
-    /// Whether anything of it is WASI 0.3.
-    pub(crate) concurrent: bool,
-    pub(crate) places: Arc<Places>,
-    pub(crate) limits: Arc<GuestLimits>,
-    /// Where its bytes are.
-    pub(crate) file: Option<Arc<ComponentFile>>,
-}
-
-impl Loaded {
-    /// Whether the guest exports `sampan:pod/health`, which probes with `export = true` ask.
-    pub fn answers_probes(&self) -> bool {
-        self.exports.has_health()
-    }
-}
-
-/// What is asked of a component before it is compiled.
-#[derive(Clone, Debug)]
-pub struct Demands {
-    /// Its code must count fuel.
-    pub metered: bool,
-    /// What its bytes must hash to, if that was said: SHA-256 in hexadecimal.
-    pub digest: Option<String>,
-    /// The most memory it may start with, in bytes.
-    pub memory_bytes: u64,
-    /// Its instances can leave core dumps, which costs something at every trap.
-    pub coredump: bool,
-    /// The file it was read from: what happens to its instances is explained with source lines as
-    /// long as it is there.
-    pub path: Option<PathBuf>,
-    /// The app it is of. Apps share the places of compiling processes.
-    pub app: Option<Name>,
-}
-
-impl Default for Demands {
-    /// None but those that hold for every component.
-    fn default() -> Self {
-        Self {
-            metered: false,
-            digest: None,
-            memory_bytes: MAX_MEMORY_BYTES as u64,
-            coredump: false,
-            path: None,
-            app: None,
-        }
-    }
-}
-
 /// One component's place: whoever comes second waits for the first and finds its code. It may be
 /// loaded twice, in an engine that makes core dumps and in one that does not.
 type LoadSlot = Arc<tokio::sync::Mutex<[Weak<Loaded>; 2]>>;
@@ -227,13 +91,11 @@ pub struct Runtime {
     compiler: Compiler,
     loaded: Mutex<HashMap<CacheKey, LoadSlot>>,
     pub(crate) slow_lane: SlowLane,
-    /// Pods that have used up their share of the processors.
-    pub(crate) backlog: Arc<Backlog>,
-    pub(crate) detector: Arc<Detector>,
-    pub(crate) limits: Arc<GuestLimits>,
+    /// What its pods share.
+    pub(crate) node: NodeParts,
+    detector: Arc<Detector>,
     /// Core dumps that may be made now.
     pub(crate) dumps: Arc<Semaphore>,
-    logs: Arc<Ring>,
     pub(crate) timings: Arc<Timings>,
 }
 
@@ -241,18 +103,22 @@ impl Runtime {
     /// Starts the epoch clock and the other threads. Fails when a thread cannot be started.
     pub fn new(config: RuntimeConfig) -> Result<Arc<Self>, ThreadsError> {
         let backlog = Arc::default();
+        let detector = Detector::start().map_err(ThreadsError::one)?;
         Ok(Arc::new(Self {
             engines: Engines::new(config.pool, &backlog).map_err(ThreadsError::one)?,
-            backlog,
+            node: NodeParts {
+                backlog,
+                suspects: Arc::clone(detector.suspects()),
+                logs: Arc::default(),
+                limits: Arc::new(config.guest),
+            },
+            detector,
             linkers: Default::default(),
             cache: Kept::new(config.cache),
             compiler: Compiler::new(config.compile_command, config.compile_limits),
             loaded: Mutex::default(),
             slow_lane: SlowLane::start()?,
-            detector: Detector::start().map_err(ThreadsError::one)?,
-            limits: Arc::new(config.guest),
             dumps: Arc::new(Semaphore::new(MAX_DUMPS_AT_ONCE)),
-            logs: Arc::default(),
             timings: Timings::new(),
         }))
     }
@@ -265,7 +131,7 @@ impl Runtime {
 
     /// What guests print.
     pub fn logs(&self) -> &Arc<Ring> {
-        &self.logs
+        &self.node.logs
     }
 
     /// How long components and instances have taken to be there.
@@ -342,7 +208,7 @@ impl Runtime {
             concurrent: class.code.concurrent,
             pre,
             places,
-            limits: Arc::clone(&self.limits),
+            limits: Arc::clone(&self.node.limits),
             file: demands.path.map(|path| {
                 let digest = key.digest;
                 Arc::new(ComponentFile { path, digest })
@@ -422,41 +288,6 @@ fn inspect(bytes: &[u8], memory_bytes: u64) -> Result<Inspection, LoadError> {
     let inspection = Inspection::of(bytes)?;
     fit(&inspection, memory_bytes)?;
     Ok(inspection)
-}
-
-/// Whether a component has a world and a size with which it could run here.
-pub(crate) fn fit(inspection: &Inspection, memory_bytes: u64) -> Result<(), LoadError> {
-    if inspection.http.is_none() && inspection.command.is_none() {
-        return Err(LoadError::World(inspection.exports.clone()));
-    }
-    let limit = memory_bytes.min(MAX_MEMORY_BYTES as u64);
-    if inspection.initial_memory_bytes > limit {
-        return Err(LoadError::Resources {
-            need: format!(
-                "{} MiB of initial memory",
-                inspection.initial_memory_bytes >> 20
-            ),
-            limit: format!("{} MiB", limit >> 20),
-        });
-    }
-    Ok(())
-}
-
-/// The class of engine a component needs: async as soon as anything of it is WASI 0.3.
-pub(crate) fn class_of(inspection: &Inspection, metered: bool, dumping: bool) -> EngineClass {
-    let is_p3 = |name: &String| name.starts_with("wasi:") && name.contains("@0.3.");
-    let concurrent = inspection.http == Some(Wasi::P3)
-        || inspection.command == Some(Wasi::P3)
-        || inspection
-            .imports
-            .iter()
-            .chain(&inspection.exports)
-            .any(is_p3);
-    let code = CodeClass {
-        concurrent,
-        metered,
-    };
-    EngineClass { code, dumping }
 }
 
 fn map_code(engine: &wasmtime::Engine, code: &File) -> Result<Component, LoadError> {

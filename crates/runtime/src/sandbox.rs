@@ -1,7 +1,7 @@
 //! A store for one instance: its capabilities, its limits, and nothing else.
 
 use std::{
-    fmt, io,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -14,220 +14,28 @@ use sampan_core::{
     quantity::Cpu,
     spec::node::GuestLimits,
 };
-use wasmtime::{
-    AsContextMut, Engine, Store, StoreContextMut, UpdateDeadline, WasmBacktrace,
-    component::{Linker, ResourceTable},
-};
-use wasmtime_wasi::{
-    FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
-    filesystem::{WasiFilesystemCtx, WasiFilesystemCtxView},
-};
-use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime::{AsContextMut, Engine, Store, component::ResourceTable};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::{
-    engine::CodeClass,
     host::{
-        files::{self, Files, Lent},
+        files::{self, Lent},
         outbound::{Hooks, Outbound},
+        state::State,
         stdio::GuestOutput,
-        waits::{self, labels::Labels},
+        waits::labels::Labels,
     },
-    lane::{FAST_SLICE, Pace},
+    lane::Pace,
     limiter::Limiter,
-    logs::{CurrentRequest, LineWriter, PodLog, Quota, Stream},
-    meter::{CpuMeter, Excess, Over, PodMeter, Standing},
-    observe::{
-        self,
-        cell::{Cell, LeafNote},
-        recorder::Recorder,
-        source::Source,
-        suspects::Suspects,
-        turn::Turn,
-    },
-    pod::{Sample, frames},
-    quota::CpuQuota,
-    runtime::Runtime,
+    logs::{CurrentRequest, LineWriter, PodLog, Quota, Ring, Stream},
+    meter::{CpuMeter, PodMeter},
+    neighbours::Neighbours,
+    observe::{cell::Cell, recorder::Recorder, source::Source, suspects::Suspects, turn::Turn},
+    quota::{Backlog, CpuQuota},
+    watchdog::on_epoch_tick,
 };
-
-/// What wasmtime keeps for an instance.
-pub(crate) struct State {
-    table: ResourceTable,
-    wasi: WasiCtx,
-    http: WasiHttpCtx,
-    hooks: Hooks,
-    config: Arc<WasiConfigVariables>,
-    limiter: Limiter,
-    pub(crate) cell: Arc<Cell>,
-    pub(crate) labels: Labels,
-    pub(crate) recorder: Recorder,
-    pub(crate) turn: Turn,
-    /// Where the guest was at some moments of a long run.
-    pub(crate) samples: Vec<Sample>,
-    /// Files wake a guest of WASI 0.3 by ways of their own.
-    _files: Option<LeafNote>,
-    files: WasiFilesystemCtx,
-    lent: Arc<Lent>,
-    log: Arc<PodLog>,
-    pace: Arc<Pace>,
-    pub(crate) request: Arc<CurrentRequest>,
-}
-
-impl State {
-    /// The files that are lent to the guest.
-    pub(crate) fn files(&mut self) -> Files<'_> {
-        Files {
-            view: WasiFilesystemCtxView {
-                ctx: &mut self.files,
-                table: &mut self.table,
-            },
-            lent: &self.lent,
-            log: &self.log,
-            request: &self.request,
-        }
-    }
-
-    pub(crate) fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
-    }
-
-    /// What answers the request that was sent last, once.
-    pub(crate) fn take_sent(&mut self) -> Option<Source> {
-        self.hooks.sent.take()
-    }
-
-    /// Bytes of memory the guest wanted more than it may have.
-    pub(crate) fn refused_bytes(&self) -> Option<u64> {
-        self.limiter.refused().map(|bytes| bytes as u64)
-    }
-
-    /// Bytes of memory it holds, and may hold.
-    pub(crate) fn memory(&self) -> (u64, u64) {
-        let (held, limit) = self.limiter.held();
-        (held as u64, limit as u64)
-    }
-
-    /// Whether the guest still holds a body it has neither finished nor dropped.
-    pub(crate) fn holds_unfinished_body(&mut self) -> bool {
-        self.table
-            .iter_mut()
-            .any(|entry| entry.is::<wasmtime_wasi_http::p2::body::HostOutgoingBody>())
-    }
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
-    }
-}
-
-impl WasiHttpView for State {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView {
-            hooks: &mut self.hooks,
-            table: &mut self.table,
-            ctx: &mut self.http,
-        }
-    }
-}
-
-/// A guest that used its CPU budget up. The error of the epoch callback, so of the call.
-#[derive(Debug)]
-pub(crate) struct OverBudget(pub(crate) Over);
-
-impl fmt::Display for OverBudget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the guest's CPU budget is spent")
-    }
-}
-
-impl std::error::Error for OverBudget {}
-
-/// In how many parts a budget is cut; at the end of each but the last it is noted where the guest is.
-const SAMPLES: u32 = 4;
-
-/// What happens to a guest that runs at an epoch tick.
-fn look_at(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
-    let is_turn = Turn::look(&mut store);
-    let standing = store.data().cell.cpu.now();
-    if let Some(Excess { over, .. }) = standing.excess {
-        return Err(wasmtime::Error::new(OverBudget(over)));
-    }
-    sample(&mut store, &standing);
-    let state = store.data();
-    let is_long = standing.spent >= FAST_SLICE;
-    if is_long {
-        state.pace.set(true);
-    }
-    let is_soon = standing.running < FAST_SLICE && !is_throttled(&state.cell, &standing);
-    if is_soon && (is_turn || !is_long) {
-        // It was resumed a moment ago.
-        return Ok(UpdateDeadline::Continue(1));
-    }
-    state.cell.run.expect_wake();
-    // Not wasmtime's own yield: tokio may run a task that woke itself next, and again.
-    Ok(UpdateDeadline::YieldCustom(
-        1,
-        Box::pin(tokio::task::yield_now()),
-    ))
-}
-
-/// Whether the guest, once it has yielded, is held back.
-fn is_throttled(cell: &Cell, standing: &Standing) -> bool {
-    let quota = cell.cpu.quota();
-    quota.is_some_and(|quota| quota.is_spent_after(standing.running))
-}
-
-/// Notes where a guest is that has used a quarter more of its budget, since it last waited, than
-/// when that was last noted.
-fn sample(store: &mut StoreContextMut<'_, State>, standing: &Standing) {
-    let samples = &mut store.data_mut().samples;
-    if samples
-        .last()
-        .is_some_and(|last| last.cpu > standing.unwaited)
-    {
-        // It has waited since.
-        samples.clear();
-    }
-    let taken = samples.len();
-    let due = standing.budget / SAMPLES * u32::try_from(taken + 1).unwrap_or(u32::MAX);
-    if taken + 1 >= SAMPLES as usize || standing.unwaited < due {
-        return;
-    }
-    let backtrace = frames(&WasmBacktrace::force_capture(&mut *store));
-    let state = store.data_mut();
-    state.samples.push(Sample {
-        cpu: standing.unwaited,
-        host_calls: state.recorder.made(),
-        backtrace,
-    });
-}
-
-/// Everything the host offers to guests of a class.
-pub(crate) fn linker(engine: &Engine, class: CodeClass) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    files::add_p2(&mut linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-    if observe::ON {
-        waits::observe_p2(&mut linker)?;
-    }
-    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| {
-        WasiConfig::from(&*state.config)
-    })?;
-    if class.concurrent {
-        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-        files::add_p3(&mut linker)?;
-        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-        if observe::ON {
-            waits::observe_p3(&mut linker)?;
-        }
-    }
-    Ok(linker)
-}
 
 /// Why a host directory cannot be lent to a guest.
 #[derive(Debug, thiserror::Error)]
@@ -271,6 +79,18 @@ const MAX_AUTOPSIES_A_SECOND: u64 = 5;
 const MAX_BURST_DUMPS: u64 = 3;
 const SECONDS_A_DUMP: u64 = 10;
 
+/// What a node has for all its pods.
+pub(crate) struct NodeParts {
+    /// Pods that have used up their share of the processors.
+    pub(crate) backlog: Arc<Backlog>,
+    /// Where instances report themselves that could be part of a deadlock.
+    pub(crate) suspects: Arc<Suspects<Cell>>,
+    /// What guests print.
+    pub(crate) logs: Arc<Ring>,
+    /// What holds for every guest.
+    pub(crate) limits: Arc<GuestLimits>,
+}
+
 /// The pod a store is made for.
 #[derive(Clone)]
 pub(crate) struct PodContext {
@@ -285,19 +105,13 @@ pub(crate) struct PodContext {
 
 impl PodContext {
     /// A pod that has used nothing yet. `cpu` is its `limits.cpu`.
-    pub(crate) fn new(
-        name: PodName,
-        runtime: &Runtime,
-        concurrent: bool,
-        cpu: Option<Cpu>,
-    ) -> Self {
-        let quota = cpu.map(|limit| CpuQuota::new(limit, &runtime.backlog));
+    pub(crate) fn new(name: PodName, node: &NodeParts, concurrent: bool, cpu: Option<Cpu>) -> Self {
+        let quota = cpu.map(|limit| CpuQuota::new(limit, &node.backlog));
         let meter = Arc::new(PodMeter::new(quota));
-        let rate = runtime.limits.log_rate;
         Self {
-            log: PodLog::new(runtime.logs(), name, &meter, rate),
+            log: PodLog::new(&node.logs, name, &meter, node.limits.log_rate),
             meter,
-            suspects: Arc::clone(runtime.detector.suspects()),
+            suspects: Arc::clone(&node.suspects),
             concurrent,
             autopsies: Arc::new(Mutex::new(Quota::new(
                 MAX_BURST_AUTOPSIES,
@@ -329,20 +143,31 @@ impl PodContext {
     }
 }
 
+/// What a [`Sandbox`] is made of.
+pub(crate) struct SandboxSpec<'a> {
+    pub(crate) grants: &'a Grants,
+    pub(crate) limits: &'a Limits,
+    pub(crate) args: &'a [String],
+    pub(crate) stdio: Stdio,
+    /// The directory that relative mounts start from.
+    pub(crate) base: &'a Path,
+    pub(crate) neighbours: Option<Arc<dyn Neighbours>>,
+    /// What holds for every guest of the node.
+    pub(crate) node: &'a Arc<GuestLimits>,
+}
+
 impl Sandbox {
-    /// Opens the mounts; relative ones are relative to `base`.
-    pub(crate) fn open(
-        grants: &Grants,
-        limits: &Limits,
-        args: &[String],
-        outbound: Outbound,
-        stdio: Stdio,
-        base: &Path,
-        node: &Arc<GuestLimits>,
-    ) -> Result<Self, MountError> {
+    /// Opens the mounts.
+    pub(crate) fn open(spec: SandboxSpec<'_>) -> Result<Self, MountError> {
+        let SandboxSpec {
+            grants,
+            limits,
+            node,
+            ..
+        } = spec;
         let mut lent = Lent::new(node.open_files);
         for mount in &grants.files {
-            let path = base.join(&mount.host);
+            let path = spec.base.join(&mount.host);
             let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
             let directory =
                 rustix::fs::open(&path, flags, Mode::empty()).map_err(|errno| MountError {
@@ -362,7 +187,7 @@ impl Sandbox {
                 .iter()
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect(),
-            args: args.to_vec(),
+            args: spec.args.to_vec(),
             config: Arc::new(
                 grants
                     .config
@@ -371,8 +196,8 @@ impl Sandbox {
                     .collect(),
             ),
             lent: Arc::new(lent),
-            outbound: Arc::new(outbound),
-            stdio,
+            outbound: Arc::new(Outbound::new(grants, spec.neighbours, node)),
+            stdio: spec.stdio,
             memory_bytes: limits.memory.0,
             cpu: limits.cpu,
             request_cpu: limits.request_cpu,
@@ -429,7 +254,7 @@ impl Sandbox {
             table.set_max_capacity(self.node.handles);
         }
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(look_at);
+        store.epoch_deadline_callback(on_epoch_tick);
         self.refill(&mut store)?;
         Ok(store)
     }

@@ -9,7 +9,6 @@ use std::{
     fs::File,
     io::{self, Read as _},
     ops::Range,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -22,7 +21,7 @@ use wasmparser::{Parser, Payload};
 
 use crate::{
     admission::{adapt, inspect::MAX_COMPONENT_BYTES},
-    pod::{Frame, Termination},
+    report::{ComponentFile, Frame, Termination},
 };
 
 /// Debug information of a module that is looked at. Anybody may write a component, and a byte of
@@ -34,15 +33,6 @@ const MAX_PLACES: usize = 10_000;
 const MAX_INLINED: usize = 3;
 /// Bytes of a line's text.
 const MAX_TEXT_BYTES: usize = 200;
-
-/// Where the bytes of a component are to be found again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ComponentFile {
-    /// The file it was read from.
-    pub path: PathBuf,
-    /// What was in it.
-    pub digest: Digest,
-}
 
 /// A place in a component: bytes from its start.
 type Place = (Digest, usize);

@@ -7,7 +7,7 @@ use std::{
 
 use sampan_core::histogram::Histogram;
 
-use crate::runtime::Origin;
+use crate::loaded::Origin;
 
 /// Upper bounds, in seconds, of the time in which an instance is made.
 const INSTANTIATION_BOUNDS: [f64; 13] = [

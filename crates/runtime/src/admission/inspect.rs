@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use wasmparser::{Encoding, Parser, Payload};
-
 use sampan_core::digest::Digest;
+use wasmparser::{Encoding, Parser, Payload};
 
 /// The largest component that is looked at.
 pub const MAX_COMPONENT_BYTES: usize = 64 << 20;

@@ -17,9 +17,9 @@ use std::{
 };
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use sampan_core::digest::Digest;
 
 use super::compile::read_whole;
-use sampan_core::digest::Digest;
 
 const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;

@@ -12,16 +12,13 @@ mod threads;
 
 use std::{fs::File, os::fd::OwnedFd, sync::Arc};
 
-use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime::component::{HasData, Resource};
 use wasmtime_wasi::{
     FsPerms, OpenMode,
     filesystem::{Descriptor, Dir, WasiFilesystemCtx, WasiFilesystemCtxView},
 };
 
-use crate::{
-    logs::{CurrentRequest, Note, PodLog},
-    sandbox::State,
-};
+use crate::logs::{CurrentRequest, Note, PodLog};
 use threads::FileThreads;
 
 /// What a template lends its guests.
@@ -100,26 +97,6 @@ impl Files<'_> {
 /// What is neither a file nor a directory.
 const DEVICE: &str = "a device";
 const OTHER: &str = "a FIFO or a socket";
-
-/// Files of WASI 0.2.
-pub(crate) fn add_p2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
-    linker.allow_shadowing(true);
-    types::add_to_linker::<State, GuestFiles>(linker, State::files)?;
-    preopens::add_to_linker::<State, GuestFiles>(linker, State::files)?;
-    linker.allow_shadowing(false);
-    Ok(())
-}
-
-/// Files of WASI 0.3.
-pub(crate) fn add_p3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
-    linker.allow_shadowing(true);
-    types::add_to_linker::<State, GuestFiles>(linker, State::files)?;
-    preopens::add_to_linker::<State, GuestFiles>(linker, State::files)?;
-    linker.allow_shadowing(false);
-    Ok(())
-}
 
 /// What wasmtime's own functions for files want. Directories are lent by [`Lent`].
 pub(crate) fn context() -> WasiFilesystemCtx {

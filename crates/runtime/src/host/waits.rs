@@ -13,7 +13,8 @@ use wasmtime_wasi::p2::bindings::random::random::Host as _;
 use wasmtime_wasi::p3::bindings::clocks::monotonic_clock::HostWithStore as _;
 use wasmtime_wasi::random::WasiRandomView as _;
 
-use crate::{observe::source::Source, sandbox::State};
+use super::state::State;
+use crate::observe::{cell::LeafNote, source::Source};
 use labels::Label;
 
 const CLOCK_P2: &str = "wasi:clocks/monotonic-clock@0.2.12";
@@ -84,7 +85,7 @@ fn until(nanos: u64) -> Source {
     }
 }
 
-fn timer(state: &mut State, function: &'static str) -> crate::observe::cell::LeafNote {
+fn timer(state: &mut State, function: &'static str) -> LeafNote {
     state.recorder.note(function);
     state.cell.leaf(function, Source::Timer)
 }

@@ -7,7 +7,10 @@ use std::{
 
 use sampan_core::{escape, name::PodName, quantity::ByteSize};
 
-use super::{LINE_OVERHEAD_BYTES, Line, MAX_LINE_BYTES, Ring, Stream, quota::Quota};
+use super::{
+    quota::Quota,
+    ring::{LINE_OVERHEAD_BYTES, Line, MAX_LINE_BYTES, Ring, Stream},
+};
 use crate::meter::PodMeter;
 
 /// What a line of the greatest length counts.

@@ -19,6 +19,9 @@ use crate::{neighbours::Neighbours, report::Deadlock, run_state::RunState};
 /// Requests and calls in the order of their beginning.
 static ORDER: AtomicU64 = AtomicU64::new(0);
 
+/// Characters of a request that a report keeps.
+const MAX_REQUEST_CHARACTERS: usize = 200;
+
 /// One request that a pod was asked to answer.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -78,6 +81,16 @@ impl Asked {
     /// Whether the host asked.
     pub(crate) fn is_probe(&self) -> bool {
         self.is_probe
+    }
+
+    /// The request as reports show it, which is not too long.
+    pub(crate) fn line(&self) -> String {
+        let mut text = self.to_string();
+        if let Some((end, _)) = text.char_indices().nth(MAX_REQUEST_CHARACTERS) {
+            text.truncate(end);
+            text.push('…');
+        }
+        text
     }
 
     pub(crate) fn is_answered(&self) -> bool {

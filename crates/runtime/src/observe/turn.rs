@@ -11,8 +11,6 @@ use wasmtime::{
     component::{Accessor, GuestTaskId},
 };
 
-use crate::sandbox::State;
-
 /// The task that runs, as far as that is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Turn {
@@ -29,7 +27,11 @@ impl Turn {
     }
 
     /// Polls the host's part of an instance, between whose polls the guest runs.
-    pub(crate) async fn between<F: Future>(accessor: &Accessor<State>, host: F) -> F::Output {
+    pub(crate) async fn between<T, F>(accessor: &Accessor<T>, host: F) -> F::Output
+    where
+        T: AsMut<Self> + 'static,
+        F: Future,
+    {
         let mut host = pin!(host);
         poll_fn(|cx| {
             accessor.with(|store| Self::over(store));
@@ -43,14 +45,14 @@ impl Turn {
     }
 
     /// The host is polled: no guest runs.
-    fn over(mut store: impl AsContextMut<Data = State>) {
-        store.as_context_mut().data_mut().turn = Self::default();
+    fn over<T: AsMut<Self> + 'static>(mut store: impl AsContextMut<Data = T>) {
+        *store.as_context_mut().data_mut().as_mut() = Self::default();
     }
 
     /// The host returns: has the guest looked at as soon as it runs.
-    fn next(mut store: impl AsContextMut<Data = State>) {
+    fn next<T: AsMut<Self> + 'static>(mut store: impl AsContextMut<Data = T>) {
         let mut store = store.as_context_mut();
-        store.data_mut().turn = Self {
+        *store.data_mut().as_mut() = Self {
             armed: true,
             task: None,
         };
@@ -58,13 +60,13 @@ impl Turn {
     }
 
     /// Looks at a guest that runs. Whether it was looked at only for this.
-    pub(crate) fn look(store: &mut StoreContextMut<'_, State>) -> bool {
-        if !std::mem::take(&mut store.data_mut().turn.armed) {
+    pub(crate) fn look<T: AsMut<Self> + 'static>(store: &mut StoreContextMut<'_, T>) -> bool {
+        if !std::mem::take(&mut store.data_mut().as_mut().armed) {
             return false;
         }
         // The last one is what the host has called.
         let task = store.async_call_stack().ok().and_then(Iterator::last);
-        store.data_mut().turn.task = task;
+        store.data_mut().as_mut().task = task;
         true
     }
 }

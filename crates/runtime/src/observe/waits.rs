@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::source::{Asked, Source};
+use crate::report::OpenWait;
 
 /// The requests that an instance answers, and what its guest waits for.
 #[derive(Default)]
@@ -99,5 +100,32 @@ impl Waits {
             sources.extend(leaves());
         }
         (call.function, sources)
+    }
+
+    /// What an instance waits for as it is reported, to be asked while it still waits.
+    pub(crate) fn open(&self) -> Vec<OpenWait> {
+        let (function, sources) = self.sources();
+        if let Some(call) = &self.call {
+            let on = match &sources[..] {
+                [] => "nothing".to_owned(),
+                all => all
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" or "),
+            };
+            let since = call.since.elapsed();
+            return vec![OpenWait {
+                function,
+                on,
+                since,
+            }];
+        }
+        let leaf = |leaf: &Leaf| OpenWait {
+            function: leaf.function,
+            on: leaf.source.to_string(),
+            since: leaf.since.elapsed(),
+        };
+        self.leaves.iter().map(leaf).collect()
     }
 }

@@ -1,32 +1,28 @@
 //! What is found out about an instance that has ended, before anybody hears of the end.
 
 use std::{
-    fmt::{self, Write as _},
     pin::pin,
     sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime},
 };
 
-use sampan_core::{escape, fault::Fault, object::Isolation, quantity::ByteSize};
+use sampan_core::{fault::Fault, object::Isolation, quantity::ByteSize};
 use tokio::time::{Instant as Deadline, error::Elapsed};
-use wasmtime::{FrameInfo, Store, WasmBacktrace};
+use wasmtime::{Store, WasmBacktrace};
 
 use super::{
-    Evidence, Failure, Frame, HostCall, Job, OpenWait, Pod, RequestReport, Shared, Termination,
     coredump::{self, Pending},
+    failure::Failure,
     fate::{Fate, within},
+    inbox::Job,
+    inner::Shared,
     template::Template,
 };
 use crate::{
+    host::state::State,
     meter::CpuMeter,
-    observe::{
-        cell::Cell,
-        observed::Observed,
-        source::Asked,
-        waits::{Leaf, Waits},
-    },
-    report::cut,
-    sandbox::State,
+    observe::{cell::Cell, observed::Observed, source::Asked},
+    report::{Evidence, HostCall, OpenWait, RequestReport, Termination, stack},
 };
 
 /// Bytes of a pod's log that come with the end of an instance.
@@ -58,7 +54,7 @@ impl Outcome {
         let waits = match &result {
             Ok(_) => Vec::new(),
             // As long as the work is there.
-            Err(_) => open_waits(&cell.waits()),
+            Err(_) => cell.waits().open(),
         };
         Self { result, waits }
     }
@@ -137,29 +133,6 @@ pub(super) struct Death<'a> {
     pub(super) has_heir: bool,
 }
 
-impl Pod {
-    /// Reports on a pod that is going to be ended, because its guest does not do what it should:
-    /// what its instance is at, and what it waits for.
-    pub fn killed(&self, reason: String) -> Arc<Termination> {
-        let shared = &self.shared;
-        shared.condemned.store(true, Ordering::Release);
-        let mut evidence = Evidence {
-            cpu_budget: shared.template.sandbox.request_cpu,
-            log: shared.context.log.tail(LOG_BYTES),
-            ..Evidence::default()
-        };
-        if let Some(cell) = shared.instance() {
-            let waits = cell.waits();
-            evidence.requests = waits.requests.iter().map(|asked| request(asked)).collect();
-            evidence.waits = open_waits(&waits);
-            evidence.note_cpu(&cell.cpu);
-        }
-        evidence.memory_bytes = shared.context.meter.usage().memory_bytes;
-        evidence.memory_limit_bytes = shared.template.sandbox.memory_bytes;
-        Termination::unhealthy(self.name().clone(), reason, evidence)
-    }
-}
-
 impl<'a> Death<'a> {
     /// No instance could be made.
     fn at_start(failure: &'a Failure, requests: &'a [Arc<Asked>]) -> Self {
@@ -176,6 +149,25 @@ impl<'a> Death<'a> {
 }
 
 impl Shared {
+    /// Reports on a pod that is going to be ended from outside.
+    pub(super) fn killed(&self, reason: String) -> Arc<Termination> {
+        self.condemned.store(true, Ordering::Release);
+        let mut evidence = Evidence {
+            cpu_budget: self.template.sandbox.request_cpu,
+            log: self.context.log.tail(LOG_BYTES),
+            ..Evidence::default()
+        };
+        if let Some(cell) = self.instance() {
+            let waits = cell.waits();
+            evidence.requests = waits.requests.iter().map(|asked| request(asked)).collect();
+            evidence.waits = waits.open();
+            evidence.note_cpu(&cell.cpu);
+        }
+        evidence.memory_bytes = self.context.meter.usage().memory_bytes;
+        evidence.memory_limit_bytes = self.template.sandbox.memory_bytes;
+        Termination::unhealthy(self.context.log.pod().clone(), reason, evidence)
+    }
+
     /// No instance could be made to do this job. If that is the host's fault, the pod is only without
     /// one for now.
     pub(super) fn unmade(&self, failure: Failure, job: Option<Job>) -> Scope {
@@ -214,7 +206,8 @@ impl Shared {
         let mut evidence = self.context.may_look().then(|| self.look_at(&death));
         let mut dump = None;
         if let Some(evidence) = &mut evidence {
-            (evidence.coredump, dump) = coredump::consider(self, &death, verdict).unzip();
+            (evidence.coredump, dump) =
+                coredump::consider(self, death.store, death.error, verdict).unzip();
         }
         if !death.is_old_news {
             let request = match death.requests {
@@ -265,7 +258,7 @@ impl Shared {
             .and_then(|error| error.downcast_ref::<WasmBacktrace>());
         let mut evidence = Evidence {
             requests: death.requests.iter().map(|asked| request(asked)).collect(),
-            backtrace: backtrace.map(frames).unwrap_or_default(),
+            backtrace: backtrace.map(stack::frames).unwrap_or_default(),
             component: self.template.loaded.file.clone(),
             cpu_budget: self.template.sandbox.request_cpu,
             waits: death.waits.clone(),
@@ -317,87 +310,7 @@ impl Evidence {
 fn request(asked: &Asked) -> RequestReport {
     RequestReport {
         id: asked.id.clone(),
-        line: cut(asked.to_string()),
+        line: asked.line(),
         since: asked.since.elapsed(),
     }
-}
-
-/// What an instance waits for, to be asked while it still does.
-pub(super) fn open_waits(waits: &Waits) -> Vec<OpenWait> {
-    let (function, sources) = waits.sources();
-    if let Some(call) = &waits.call {
-        let on = match &sources[..] {
-            [] => "nothing".to_owned(),
-            all => all
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(" or "),
-        };
-        let since = call.since.elapsed();
-        return vec![OpenWait {
-            function,
-            on,
-            since,
-        }];
-    }
-    let leaf = |leaf: &Leaf| OpenWait {
-        function: leaf.function,
-        on: leaf.source.to_string(),
-        since: leaf.since.elapsed(),
-    };
-    waits.leaves.iter().map(leaf).collect()
-}
-
-/// The guest's stack.
-pub(crate) fn frames(backtrace: &WasmBacktrace) -> Vec<Frame> {
-    let frame = |frame: &FrameInfo| {
-        let number = || format!("function {}", frame.func_index());
-        let name = frame.func_name().map(demangled);
-        Frame {
-            function: name.unwrap_or_else(number),
-            module: frame.module().name().map(demangled),
-            // wasmtime calls it the module's, but counts from the start of what it compiled.
-            component_offset: frame.module_offset(),
-        }
-    };
-    backtrace.frames().iter().map(frame).collect()
-}
-
-/// The longest name that is demangled; a short one can stand for an enormous one all the same.
-const MAX_NAME_BYTES: usize = 1 << 10;
-/// Characters of a name that are kept.
-const MAX_NAME_CHARACTERS: usize = 200;
-
-/// A text that takes only so much.
-struct Short {
-    text: String,
-    left: usize,
-}
-
-impl fmt::Write for Short {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for character in text.chars() {
-            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
-            self.text.push(character);
-        }
-        Ok(())
-    }
-}
-
-/// A name as its language writes it, without the hash that Rust puts at its end. It comes from the
-/// guest, so it is kept short, and without anything that a terminal would obey.
-fn demangled(name: &str) -> String {
-    let mut short = Short {
-        text: String::new(),
-        left: MAX_NAME_CHARACTERS,
-    };
-    let written = match name.len() {
-        ..=MAX_NAME_BYTES => write!(short, "{:#}", rustc_demangle::demangle(name)),
-        _ => short.write_str(name),
-    };
-    if written.is_err() {
-        short.text.push('…');
-    }
-    escape::word(&short.text).into_owned()
 }

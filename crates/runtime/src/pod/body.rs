@@ -13,15 +13,15 @@ use tokio::{
     sync::watch,
     time::{Instant, Sleep},
 };
-use wasmtime_wasi_http::{Error, WasiBody};
+use wasmtime_wasi_http::WasiBody;
 
-use super::{Failure, Shared, Slot, autopsy::open_waits, fate::Fate, sendable::Promise};
+use super::{
+    failure::Failure,
+    fate::Fate,
+    inner::{Shared, Slot},
+    sendable::Promise,
+};
 use crate::{logs::Note, observe::source::Asked};
-
-/// What a guest is told about a request body that failed.
-pub(super) fn request_error(_: Box<dyn StdError + Send + Sync>) -> Error {
-    Error::ConnectionTerminated
-}
 
 /// What a pod owes to whoever sent a request.
 pub(super) struct Debt {
@@ -40,7 +40,7 @@ impl Debt {
         // The instance may well live on: it is not counted as failed.
         let account = |failure: &Failure| {
             let wait = self.fate.instance().and_then(|cell| {
-                let waits = open_waits(&cell.waits());
+                let waits = cell.waits().open();
                 waits.into_iter().next()
             });
             let text = match wait {

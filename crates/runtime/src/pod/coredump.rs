@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -19,11 +19,9 @@ use sampan_core::{fault::Fault, name::PodName, provoke, quantity::ByteSize, time
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{Module, Store, ValType, WasmCoreDump};
 
-use super::{Shared, autopsy::Death};
-use crate::sandbox::State;
+use super::inner::Shared;
+use crate::{host::state::State, report::Coredump, runtime::MAX_DUMPS_AT_ONCE};
 
-/// Dumps that one node makes at once: each takes a few times the memory of its instance.
-pub(crate) const MAX_AT_ONCE: usize = 2;
 /// Dumps that are kept of a pod. The oldest make room for the newest.
 const MAX_KEPT_OF_POD: usize = 3;
 /// Dumps that are kept in a directory, of pods that are no more too.
@@ -47,22 +45,6 @@ pub fn expects_panic() -> bool {
     IN_LIBRARY.try_with(Cell::get).unwrap_or(false)
 }
 
-/// A core dump that was wanted, and what became of it.
-#[derive(Clone, Debug, Default)]
-pub struct Coredump(Arc<OnceLock<Result<PathBuf, String>>>);
-
-impl Coredump {
-    /// The file, or why there is none. Nothing while it is being written.
-    pub fn outcome(&self) -> Option<&Result<PathBuf, String>> {
-        self.0.get()
-    }
-
-    fn set(&self, outcome: Result<PathBuf, String>) {
-        // There is one writer.
-        let _ = self.0.set(outcome);
-    }
-}
-
 /// A dump that is still to be made.
 pub(super) struct Pending {
     outcome: Coredump,
@@ -80,7 +62,7 @@ enum Undumped {
     Waited,
     #[error("{held} of memory are more than the node's `coredump` limit of {limit}")]
     TooLarge { held: ByteSize, limit: ByteSize },
-    #[error("{MAX_AT_ONCE} others were being written")]
+    #[error("{MAX_DUMPS_AT_ONCE} others were being written")]
     Busy,
     #[error("too many of the pod's instances end so")]
     TooMany,
@@ -103,7 +85,8 @@ enum Undumped {
 /// there is nothing left to do.
 pub(super) fn consider(
     shared: &Shared,
-    death: &Death<'_>,
+    store: Option<&Store<State>>,
+    error: Option<&wasmtime::Error>,
     verdict: Fault,
 ) -> Option<(Coredump, Option<Pending>)> {
     let directory = shared.template.coredumps()?;
@@ -116,14 +99,14 @@ pub(super) fn consider(
         Fault::OutOfFuel,
         Fault::Deadlocked,
     ];
-    let store = death.store.filter(|_| stopped.contains(&verdict))?;
+    let store = store.filter(|_| stopped.contains(&verdict))?;
     let outcome = Coredump::default();
-    let pending = permit(shared, death, store).map(|permit| Pending {
+    let pending = permit(shared, error, store).map(|permit| Pending {
         outcome: outcome.clone(),
         directory: directory.to_owned(),
         pod: shared.context.log.pod().clone(),
         at: SystemTime::now(),
-        limit_bytes: shared.runtime.limits.coredump_bytes,
+        limit_bytes: shared.runtime.node.limits.coredump_bytes,
         permit,
     });
     let pending = pending.map_err(|reason| outcome.set(Err(reason.to_string())));
@@ -132,13 +115,13 @@ pub(super) fn consider(
 
 fn permit(
     shared: &Shared,
-    death: &Death<'_>,
+    error: Option<&wasmtime::Error>,
     store: &Store<State>,
 ) -> Result<OwnedSemaphorePermit, Undumped> {
-    let dump = death.error.and_then(|error| error.downcast_ref());
+    let dump = error.and_then(|error| error.downcast_ref());
     let _: &WasmCoreDump = dump.ok_or(Undumped::Waited)?;
     let (held, _) = store.data().memory();
-    fits(held, shared.runtime.limits.coredump_bytes)?;
+    fits(held, shared.runtime.node.limits.coredump_bytes)?;
     let permit = Arc::clone(&shared.runtime.dumps).try_acquire_owned();
     let permit = permit.map_err(|_| Undumped::Busy)?;
     match shared.context.may_dump() {

@@ -1,9 +1,6 @@
 //! What runs a pod's instances, and the way to it.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use sampan_core::object::Isolation;
 use tokio::{
@@ -11,7 +8,16 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{CallError, Failure, Job, Shared, body::RequestGuard, fresh::Fresh, kept, shared};
+use super::{
+    body::RequestGuard,
+    failure::Failure,
+    fresh::Fresh,
+    inbox::{Inbox, Job},
+    inner::Shared,
+    kept,
+    request::CallError,
+    shared,
+};
 use crate::{
     admission::inspect::Wasi,
     lane::{Pace, ServiceKey, Work},
@@ -20,9 +26,6 @@ use crate::{
 
 /// Probes on their way to an instance: one of each kind.
 const MAX_PROBES: usize = 3;
-
-/// Says whether the pod's first instance could be made.
-pub(super) type Ready = oneshot::Sender<Result<(), Failure>>;
 
 /// What runs a pod's instances. Dropping it ends them at once.
 pub(super) enum Driver {
@@ -43,30 +46,6 @@ pub(super) struct Worker {
     probes: mpsc::Sender<Job>,
     given_up: Option<Arc<watch::Sender<()>>>,
     task: AbortHandle,
-}
-
-/// What comes to a worker.
-pub(super) struct Inbox {
-    requests: mpsc::Receiver<Job>,
-    probes: mpsc::Receiver<Job>,
-}
-
-impl Inbox {
-    /// The next job, a probe before a request. `None` when the pod is gone.
-    pub(super) async fn recv(&mut self) -> Option<Job> {
-        std::future::poll_fn(|cx| self.poll_recv(cx, true)).await
-    }
-
-    /// Like [`Self::recv`]. Without `room` only a probe comes.
-    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>, room: bool) -> Poll<Option<Job>> {
-        if let Poll::Ready(Some(probe)) = self.probes.poll_recv(cx) {
-            return Poll::Ready(Some(probe));
-        }
-        match room {
-            true => self.requests.poll_recv(cx),
-            false => Poll::Pending,
-        }
-    }
 }
 
 impl Driver {
@@ -130,9 +109,7 @@ impl Driver {
             }
         }
     }
-}
 
-impl Driver {
     /// Ends all instances at once.
     pub(super) fn end(&self) {
         match self {

@@ -6,10 +6,8 @@ use sampan_core::{fault::Fault, quantity::format_duration};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use super::{Task, template::Template};
-use crate::{
-    meter::Over, neighbours::Body, observe::cell::Doomed, report::Deadlock, sandbox::OverBudget,
-};
+use super::template::Template;
+use crate::{meter::Over, observe::cell::Doomed, report::Deadlock, watchdog::OverBudget};
 
 /// Why a request got no proper answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,51 +173,6 @@ impl Failure {
 /// A measured time, in seconds.
 fn seconds(time: &Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
-}
-
-/// A request that failed before its response began.
-#[derive(Debug, thiserror::Error)]
-#[error("{failure}")]
-pub struct CallError {
-    /// Why.
-    pub failure: Failure,
-    /// What is left of the request.
-    pub remains: Remains,
-}
-
-impl CallError {
-    /// It failed before a guest had begun. `task` is what a guest was to do.
-    pub(super) fn before(failure: Failure, task: Option<Task>) -> Self {
-        match (failure, task) {
-            // There is no time left to try it elsewhere.
-            (failure @ Failure::TimedOut(_), _) => Self::over(failure),
-            (failure, Some(Task::Request(request))) => Self {
-                failure,
-                remains: Remains::Whole(Box::new(request.into_inner())),
-            },
-            (failure, Some(Task::Question(_)) | None) => Self::over(failure),
-        }
-    }
-
-    /// There is nothing to try again.
-    pub(super) fn over(failure: Failure) -> Self {
-        let remains = Remains::Nothing { repeatable: false };
-        Self { failure, remains }
-    }
-}
-
-/// What is left of a request that failed.
-#[derive(Debug)]
-pub enum Remains {
-    /// All of it: no guest had begun to handle it. It is as it was when the pod was given it.
-    Whole(Box<http::Request<Body>>),
-    /// Nothing: a guest has had it, or its time is up.
-    Nothing {
-        /// Whether the request neither ended its instance nor could have, and the instance had
-        /// called nothing outside by then. To send an equal request does no harm if its method is
-        /// idempotent.
-        repeatable: bool,
-    },
 }
 
 #[cfg(test)]

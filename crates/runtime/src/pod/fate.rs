@@ -16,11 +16,14 @@ use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, error::Elapsed},
 };
-
 use wasmtime::component::GuestTaskId;
+use wasmtime_wasi_http::WasiBody;
 
-use super::{Failure, Head, Task};
+use super::{failure::Failure, request::Task};
 use crate::observe::{cell::Cell, source::Asked};
+
+/// The response of a guest, or the error code it gave in place of one.
+pub(super) type Head = Result<http::Response<WasiBody>, String>;
 
 /// How a request ended.
 ///

@@ -16,19 +16,22 @@ use wasmtime_wasi_http::{
 };
 
 use super::{
-    Failure, Job, Shared, Task,
     autopsy::Outcome,
     body::RequestGuard,
+    failure::Failure,
     fate::{Fate, within},
     held::Lull,
-    p3,
+    inbox::Job,
+    inner::Shared,
+    p3, question,
+    request::Task,
 };
 use crate::{
     admission::inspect::Wasi,
+    host::state::State,
     lane::{Pace, ServiceKey, Work},
     observe::{body::read_by, observed::Observed, source::Source},
     runtime::StartError,
-    sandbox::State,
 };
 
 /// The requests of a pod that did not end at once. Dropping this ends them.
@@ -152,7 +155,7 @@ async fn work(shared: &Shared, store: &mut Store<State>, fate: &Arc<Fate>) -> wa
     let request = match fate.begin() {
         Some(Task::Request(request)) => request.into_guest(),
         Some(Task::Question(question)) => {
-            return loaded.exports.ask(store, &instance, question, fate).await;
+            return question::ask(&loaded.exports, store, &instance, question, fate).await;
         }
         None => return Ok(()),
     };

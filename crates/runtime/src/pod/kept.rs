@@ -8,17 +8,20 @@ use wasmtime::{Store, component};
 use wasmtime_wasi_http::p2::bindings::Proxy;
 
 use super::{
-    Failure, Job, Scope, Shared, Task,
-    autopsy::Outcome,
-    driver::{Inbox, Ready},
+    autopsy::{Outcome, Scope},
+    failure::Failure,
     fate::{Fate, within},
     fresh::call_p2,
+    inbox::{Inbox, Job, Ready},
+    inner::Shared,
+    question,
+    request::Task,
 };
 use crate::{
     engine::Place,
+    host::state::State,
     lane::Pace,
     observe::{body::read_by, observed::Observed, source::Source},
-    sandbox::State,
 };
 
 struct Instance {
@@ -145,7 +148,7 @@ async fn perform(
         }
         Some(Task::Question(question)) => {
             let exports = &shared.template.loaded.exports;
-            exports.ask(store, exporter, question, fate).await
+            question::ask(exports, store, exporter, question, fate).await
         }
         None => Ok(()),
     }

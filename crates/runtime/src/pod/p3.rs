@@ -13,8 +13,8 @@ use super::{
     held::{self, Lull},
 };
 use crate::{
+    host::state::State,
     observe::{body::written_by, cell::Cell, source::Source},
-    sandbox::State,
 };
 
 type Sent = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;

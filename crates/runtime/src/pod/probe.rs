@@ -11,10 +11,12 @@ use sampan_core::{
 use tokio::{sync::oneshot::Receiver, time::Instant};
 
 use super::{
-    CallError, Head, Pod, Task, autopsy::open_waits, fate::Fate, question::Question,
-    request::Expressible,
+    fate::{Fate, Head},
+    request::{CallError, Expressible, Task},
+    running::Pod,
 };
 use crate::{
+    exports::Question,
     neighbours::Body,
     observe::{cell::Cell, source::Asked},
 };
@@ -223,7 +225,7 @@ impl Watch {
             .iter()
             .find(|it| !Arc::ptr_eq(it, self.fate.asked()));
         let other = other.map(|other| format!("it is at {other}"));
-        let wait = open_waits(&waits).into_iter().next();
+        let wait = waits.open().into_iter().next();
         let wait = wait.map(|wait| format!("waits in `{}` for {}", wait.function, wait.on));
         match (other, wait) {
             (Some(other), Some(wait)) => excuse += &format!(": {other}, and {wait}"),

@@ -17,8 +17,11 @@ use tokio::{sync::oneshot, time::Instant};
 use wasmtime::component::{Accessor, Func};
 use wasmtime_wasi_http::p3::bindings::Service;
 
-use super::{Job, Shared, driver::Inbox};
-use crate::{observe::cell::Cell, sandbox::State};
+use super::{
+    inbox::{Inbox, Job},
+    inner::Shared,
+};
+use crate::{host::state::State, observe::cell::Cell};
 
 /// The way of requests into an instance, as long as it takes any.
 pub(super) struct Door {

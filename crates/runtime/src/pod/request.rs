@@ -1,6 +1,8 @@
 //! A request on its way to a guest: in the one form in which every world of `wasi:http` can be
 //! given it, found out before anything is done for it.
 
+use std::error::Error as StdError;
+
 use http::{
     Uri,
     header::HOST,
@@ -8,10 +10,10 @@ use http::{
 };
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Empty};
-use wasmtime_wasi_http::WasiBody;
+use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{Failure, body::request_error};
-use crate::neighbours::Body;
+use super::failure::Failure;
+use crate::{exports::Question, neighbours::Body};
 
 /// The host of a request that names none: HTTP/1.0 lets a client leave that out, and a guest of
 /// WASI 0.2 is told an authority with every request.
@@ -73,6 +75,63 @@ fn target(request: &http::Request<Body>) -> Result<Uri, String> {
         .path_and_query
         .get_or_insert(PathAndQuery::from_static("/"));
     Uri::from_parts(target).map_err(|_| format!("that of `{}`", request.uri()))
+}
+
+/// What a guest is told about a request body that failed.
+fn request_error(_: Box<dyn StdError + Send + Sync>) -> Error {
+    Error::ConnectionTerminated
+}
+
+/// What an instance is to do.
+#[derive(Debug)]
+pub(super) enum Task {
+    Request(Box<Expressible>),
+    Question(Question),
+}
+
+/// A request that failed before its response began.
+#[derive(Debug, thiserror::Error)]
+#[error("{failure}")]
+pub struct CallError {
+    /// Why.
+    pub failure: Failure,
+    /// What is left of the request.
+    pub remains: Remains,
+}
+
+impl CallError {
+    /// It failed before a guest had begun. `task` is what a guest was to do.
+    pub(super) fn before(failure: Failure, task: Option<Task>) -> Self {
+        match (failure, task) {
+            // There is no time left to try it elsewhere.
+            (failure @ Failure::TimedOut(_), _) => Self::over(failure),
+            (failure, Some(Task::Request(request))) => Self {
+                failure,
+                remains: Remains::Whole(Box::new(request.into_inner())),
+            },
+            (failure, Some(Task::Question(_)) | None) => Self::over(failure),
+        }
+    }
+
+    /// There is nothing to try again.
+    pub(super) fn over(failure: Failure) -> Self {
+        let remains = Remains::Nothing { repeatable: false };
+        Self { failure, remains }
+    }
+}
+
+/// What is left of a request that failed.
+#[derive(Debug)]
+pub enum Remains {
+    /// All of it: no guest had begun to handle it. It is as it was when the pod was given it.
+    Whole(Box<http::Request<Body>>),
+    /// Nothing: a guest has had it, or its time is up.
+    Nothing {
+        /// Whether the request neither ended its instance nor could have, and the instance had
+        /// called nothing outside by then. To send an equal request does no harm if its method is
+        /// idempotent.
+        repeatable: bool,
+    },
 }
 
 #[cfg(test)]

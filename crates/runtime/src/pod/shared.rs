@@ -14,19 +14,22 @@ use wasmtime::{
 use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::{
-    Death, Failure, Job, OpenWait, Scope, Shared, Task,
-    autopsy::{Mourned, open_waits},
-    driver::{Inbox, Ready},
+    autopsy::{Death, Mourned, Scope},
+    failure::Failure,
     fate::{Ending, Fate},
     held::Lull,
-    p3,
+    inbox::{Inbox, Job, Ready},
+    inner::Shared,
+    p3, question,
     reception::{Door, Reception},
+    request::Task,
 };
 use crate::{
     engine::Place,
+    host::state::State,
     lane::{Pace, ServiceKey, Work},
     observe::{body::read_by, observed::Observed, source::Source, turn::Turn},
-    sandbox::State,
+    report::OpenWait,
 };
 
 /// The requests an instance is answering, heads and bodies.
@@ -322,7 +325,7 @@ async fn serve(
             },
         }
     };
-    let waits = open_waits(&cell.waits());
+    let waits = cell.waits().open();
     drop(work);
     let has_heir = door.is_closed();
     let death = (failure, error, waits, has_heir);
@@ -386,7 +389,8 @@ async fn perform(
         }
         Task::Question(question) => {
             let exports = &shared.template.loaded.exports;
-            let asked = exports.ask_concurrently(accessor, &guest.instance, question, fate);
+            let asked =
+                question::ask_concurrently(exports, accessor, &guest.instance, question, fate);
             asked.await
         }
     }

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use crate::{
     admission::inspect::Wasi,
-    host::outbound::Outbound,
     lane::Pace,
+    loaded::Loaded,
     neighbours::Neighbours,
-    runtime::{Loaded, StartError},
-    sandbox::{Sandbox, Stdio},
+    runtime::StartError,
+    sandbox::{Sandbox, SandboxSpec, Stdio},
 };
 
 /// Requests a pod takes at once unless its spec says otherwise.
@@ -72,16 +72,15 @@ impl Template {
                     .to_owned(),
             ));
         }
-        let outbound = Outbound::new(spec.grants, spec.neighbours.clone(), &loaded.limits);
-        let sandbox = Sandbox::open(
-            spec.grants,
-            spec.limits,
-            &[],
-            outbound,
-            Stdio::Logs,
-            spec.base,
-            &loaded.limits,
-        )?;
+        let sandbox = Sandbox::open(SandboxSpec {
+            grants: spec.grants,
+            limits: spec.limits,
+            args: &[],
+            stdio: Stdio::Logs,
+            base: spec.base,
+            neighbours: spec.neighbours.clone(),
+            node: &loaded.limits,
+        })?;
         Ok(Self {
             sandbox,
             wasi,

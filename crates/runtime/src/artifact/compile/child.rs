@@ -8,8 +8,8 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, Signal};
+use sampan_core::spec::node::CompileLimits;
 
-use super::CompileLimits;
 use crate::engine::CodeClass;
 
 /// The exit code that says the component, not the compiler, is at fault.

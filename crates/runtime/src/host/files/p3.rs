@@ -22,7 +22,7 @@ use super::{
     DEVICE, Files, GuestFiles, Lent, OTHER,
     streams_p3::{Entries, Reading, Writing},
 };
-use crate::sandbox::State;
+use crate::host::state::State;
 
 impl preopens::Host for Files<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {

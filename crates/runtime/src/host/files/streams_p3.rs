@@ -29,7 +29,7 @@ use wasmtime_wasi::{
 };
 
 use super::threads::{FileThreads, Job};
-use crate::sandbox::State;
+use crate::host::state::State;
 
 /// Bytes that are read or written at once.
 const PIECE: usize = 64 << 10;

@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{
 };
 
 use super::labels::Label;
-use crate::{observe::source::Source, sandbox::State};
+use crate::{host::state::State, observe::source::Source};
 
 const TYPES: &str = "wasi:http/types@0.2.12";
 const HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";

@@ -13,7 +13,7 @@ use wasmtime_wasi::p2::{
 };
 
 use super::labels::Label;
-use crate::{observe::source::Source, sandbox::State};
+use crate::{host::state::State, observe::source::Source};
 
 const POLL: &str = "wasi:io/poll@0.2.12";
 const STREAMS: &str = "wasi:io/streams@0.2.12";

@@ -1,0 +1,119 @@
+//! What wasmtime keeps for an instance: what its guest has, and what the host notes of it.
+
+use std::sync::Arc;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{
+    WasiCtx, WasiCtxView, WasiView,
+    filesystem::{WasiFilesystemCtx, WasiFilesystemCtxView},
+};
+use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use super::{
+    files::{Files, Lent},
+    outbound::Hooks,
+    waits::labels::Labels,
+};
+use crate::{
+    lane::Pace,
+    limiter::Limiter,
+    logs::{CurrentRequest, PodLog},
+    observe::{
+        cell::{Cell, LeafNote},
+        recorder::Recorder,
+        source::Source,
+        turn::Turn,
+    },
+    report::Sample,
+};
+
+/// What wasmtime keeps for an instance.
+pub(crate) struct State {
+    pub(crate) table: ResourceTable,
+    pub(crate) wasi: WasiCtx,
+    pub(crate) http: WasiHttpCtx,
+    pub(crate) hooks: Hooks,
+    pub(crate) config: Arc<WasiConfigVariables>,
+    pub(crate) limiter: Limiter,
+    pub(crate) cell: Arc<Cell>,
+    pub(crate) labels: Labels,
+    pub(crate) recorder: Recorder,
+    pub(crate) turn: Turn,
+    /// Where the guest was at some moments of a long run.
+    pub(crate) samples: Vec<Sample>,
+    /// Files wake a guest of WASI 0.3 by ways of their own.
+    pub(crate) _files: Option<LeafNote>,
+    pub(crate) files: WasiFilesystemCtx,
+    pub(crate) lent: Arc<Lent>,
+    pub(crate) log: Arc<PodLog>,
+    pub(crate) pace: Arc<Pace>,
+    pub(crate) request: Arc<CurrentRequest>,
+}
+
+impl State {
+    /// The files that are lent to the guest.
+    pub(crate) fn files(&mut self) -> Files<'_> {
+        Files {
+            view: WasiFilesystemCtxView {
+                ctx: &mut self.files,
+                table: &mut self.table,
+            },
+            lent: &self.lent,
+            log: &self.log,
+            request: &self.request,
+        }
+    }
+
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// What answers the request that was sent last, once.
+    pub(crate) fn take_sent(&mut self) -> Option<Source> {
+        self.hooks.sent.take()
+    }
+
+    /// Bytes of memory the guest wanted more than it may have.
+    pub(crate) fn refused_bytes(&self) -> Option<u64> {
+        self.limiter.refused().map(|bytes| bytes as u64)
+    }
+
+    /// Bytes of memory it holds, and may hold.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        let (held, limit) = self.limiter.held();
+        (held as u64, limit as u64)
+    }
+
+    /// Whether the guest still holds a body it has neither finished nor dropped.
+    pub(crate) fn holds_unfinished_body(&mut self) -> bool {
+        self.table
+            .iter_mut()
+            .any(|entry| entry.is::<wasmtime_wasi_http::p2::body::HostOutgoingBody>())
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.hooks,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
+impl AsMut<Turn> for State {
+    fn as_mut(&mut self) -> &mut Turn {
+        &mut self.turn
+    }
+}

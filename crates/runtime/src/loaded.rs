@@ -1,0 +1,78 @@
+//! Components that can be instantiated, and what is asked of one before.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use sampan_core::{name::Name, spec::node::GuestLimits};
+use wasmtime::component::InstancePre;
+
+use crate::{
+    admission::inspect::Inspection,
+    engine::{MAX_MEMORY_BYTES, Places},
+    exports::Exports,
+    host::state::State,
+    report::ComponentFile,
+};
+
+/// Where the code of a component came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From the cache.
+    Cache,
+    /// Compiled now, in this time.
+    Compiled(Duration),
+}
+
+/// A component that can be instantiated.
+pub struct Loaded {
+    /// What it says of itself.
+    pub inspection: Inspection,
+    /// Where its code came from.
+    pub origin: Origin,
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) exports: Exports,
+    /// Whether anything of it is WASI 0.3.
+    pub(crate) concurrent: bool,
+    pub(crate) places: Arc<Places>,
+    pub(crate) limits: Arc<GuestLimits>,
+    /// Where its bytes are.
+    pub(crate) file: Option<Arc<ComponentFile>>,
+}
+
+impl Loaded {
+    /// Whether the guest exports `sampan:pod/health`, which probes with `export = true` ask.
+    pub fn answers_probes(&self) -> bool {
+        self.exports.has_health()
+    }
+}
+
+/// What is asked of a component before it is compiled.
+#[derive(Clone, Debug)]
+pub struct Demands {
+    /// Its code must count fuel.
+    pub metered: bool,
+    /// What its bytes must hash to, if that was said: SHA-256 in hexadecimal.
+    pub digest: Option<String>,
+    /// The most memory it may start with, in bytes.
+    pub memory_bytes: u64,
+    /// Its instances can leave core dumps, which costs something at every trap.
+    pub coredump: bool,
+    /// The file it was read from: what happens to its instances is explained with source lines as
+    /// long as it is there.
+    pub path: Option<PathBuf>,
+    /// The app it is of. Apps share the places of compiling processes.
+    pub app: Option<Name>,
+}
+
+impl Default for Demands {
+    /// None but those that hold for every component.
+    fn default() -> Self {
+        Self {
+            metered: false,
+            digest: None,
+            memory_bytes: MAX_MEMORY_BYTES as u64,
+            coredump: false,
+            path: None,
+            app: None,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A running pod as its callers have it.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use sampan_core::{histogram::Distribution, name::PodName, object::Isolation};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    body::{Debt, ResponseBody},
+    driver::Driver,
+    failure::Failure,
+    fate::{Ending, Fate, Head, within},
+    inbox::Job,
+    inner::{Shared, Slot},
+    request::{CallError, Expressible, Remains, Task},
+    sendable::{self, Promise},
+    template::Template,
+    watch::PodWatch,
+};
+use crate::{
+    admission::inspect::Wasi,
+    meter::Usage,
+    neighbours::Body,
+    observe::source::{Asked, Call},
+    report::Termination,
+    runtime::{Runtime, StartError},
+};
+
+/// How much later than the deadline a request is given up by whoever waits for it. The task that
+/// runs the instance keeps the same deadline and knows better what happened; this is for when the
+/// guest, inside one long instruction, keeps that task from running.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// A running pod. Dropping it ends its instances at once; drain it first.
+pub struct Pod {
+    pub(super) shared: Arc<Shared>,
+    driver: Driver,
+}
+
+impl Pod {
+    /// Starts a pod: makes its instance, or with `isolation = "request"` a trial one. `watch` is
+    /// told what becomes of its instances.
+    pub async fn start(
+        runtime: &Arc<Runtime>,
+        name: PodName,
+        template: &Arc<Template>,
+        watch: Arc<dyn PodWatch>,
+    ) -> Result<Self, StartError> {
+        let shared = Shared::new(runtime, name, template, watch);
+        let driver = Driver::start(&shared).await?;
+        Ok(Self { shared, driver })
+    }
+
+    /// The pod's name.
+    pub fn name(&self) -> &PodName {
+        self.shared.context.log.pod()
+    }
+
+    /// Requests it takes at once.
+    pub fn concurrency(&self) -> u32 {
+        self.shared.template.concurrency()
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Usage {
+        self.shared.context.meter.usage()
+    }
+
+    /// The CPU time of guests for one request, of the requests that have ended, well or badly;
+    /// those whose client went away before are not among them, nor are probes.
+    ///
+    /// With `isolation = "request"` the making of the instance is part of it, as it is for
+    /// `request_cpu`. A WASI 0.3 instance that stays may be at several requests at once, and then
+    /// nobody knows what each of them costs. Of these only the ones count that had it to themselves,
+    /// from their beginning to the head of their response and what came with it.
+    pub fn request_cpu(&self) -> Distribution {
+        self.shared.context.meter.request_cpu()
+    }
+
+    /// Reports on a pod that is going to be ended, because its guest does not do what it should:
+    /// what its instance is at, and what it waits for.
+    pub fn killed(&self, reason: String) -> Arc<Termination> {
+        self.shared.killed(reason)
+    }
+
+    /// Ends its instances at once, and with them the requests they have. It takes no more.
+    pub fn end(&self) {
+        self.driver.end();
+    }
+
+    /// Answers a request.
+    ///
+    /// Waits while `concurrency` requests are under way, for as long as the request's own deadline
+    /// allows. Dropping the future, or the body of the response before its end, gives the request
+    /// up: a fresh instance is freed at once, a kept one as soon as its guest notices.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] has the request in it, as it was given, if no guest had begun to handle it.
+    pub async fn call<B>(
+        &self,
+        request: http::Request<B>,
+        request_id: Option<Arc<str>>,
+    ) -> Result<http::Response<Body>, CallError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let shared = &self.shared;
+        let deadline = shared.template.deadline();
+        let call = request.extensions().get::<Arc<Call>>().map(Arc::clone);
+        if let Some(call) = &call {
+            call.reach_host();
+        }
+        let asked = Asked::new(request_id, &request, call);
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let task = match Expressible::parse(request) {
+            Ok(request) => Task::Request(Box::new(request)),
+            Err(failure) => {
+                shared.say(asked.id.clone(), &failure);
+                return Err(CallError::over(failure));
+            }
+        };
+        match shared.slot(deadline).await {
+            Ok(slot) => self.exchange(Fate::new(&asked, task), deadline, slot).await,
+            Err(failure) => Err(CallError::before(failure, Some(task))),
+        }
+    }
+
+    /// Sends a request to the driver and waits for its answer.
+    pub(super) async fn exchange(
+        &self,
+        (fate, answer): (Arc<Fate>, oneshot::Receiver<Head>),
+        deadline: Option<Instant>,
+        slot: Slot,
+    ) -> Result<http::Response<Body>, CallError> {
+        let shared = &self.shared;
+        let asked = Arc::clone(fate.asked());
+        let job = Job {
+            asked: Arc::clone(&asked),
+            ending: Ending::of(&fate),
+            deadline,
+            slot: slot.clone(),
+        };
+        let guard = self.driver.send(shared, job).await?;
+        let patience = match (shared.template.isolation(), shared.template.wasi()) {
+            // The instance outlives the request, so nobody else keeps the request's deadline.
+            (Isolation::Pod, Wasi::P3) => deadline,
+            _ => deadline.map(|deadline| deadline + GRACE),
+        };
+        let debt = Debt {
+            shared: Arc::clone(shared),
+            asked,
+            fate,
+            _slot: slot,
+            deadline: patience,
+        };
+        let failure = match within(patience, answer).await {
+            Ok(Ok(Ok(response))) => match sendable::fault(&response) {
+                None => {
+                    let is_head = debt.asked.method == http::Method::HEAD;
+                    let promise = Promise::of(&response, is_head);
+                    let body = |inner| ResponseBody::new(inner, promise, debt, guard);
+                    return Ok(response.map(|inner| body(inner).boxed_unsync()));
+                }
+                Some(fault) => debt.refuse(Failure::Unsendable(fault)),
+            },
+            Ok(Ok(Err(code))) => debt.refuse(Failure::ErrorCode(code)),
+            // The sender is gone, and why was said before.
+            Ok(Err(_)) => debt.fate.failure().unwrap_or(Failure::NoResponse),
+            Err(_) => debt.time_out(),
+        };
+        let fate = &debt.fate;
+        // Whatever is said of it after this, no guest begins with it any more.
+        if let Some(task) = fate.take_back() {
+            return Err(CallError::before(failure, Some(task)));
+        }
+        let is_bystander = fate.is_bystander()
+            || failure == Failure::Stopped && !shared.condemned.load(Ordering::Acquire);
+        let repeatable = is_bystander && !fate.called_out();
+        let remains = Remains::Nothing { repeatable };
+        Err(CallError { failure, remains })
+    }
+}

@@ -94,7 +94,7 @@ async fn two_busy_services_have_half_a_core_each_and_a_third_is_as_quick_as_ever
         let mut seen = Vec::new();
         for _ in 0..TRIES {
             let figures = measure(at, &api, Duration::from_secs(seconds)).await;
-            // However busy the machine is, nobody has more than the share.
+            // However busy the machine is, no pod has more than the share.
             let most = *bounds.end();
             let is_kept = figures.shares.iter().all(|it| *it <= most);
             assert!(is_kept, "{}", figures.text());
@@ -119,7 +119,7 @@ async fn two_busy_services_have_half_a_core_each_and_a_third_is_as_quick_as_ever
     for figures in &seen {
         eprintln!("{seconds} s: {}", figures.text());
     }
-    // Whoever had the processors is none of ours.
+    // The processors went to other processes.
     let is_busy = |figures: &Figures| figures.idle < LEFT_OVER;
     let some_good = seen.iter().any(|it| is_good(it, &bounds));
     assert!(some_good || seen.iter().all(is_busy), "not as it should be");

@@ -32,7 +32,7 @@ fn delay(report: &str) -> Duration {
 /// All but one in a hundred must be in time: the machine may be busy.
 #[expect(
     clippy::print_stdout,
-    reason = "whoever asks for more tries wants to see the figures"
+    reason = "a run that asks for more tries is for the figures"
 )]
 fn judge(kind: &str, mut delays: Vec<Duration>) {
     delays.sort();
@@ -67,7 +67,7 @@ async fn two_that_call_each_other() {
     assert_eq!(ask(at, "a.localhost", "/?hops=1").await.0, 200);
     let mut delays = Vec::new();
     for _ in 0..tries() {
-        // The call back fails, and whoever made it answers that.
+        // The call back fails, and its caller answers that.
         let answer = ask(at, "a.localhost", "/").await;
         assert_eq!(answer, (508, "a <- b: LoopDetected\n".to_owned()));
         let report = running.line_with("proven deadlock: ");

@@ -112,7 +112,7 @@ impl Running {
                 let line = String::from_utf8_lossy(&line);
                 text.push_str(&line);
                 text.push('\n');
-                // When nobody looks there is room for no more.
+                // Without a reader there is room for no more.
                 let _ = said.try_send(line.into_owned());
             }
             text

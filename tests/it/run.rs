@@ -275,7 +275,7 @@ async fn the_least_memory_for_compiling_is_enough() {
     running.interrupt();
 }
 
-/// What guests print goes nowhere: the pipe is full, and nobody reads it.
+/// What guests print goes nowhere: the pipe is full, and has no reader.
 #[tokio::test]
 async fn a_reader_that_stops_keeps_no_guest_waiting() {
     let mut child = sampan(&["run", "--addr", "127.0.0.1:0", &guest("hostile")])

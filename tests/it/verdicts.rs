@@ -172,7 +172,7 @@ async fn a_spinning_guest_is_killed_soon_after_its_budget() {
 
 #[expect(
     clippy::print_stdout,
-    reason = "whoever asks for more kills wants to see the figure"
+    reason = "a run that asks for more kills is for the figure"
 )]
 fn judge(mut late: Vec<Duration>) {
     late.sort();
@@ -234,7 +234,7 @@ async fn slow_client(at: SocketAddr, host: &str, path: &str, is_writer: bool, en
     }
 }
 
-/// Asks for what is never answered before `end`, except that nobody waits for a silent server for
+/// Asks for what is never answered before `end`, except that no request waits for a silent server for
 /// ever.
 async fn ask_until(at: SocketAddr, host: &str, path: &str, end: Instant) {
     loop {
@@ -305,7 +305,7 @@ async fn whoever_waits_for_something_alive_is_left_alone() {
 }
 
 /// Every processor is taken by requests that are in order, for a while, with liveness probes that
-/// need a processor themselves: nobody is restarted for that. One that really hangs is.
+/// need a processor themselves: no pod is restarted for that. One that really hangs is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_saturated_machine_is_no_reason_to_restart_and_a_hang_is() {
     let app = App::up(
@@ -369,7 +369,7 @@ async fn a_leak_ends_at_its_limit_and_the_service_goes_on() {
             500 => bad += 1,
             status => panic!("{status}: {response:?}"),
         }
-        // Whoever asks finds a pod that is ready.
+        // Each request finds a pod that is ready.
         assert_eq!(get(app.at, "x", "/held").await.status, 200);
     }
     assert!(good >= 10, "{good}");

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::{Daemon, times};
 use crate::rig::{PATIENCE, get, guest};
 
-/// A service that nobody calls has no pods, as far as the idle time goes: what ends them here is
+/// A service without requests has no pods, as far as the idle time goes: what ends them here is
 /// the test.
 fn asleep(daemon: &Daemon) {
     daemon.must(&["scale", "web=0"]);

@@ -66,7 +66,7 @@ async fn a_killed_daemon_goes_on_where_it_was() {
         if applied.status.success() {
             acknowledged = if kill % 2 == 1 { 2 } else { 1 };
         }
-        // Whatever it is at after so many answers. What is in flight then fails, and nobody minds.
+        // Whatever it is doing after so many answers. What is in flight then may fail.
         let load = Load::start(at, "/", 4);
         let answers = (kill as u64 * 37) % 160 * 3;
         let answered = async {

@@ -57,7 +57,7 @@ async fn over_http1_each_gets_what_it_deserves() {
                 case.name, case.wanted, case.seen
             ));
         }
-        // Whoever comes next is served.
+        // The next client is served.
         let next = http1::statuses(server.address, http1::GOOD.as_bytes()).await;
         assert_eq!(next, [200], "after {}", case.name);
     }

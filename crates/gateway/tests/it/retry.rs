@@ -349,7 +349,7 @@ async fn the_last_pods_are_never_left_out() {
         }
         let ejected = pods.iter().filter(|pod| pod.is_ejected()).count();
         assert_eq!(ejected, count as usize / 2);
-        // Those that are left go. The others are taken back rather than nobody.
+        // Those that are left go. The others are taken back rather than none.
         for pod in pods.iter().filter(|pod| !pod.is_ejected()) {
             pod.set_state(EndpointState::Terminating);
         }

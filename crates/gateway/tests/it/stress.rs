@@ -1,5 +1,5 @@
 //! Slots under thousands of random calls, cancellations and changes: never above capacity, none
-//! lost, nobody forgotten in the queue.
+//! lost, no request forgotten in the queue.
 
 use std::{
     pin::Pin,

@@ -8,7 +8,7 @@ use sampan_runtime::{Demands, LoadError, Runtime, RuntimeConfig, artifact::cache
 use super::rig::{config, load_with, runtime, workload};
 use super::text::{command_that, component};
 
-/// A runtime that cannot compile: whoever tries finds no such program.
+/// A runtime that cannot compile: there is no such program.
 fn without_compiler(cache: &std::path::Path) -> Arc<Runtime> {
     let config = RuntimeConfig {
         cache: Cache::open(cache).ok(),

@@ -1,4 +1,4 @@
-//! `limits.cpu`: nobody has more than that, everybody has it, and nobody is blamed for waiting.
+//! `limits.cpu`: no pod has more than that, each pod has it, and none is blamed for waiting.
 
 use std::{
     thread,
@@ -187,7 +187,7 @@ async fn whoever_goes_away_while_held_back_leaves_nothing() {
             () = is_held => {}
         }
         no_instance(&pod, PATIENCE).await;
-        // Nobody is held back any more.
+        // No instance is held back any more.
         let throttled = pod.usage().throttled;
         tokio::task::yield_now().await;
         assert_eq!(pod.usage().throttled, throttled, "{path}");
@@ -195,7 +195,7 @@ async fn whoever_goes_away_while_held_back_leaves_nothing() {
     assert_eq!(pod.usage().failures, 0);
 }
 
-/// Waits until somebody has been held back.
+/// Waits until an instance has been held back.
 async fn throttled(pod: &Pod) {
     eventually(PATIENCE, || match pod.usage() {
         usage if usage.throttled > Duration::ZERO => Ok(()),

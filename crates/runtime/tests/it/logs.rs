@@ -44,7 +44,7 @@ async fn a_line_knows_its_pod_its_stream_and_its_request() {
     assert_eq!(seen(&two), expected);
 }
 
-/// A hundred megabytes, in short lines and in one endless line, with nobody reading.
+/// A hundred megabytes, in short lines and in one endless line, without a reader.
 #[tokio::test]
 async fn a_flood_neither_blocks_nor_grows_the_ring() {
     for line in ["0123456789abcde\n", "0123456789abcdef"] {

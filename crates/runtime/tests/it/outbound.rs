@@ -367,7 +367,7 @@ async fn no_way_of_writing_reaches_what_is_not_granted() {
     let below = || HostPattern::Below("example.com".to_owned());
     let grants = [
         Vec::new(),
-        // Names below a domain, on the very ports where somebody listens.
+        // Names below a domain, on the very ports where a server listens.
         vec![plain(below(), 443), plain(below(), v4), plain(below(), v6)],
     ];
     for rules in grants {

@@ -256,7 +256,7 @@ async fn endless_recursion_is_a_trap() {
     assert!(matches!(failure(&hello, "/").await, Failure::Trapped(_)));
 }
 
-/// Whose fault it was is not known, so everybody is told that it may have been another's.
+/// Whose fault it was is not known, so all are told that it may have been another's.
 #[tokio::test]
 async fn a_trap_in_a_shared_instance_ends_all_its_requests() {
     let second_traps = format!(

@@ -58,7 +58,7 @@ fn another_process_keeps_it_until_it_is_killed() {
     assert!(lines.map(Result::unwrap).any(|line| line == "open"));
     let error = Sqlite::open(&path).unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }), "{error}");
-    // SQLite's own lock holds as well, against everybody who does not know the lock file.
+    // SQLite's own lock holds as well, against processes that do not know the lock file.
     fs::remove_file(path.with_extension("lock")).unwrap();
     let error = Sqlite::open(&path).unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }), "{error}");

@@ -10,11 +10,11 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sampan_core::digest::{Digest, is_digest};
 use sha2::{Digest as _, Sha256};
 
@@ -124,7 +124,7 @@ impl Artifacts {
         if let Self::Memory(kept) = self {
             let since = SystemTime::now();
             let component = Kept { bytes, path, since };
-            lock(kept).insert(digest, component);
+            kept.lock().insert(digest, component);
         }
     }
 
@@ -173,7 +173,7 @@ impl Artifacts {
     pub(crate) fn has(&self, digest: &str) -> bool {
         match self {
             Self::Directory(path) => is_digest(digest) && path.join(digest).is_file(),
-            Self::Memory(kept) => lock(kept).contains_key(digest),
+            Self::Memory(kept) => kept.lock().contains_key(digest),
         }
     }
 
@@ -183,7 +183,7 @@ impl Artifacts {
     pub(crate) fn renew(&self, digest: &str) -> bool {
         match self {
             Self::Directory(path) => is_digest(digest) && directory::renew(&path.join(digest)),
-            Self::Memory(kept) => match lock(kept).get_mut(digest) {
+            Self::Memory(kept) => match kept.lock().get_mut(digest) {
                 Some(kept) => {
                     kept.since = SystemTime::now();
                     true
@@ -198,7 +198,7 @@ impl Artifacts {
         match self {
             Self::Directory(path) if is_digest(digest) => directory::read(path, digest),
             Self::Directory(_) => Err(ReadError::Missing(digest.to_owned())),
-            Self::Memory(kept) => match lock(kept).get(digest) {
+            Self::Memory(kept) => match kept.lock().get(digest) {
                 Some(kept) => Ok((kept.bytes.clone(), kept.path.clone())),
                 None => Err(ReadError::Missing(digest.to_owned())),
             },
@@ -211,7 +211,7 @@ impl Artifacts {
         match self {
             Self::Directory(path) => directory::list(path),
             Self::Memory(kept) => {
-                let kept = lock(kept);
+                let kept = kept.lock();
                 let stored = kept.iter().map(|(digest, kept)| Stored {
                     digest: digest.clone(),
                     bytes: kept.bytes.len() as u64,
@@ -228,15 +228,11 @@ impl Artifacts {
             Self::Directory(path) if is_digest(digest) => directory::remove(&path.join(digest)),
             Self::Directory(_) => Ok(()),
             Self::Memory(kept) => {
-                lock(kept).remove(digest);
+                kept.lock().remove(digest);
                 Ok(())
             }
         }
     }
-}
-
-fn lock(kept: &Mutex<BTreeMap<String, Kept>>) -> MutexGuard<'_, BTreeMap<String, Kept>> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A component that is being written. When it is dropped, nothing is left of it.

@@ -2,9 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::Service,
@@ -60,7 +61,7 @@ impl Edge {
     /// The pods for a slot of which a request to this service has to wait: see
     /// [`Gateway::occupied`]. `None` also if other pods are on their way.
     pub(crate) fn occupied(&self, service: &ServiceKey) -> Option<Vec<(PodName, u32)>> {
-        match self.known().unsettled.contains(service) {
+        match self.known.lock().unsettled.contains(service) {
             true => None,
             false => self.gateway.occupied(service),
         }
@@ -72,13 +73,13 @@ impl Edge {
 
     /// The services that requests can reach.
     pub(crate) fn services(&self) -> Vec<ServiceKey> {
-        self.known().services.keys().cloned().collect()
+        self.known.lock().services.keys().cloned().collect()
     }
 
     /// Makes services known, with the endpoints they have. Their requests wait until one is ready.
     pub(crate) fn declare<'a>(&self, app: &Name, services: impl IntoIterator<Item = &'a Service>) {
         let configs = services.into_iter().map(|service| config(app, service));
-        let mut known = self.known();
+        let mut known = self.known.lock();
         known
             .services
             .extend(configs.map(|config| (config.name.clone(), config)));
@@ -89,7 +90,7 @@ impl Edge {
     /// Resolves when requests to the service are taken.
     pub(crate) async fn opened(&self, service: &ServiceKey) {
         let mut opened = self.opened.subscribe();
-        while !self.known().services.contains_key(service) {
+        while !self.known.lock().services.contains_key(service) {
             // The sender is here as long as this is.
             let _ = opened.changed().await;
         }
@@ -106,13 +107,13 @@ impl Edge {
     /// A pod has a place now. It is published soon, and gets no request before it is ready.
     pub(crate) fn enter(&self, endpoint: Arc<Endpoint>) {
         let pod = endpoint.pod().clone();
-        self.known().endpoints.insert(pod, endpoint);
+        self.known.lock().endpoints.insert(pod, endpoint);
         self.changed.notify_one();
     }
 
     /// A pod has no place any more. It gets no requests long since.
     pub(crate) fn exit(&self, pod: &PodName) {
-        self.known().endpoints.remove(pod);
+        self.known.lock().endpoints.remove(pod);
         self.changed.notify_one();
     }
 
@@ -132,7 +133,7 @@ impl Edge {
             }
             // Tasks that are ready now may report their changes first.
             tokio::task::yield_now().await;
-            self.publish(&self.known());
+            self.publish(&self.known.lock());
         }
     }
 
@@ -146,7 +147,7 @@ impl Edge {
         let unsettled = unsettled.map(|service| service.key.clone()).collect();
         let demands = services().map(|service| (service.key.clone(), demand(service)));
         let demands = demands.collect();
-        let mut known = self.known();
+        let mut known = self.known.lock();
         let same = known.services == wanted && known.demands == demands;
         known.unsettled = unsettled;
         known.demands = demands;
@@ -175,10 +176,6 @@ impl Edge {
             (config, own)
         });
         self.gateway.publish(published.collect());
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,10 +4,11 @@ use std::{
     collections::VecDeque,
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use parking_lot::Mutex;
 use sampan_core::{
     event::Reason,
     name::{Name, PodName, ServiceKey},
@@ -214,7 +215,7 @@ pub(crate) struct Events {
 impl Journal {
     /// Adds an event that happens now.
     pub(crate) fn record(&self, subject: Subject, change: Change) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.last += 1;
         let event = Event {
             seq: inner.last,
@@ -232,7 +233,7 @@ impl Journal {
 
     /// Takes events of earlier runs as its own past, the oldest first. There must be none yet.
     pub(crate) fn restore(&self, past: Vec<Event>) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let kept = past.len().saturating_sub(MAX_EVENTS);
         inner.ring = past.into_iter().skip(kept).map(Arc::new).collect();
         inner.last = inner.ring.back().map_or(0, |event| event.seq);
@@ -240,12 +241,12 @@ impl Journal {
 
     /// The number of the last event.
     pub(crate) fn last(&self) -> u64 {
-        self.lock().last
+        self.inner.lock().last
     }
 
     /// The events after the one with this number.
     pub(crate) fn after(&self, seq: u64) -> Events {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let first = inner.last + 1 - inner.ring.len() as u64;
         let later = inner.ring.iter().filter(|event| event.seq > seq);
         Events {
@@ -267,10 +268,6 @@ impl Journal {
             }
             arrived.await;
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,10 +9,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
     provoke,
@@ -211,7 +212,7 @@ impl Reflector {
     /// Follows the objects of these kinds from now on.
     pub(crate) fn follow(&self, kinds: &'static [Kind]) -> Follower {
         let changes = Arc::default();
-        let mut followers = self.shared.followers();
+        let mut followers = self.shared.followers.lock();
         followers.all.retain(|(_, it)| it.strong_count() > 0);
         followers.all.push((kinds, Arc::downgrade(&changes)));
         drop(followers);
@@ -232,8 +233,7 @@ impl Drop for Reflector {
 impl Follower {
     /// What is known now. It changes only once this has been dropped, so it is not to be kept.
     pub(crate) fn mirror(&self) -> RwLockReadGuard<'_, Mirror> {
-        let mirror = self.shared.mirror.read();
-        mirror.unwrap_or_else(PoisonError::into_inner)
+        self.shared.mirror.read()
     }
 
     /// The keys of all objects that it follows.
@@ -248,8 +248,8 @@ impl Follower {
     /// If it is dropped while it waits nothing is lost.
     pub(crate) async fn next(&mut self) -> Option<BTreeSet<Key>> {
         loop {
-            let closed = self.shared.followers().closed;
-            let keys = std::mem::take(&mut *self.changes.keys());
+            let closed = self.shared.followers.lock().closed;
+            let keys = std::mem::take(&mut *self.changes.keys.lock());
             match keys.is_empty() {
                 false => return Some(keys),
                 true if closed => return None,
@@ -259,36 +259,24 @@ impl Follower {
     }
 }
 
-impl Changes {
-    fn keys(&self) -> MutexGuard<'_, BTreeSet<Key>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Shared {
-    fn followers(&self) -> MutexGuard<'_, Followers> {
-        let followers = self.followers.lock();
-        followers.unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Changes the mirror, and then tells of the keys that this returns.
     fn change(&self, change: impl FnOnce(&mut Mirror) -> BTreeSet<Key>) {
-        let mirror = self.mirror.write();
-        let keys = change(&mut mirror.unwrap_or_else(PoisonError::into_inner));
-        for (kinds, changes) in &self.followers().all {
+        let keys = change(&mut self.mirror.write());
+        for (kinds, changes) in &self.followers.lock().all {
             let own = keys.iter().filter(|key| kinds.contains(&key.kind()));
             let mut own = own.cloned().peekable();
             if let Some(changes) = changes.upgrade()
                 && own.peek().is_some()
             {
-                changes.keys().extend(own);
+                changes.keys.lock().extend(own);
                 changes.arrived.notify_one();
             }
         }
     }
 
     fn close(&self) {
-        let mut followers = self.followers();
+        let mut followers = self.followers.lock();
         followers.closed = true;
         let there = followers.all.iter().filter_map(|(_, it)| it.upgrade());
         there.for_each(|changes| changes.arrived.notify_one());

@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst},
     },
     time::{Duration, SystemTime},
 };
 
 use http_body_util::{BodyExt as _, Empty};
+use parking_lot::Mutex;
 use sampan_core::{
     fault::Fault,
     histogram::Distribution,
@@ -69,18 +70,14 @@ pub(crate) struct Stage {
     pub(crate) latest: Mutex<Option<Arc<dyn PodWatch>>>,
 }
 
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Stage {
     /// What the runtime tells of the instance that was made last.
     pub(crate) fn watch(&self) -> Arc<dyn PodWatch> {
-        lock(&self.latest).clone().expect("one has been made")
+        self.latest.lock().clone().expect("one has been made")
     }
 
     pub(crate) fn answer(&self, kind: ProbeKind, outcome: Outcome) {
-        lock(&self.answers).insert(kind, outcome);
+        self.answers.lock().insert(kind, outcome);
     }
 }
 
@@ -94,7 +91,7 @@ impl PodHandle for FakePod {
         _: Arc<str>,
     ) -> Result<http::Response<Body>, UpstreamError> {
         self.0.requests.fetch_add(1, SeqCst);
-        if let Some(look) = &*lock(&self.0.on_request) {
+        if let Some(look) = &*self.0.on_request.lock() {
             look();
         }
         let nothing = Empty::new().map_err(|never| match never {});
@@ -102,17 +99,17 @@ impl PodHandle for FakePod {
     }
 
     async fn probe(&self, kind: ProbeKind, _: &Probe) -> Outcome {
-        lock(&self.0.asked).push((kind, Instant::now()));
-        let answer = lock(&self.0.answers).get(&kind).cloned();
+        self.0.asked.lock().push((kind, Instant::now()));
+        let answer = self.0.answers.lock().get(&kind).cloned();
         answer.unwrap_or(Outcome::Success)
     }
 
     fn usage(&self) -> Usage {
-        *lock(&self.0.usage)
+        *self.0.usage.lock()
     }
 
     fn request_cpu(&self) -> Distribution {
-        lock(&self.0.request_cpu).clone()
+        self.0.request_cpu.lock().clone()
     }
 
     async fn pre_stop(self: Arc<Self>, _: Duration) -> Result<(), String> {
@@ -137,12 +134,12 @@ impl Maker for FakeMaker {
 
     async fn make(&self, watch: Arc<dyn PodWatch>) -> Result<FakePod, String> {
         let stage = &self.0;
-        lock(&stage.made).push(Instant::now());
-        if let Some(reason) = lock(&stage.unmakeable).clone() {
+        stage.made.lock().push(Instant::now());
+        if let Some(reason) = stage.unmakeable.lock().clone() {
             return Err(reason);
         }
-        *lock(&stage.latest) = Some(Arc::clone(&watch));
-        match *lock(&stage.lifetime) {
+        *stage.latest.lock() = Some(Arc::clone(&watch));
+        match *stage.lifetime.lock() {
             Some(Duration::ZERO) => watch.terminated(&termination("it trapped")),
             Some(lifetime) => drop(tokio::spawn(async move {
                 tokio::time::sleep(lifetime).await;
@@ -188,7 +185,7 @@ impl Rotation for FakeRotation {
     }
 
     fn rest_until(&self, until: Option<Instant>) {
-        *lock(&self.rests_until) = until;
+        *self.rests_until.lock() = until;
     }
 
     fn leave(&self) {
@@ -280,7 +277,7 @@ impl Rig {
             journal: Arc::clone(&journal),
             registry: Arc::default(),
             restarts: 0,
-            report: Arc::new(move |state| lock(&counter).see(state)),
+            report: Arc::new(move |state| counter.lock().see(state)),
         });
         Self {
             stage,

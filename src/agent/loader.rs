@@ -1,14 +1,11 @@
 //! Where pods are prepared: from a revision to what each of its instances is made of.
 
 use std::{
-    collections::VecDeque,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::available_parallelism,
-    time::Duration,
+    collections::VecDeque, path::PathBuf, sync::Arc, thread::available_parallelism, time::Duration,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::{Check, Limits},
@@ -196,7 +193,7 @@ impl RuntimeLoader {
 
     /// Code that is mapped anyway, if it was compiled like this.
     fn recent(&self, wanted: &Wants, limits: &Limits) -> Option<Arc<Loaded>> {
-        let recent = self.recents();
+        let recent = self.recent.lock();
         let (_, loaded) = recent.iter().find(|(it, _)| it == wanted)?;
         // Whether it may need so much memory is checked, and said, where it is loaded.
         let fits = loaded.inspection.initial_memory_bytes <= limits.memory.0;
@@ -205,16 +202,12 @@ impl RuntimeLoader {
 
     /// Keeps the code for a while.
     fn keep(&self, wanted: Wants, loaded: &Arc<Loaded>) {
-        let mut recent = self.recents();
+        let mut recent = self.recent.lock();
         recent.retain(|(it, _)| *it != wanted);
         if recent.len() == KEPT_COMPONENTS {
             recent.pop_front();
         }
         recent.push_back((wanted, Arc::clone(loaded)));
-    }
-
-    fn recents(&self) -> MutexGuard<'_, VecDeque<(Wants, Arc<Loaded>)>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What every instance of a revision is made from. This is all that can be known of it without

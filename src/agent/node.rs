@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use sampan_core::{
     name::{PodName, ServiceKey},
     plan::pod::{PodState, Preparation},
@@ -268,7 +269,7 @@ impl<W: TemplateLoader> Life<W> {
             .enter(&self.pod, prepared.capacity, upstream.clone());
         let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
         let report = move |state: &PodState| {
-            let mut reporter = reporter.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reporter = reporter.lock();
             if let Some(status) = reporter.tell(state) {
                 shared.reports.is(&pod, status);
             }
@@ -314,7 +315,7 @@ impl<W: TemplateLoader> Life<W> {
                 self.shared.agent.journal.record(subject, change);
             }
             let stuck = {
-                let mut reporter = reporter.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut reporter = reporter.lock();
                 reporter.stuck(reason)
             };
             if let Some(status) = stuck {
@@ -360,7 +361,7 @@ impl<W: TemplateLoader> Shared<W> {
     }
 
     fn slot(&self, pod: &PodName) -> Slot<W::Maker> {
-        let mut slots = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.prepared.lock();
         slots.retain(|_, slot| {
             let in_use =
                 |slot: &Slot<W::Maker>| slot.try_lock().is_ok_and(|slot| slot.strong_count() > 0);

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sampan_core::{
     histogram::Distribution,
     name::{PodName, ServiceKey},
@@ -131,7 +132,7 @@ pub(crate) struct PodStatus {
 impl PodRegistry {
     /// A pod waits for what it needs to begin its life.
     pub(crate) fn wait(&self, pod: &PodName, waiting: Waiting) {
-        self.lock().waiting.insert(pod.clone(), waiting);
+        self.0.lock().waiting.insert(pod.clone(), waiting);
     }
 
     /// A pod is about to start.
@@ -151,14 +152,14 @@ impl PodRegistry {
             spec: Arc::clone(spec),
             ready: None,
         };
-        let mut registry = self.lock();
+        let mut registry = self.0.lock();
         registry.waiting.remove(pod);
         registry.pods.insert(pod.clone(), entry);
     }
 
     /// A pod has changed. Its times count from `epoch`.
     pub(crate) fn update(&self, pod: &PodName, state: &PodState, epoch: Instant) {
-        if let Some(entry) = self.lock().pods.get_mut(pod) {
+        if let Some(entry) = self.0.lock().pods.get_mut(pod) {
             entry.state = state.clone();
             entry.epoch = epoch;
             entry.ready = match state.is_ready() {
@@ -172,7 +173,7 @@ impl PodRegistry {
 
     /// An instance has ended.
     pub(crate) fn record(&self, end: &Arc<Termination>) {
-        let mut registry = self.lock();
+        let mut registry = self.0.lock();
         if let Some(entry) = registry.pods.get_mut(&end.pod) {
             if entry.ends.len() == MAX_ENDS {
                 entry.ends.pop_front();
@@ -190,7 +191,7 @@ impl PodRegistry {
 
     /// A pod is gone.
     pub(crate) fn close(&self, pod: &PodName) {
-        let mut registry = self.lock();
+        let mut registry = self.0.lock();
         registry.waiting.remove(pod);
         if let Some(entry) = registry.pods.remove(pod) {
             let mut used = entry.account.usage();
@@ -206,7 +207,7 @@ impl PodRegistry {
 
     /// Forgets what was counted of a service that is gone, unless it still has pods.
     pub(crate) fn forget(&self, service: &ServiceKey) {
-        let mut registry = self.lock();
+        let mut registry = self.0.lock();
         let mut pods = registry.pods.range(PodName::new(service, 0, 0)..);
         if pods.next().is_none_or(|(pod, _)| pod.service() != service) {
             registry.services.remove(service);
@@ -215,7 +216,7 @@ impl PodRegistry {
 
     /// What all pods of a service have used, those that are gone too.
     pub(crate) fn usage(&self, service: &ServiceKey) -> Usage {
-        let registry = self.lock();
+        let registry = self.0.lock();
         let own = registry
             .pods
             .iter()
@@ -227,7 +228,7 @@ impl PodRegistry {
     /// The CPU time of guests for one request, of those that pods of a service have answered, those
     /// that are gone too. [`sampan_runtime::pod::Pod::request_cpu`] says which requests count.
     pub(crate) fn request_cpu(&self, service: &ServiceKey) -> Distribution {
-        let registry = self.lock();
+        let registry = self.0.lock();
         let past = registry.services.get(service).map(|it| &it.request_cpu);
         let mut all = past.cloned().unwrap_or_default();
         let own = registry.pods.range(PodName::new(service, 0, 0)..);
@@ -240,7 +241,7 @@ impl PodRegistry {
     /// What the pods of each service are and have been. Services without pods are among them as
     /// long as something was counted of them.
     pub(crate) fn totals(&self) -> BTreeMap<ServiceKey, ServiceTotals> {
-        let registry = self.lock();
+        let registry = self.0.lock();
         let past = registry.services.iter().map(|(key, past)| {
             let totals = ServiceTotals {
                 restarts: past.restarts,
@@ -267,20 +268,20 @@ impl PodRegistry {
 
     /// How many pods there are.
     pub(crate) fn count(&self) -> usize {
-        let registry = self.lock();
+        let registry = self.0.lock();
         registry.pods.len() + registry.waiting.len()
     }
 
     /// A pod, if it is known.
     pub(crate) fn get(&self, pod: &PodName) -> Option<PodStatus> {
-        let registry = self.lock();
+        let registry = self.0.lock();
         let known = registry.pods.get(pod).map(Entry::status);
         known.or_else(|| registry.waiting.get(pod).map(Waiting::status))
     }
 
     /// What all pods have used, in the order of their names.
     pub(crate) fn measure(&self) -> Vec<PodMeasure> {
-        let registry = self.lock();
+        let registry = self.0.lock();
         let measure = |(pod, entry): (&PodName, &Entry)| PodMeasure {
             pod: pod.clone(),
             phase: entry.phase(),
@@ -293,10 +294,6 @@ impl PodRegistry {
             spec: Arc::clone(&entry.spec),
         };
         registry.pods.iter().map(measure).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pods> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,12 +3,9 @@
 //! Reporting never waits. While the store takes one lot, later reports of a pod replace its earlier
 //! ones; a store that is full or slow delays what others know, and no pod.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use sampan_core::{
     name::PodName,
     plan::pod::PodState,
@@ -53,7 +50,7 @@ impl Reports {
     }
 
     fn say(&self, pod: &PodName, word: Word) {
-        self.words().insert(pod.clone(), word);
+        self.words.lock().insert(pod.clone(), word);
         self.arrived.notify_one();
     }
 
@@ -81,7 +78,7 @@ impl Reports {
     }
 
     fn take(&self) -> BTreeMap<PodName, Word> {
-        let mut words = self.words();
+        let mut words = self.words.lock();
         let Some(rest) = words.keys().nth(PODS_AT_ONCE).cloned() else {
             return std::mem::take(&mut *words);
         };
@@ -91,14 +88,10 @@ impl Reports {
 
     /// What has been said meanwhile is newer.
     fn put_back(&self, lot: BTreeMap<PodName, Word>) {
-        let mut words = self.words();
+        let mut words = self.words.lock();
         for (pod, word) in lot {
             words.entry(pod).or_insert(word);
         }
-    }
-
-    fn words(&self) -> MutexGuard<'_, BTreeMap<PodName, Word>> {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

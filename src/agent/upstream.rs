@@ -1,13 +1,10 @@
 //! A pod as the gateway calls it: the one place where a request leaves the gateway for a guest.
 
-use std::{
-    error::Error,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{error::Error, pin::Pin, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use sampan_core::histogram::Distribution;
 use sampan_gateway::{Body, BodyError, RequestContext, Upstream, UpstreamError, UpstreamErrorKind};
 use sampan_runtime::{
@@ -54,7 +51,7 @@ impl<H: PodHandle> PodUpstream<H> {
 
     /// Counts what this instance uses.
     pub(super) fn hold(&self, instance: &Arc<H>) {
-        self.used().by = Some(Arc::clone(instance));
+        self.used.lock().by = Some(Arc::clone(instance));
     }
 
     /// Sends requests to this instance from now on.
@@ -70,7 +67,7 @@ impl<H: PodHandle> PodUpstream<H> {
     /// Lets go of the instance that is there.
     pub(super) fn release(&self) -> Option<Arc<H>> {
         self.close();
-        let mut used = self.used();
+        let mut used = self.used.lock();
         let instance = used.by.take()?;
         used.past = sum([used.past, instance.usage()]);
         // It holds nothing any more.
@@ -78,23 +75,19 @@ impl<H: PodHandle> PodUpstream<H> {
         used.past_requests.add(&instance.request_cpu());
         Some(instance)
     }
-
-    fn used(&self) -> MutexGuard<'_, Used<H>> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// All its instances together.
 impl<H: PodHandle> Account for PodUpstream<H> {
     fn usage(&self) -> Usage {
-        let used = self.used();
+        let used = self.used.lock();
         sum([used.past]
             .into_iter()
             .chain(used.by.as_ref().map(|it| it.usage())))
     }
 
     fn request_cpu(&self) -> Distribution {
-        let used = self.used();
+        let used = self.used.lock();
         let mut all = used.past_requests.clone();
         if let Some(instance) = &used.by {
             all.add(&instance.request_cpu());

@@ -17,7 +17,7 @@ use std::{
     collections::BTreeMap,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -25,6 +25,7 @@ use std::{
 use axum::{Router, body::Body, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -144,23 +145,17 @@ impl Connections {
         })
     }
 
-    fn strangers(&self) -> MutexGuard<'_, Strangers> {
-        self.strangers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for a place, which the stranger that came first gives up if all are taken.
     async fn place(self: &Arc<Self>, trusted: bool) -> Place {
         if self.places.available_permits() == 0
-            && let Some((_, first)) = self.strangers().waiting.pop_first()
+            && let Some((_, first)) = self.strangers.lock().waiting.pop_first()
         {
             first.notify_one();
         }
         let place = Arc::clone(&self.places).acquire_owned().await;
         let cut = Arc::<Notify>::default();
         let number = (!trusted).then(|| {
-            let mut strangers = self.strangers();
+            let mut strangers = self.strangers.lock();
             let number = strangers.next;
             strangers.next += 1;
             strangers.waiting.insert(number, Arc::clone(&cut));
@@ -179,7 +174,7 @@ impl Place {
     /// From now on the connection keeps its place.
     pub(super) fn is_known(&self) {
         if let Some(number) = &self.number {
-            self.connections.strangers().waiting.remove(number);
+            self.connections.strangers.lock().waiting.remove(number);
         }
     }
 }

@@ -7,11 +7,9 @@
 //! A place holds its app's turn by an `Arc`, and the entry of the app goes with its last place: so
 //! two requests about one app that are there at once always have the same turn.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex as Lock, MutexGuard as LockGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex as Lock;
 use sampan_core::name::Name;
 use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 
@@ -59,7 +57,7 @@ impl Turns {
     pub(super) fn place(&self, app: &Name) -> Result<Place<'_>, ApiError> {
         let place = self.places.try_acquire();
         let place = place.map_err(|_| ApiError::busy(self.what, self.limit))?;
-        let mut apps = self.apps();
+        let mut apps = self.apps.lock();
         let waiting = apps.entry(app.clone()).or_default();
         if waiting.count >= self.of_an_app {
             let what = format!("{} of the app `{app}`", self.what);
@@ -73,10 +71,6 @@ impl Turns {
             _place: place,
         })
     }
-
-    fn apps(&self) -> LockGuard<'_, HashMap<Name, Waiting>> {
-        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Place<'_> {
@@ -88,7 +82,7 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut apps = self.turns.apps();
+        let mut apps = self.turns.apps.lock();
         if let Some(waiting) = apps.get_mut(&self.app) {
             waiting.count -= 1;
             if waiting.count == 0 {
@@ -125,7 +119,7 @@ mod tests {
         drop(turn);
         assert!(second.turn().now_or_never().is_some());
         drop((first, second, other));
-        assert!(turns.apps().is_empty());
+        assert!(turns.apps.lock().is_empty());
         assert_eq!(turns.places.available_permits(), 16);
     }
 

@@ -1,11 +1,9 @@
 //! How the rollouts of each service have ended, and how long they took: counted here once that is
 //! written, and shown by the metrics.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
 
+use parking_lot::Mutex;
 use sampan_core::{
     histogram::{Buckets, Histogram},
     name::ServiceKey,
@@ -47,7 +45,7 @@ pub(crate) struct RolloutTotals {
 impl Rollouts {
     /// Begins to count for a service that is there, and forgets one that is gone.
     pub(super) fn know(&self, service: &ServiceKey, is_there: bool) {
-        let mut counts = self.lock();
+        let mut counts = self.0.lock();
         if is_there {
             counts.entry(service.clone()).or_default();
         } else {
@@ -57,7 +55,7 @@ impl Rollouts {
 
     /// A rollout has ended.
     pub(super) fn count(&self, service: &ServiceKey, ended: Ended) {
-        if let Some(counts) = self.lock().get_mut(service) {
+        if let Some(counts) = self.0.lock().get_mut(service) {
             counts.outcomes[ended.outcome as usize] += 1;
             if let Some(took) = ended.took {
                 counts.durations.record(took);
@@ -71,14 +69,10 @@ impl Rollouts {
             outcomes: counts.outcomes,
             durations: counts.durations.buckets(),
         };
-        let all = self.lock();
+        let all = self.0.lock();
         let all = all.iter();
         all.map(|(key, counts)| (key.clone(), totals(counts)))
             .collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceKey, Counts>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

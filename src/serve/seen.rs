@@ -1,11 +1,8 @@
 //! What was seen of each service since pods of its revision run, for advice on its limits.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
+use parking_lot::Mutex;
 use sampan_core::{
     name::ServiceKey,
     plan::advise::{self, RequestCpu},
@@ -45,7 +42,7 @@ struct Entry {
 impl Seen {
     /// Takes note of a measurement. One that was noted before changes nothing.
     pub(crate) fn note(&self, measured: &Measured) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if measured.number <= state.number {
             return;
         }
@@ -68,17 +65,13 @@ impl Seen {
         &self,
         request_cpu: impl Fn(&ServiceKey) -> Option<RequestCpu>,
     ) -> BTreeMap<ServiceKey, advise::Seen> {
-        let state = self.lock();
+        let state = self.0.lock();
         let seen = |(key, entry): (&ServiceKey, &Entry)| {
             let mut seen = entry.seen();
             seen.request_cpu = request_cpu(key);
             (key.clone(), seen)
         };
         state.services.iter().map(seen).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,7 +9,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
@@ -17,6 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::{Autoscale, OnFailure, Rollout, Strategy},
@@ -38,7 +39,7 @@ use tokio::{
 
 use crate::{
     agent::{
-        fake::{FakeMaker, FakeRotation, Stage, lock, spec},
+        fake::{FakeMaker, FakeRotation, Stage, spec},
         loader::{Prepared, TemplateLoader},
         node::{Agent, EndpointRegistry},
         worker::Rotation,
@@ -76,7 +77,7 @@ struct Faulty {
 
 impl Faulty {
     fn one_in(&self, n: u32) -> bool {
-        self.faults.load(SeqCst) && lock(&self.chance).u32(0..n) == 0
+        self.faults.load(SeqCst) && self.chance.lock().u32(0..n) == 0
     }
 
     fn failed(&self) -> StoreError {
@@ -98,7 +99,7 @@ impl Faulty {
         let counted = |pod: &&Pod| replaces || pod.stop.is_none();
         let alive = pods.iter().filter(counted).count();
         let alive = u32::try_from(alive).expect("few pods");
-        let mut broken = lock(&self.broken);
+        let mut broken = self.broken.lock();
         let highest = MAX_REPLICAS + MAX_SURGE;
         if alive > highest {
             *broken = Some(format!("{alive} pods are alive, more than {highest}"));
@@ -134,7 +135,7 @@ impl Store for Faulty {
         }
         let outcome = self.memory.commit(transaction).await?;
         self.inspect().await;
-        let dies = match &mut *lock(&self.fuse) {
+        let dies = match &mut *self.fuse.lock() {
             Some(left) => {
                 *left = left.saturating_sub(1);
                 *left == 0
@@ -191,7 +192,7 @@ impl WatchSource for Late {
     async fn next(&mut self) -> Result<Batch, WatchError> {
         if self.next.is_none() {
             let batch = self.watch.next().await?;
-            let late = Duration::from_millis(lock(&self.chance).u64(0..40));
+            let late = Duration::from_millis(self.chance.lock().u64(0..40));
             self.next = Some((batch, tokio::time::Instant::now() + late));
         }
         if let Some((_, at)) = &self.next {
@@ -226,12 +227,12 @@ impl TemplateLoader for FakeLoader {
             maker: Box::new(move |_: &PodName| {
                 let stage = Stage::default();
                 if bad {
-                    *lock(&stage.unmakeable) = Some("it traps at once".to_owned());
+                    *stage.unmakeable.lock() = Some("it traps at once".to_owned());
                 }
-                let mut chance = lock(&chance);
+                let mut chance = chance.lock();
                 if faults.load(SeqCst) && chance.u32(0..4) == 0 {
                     let lifetime = Duration::from_millis(chance.u64(0..3000));
-                    *lock(&stage.lifetime) = Some(lifetime);
+                    *stage.lifetime.lock() = Some(lifetime);
                 }
                 Arc::new(FakeMaker(Arc::new(stage)))
             }),
@@ -365,13 +366,13 @@ async fn autoscale(store: &Memory, bounds: Autoscale) {
 
 /// A user changes what is wanted.
 async fn meddle(store: &Memory, chance: &Chance) {
-    let choice = lock(chance).u32(0..6);
+    let choice = chance.lock().u32(0..6);
     let mut next = service(store).await;
     next.generation += 1;
     let spec = &mut next.spec;
     match choice {
         0 | 1 => {
-            let good = lock(chance).u32(0..3) > 0;
+            let good = chance.lock().u32(0..3) > 0;
             spec.latest += 1;
             let kind = if good { "good" } else { "bad" };
             put_revision(store, spec.latest, &format!("{kind}-{}", spec.latest)).await;
@@ -379,7 +380,7 @@ async fn meddle(store: &Memory, chance: &Chance) {
             spec.revision = spec.latest;
         }
         // Not to none: with nothing to run, any revision has taken over.
-        2 => spec.replicas = lock(chance).u32(1..=MAX_REPLICAS),
+        2 => spec.replicas = chance.lock().u32(1..=MAX_REPLICAS),
         3 => spec.paused = true,
         4 => spec.paused = false,
         _ => {
@@ -470,27 +471,27 @@ async fn simulate(seed: u64) -> Result<(), String> {
         burnt: Notify::new(),
         broken: Mutex::default(),
     });
-    let replicas = lock(&chance).u32(1..=MAX_REPLICAS);
+    let replicas = chance.lock().u32(1..=MAX_REPLICAS);
     begin(&store.memory, replicas).await;
-    let runs = lock(&chance).u32(1..6);
+    let runs = chance.lock().u32(1..6);
     let (measured, loads) = watch::channel(Arc::default());
     if seed % 2 == 1 {
         autoscale(&store.memory, day::bounds(1, MAX_REPLICAS)).await;
     }
     for _ in 0..runs {
         let node = start(&store, &faults, &loads);
-        let writes = lock(&chance).u32(1..60);
-        *lock(&store.fuse) = Some(writes);
+        let writes = chance.lock().u32(1..60);
+        *store.fuse.lock() = Some(writes);
         for _ in 0..4 {
-            let wait = Duration::from_millis(lock(&chance).u64(0..4000));
-            let load = lock(&chance).f64() * 2.0 * f64::from(MAX_REPLICAS);
+            let wait = Duration::from_millis(chance.lock().u64(0..4000));
+            let load = chance.lock().f64() * 2.0 * f64::from(MAX_REPLICAS);
             measured.send_replace(day::measured(&pods(&store.memory).await, load));
             tokio::select! {
                 () = store.burnt.notified() => break,
                 () = tokio::time::sleep(wait) => meddle(&store.memory, &chance).await,
             }
         }
-        *lock(&store.fuse) = None;
+        *store.fuse.lock() = None;
         drop(node);
     }
     faults.store(false, SeqCst);
@@ -513,7 +514,7 @@ async fn simulate(seed: u64) -> Result<(), String> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    match lock(&store.broken).take() {
+    match store.broken.lock().take() {
         Some(broken) => Err(broken),
         None => Ok(()),
     }

@@ -4,13 +4,14 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::Frame;
+use parking_lot::Mutex;
 
 use crate::{
     body::BodyError,
@@ -77,7 +78,7 @@ impl OpenAnswer {
         });
         answer.wait.begin();
         let hold = hold::add(&answer.queue, &answer);
-        answer.lock().source = Some((streamed, hold));
+        answer.state.lock().source = Some((streamed, hold));
         // While others wait, no place waits for its client first.
         if answer.queue.is_contended() && answer.can_be_read_ahead() {
             Arc::clone(&answer).read_ahead();
@@ -90,7 +91,7 @@ impl OpenAnswer {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let state = &mut *state;
         self.wait.end(0);
         let frame = match state.ahead.pop_front() {
@@ -122,25 +123,25 @@ impl OpenAnswer {
 
     /// Whether the connection has been given all of it.
     pub(crate) fn is_over(&self) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         state.source.is_none() && state.ahead.is_empty() && state.failure.is_none()
     }
 
     /// Whether it has not been read ahead yet.
     fn can_be_read_ahead(&self) -> bool {
-        self.lock().stage == Stage::Direct && self.queue.buffers().answer > 0
+        self.state.lock().stage == Stage::Direct && self.queue.buffers().answer > 0
     }
 
     /// Whether its client takes longer than it may while others wait, with nothing left to be done
     /// about it.
     fn is_overdue(&self, part: f64) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         state.source.is_some() && state.stage != Stage::ReadAhead && self.wait.is_overdue(part)
     }
 
     /// Has the pod send on, as far as an answer may be read ahead.
     fn read_ahead(self: Arc<Self>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.stage != Stage::Direct {
             return;
         }
@@ -151,7 +152,7 @@ impl OpenAnswer {
     }
 
     fn poll_read_ahead(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.pump = Some(cx.waker().clone());
         while state.source.is_some() && state.has_room(self.queue.buffers().answer) {
             match ready!(state.poll_source(cx)) {
@@ -168,7 +169,7 @@ impl OpenAnswer {
 
     /// Ends it before its end: the place is free, and the client is told by a reset.
     fn cut(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let Some((streamed, _hold)) = state.source.take() else {
             return;
         };
@@ -179,17 +180,13 @@ impl OpenAnswer {
 
     /// The connection wants no more of it.
     pub(crate) fn abandon(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         *state = State {
             stage: Stage::WasReadAhead,
             pump: state.pump.take(),
             ..State::default()
         };
         state.pump.take().inspect(Waker::wake_by_ref);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

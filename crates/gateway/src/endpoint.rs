@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, OnceLock, Weak,
         atomic::{
             AtomicU32, AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -13,6 +13,7 @@ use std::{
 };
 
 use http::HeaderValue;
+use parking_lot::Mutex;
 use sampan_core::name::PodName;
 use tokio::{sync::Notify, time::Instant};
 
@@ -158,7 +159,7 @@ impl Endpoint {
     /// Says that the pod cannot become ready before this, or that it may at any time. Requests that
     /// cannot wait that long for any pod of the service are sent away with 503.
     pub fn rest_until(&self, until: Option<Instant>) {
-        *self.rests() = until;
+        *self.rests_until.lock() = until;
         if let (Some(_), Some(owner)) = (until, self.owner()) {
             owner.pod_left();
         }
@@ -168,7 +169,7 @@ impl Endpoint {
     pub(crate) fn may_be_ready(&self, until: Instant) -> bool {
         match self.state() {
             EndpointState::Ready => true,
-            EndpointState::Unready => self.rests().is_none_or(|rests| rests <= until),
+            EndpointState::Unready => self.rests_until.lock().is_none_or(|rests| rests <= until),
             EndpointState::Terminating => false,
         }
     }
@@ -223,7 +224,7 @@ impl Endpoint {
     /// Gives it no requests for a while from `now` on, and says how long.
     pub(crate) fn eject(&self, now: Instant) -> Duration {
         self.failures.store(0, Relaxed);
-        let time = self.ejections().eject(now);
+        let time = self.ejections.lock().eject(now);
         self.ejected_until.store(self.micros(now + time), Relaxed);
         time
     }
@@ -250,7 +251,7 @@ impl Endpoint {
         self.answers
             .get_or_init(|| counters.of_revision(self.revision));
         let owner = Arc::downgrade(owner);
-        *self.lock_owner() = Some(owner);
+        *self.owner.lock() = Some(owner);
         self.update(|word| word | PUBLISHED);
     }
 
@@ -261,7 +262,7 @@ impl Endpoint {
 
     /// Lets no more requests in.
     pub(crate) fn detach(&self) {
-        *self.lock_owner() = None;
+        *self.owner.lock() = None;
         self.update(|word| word & !PUBLISHED);
     }
 
@@ -321,27 +322,8 @@ impl Endpoint {
         u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)
     }
 
-    fn ejections(&self) -> MutexGuard<'_, History> {
-        // It is changed in one step.
-        self.ejections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn rests(&self) -> MutexGuard<'_, Option<Instant>> {
-        // It is changed in one step.
-        self.rests_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn owner(&self) -> Option<Arc<dyn Owner>> {
-        self.lock_owner().as_ref().and_then(Weak::upgrade)
-    }
-
-    fn lock_owner(&self) -> MutexGuard<'_, Option<Weak<dyn Owner>>> {
-        // A pointer is whole whatever happened to the thread that last wrote it.
-        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.owner.lock().as_ref().and_then(Weak::upgrade)
     }
 }
 

@@ -3,12 +3,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use sampan_core::name::{PodName, ServiceKey};
 use tokio::sync::Notify;
 
@@ -65,11 +66,7 @@ impl Gateway {
     /// requests, and those in flight go on; who waits for a service that is missing now is sent
     /// away with 503. Of two services with the same name or the same route, the first one counts.
     pub fn publish(&self, services: Vec<(ServiceConfig, Vec<Arc<Endpoint>>)>) {
-        let _publishing = self
-            .0
-            .publishing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _publishing = self.0.publishing.lock();
         let old = self.0.snapshot.load_full();
         let next = Arc::new(old.next(services, &self.0.parked, &self.0.buffers));
         self.0.snapshot.store(next.clone());

@@ -22,12 +22,13 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::buffers::Terms;
@@ -175,14 +176,7 @@ pub(crate) struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.holds.lock().holders.remove(&self.id);
-    }
-}
-
-impl Holds {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Each step leaves it whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.holds.0.lock().holders.remove(&self.id);
     }
 }
 
@@ -190,7 +184,7 @@ impl Holds {
 pub(crate) fn add<H: Holder + 'static>(queue: &Arc<impl Contenders>, holder: &Arc<H>) -> Hold {
     let holds = Arc::clone(queue.holds());
     let holder = Arc::downgrade(holder);
-    let mut inner = holds.lock();
+    let mut inner = holds.0.lock();
     let id = inner.next_id;
     inner.next_id += 1;
     inner.holders.insert(id, holder);
@@ -205,7 +199,7 @@ pub(crate) fn look(queue: &Arc<impl Contenders>) {
     if !queue.is_contended() {
         return;
     }
-    let mut inner = queue.holds().lock();
+    let mut inner = queue.holds().0.lock();
     if inner.is_looked_at || inner.holders.is_empty() {
         return;
     }
@@ -222,7 +216,7 @@ pub(crate) fn look(queue: &Arc<impl Contenders>) {
 /// Takes places back from slow clients, no more than are waited for, from the slowest first.
 /// Whether there may be more to do.
 fn take_back(queue: &impl Contenders) -> bool {
-    let mut inner = queue.holds().lock();
+    let mut inner = queue.holds().0.lock();
     if !queue.is_contended() || inner.holders.is_empty() {
         inner.is_looked_at = false;
         inner.most_waiting = 0;
@@ -234,7 +228,7 @@ fn take_back(queue: &impl Contenders) -> bool {
     if wanted == 0 {
         return true;
     }
-    let mut inner = queue.holds().lock();
+    let mut inner = queue.holds().0.lock();
     inner.most_waiting = inner.most_waiting.max(queue.waiting()).max(1);
     let most = inner.most_waiting;
     drop(inner);

@@ -45,13 +45,14 @@ mod pods;
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering::SeqCst},
     },
     task::Context,
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -486,8 +487,8 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No code of others runs under the lock, and each step leaves the queue whole.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        // No code of others runs under the lock.
+        self.inner.lock()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{
             AtomicBool,
             Ordering::{Acquire, Release},
@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
@@ -61,7 +62,7 @@ struct Sleeper(Mutex<Option<Waker>>);
 
 impl Sleeper {
     fn register(&self, cx: &Context<'_>) {
-        let mut waker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waker = self.0.lock();
         match &mut *waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
@@ -69,7 +70,7 @@ impl Sleeper {
     }
 
     fn wake(&self) {
-        let waker = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let waker = self.0.lock().take();
         waker.inspect(Waker::wake_by_ref);
     }
 }

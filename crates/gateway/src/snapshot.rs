@@ -2,10 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sampan_core::{name::ServiceKey, object::Route};
 
 use tokio::{sync::Notify, time::Instant};
@@ -64,7 +65,7 @@ impl Service {
 
     /// Whether a request may be tried a second time.
     pub(crate) fn may_retry(&self) -> bool {
-        let mut budget = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budget = self.retries.lock();
         budget.take(Instant::now(), self.counters.requests())
     }
 

@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::{
@@ -195,14 +196,14 @@ impl Counters {
 
     /// Requests whose answers have ended.
     pub(crate) fn ended(&self) -> u64 {
-        let revisions = self.revisions();
+        let revisions = self.revisions.lock();
         let all = [&self.unplaced].into_iter().chain(revisions.values());
         all.flat_map(|it| it.ends()).sum()
     }
 
     /// Where answers of this revision are counted.
     pub(crate) fn of_revision(&self, revision: u64) -> Arc<Answers> {
-        let mut revisions = self.revisions();
+        let mut revisions = self.revisions.lock();
         if let Some(answers) = revisions.get(&revision) {
             return Arc::clone(answers);
         }
@@ -224,28 +225,22 @@ impl Counters {
     /// By revision, and first what no pod got.
     pub(crate) fn by_revision(&self) -> Vec<RevisionStats> {
         let unplaced = self.unplaced.stats(None);
-        let revisions = self.revisions();
+        let revisions = self.revisions.lock();
         let own = revisions
             .iter()
             .map(|(revision, it)| it.stats(Some(*revision)));
         [unplaced].into_iter().chain(own).collect()
     }
 
-    fn revisions(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Answers>>> {
-        self.revisions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// How long all answers took.
     pub(crate) fn latencies(&self) -> Latencies {
-        let revisions = self.revisions();
+        let revisions = self.revisions.lock();
         let all = [&self.unplaced].into_iter().chain(revisions.values());
         Latencies::of(all.map(|it| &it.latency))
     }
 
     pub(crate) fn snapshot(&self, queued: u32) -> ServiceStats {
-        let revisions = self.revisions();
+        let revisions = self.revisions.lock();
         let all: Vec<_> = [&self.unplaced]
             .into_iter()
             .chain(revisions.values())

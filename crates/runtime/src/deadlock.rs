@@ -12,11 +12,12 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
+use parking_lot::Mutex;
 use sampan_core::{
     deadlock::{Wait, dead, knots},
     name::{PodName, ServiceKey},
@@ -63,7 +64,7 @@ impl Detector {
 
     /// Has `listener` told of every deadlock from now on.
     pub(crate) fn listen(&self, listener: Listener) {
-        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+        *self.listener.lock() = Some(listener);
     }
 
     /// Where instances report themselves.
@@ -72,7 +73,7 @@ impl Detector {
     }
 
     fn tell(&self, deadlock: &Arc<Deadlock>) {
-        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let listener = self.listener.lock();
         if let Some(listener) = &*listener {
             listener(deadlock);
         }

@@ -5,9 +5,10 @@ mod pool;
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
     WasmBacktraceDetails,
@@ -201,7 +202,7 @@ impl Engines {
     /// The engine of a class, with as many places as were asked for or as there is room for.
     pub(crate) fn get(&self, class: EngineClass) -> Result<Pooled, EngineError> {
         // Under a lock: a second pool made only to be dropped may not fit beside the first.
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock();
         let Made { budget, engines } = &mut *made;
         let slot = &mut engines[class.index()];
         if let Some(pooled) = slot {

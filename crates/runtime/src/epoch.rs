@@ -4,13 +4,14 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sampan_core::provoke;
 use wasmtime::EngineWeak;
 
@@ -41,11 +42,7 @@ impl EpochTicker {
                     while !stop.load(Ordering::Relaxed) {
                         thread::park_timeout(EPOCH_TICK);
                         provoke::panic_in(provoke::Task::Epoch);
-                        for engine in engines
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .iter()
-                        {
+                        for engine in engines.lock().iter() {
                             if let Some(engine) = engine.upgrade() {
                                 engine.increment_epoch();
                             }
@@ -63,10 +60,7 @@ impl EpochTicker {
 
     /// Ticks this engine too, as long as it lives.
     pub(crate) fn add(&self, engine: EngineWeak) {
-        self.engines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(engine);
+        self.engines.lock().push(engine);
     }
 }
 

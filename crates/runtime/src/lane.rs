@@ -10,13 +10,14 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::Poll,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use sampan_core::provoke;
 use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
 
@@ -220,13 +221,9 @@ impl Turns {
         }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn take(self: &Arc<Self>, service: ServiceKey) -> Turn {
         let turn = {
-            let mut state = self.lock();
+            let mut state = self.0.lock();
             if state.free > 0 {
                 state.free -= 1;
                 return Turn(Some(Arc::clone(self)));
@@ -257,7 +254,7 @@ impl State {
 impl Drop for Turn {
     fn drop(&mut self) {
         let Some(turns) = self.0.take() else { return };
-        let mut state = turns.lock();
+        let mut state = turns.0.lock();
         while let Some(sender) = state.next() {
             match sender.send(Turn(Some(Arc::clone(&turns)))) {
                 Ok(()) => return,

@@ -4,7 +4,9 @@ mod pod;
 mod quota;
 mod ring;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 pub use pod::{MAX_BURST_NOTES, MAX_NOTES_A_SECOND};
 pub(crate) use pod::{Note, PodLog};
@@ -26,14 +28,11 @@ pub(crate) struct CurrentRequest(Mutex<Option<Arc<str>>>);
 
 impl CurrentRequest {
     pub(crate) fn set(&self, request: Option<Arc<str>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = request;
+        *self.0.lock() = request;
     }
 
     pub(crate) fn get(&self) -> Option<Arc<str>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().clone()
     }
 }
 
@@ -48,7 +47,7 @@ impl LineWriter {
     }
 
     pub(crate) fn write(&self, bytes: &[u8]) {
-        let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut partial = self.partial.lock();
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             let (text, ends) = match piece.strip_suffix(b"\n") {
                 Some(text) => (text, true),
@@ -79,11 +78,7 @@ impl LineWriter {
 
 impl Drop for LineWriter {
     fn drop(&mut self) {
-        let partial = std::mem::take(
-            self.partial
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let partial = std::mem::take(self.partial.get_mut());
         if !partial.is_empty() {
             self.emit(&partial, false);
         }

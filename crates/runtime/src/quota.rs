@@ -14,11 +14,12 @@ use std::{
     collections::VecDeque,
     fmt,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use sampan_core::quantity::Cpu;
 
 use crate::run_state::RunState;
@@ -71,7 +72,7 @@ impl CpuQuota {
     /// Whether the instance may be resumed now. One that may not stands in the line from now on,
     /// and is woken when it leaves it; but for one that is blocked, which would do nothing anyway.
     pub(crate) fn admits(self: &Arc<Self>, instance: &Arc<RunState>) -> bool {
-        let mut line = self.line();
+        let mut line = self.line.lock();
         if instance.is_held() {
             return false;
         }
@@ -99,14 +100,14 @@ impl CpuQuota {
 
     /// Whether nothing is left for a guest that has run for so long since it was resumed.
     pub(crate) fn is_spent_after(&self, running: Duration) -> bool {
-        let mut line = self.line();
+        let mut line = self.line.lock();
         line.turn_to(self.window(Instant::now()), self.share_nanos);
         line.left_nanos <= i64::try_from(running.as_nanos()).unwrap_or(i64::MAX)
     }
 
     /// Charges what a guest has used. It counts for the window in which a guest was resumed last.
     pub(crate) fn charge(&self, nanos: u64) {
-        let mut line = self.line();
+        let mut line = self.line.lock();
         let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
         line.left_nanos = line.left_nanos.saturating_sub(nanos);
         if !line.held.is_empty() {
@@ -119,7 +120,7 @@ impl CpuQuota {
 
     /// Takes an instance that nobody resumes any more out of the line.
     pub(crate) fn forget(&self, instance: &Arc<RunState>) {
-        let mut line = self.line();
+        let mut line = self.line.lock();
         if instance.is_held() {
             line.held.retain(|it| !Arc::ptr_eq(it, instance));
             instance.release();
@@ -132,13 +133,13 @@ impl CpuQuota {
 
     /// For how long anybody has been held back because nothing was left.
     pub(crate) fn throttled(&self) -> Duration {
-        let line = self.line();
+        let line = self.line.lock();
         line.throttled + line.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Lets the first ones go if there is something left. Says whether others are held back still.
     fn look(&self, now: Instant) -> bool {
-        let mut line = self.line();
+        let mut line = self.line.lock();
         line.turn_to(self.window(now), self.share_nanos);
         let free = line.let_go(self.backlog.at_once);
         line.note(now);
@@ -152,10 +153,6 @@ impl CpuQuota {
     fn window(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.base);
         (since.as_nanos() / WINDOW.as_nanos()) as u64
-    }
-
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -236,23 +233,19 @@ impl Default for Backlog {
 
 impl Backlog {
     fn add(&self, quota: &Arc<CpuQuota>) {
-        self.quotas().push(Arc::clone(quota));
+        self.quotas.lock().push(Arc::clone(quota));
     }
 
     /// Lets those go who may run again. To be called at every epoch tick.
     pub(crate) fn look(&self) {
         // A quota adds itself with its own lock held, so that one cannot be taken under this one.
-        let mut quotas = std::mem::take(&mut *self.quotas());
+        let mut quotas = std::mem::take(&mut *self.quotas.lock());
         if quotas.is_empty() {
             return;
         }
         let now = Instant::now();
         quotas.retain(|quota| quota.look(now));
-        self.quotas().append(&mut quotas);
-    }
-
-    fn quotas(&self) -> MutexGuard<'_, Vec<Arc<CpuQuota>>> {
-        self.quotas.lock().unwrap_or_else(PoisonError::into_inner)
+        self.quotas.lock().append(&mut quotas);
     }
 }
 

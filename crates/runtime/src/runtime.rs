@@ -5,11 +5,12 @@ use std::{
     fs::File,
     io,
     os::fd::AsRawFd as _,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Instant,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sampan_core::{name::Name, spec::node::GuestLimits};
 use tokio::sync::Semaphore;
 use wasmtime::{
@@ -257,7 +258,7 @@ impl Runtime {
     }
 
     fn slot(&self, key: &CacheKey) -> LoadSlot {
-        let mut slots = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.loaded.lock();
         let in_use = |slot: &LoadSlot| {
             let is_loaded = |slot: &[Weak<Loaded>; 2]| slot.iter().any(|it| it.strong_count() > 0);
             Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|slot| is_loaded(&slot))

@@ -3,10 +3,11 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use sampan_core::{
     name::PodName,
@@ -123,16 +124,13 @@ impl PodContext {
 
     /// Whether it may be found out how one more instance has ended.
     pub(crate) fn may_look(&self) -> bool {
-        let mut quota = self
-            .autopsies
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut quota = self.autopsies.lock();
         quota.take(Instant::now(), 1)
     }
 
     /// Whether one more instance may be dumped.
     pub(crate) fn may_dump(&self) -> bool {
-        let mut quota = self.dumps.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut quota = self.dumps.lock();
         quota.take(Instant::now(), SECONDS_A_DUMP)
     }
 

@@ -9,13 +9,14 @@ use std::{
     fs::File,
     io::{self, Read as _},
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use addr2line::{
     Context,
     gimli::{self, Dwarf, EndianSlice, LittleEndian},
 };
+use parking_lot::Mutex;
 use sampan_core::{digest::Digest, escape};
 use wasmparser::{Parser, Payload};
 
@@ -57,7 +58,7 @@ impl Symbols {
     fn lines(&self, component: &ComponentFile, frames: &[Frame]) -> Vec<Option<Arc<str>>> {
         let digest = component.digest;
         // Held all the time: only one component is read at once.
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         let new: BTreeSet<_> = frames
             .iter()
             .filter_map(|frame| frame.component_offset)
@@ -232,7 +233,7 @@ mod tests {
             module: None,
             component_offset: Some(offset),
         };
-        let known = || symbols.0.lock().expect("no panic").len();
+        let known = || symbols.0.lock().len();
         let frames: Vec<_> = (0..MAX_PLACES).map(frame).collect();
         assert_eq!(symbols.lines(&component, &frames).len(), MAX_PLACES);
         assert_eq!(known(), MAX_PLACES);

@@ -1,12 +1,8 @@
 //! Threads to run tasks on, with an error instead of a panic where the system lets none be started.
 
-use std::{
-    io,
-    sync::{Mutex, PoisonError},
-    thread,
-    time::Duration,
-};
+use std::{io, thread, time::Duration};
 
+use parking_lot::Mutex;
 use sampan_core::provoke;
 use tokio::runtime::{Builder, Runtime};
 
@@ -95,9 +91,9 @@ pub fn is_one_left() -> bool {
 fn probe(wanted: usize) -> Result<(), ThreadsError> {
     let gate = Mutex::new(());
     thread::scope(|scope| {
-        let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = gate.lock();
         for started in 0..wanted {
-            let wait = || drop(gate.lock().unwrap_or_else(PoisonError::into_inner));
+            let wait = || drop(gate.lock());
             let thread = thread::Builder::new().spawn_scoped(scope, wait);
             thread.map_err(|source| ThreadsError {
                 started,

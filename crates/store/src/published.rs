@@ -1,8 +1,9 @@
 //! The state machine as it is shared: read by many, changed by one, followed by watches.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 use crate::state::{Draft, State};
@@ -30,12 +31,12 @@ impl Published {
 
     /// The state as it is; not to be held for long.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
-        read(&self.state)
+        self.state.read()
     }
 
     /// Changes the state, and tells the watches.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         let result = change(&mut state);
         let revision = state.revision();
         drop(state);
@@ -63,11 +64,6 @@ impl Published {
     }
 }
 
-// What is under the lock is whole at every moment that could panic: nothing does in between.
-fn read(state: &RwLock<State>) -> RwLockReadGuard<'_, State> {
-    state.read().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A watch of a [`Published`] state. It holds a position and no changes, however slow it is.
 struct Follower {
     state: Arc<RwLock<State>>,
@@ -87,7 +83,7 @@ enum Look {
 
 impl Follower {
     fn look(&mut self) -> Result<Look, WatchError> {
-        let state = read(&self.state);
+        let state = self.state.read();
         if self.after < state.compacted() {
             return Err(WatchError::Compacted {
                 oldest: state.compacted(),

@@ -1,10 +1,11 @@
 //! One instance of a pod, from its making to its end, as the runtime and the worker know it.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+use parking_lot::Mutex;
 use sampan_runtime::pod::{PodWatch, Termination};
 use tokio::sync::Notify;
 
@@ -60,7 +61,7 @@ impl<H: PodHandle> Incarnation<H> {
     /// The instance has been made. It may have ended since.
     pub(super) fn install(&self, instance: Arc<H>) {
         self.upstream.hold(&instance);
-        let mut life = self.life();
+        let mut life = self.life.lock();
         match *life {
             Life::Making => {
                 self.rotation.renew();
@@ -73,7 +74,7 @@ impl<H: PodHandle> Incarnation<H> {
 
     /// The instance, as long as it is alive.
     pub(super) fn instance(&self) -> Option<Arc<H>> {
-        match &*self.life() {
+        match &*self.life.lock() {
             Life::Alive(instance) => Some(Arc::clone(instance)),
             Life::Making | Life::Ended(_) | Life::Over => None,
         }
@@ -81,14 +82,14 @@ impl<H: PodHandle> Incarnation<H> {
 
     /// Lets the pod have requests or not. One whose instance has ended gets none.
     pub(super) fn set_ready(&self, ready: bool) {
-        let life = self.life();
+        let life = self.life.lock();
         let alive = matches!(*life, Life::Alive(_));
         self.rotation.set_ready(ready && alive);
     }
 
     /// Whatever the runtime still says of it is of no interest any more.
     pub(super) fn retire(&self) {
-        *self.life() = Life::Over;
+        *self.life.lock() = Life::Over;
     }
 
     /// Has the worker count its requests.
@@ -111,7 +112,7 @@ impl<H: PodHandle> Incarnation<H> {
     }
 
     fn ended(&self) -> Option<String> {
-        let mut life = self.life();
+        let mut life = self.life.lock();
         match std::mem::replace(&mut *life, Life::Over) {
             Life::Ended(reason) => Some(reason),
             other => {
@@ -120,15 +121,11 @@ impl<H: PodHandle> Incarnation<H> {
             }
         }
     }
-
-    fn life(&self) -> MutexGuard<'_, Life<H>> {
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<H: PodHandle> PodWatch for Incarnation<H> {
     fn terminated(&self, termination: &Arc<Termination>) {
-        let mut life = self.life();
+        let mut life = self.life.lock();
         match *life {
             Life::Making | Life::Alive(_) => {
                 self.rotation.set_ready(false);

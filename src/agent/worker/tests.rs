@@ -1,11 +1,12 @@
 //! Workers of pods without guests, on a paused clock.
 
 use std::{
-    sync::{Arc, Mutex, atomic::Ordering::SeqCst},
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
 use http_body_util::{BodyExt as _, Empty};
+use parking_lot::Mutex;
 use sampan_core::{
     histogram::LogLinear,
     object::{Isolation, RestartPolicy},
@@ -19,7 +20,7 @@ use sampan_runtime::Usage;
 use tokio::time::Instant;
 
 use crate::agent::census::Census;
-use crate::agent::fake::{FakeRotation, Rig, Stage, lock, probe, spec, termination};
+use crate::agent::fake::{FakeRotation, Rig, Stage, probe, spec, termination};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -49,7 +50,7 @@ async fn a_crash_loop_waits_longer_each_time_and_says_so() {
     };
     let (rig, _) = start(stage, spec());
     rig.until_told("after 6 failures in a row").await;
-    let made = lock(&rig.stage.made).clone();
+    let made = rig.stage.made.lock().clone();
     let waits = made.windows(2).map(|pair| {
         let life = millis(10);
         (pair[1] - pair[0] - life).as_millis()
@@ -91,7 +92,7 @@ async fn what_cannot_be_made_is_tried_again() {
     };
     assert_eq!(census, wanted);
     assert_eq!(ask(&rig).await, Err(UpstreamErrorKind::Unavailable));
-    *lock(&rig.stage.unmakeable) = None;
+    *rig.stage.unmakeable.lock() = None;
     rig.until_told("ready after").await;
     assert!(rotation.ready.load(SeqCst));
     assert_eq!(ask(&rig).await, Ok(()));
@@ -138,7 +139,7 @@ async fn an_instance_that_was_killed_has_no_say_any_more() {
     old.terminated(&termination("it was dropped"));
     assert!(rotation.ready.load(SeqCst));
     assert_eq!(ask(&rig).await, Ok(()));
-    assert_eq!(lock(&rig.stage.made).len(), 2);
+    assert_eq!(rig.stage.made.lock().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +169,7 @@ async fn probes_are_asked_in_time_and_in_turn() {
     tokio::time::sleep(millis(3_500)).await;
     rig.stage.answer(ProbeKind::Startup, Outcome::Success);
     tokio::time::sleep(millis(10_000)).await;
-    let asked = lock(&rig.stage.asked).clone();
+    let asked = rig.stage.asked.lock().clone();
     let at = |wanted| -> Vec<u64> {
         let of_kind = asked.iter().filter(|(kind, _)| *kind == wanted);
         of_kind.map(|(_, at)| (*at - begin).as_secs()).collect()
@@ -241,7 +242,7 @@ async fn what_probes_say_is_done() {
         let (rig, rotation) = with_answers(kind, outcome.clone()).await;
         let told = rig.told();
         assert_eq!(
-            (told.last().map(String::as_str), lock(&rig.stage.made).len()),
+            (told.last().map(String::as_str), rig.stage.made.lock().len()),
             (Some(last), made),
             "{kind} {outcome:?}: {told:#?}"
         );
@@ -276,7 +277,7 @@ async fn one_bad_request_restarts_nothing_and_many_do() {
     let (rig, rotation) = start(Stage::default(), fresh);
     rig.until_told("ready after").await;
     let traps = |instances, killed| {
-        *lock(&rig.stage.usage) = Usage {
+        *rig.stage.usage.lock() = Usage {
             instances,
             killed,
             ..Usage::default()
@@ -304,7 +305,7 @@ async fn stopping_drains_and_has_an_end() {
     ] {
         let (rig, rotation) = start(Stage::default(), spec());
         rig.until_told("ready after").await;
-        *lock(&rig.stage.usage) = Usage {
+        *rig.stage.usage.lock() = Usage {
             instances: 7,
             ..Usage::default()
         };

@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
 };
 
 use indicatif::ProgressBar;
+use parking_lot::Mutex;
 use sampan_core::{event::Reason, name::Name, object::App, provoke, time::Utc};
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -142,7 +143,7 @@ impl Printer {
         if self.0.json {
             return output.json_line(event);
         }
-        let mut bars = self.0.bars.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bars = self.0.bars.lock();
         if matches!(event.change, Change::Compiling) {
             let bar = output.spinner(format!("compiling {subject}"));
             bars.insert(subject.clone(), bar);

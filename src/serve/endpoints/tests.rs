@@ -24,7 +24,7 @@ use sampan_gateway::{
 use sampan_core::name::PodName;
 
 use super::InRotation;
-use crate::agent::fake::{Rig, Stage, lock, probe, service, spec, termination};
+use crate::agent::fake::{Rig, Stage, probe, service, spec, termination};
 use crate::agent::upstream::PodUpstream;
 use crate::events::{Change, Journal};
 
@@ -97,7 +97,7 @@ async fn a_pod_that_is_not_ready_gets_no_request_and_none_fails() {
     let wrong = Arc::new(AtomicU64::new(0));
     let (stage, journal) = (&flapping.rig.stage, Arc::clone(&flapping.rig.journal));
     let counted = Arc::clone(&wrong);
-    *lock(&stage.on_request) = Some(Box::new(move || {
+    *stage.on_request.lock() = Some(Box::new(move || {
         counted.fetch_add(u64::from(is_told_unready(&journal)), SeqCst);
     }));
     for number in 0..REQUESTS {
@@ -157,7 +157,7 @@ async fn a_request_does_not_wait_for_a_restart_that_is_too_far_away() {
     // Within the ten seconds that a request may wait.
     end();
     assert_eq!(ask(&gateway).await, Ok(()));
-    *lock(&only.rig.stage.lifetime) = Some(Duration::from_millis(50));
+    *only.rig.stage.lifetime.lock() = Some(Duration::from_millis(50));
     end();
     // The next restart is after twelve seconds: requests that wait already are told so as well.
     let begin = tokio::time::Instant::now();
@@ -174,13 +174,13 @@ async fn a_request_does_not_wait_for_a_restart_that_is_too_far_away() {
 async fn a_pod_that_fails_over_and_over_keeps_its_endpoint_and_fails_no_request() {
     let steady = replica(0, spec());
     let crashing = replica(1, spec());
-    *lock(&crashing.rig.stage.lifetime) = Some(Duration::from_millis(50));
+    *crashing.rig.stage.lifetime.lock() = Some(Duration::from_millis(50));
     let gateway = gateway(&[&steady, &crashing]);
     for number in 0..2_000 {
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(ask(&gateway).await, Ok(()), "request {number}");
     }
-    let made = lock(&crashing.rig.stage.made).len();
+    let made = crashing.rig.stage.made.lock().len();
     assert!(made >= 3, "{made}");
     assert!(crashing.rig.stage.requests.load(SeqCst) > 10);
     assert_eq!(crashing.endpoint.in_flight(), 0);

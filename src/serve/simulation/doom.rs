@@ -102,15 +102,15 @@ async fn doom(seed: u64) {
     put(&store.memory, key, &doomed).await;
     store.faults.store(true, SeqCst);
     for _ in 0..6 {
-        let writes = lock(&chance).u32(1..60);
-        *lock(&store.fuse) = Some(writes);
+        let writes = chance.lock().u32(1..60);
+        *store.fuse.lock() = Some(writes);
         let node = start(&store, &faults, &loads);
         tokio::select! {
             () = store.burnt.notified() => {}
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
         drop(node);
-        *lock(&store.fuse) = None;
+        *store.fuse.lock() = None;
     }
     store.faults.store(false, SeqCst);
     let _node = start(&store, &faults, &loads);

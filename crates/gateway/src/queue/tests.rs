@@ -79,14 +79,14 @@ fn a_slot_freed_while_another_enters_is_not_lost() {
     race(
         200_000,
         |round| {
-            let slot = held.lock().unwrap().take();
+            let slot = held.lock().take();
             // The two meet at ever other points of their way.
             (0..round % 64).for_each(|_| std::hint::spin_loop());
             drop(slot);
         },
-        || *entered.lock().unwrap() = Some(queue.enter(Asker::default(), Duration::from_secs(1))),
+        || *entered.lock() = Some(queue.enter(Asker::default(), Duration::from_secs(1))),
         |round| {
-            let slot = match entered.lock().unwrap().take() {
+            let slot = match entered.lock().take() {
                 Some(Ok(Entry::Slot(slot))) => slot,
                 Some(Ok(Entry::Ticket(mut ticket))) => match ticket.slot.try_recv() {
                     Ok(slot) => slot.unwrap(),
@@ -99,12 +99,12 @@ fn a_slot_freed_while_another_enters_is_not_lost() {
                 },
                 _ => unreachable!("round {round}: the queue is open and empty"),
             };
-            *held.lock().unwrap() = Some(slot);
+            *held.lock() = Some(slot);
         },
     );
     assert_eq!(LOST.load(SeqCst), 0, "slots that no request took");
     assert_eq!((endpoint.in_flight(), queue.waiting()), (1, 0));
-    drop(held.lock().unwrap().take());
+    drop(held.lock().take());
     assert_eq!(endpoint.in_flight(), 0);
 }
 
@@ -203,16 +203,16 @@ fn the_last_pod_that_goes_while_another_enters_is_told_of() {
     race(
         20_000,
         |round| {
-            let endpoint = last.lock().unwrap().clone();
+            let endpoint = last.lock().clone();
             // The two meet at ever other points of their way.
             (0..round % 16).for_each(|_| std::hint::spin_loop());
             endpoint.set_state(EndpointState::Terminating);
         },
-        || *entered.lock().unwrap() = Some(ticket(&queue)),
+        || *entered.lock() = Some(ticket(&queue)),
         |round| {
             missed.fetch_add(u64::from(!is_told(&parked)), SeqCst);
-            drop(entered.lock().unwrap().take());
-            *last.lock().unwrap() = publish(round);
+            drop(entered.lock().take());
+            *last.lock() = publish(round);
         },
     );
     assert_eq!(

@@ -1,12 +1,9 @@
 //! How many connections each client has.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
+use parking_lot::Mutex;
 
 use crate::{Limits, client};
 
@@ -31,16 +28,12 @@ impl Clients {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A place for one more connection of a client, if it may have one.
     pub(super) fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let Some(client) = client::of(address, &self.proxies) else {
             return Some(Place(None));
         };
-        let mut counts = self.lock();
+        let mut counts = self.counts.lock();
         let count = counts.entry(client).or_default();
         if *count >= self.limit {
             return None;
@@ -55,7 +48,7 @@ impl Drop for Place {
         let Some((clients, client)) = self.0.take() else {
             return;
         };
-        let mut counts = clients.lock();
+        let mut counts = clients.counts.lock();
         if let Some(count) = counts.get_mut(&client) {
             *count -= 1;
             if *count == 0 {
@@ -95,7 +88,7 @@ mod tests {
             drop(first);
             drop(clients.place(ip(same)).expect("a place"));
             drop((second, elsewhere));
-            assert!(clients.lock().is_empty());
+            assert!(clients.counts.lock().is_empty());
         }
     }
 

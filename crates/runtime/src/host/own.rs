@@ -3,17 +3,16 @@
 //! A guest that could reach the node's own ports would speak with the rights of a program on this
 //! machine. Services of the app are called by name, without a port.
 
-use std::{
-    net::{IpAddr, SocketAddr, UdpSocket},
-    sync::{PoisonError, RwLock},
-};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use parking_lot::RwLock;
 
 /// Of the process, because ports are.
 static OWN: RwLock<Vec<SocketAddr>> = RwLock::new(Vec::new());
 
 /// Refuses guests an address on which this process listens.
 pub fn protect(address: SocketAddr) {
-    let mut own = OWN.write().unwrap_or_else(PoisonError::into_inner);
+    let mut own = OWN.write();
     if !own.contains(&address) {
         own.push(address);
     }
@@ -21,7 +20,7 @@ pub fn protect(address: SocketAddr) {
 
 /// Whether `http://HOST:PORT` would reach this process. `host` is in lower case.
 pub(crate) fn is_own(host: &str, port: u16) -> bool {
-    let own = OWN.read().unwrap_or_else(PoisonError::into_inner);
+    let own = OWN.read();
     own.iter()
         .any(|own| own.port() == port && reaches(host, own.ip()))
 }

@@ -81,8 +81,8 @@ async fn a_turn_passes_over_guests_that_are_gone() {
     drop(gone);
     drop(current);
     drop(there.turn().expect("its turn"));
-    assert_eq!(turns.lock().free, 1);
-    assert!(turns.lock().waiting.is_empty());
+    assert_eq!(turns.0.lock().free, 1);
+    assert!(turns.0.lock().waiting.is_empty());
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn work_moves_to_the_slow_lane_and_back() {
         async move {
             let note = || {
                 let on_slow_lane = std::thread::current().name() == Some("sampan-long");
-                names.lock().unwrap().push(on_slow_lane);
+                names.lock().push(on_slow_lane);
             };
             for long in [false, true, true, false] {
                 note();
@@ -108,7 +108,7 @@ async fn work_moves_to_the_slow_lane_and_back() {
     });
     let output = lane.drive(key(1), &pace, work).await;
     assert_eq!(output, 7);
-    assert_eq!(*names.lock().unwrap(), [false, false, true, true, false]);
+    assert_eq!(*names.lock(), [false, false, true, true, false]);
 }
 
 #[tokio::test]

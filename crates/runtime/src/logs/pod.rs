@@ -1,10 +1,11 @@
 //! What one pod may print, and what is said about it.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use sampan_core::{escape, name::PodName, quantity::ByteSize};
 
 use super::{
@@ -73,7 +74,7 @@ impl Rationed {
 }
 
 fn lock(rationed: &Mutex<Rationed>) -> MutexGuard<'_, Rationed> {
-    rationed.lock().unwrap_or_else(PoisonError::into_inner)
+    rationed.lock()
 }
 
 impl PodLog {

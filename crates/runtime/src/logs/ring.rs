@@ -1,11 +1,8 @@
 //! The lines that are kept of all pods of a node, as many as there is room for.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
-};
+use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
+use parking_lot::{Mutex, MutexGuard};
 use sampan_core::name::PodName;
 use tokio::sync::Notify;
 
@@ -76,7 +73,7 @@ pub struct Batch {
 
 impl Ring {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Adds a line.

@@ -29,7 +29,7 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{
             AtomicBool,
             Ordering::{Acquire, Relaxed, Release},
@@ -39,6 +39,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use sampan_core::name::PodName;
 
 use super::{
@@ -100,7 +101,7 @@ impl Cell {
     }
 
     pub(crate) fn waits(&self) -> MutexGuard<'_, Waits> {
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waits.lock()
     }
 
     /// Notes a request that its guest begins to answer.

@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::poll_fn,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Poll, Wake, Waker},
@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::task::AtomicWaker;
+use parking_lot::Mutex;
 use sampan_core::name::{Name, PodName, ServiceKey};
 
 use crate::{neighbours::Neighbours, report::Deadlock, run_state::RunState};
@@ -181,12 +182,12 @@ impl Call {
     }
 
     fn place(&self, at: At) {
-        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        *self.at.lock() = at;
     }
 
     /// It has been sent and waits; in the queue, if nobody has got it.
     pub(crate) fn queue(&self) {
-        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut at = self.at.lock();
         if let At::Begun = *at {
             *at = At::Queue;
         }
@@ -214,7 +215,7 @@ impl Call {
 
     /// Who could end a wait for this call.
     pub(crate) fn other(&self) -> Other {
-        let at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.at.lock();
         match &*at {
             At::Queue => Other::Slots,
             At::Begun | At::Host => Other::Outside,

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, error::Elapsed},
@@ -93,7 +94,7 @@ impl Fate {
     }
 
     fn leave(&self, next: Stage) -> Option<Task> {
-        let mut stage = self.stage();
+        let mut stage = self.stage.lock();
         match &*stage {
             Stage::Waiting(_) => match std::mem::replace(&mut *stage, next) {
                 Stage::Waiting(task) => Some(task),
@@ -105,16 +106,12 @@ impl Fate {
 
     /// Whether a guest has begun with it.
     pub(super) fn is_begun(&self) -> bool {
-        matches!(*self.stage(), Stage::Begun)
+        matches!(*self.stage.lock(), Stage::Begun)
     }
 
     /// Whether it was taken back before a guest began.
     pub(super) fn is_withdrawn(&self) -> bool {
-        matches!(*self.stage(), Stage::Withdrawn)
-    }
-
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        matches!(*self.stage.lock(), Stage::Withdrawn)
     }
 
     /// Notes as what the guest is at it.
@@ -170,10 +167,7 @@ impl Fate {
     }
 
     fn take_head(&self) -> Option<oneshot::Sender<Head>> {
-        self.head
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.head.lock().take()
     }
 
     /// Wakes this task when the request fails.

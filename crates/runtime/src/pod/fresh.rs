@@ -1,11 +1,8 @@
 //! `isolation = "request"`: a fresh instance for each request, dropped after it.
 
-use std::{
-    future::poll_fn,
-    sync::{Arc, Mutex, PoisonError},
-    task::Poll,
-};
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
+use parking_lot::Mutex;
 use sampan_core::provoke;
 use tokio::task::JoinSet;
 use wasmtime::Store;
@@ -55,7 +52,7 @@ impl Fresh {
 
     /// Ends the requests under way.
     pub(super) fn end(&self) {
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.0.lock();
         tasks.abort_all();
     }
 
@@ -76,7 +73,7 @@ impl Fresh {
             }
         }
         let (runtime, service) = (Arc::clone(&shared.runtime), ServiceKey::of(template));
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.0.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move { runtime.slow_lane.drive(service, &pace, work).await });
         guard

@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
+use parking_lot::{Mutex, MutexGuard};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 /// The largest body that is held whole.
@@ -38,7 +39,7 @@ struct Waiting {
 
 impl Lull {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Drives a store. Each time it has nothing more to do, those who wait for that are woken.

@@ -1,7 +1,8 @@
 //! What all requests of a pod share: its template, its slots, the instance that stays.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicBool};
+use std::sync::{Arc, Weak, atomic::AtomicBool};
 
+use parking_lot::Mutex;
 use sampan_core::name::PodName;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -102,12 +103,12 @@ impl Shared {
 
     /// Notes the instance that answers from now on.
     pub(super) fn settle(&self, instance: &Arc<Cell>) {
-        *self.instance.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(instance);
+        *self.instance.lock() = Arc::downgrade(instance);
     }
 
     /// The instance that stays, if one does and it lives.
     pub(super) fn instance(&self) -> Option<Arc<Cell>> {
-        let instance = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
+        let instance = self.instance.lock();
         instance.upgrade()
     }
 

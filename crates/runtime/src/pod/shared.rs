@@ -1,7 +1,8 @@
 //! `isolation = "pod"` for WASI 0.3: one instance that lives on and takes requests concurrently.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
+use parking_lot::Mutex;
 use sampan_core::provoke;
 use tokio::{
     sync::{oneshot, watch},
@@ -46,7 +47,7 @@ struct Entry {
 
 impl Live {
     fn add(&self, ending: Ending) {
-        let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.0.lock();
         // What has returned and has no other owner has no reader any more.
         live.retain(|entry| !entry.returned || Arc::strong_count(entry.ending.fate()) > 1);
         live.push(Entry {
@@ -56,7 +57,7 @@ impl Live {
     }
 
     fn returned(&self, fate: &Arc<Fate>) {
-        let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.0.lock();
         let is_it = |entry: &&mut Entry| Arc::ptr_eq(entry.ending.fate(), fate);
         if let Some(entry) = live.iter_mut().find(is_it) {
             entry.returned = true;
@@ -66,7 +67,7 @@ impl Live {
     /// Waits until the responses of all that is under way now have been read to their ends, or
     /// their callers have gone.
     fn over(&self) -> impl Future<Output = ()> + Send + use<> {
-        let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.0.lock();
         let fates: Vec<_> = live
             .iter()
             .map(|entry| Arc::clone(entry.ending.fate()))
@@ -80,7 +81,7 @@ impl Live {
 
     /// Handlers under way that nobody waits for.
     fn stuck(&self) -> usize {
-        let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.0.lock();
         let is_stuck = |entry: &&Entry| {
             let fate = entry.ending.fate();
             !entry.returned && fate.is_abandoned() && !fate.asked().is_probe()
@@ -97,7 +98,7 @@ impl Live {
         culprit: Option<GuestTaskId>,
     ) -> Option<Mourned> {
         let failure = death.failure;
-        let live = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let live = std::mem::take(&mut *self.0.lock());
         let running: Vec<_> = live.iter().filter(|entry| !entry.returned).collect();
         let requests: Vec<_> = running
             .iter()

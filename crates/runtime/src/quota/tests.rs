@@ -21,12 +21,12 @@ fn pod(instances: usize) -> (Arc<CpuQuota>, Arc<Backlog>, Vec<Arc<RunState>>) {
 /// Puts it into this window, however long the test has run.
 fn at_window(quota: &CpuQuota, window: u64) -> Instant {
     let now = quota.base + WINDOW * u32::try_from(window).expect("small") + WINDOW / 2;
-    quota.line().turn_to(window, quota.share_nanos);
+    quota.line.lock().turn_to(window, quota.share_nanos);
     now
 }
 
 fn held(quota: &CpuQuota) -> usize {
-    quota.line().held.len()
+    quota.line.lock().held.len()
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn those_held_back_leave_a_few_at_a_time_in_their_order() {
         assert!(!quota.admits(cell));
     }
     assert_eq!(held(&quota), 3);
-    quota.line().left_nanos = 10;
+    quota.line.lock().left_nanos = 10;
     // They stand before whoever comes now.
     assert!(!quota.admits(&cells[0]));
     backlog.look();
@@ -116,9 +116,9 @@ fn those_held_back_leave_a_few_at_a_time_in_their_order() {
     // Nothing is left for the others, who keep their places.
     quota.charge(5);
     assert!(!quota.admits(&cells[3]) && !quota.admits(&cells[1]));
-    let order: Vec<_> = quota.line().held.iter().map(Arc::as_ptr).collect();
+    let order: Vec<_> = quota.line.lock().held.iter().map(Arc::as_ptr).collect();
     assert_eq!(order, [1, 3, 0].map(|n| Arc::as_ptr(&cells[n])));
-    assert_eq!(quota.line().ahead, 0);
+    assert_eq!(quota.line.lock().ahead, 0);
 }
 
 #[test]
@@ -127,18 +127,18 @@ fn one_that_is_gone_keeps_nobody_waiting() {
     at_window(&quota, 1000);
     quota.charge(50_000_000);
     assert!(cells.iter().all(|cell| !quota.admits(cell)));
-    quota.line().left_nanos = 10;
+    quota.line.lock().left_nanos = 10;
     backlog.look();
-    assert_eq!((held(&quota), quota.line().ahead), (2, 2));
+    assert_eq!((held(&quota), quota.line.lock().ahead), (2, 2));
     quota.forget(&cells[0]);
     quota.forget(&cells[2]);
     // Once is enough.
     quota.forget(&cells[0]);
-    assert_eq!((held(&quota), quota.line().ahead), (1, 1));
+    assert_eq!((held(&quota), quota.line.lock().ahead), (1, 1));
     backlog.look();
-    assert_eq!((held(&quota), quota.line().ahead), (0, 2));
+    assert_eq!((held(&quota), quota.line.lock().ahead), (0, 2));
     assert!(quota.admits(&cells[3]) && quota.admits(&cells[1]));
-    assert_eq!(quota.line().ahead, 0);
+    assert_eq!(quota.line.lock().ahead, 0);
 }
 
 #[test]
@@ -146,13 +146,13 @@ fn only_quotas_that_hold_somebody_are_looked_at() {
     let (quota, backlog, cells) = pod(2);
     let now = at_window(&quota, 1000);
     assert!(quota.admits(&cells[0]));
-    assert_eq!(backlog.quotas().len(), 0);
+    assert_eq!(backlog.quotas.lock().len(), 0);
     quota.charge(60_000_000);
     assert!(!quota.admits(&cells[0]) && !quota.admits(&cells[1]));
-    assert_eq!(backlog.quotas().len(), 1);
+    assert_eq!(backlog.quotas.lock().len(), 1);
     assert!(quota.look(now), "nothing is left");
     backlog.look();
-    assert_eq!(backlog.quotas().len(), 1);
+    assert_eq!(backlog.quotas.lock().len(), 1);
     // Nobody is left to wait for.
     quota.forget(&cells[0]);
     assert!(!cells[0].is_held());
@@ -160,11 +160,11 @@ fn only_quotas_that_hold_somebody_are_looked_at() {
     assert!(quota.throttled() > Duration::ZERO);
     let throttled = quota.throttled();
     backlog.look();
-    assert_eq!(backlog.quotas().len(), 0);
+    assert_eq!(backlog.quotas.lock().len(), 0);
     assert_eq!(quota.throttled(), throttled, "nobody is held any more");
     // It is there again when it is needed again.
     assert!(!quota.admits(&cells[0]));
-    assert_eq!(backlog.quotas().len(), 1);
+    assert_eq!(backlog.quotas.lock().len(), 1);
 }
 
 #[test]

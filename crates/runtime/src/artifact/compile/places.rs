@@ -11,9 +11,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use sampan_core::name::Name;
 use tokio::sync::oneshot;
 
@@ -57,7 +58,7 @@ impl Places {
     pub(super) async fn place(self: &Arc<Self>, owner: &Owner) -> Place {
         let (sender, receiver) = oneshot::channel();
         {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.waiting.push_back((owner.clone(), sender));
             self.admit(&mut state);
         }
@@ -83,10 +84,6 @@ impl Places {
                 place.places = None;
             }
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,7 +113,7 @@ impl State {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(places) = self.places.take() {
-            let mut state = places.state();
+            let mut state = places.state.lock();
             state.release(&self.owner);
             places.admit(&mut state);
         }
@@ -151,7 +148,7 @@ mod tests {
         drop((first, second, other));
         assert!(now(&places, &news).is_some(), "half are free again");
         drop(last);
-        let state = places.state();
+        let state = places.state.lock();
         assert!(state.taken.is_empty() && state.waiting.is_empty());
     }
 
@@ -174,7 +171,7 @@ mod tests {
         let same = same.await;
         drop(same);
         drop(other.await);
-        assert!(places.state().taken.is_empty());
+        assert!(places.state.lock().taken.is_empty());
         assert!(now(&places, &shop).is_some());
     }
 

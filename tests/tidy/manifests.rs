@@ -51,7 +51,7 @@ struct Dependency {
     package: String,
     /// Whether it is for tests only.
     test: bool,
-    /// Whether it stands in `[workspace.dependencies]`, which gives it to nobody yet.
+    /// Whether it stands in `[workspace.dependencies]`, which gives it to no package yet.
     shared: bool,
     /// Everything after the `=`.
     value: String,

@@ -19,13 +19,13 @@ static FILE_NAME: Rule = Rule {
 
 static MARK: Rule = Rule {
     name: "marks",
-    why: "a mark for later is work that nobody does and a reader cannot judge",
+    why: "a mark for later is work that is never done and a reader cannot judge",
     remedy: "do it now, or leave it out and write an issue",
 };
 
 static TRAILING: Rule = Rule {
     name: "trailing whitespace",
-    why: "it makes differences that nobody sees",
+    why: "it makes differences that no reader sees",
     remedy: "cut it; `cargo fmt` does so for Rust",
 };
 
@@ -33,6 +33,12 @@ static MACHINE: Rule = Rule {
     name: "machine path",
     why: "an absolute path of one machine breaks on every other",
     remedy: "use a path relative to the repository, or a variable",
+};
+
+static PRONOUN: Rule = Rule {
+    name: "pronouns",
+    why: "a reader has to find out which component, client or value is meant",
+    remedy: "say the noun: see the words in `STYLE.md`",
 };
 
 /// Marks for unfinished work, written so that this file does not hold them itself.
@@ -43,6 +49,20 @@ const MARKS: &[&str] = &[
     concat!("todo", "!"),
     concat!("unimplemented", "!"),
 ];
+
+/// Pronouns for a component in prose, in lower case, written so that this file does not hold them.
+const PRONOUNS: &[&str] = &[
+    concat!("who", "ever"),
+    concat!("some", "body"),
+    concat!("no", "body"),
+    concat!("any", "body"),
+    concat!("every", "body"),
+    concat!("what it ", "is at"),
+];
+
+/// Prose that stays as it is: the list of these words, decisions, which are superseded and not
+/// rewritten, and guests, whose components belong to a hash of their sources.
+const SETTLED: &[&str] = &["STYLE.md", "docs/adr/", "workloads/"];
 
 /// The folders that people and machines of builds live in.
 const MACHINES: &[&str] = &[
@@ -88,8 +108,24 @@ fn check_line(file: &File, number: usize, line: &str, found: &mut Vec<Violation>
     for mark in MARKS.iter().filter(|mark| has_word(line, mark)) {
         found.push(file.violation(number, &MARK, format!("`{mark}`")));
     }
+    let settled = SETTLED.iter().any(|start| file.path.starts_with(start));
+    if let Some(prose) = prose(file, line).filter(|_| !settled) {
+        let prose = prose.to_lowercase();
+        for word in PRONOUNS.iter().filter(|word| has_word(&prose, word)) {
+            found.push(file.violation(number, &PRONOUN, format!("`{word}` in prose")));
+        }
+    }
     for place in MACHINES.iter().filter(|place| has_path(line, place)) {
         found.push(file.violation(number, &MACHINE, format!("a path under `{place}`")));
+    }
+}
+
+/// What of a line is written for people: all of a page, and the comments of other files.
+fn prose<'a>(file: &File, line: &'a str) -> Option<&'a str> {
+    match file.path.rsplit('.').next() {
+        Some("md") => Some(line),
+        Some("rs" | "wit") => line.find("//").map(|start| &line[start..]),
+        _ => line.find('#').map(|start| &line[start..]),
     }
 }
 
@@ -176,6 +212,32 @@ mod tests {
             concat!("XX", "XX"),
         ] {
             assert_eq!(found("docs/a.md", word), [], "{word}");
+        }
+    }
+
+    #[test]
+    fn pronouns_in_prose_are_caught() {
+        for word in PRONOUNS {
+            let title = word.replacen(&word[..1], &word[..1].to_uppercase(), 1);
+            for text in [
+                format!("//! X.\n/// {title} asks.\n"),
+                format!("//! X.\nf(); // for {word}\n"),
+            ] {
+                assert_eq!(found("src/a.rs", &text), [(2, "pronouns")], "{text}");
+            }
+            assert_eq!(
+                found("docs/a.md", &format!("To {word}.\n")),
+                [(1, "pronouns")]
+            );
+            assert_eq!(
+                found("a.toml", &format!("a = 1 # {word}\n")),
+                [(1, "pronouns")]
+            );
+            // A name, data and a decision of old.
+            let name = word.replace(' ', "_");
+            let code = format!("//! X.\nfn {name}_waits() {{ f(\"{word}\") }}\n");
+            assert_eq!(found("src/a.rs", &code), []);
+            assert_eq!(found("docs/adr/0001-a.md", word), []);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Two random pods are compared and the one with fewer requests in flight wins. That comes close
 //! to looking at all of them, and does not send every request to the same momentary minimum.
 //!
-//! Under load there is a better choice: the pod that other requests of the same thread are at. It
+//! Under load there is a better choice: the pod that serves other requests of the same thread. It
 //! runs on that thread next, with all of them in one go. So a thread stays with its own pod while
 //! that has few more requests than another one.
 

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_in_which_nobody_asks_does_not_count() {
+    async fn time_without_a_read_does_not_count() {
         let mut pace = BodyPace::new(IDLE, 240);
         pace.received(1);
         tokio::time::advance(IDLE * 100).await;

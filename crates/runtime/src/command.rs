@@ -73,7 +73,7 @@ pub async fn run(
     let wasi = loaded.inspection.command.ok_or(StartError::NoCommand)?;
     let context = PodContext::new(spec.name, &runtime.node, loaded.concurrent, spec.limits.cpu);
     let meter = Arc::clone(&context.meter);
-    // A command may work as long as it likes: nobody waits for it but who started it.
+    // A command may work as long as it likes: no client waits for it.
     let limits = Limits {
         request_cpu: std::time::Duration::ZERO,
         ..spec.limits.clone()

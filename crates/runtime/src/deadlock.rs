@@ -2,8 +2,8 @@
 //!
 //! An instance that becomes blocked without a source that is certainly alive reports itself. A
 //! moment later the detector looks at all that have: each names who could end its wait, and the
-//! greatest set that nobody outside of it can wake is dead ([`sampan_core::deadlock`]). The look
-//! is taken twice, and counts only if nobody in the set was woken between: then all of them were
+//! greatest set that nothing outside of it can wake is dead ([`sampan_core::deadlock`]). The look
+//! is taken twice, and counts only if no instance in the set was woken between: then all of them were
 //! blocked at one moment, and so for ever.
 //!
 //! What the host does by itself after a time, like giving a request up at its deadline, is no way
@@ -50,7 +50,7 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
-    /// Starts the detector's thread. It ends when nobody else holds the detector.
+    /// Starts the detector's thread. It ends when the last other reference to the detector is dropped.
     ///
     /// A thread of the operating system, as the tasks it judges may keep all others busy.
     pub(crate) fn start() -> io::Result<Arc<Self>> {
@@ -92,7 +92,7 @@ impl Detector {
             .map(|seen| Arc::clone(&seen.cell))
             .collect();
         let Some(second) = Look::take(cells) else {
-            // One of them went on. Whoever is blocked then reports itself again.
+            // One of them went on. Those that are blocked then report themselves again.
             return;
         };
         if !first.is_same(&second) {
@@ -187,13 +187,13 @@ fn list(sources: &[Source]) -> String {
 
 /// One look at all instances that are blocked.
 struct Look {
-    /// Those that nobody can wake.
+    /// The instances that nothing can wake.
     cells: Vec<Seen>,
     waits: Vec<Wait>,
 }
 
 impl Look {
-    /// `None` if somebody can be woken by whoever is not among them, or by nobody among them.
+    /// `None` if each of them can still be woken from outside.
     fn take(cells: Vec<Arc<Cell>>) -> Option<Self> {
         let seen: Vec<_> = cells.into_iter().filter_map(Seen::of).collect();
         let index: HashMap<_, _> = seen
@@ -257,7 +257,7 @@ fn wait(it: &Seen, index: &Index, holders: &mut Holders<'_>) -> Wait {
     Wait::on(enders)
 }
 
-/// Which of the blocked instances could bring this about; `None` if anybody else could.
+/// Which of the blocked instances could bring this about; `None` if anything else could.
 fn of_source(source: &Source, index: &Index, holders: &mut Holders<'_>) -> Option<Vec<usize>> {
     let one = |instance: &Arc<RunState>| index.get(&Arc::as_ptr(instance)).map(|&n| vec![n]);
     match source {
@@ -282,7 +282,7 @@ struct Holders<'a> {
     /// The blocked instances of each pod.
     pods: HashMap<&'a PodName, Vec<usize>>,
     seen: &'a [Seen],
-    /// By service; `None` if anybody holds one who is not blocked.
+    /// By service; `None` if an instance that is not blocked holds one.
     services: HashMap<ServiceKey, Option<Vec<usize>>>,
 }
 

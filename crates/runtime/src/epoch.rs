@@ -21,7 +21,7 @@ use crate::quota::Backlog;
 pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
 
 /// A thread of its own, not a task: when every worker thread is inside a guest, a task would not
-/// run and nobody would be interrupted.
+/// run and no guest would be interrupted.
 pub(crate) struct EpochTicker {
     engines: Arc<Mutex<Vec<EngineWeak>>>,
     stop: Arc<AtomicBool>,

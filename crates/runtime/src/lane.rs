@@ -2,8 +2,8 @@
 //!
 //! A guest starts on the threads that also serve connections. One that computes for longer than
 //! [`FAST_SLICE`] is moved, in the middle of its call, to threads of a lower priority, of which
-//! there is one for each processor. There the services take turns of one epoch tick: whoever has
-//! the most guests waiting gets no more of the processors than the others. So neither a spinning
+//! there is one for each processor. There the services take turns of one epoch tick: a service
+//! that has the most guests waiting gets no more of the processors than the others. So neither a spinning
 //! nor a flooding service keeps another's short requests, or its long ones, from running.
 
 use std::{

@@ -435,7 +435,7 @@ mod tests {
             meter.begin();
             burn(Duration::from_millis(5));
             meter.end();
-            // Work that nobody is charged for stands for the wait.
+            // Work that is charged to no request stands for the wait.
             burn(Duration::from_millis(50));
         }
         let cpu = pod.usage().cpu;

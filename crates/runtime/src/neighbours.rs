@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use sampan_core::name::{Name, PodName};
 
-/// A body as it passes between pods and whoever calls them.
+/// A body as it passes between pods and their callers.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
 /// Why a call to another service got no response at all.

@@ -7,7 +7,7 @@
 //! - WASI 0.2 blocks in one host function at a time. `host::waits` wraps the ones that can, and
 //!   names their sources by the handles they were given.
 //! - WASI 0.3 may wait for many things at once. What it waits for registers itself: timers, calls,
-//!   bodies that it reads, and bodies of its own that somebody else reads.
+//!   bodies that it reads, and bodies of its own that others read.
 //!
 //! Whatever has no label counts as alive. So the detector of deadlocks is silent where it does not
 //! know, and never wrong.

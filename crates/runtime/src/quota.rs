@@ -8,7 +8,7 @@
 //!
 //! Those held back stand in a line. A few at a time are let go, the first ones first, whenever a
 //! guest has run and something is left, and at every epoch tick: the thread of the epochs runs even
-//! when all others are inside guests. So whoever comes later waits for those who came before.
+//! when all others are inside guests. So those that come later wait for those that came before.
 
 use std::{
     collections::VecDeque,
@@ -50,9 +50,9 @@ struct Line {
     ahead: usize,
     /// Whether it is in the backlog.
     is_listed: bool,
-    /// Since when somebody has been held because nothing is left.
+    /// Since when instances have been held because nothing is left.
     since: Option<Instant>,
-    /// For how long somebody was, before that.
+    /// For how long instances were held, before that.
     throttled: Duration,
 }
 
@@ -118,7 +118,7 @@ impl CpuQuota {
         }
     }
 
-    /// Takes an instance that nobody resumes any more out of the line.
+    /// Takes an instance that is not resumed any more out of the line.
     pub(crate) fn forget(&self, instance: &Arc<RunState>) {
         let mut line = self.line.lock();
         if instance.is_held() {
@@ -131,7 +131,7 @@ impl CpuQuota {
         }
     }
 
-    /// For how long anybody has been held back because nothing was left.
+    /// For how long at least one instance has been held back because nothing was left.
     pub(crate) fn throttled(&self) -> Duration {
         let line = self.line.lock();
         line.throttled + line.since.map_or(Duration::ZERO, |since| since.elapsed())
@@ -202,7 +202,7 @@ impl Line {
         free
     }
 
-    /// Notes whether somebody is held because nothing is left.
+    /// Notes whether an instance is held because nothing is left.
     fn note(&mut self, now: Instant) {
         if self.left_nanos <= 0 && !self.held.is_empty() {
             self.since.get_or_insert(now);
@@ -212,7 +212,7 @@ impl Line {
     }
 }
 
-/// The quotas that hold somebody back.
+/// The quotas that hold an instance back.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     quotas: Mutex<Vec<Arc<CpuQuota>>>,

@@ -37,7 +37,7 @@ pub struct Member {
 pub struct Deadlock {
     /// When it was proven.
     pub at: SystemTime,
-    /// Everybody in it.
+    /// The instances in it.
     pub members: Vec<Member>,
     /// Which of them was made to fail so that the others can go on.
     pub victim: usize,

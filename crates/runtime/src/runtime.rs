@@ -80,7 +80,7 @@ pub enum StartError {
     Instance(String),
 }
 
-/// One component's place: whoever comes second waits for the first and finds its code. It may be
+/// One component's place: a second load waits for the first and finds its code. It may be
 /// loaded twice, in an engine that makes core dumps and in one that does not.
 type LoadSlot = Arc<tokio::sync::Mutex<[Weak<Loaded>; 2]>>;
 

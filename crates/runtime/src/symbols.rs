@@ -1,7 +1,7 @@
 //! Source lines of a guest's stack, from the debug information that its component carries.
 //!
 //! Nothing of this happens when an instance ends: a guest that traps at every request must not make
-//! the host read megabytes. It happens when somebody reads a report, from the file on disk, and may
+//! the host read megabytes. It happens when a report is read, from the file on disk, and may
 //! block for a while.
 
 use std::{
@@ -25,7 +25,7 @@ use crate::{
     report::{ComponentFile, Frame, Termination},
 };
 
-/// Debug information of a module that is looked at. Anybody may write a component, and a byte of
+/// Debug information of a module that is looked at. Strangers write components, and a byte of
 /// this becomes up to a hundred in memory.
 const MAX_DEBUG_BYTES: usize = 16 << 20;
 /// Places whose lines are remembered. When there are more, all are forgotten.

@@ -49,7 +49,7 @@ pub enum CompileError {
     /// The compiler took too long.
     #[error("compiling takes longer than `compile.time` of the node, {}", format_duration(*.0))]
     Wall(Duration),
-    /// The compiler ended in a way nobody asked for.
+    /// The compiler crashed or was killed.
     #[error("the compiling process ended with {status}: {last_words}")]
     Crashed {
         /// How it ended.

@@ -207,7 +207,7 @@ impl WasiHttpHooks for Hooks {
         &mut self,
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
-        // The guest's own report on how it got along with the response: nobody waits for it.
+        // The guest's own report on how it got along with the response: nothing depends on it.
         _: IoResult,
     ) -> Box<dyn Future<Output = SendResult> + Send> {
         let request = credentials::from_url(request);

@@ -19,7 +19,7 @@ use crate::logs::LineWriter;
 /// Bytes a guest may write at once.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// An output stream that takes everything at once: a guest never waits for whoever reads the log.
+/// An output stream that takes everything at once: a guest never waits for a reader of the log.
 #[derive(Clone, Debug)]
 pub(crate) struct GuestOutput(pub(crate) Arc<LineWriter>);
 

@@ -65,7 +65,7 @@ async fn services_take_turns_however_many_guests_they_have() {
             }
             None => {
                 order.push(2);
-                single.turn().expect("somebody's turn")
+                single.turn().expect("a turn")
             }
         };
     }
@@ -117,7 +117,7 @@ async fn dropping_the_driver_drops_the_work() {
     impl Drop for Count {
         fn drop(&mut self) {
             self.0.fetch_add(1, Relaxed);
-            // Whoever waits may have given up.
+            // The receiver may have given up.
             let _ = self.1.take().map(|told| told.send(()));
         }
     }

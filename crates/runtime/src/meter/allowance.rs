@@ -8,7 +8,7 @@
 //!
 //! A wait is when the store as a whole had nothing to do and had to be woken. Asking whether
 //! something is ready, a timer of no time and a turn given to others are none. Where a store is
-//! never idle because one guest is at many things, a part of it that had to wait is a wait too.
+//! never idle because one guest does many things, a part of it that had to wait is a wait too.
 
 use std::{
     sync::{

@@ -66,7 +66,7 @@ impl Body for Read {
     }
 }
 
-/// A body that a guest writes and somebody else reads. While the reader does not wait for more,
+/// A body that a guest writes and another pod or a client reads. While the reader does not wait for more,
 /// it could make room for more, and so wake the guest.
 struct Written {
     inner: WasiBody,

@@ -71,7 +71,7 @@ impl Asked {
         })
     }
 
-    /// Notes that the head of the response, or word of a failure, is on its way to whoever asked.
+    /// Notes that the head of the response, or word of a failure, is on its way to the caller.
     pub(crate) fn settle(&self) {
         self.answered.store(true, Ordering::Release);
         if let Some(call) = &self.call {
@@ -157,7 +157,7 @@ pub(crate) enum Other {
     Outside,
     /// This instance.
     Instance(Arc<RunState>),
-    /// Whoever holds a slot of the service.
+    /// The instances that hold a slot of the service.
     Slots,
 }
 
@@ -185,7 +185,7 @@ impl Call {
         *self.at.lock() = at;
     }
 
-    /// It has been sent and waits; in the queue, if nobody has got it.
+    /// It has been sent and waits; in the queue, if no pod has taken it.
     pub(crate) fn queue(&self) {
         let mut at = self.at.lock();
         if let At::Begun = *at {
@@ -289,13 +289,13 @@ pub(crate) enum Source {
     Timer,
     /// A timer whose time has come: it only lets others go first.
     Past,
-    /// Somebody outside: a server, a file system, a client.
+    /// Something outside of this node: a server, a file system, a client.
     Outside(Arc<str>),
     /// The head of the answer to a call.
     Head(Arc<Call>),
     /// More of a body, or room for more of one, that it shares with whom it called.
     Body(Arc<Call>),
-    /// The same with whoever asked it.
+    /// The same with its caller.
     Caller(Arc<Asked>),
     /// Room in a body that this one reads, unless it waits for more of it.
     Reader(Arc<Reading>, Box<Source>),

@@ -1,4 +1,4 @@
-//! What is found out about an instance that has ended, before anybody hears of the end.
+//! What is found out about an instance that has ended, before its callers are told.
 
 use std::{
     pin::pin,
@@ -110,10 +110,10 @@ impl Outcome {
     }
 }
 
-/// What a failure means for whoever ran the instance.
+/// What a failure means for the driver of the instance.
 pub(super) struct Mourned {
     pub(super) scope: Scope,
-    /// The dump that is to be made of the instance, once everybody has been told.
+    /// The dump that is to be made of the instance, once all callers have been told.
     pub(super) dump: Option<Pending>,
 }
 
@@ -127,7 +127,7 @@ pub(super) struct Death<'a> {
     /// The requests it was at.
     pub(super) requests: &'a [Arc<Asked>],
     pub(super) waits: Vec<OpenWait>,
-    /// Whether whoever asked has been told something else already.
+    /// Whether the caller has been told of another failure already.
     pub(super) is_old_news: bool,
     /// Whether another instance has its place already: then the pod lives on.
     pub(super) has_heir: bool,
@@ -190,8 +190,8 @@ impl Shared {
 
     /// Accounts for an instance that failed, and tells the pod's watch. Says what is over with it.
     ///
-    /// To be called before anybody who waits for an answer hears of the failure: whoever hears of
-    /// it may then trust that the pod is out of rotation.
+    /// To be called before a caller is told of the failure, so that the pod is out of rotation when
+    /// it is.
     pub(super) fn mourn(&self, death: Death<'_>) -> Mourned {
         let failure = death.failure;
         let refused = death

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{logs::Note, observe::source::Asked};
 
-/// What a pod owes to whoever sent a request.
+/// Resources that are held until the response body ends.
 pub(super) struct Debt {
     pub(super) shared: Arc<Shared>,
     pub(super) asked: Arc<Asked>,

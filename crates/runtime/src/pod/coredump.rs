@@ -1,7 +1,7 @@
 //! Core dumps: what an instance held in its memories when it ended, in a file.
 //!
-//! A dump is made of the store itself, so the store goes with it to a thread that may block. Nobody
-//! who waits for an answer waits for that. Whatever goes wrong is said in the report, and leaves no
+//! A dump is made of the store itself, so the store goes with it to a thread that may block. No
+//! answer waits for that. Whatever goes wrong is said in the report, and leaves no
 //! file behind.
 
 use std::{
@@ -30,7 +30,7 @@ const MAX_KEPT: usize = 30;
 const SUFFIX: &str = ".coredump";
 /// How the names of files begin that are being written.
 const UNFINISHED: &str = ".new-";
-/// Age of a file that is being written by nobody any more.
+/// Age from which a file counts as left behind by a writer that is gone.
 const UNFINISHED_AGE: Duration = Duration::from_secs(3600);
 
 thread_local! {
@@ -173,7 +173,7 @@ impl Pending {
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "wasmtime panics at what it does not expect of a component, and anybody may write one"
+        reason = "wasmtime panics at what it does not expect of a component, and strangers write those"
     )]
     fn serialize(
         &self,

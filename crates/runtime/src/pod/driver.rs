@@ -37,7 +37,7 @@ pub(super) enum Driver {
 
 /// The task that owns an instance, and the way to it.
 ///
-/// It is not run by whoever sends a request: dropping a call in the middle leaves an instance of
+/// It is not run by the task that sends a request: dropping a call in the middle leaves an instance of
 /// WASI 0.2 unusable, and clients do go away in the middle. And requests of WASI 0.3 that come
 /// close together are run in one go, which is cheaper than one at a time.
 pub(super) struct Worker {

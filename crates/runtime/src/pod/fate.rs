@@ -1,4 +1,4 @@
-//! How a request ended, as told by the task that runs its instance to whoever waits for it.
+//! How a request ended, as told by the task that runs its instance to the one that waits for it.
 
 use std::{
     future::poll_fn,
@@ -29,8 +29,8 @@ pub(super) type Head = Result<http::Response<WasiBody>, String>;
 /// How a request ended.
 ///
 /// The channels of head and body end when the instance is dropped, and then look as if the guest
-/// had ended them. So the failure is set first, and the head's channel is kept here: whoever sees
-/// the end of a channel also sees the failure.
+/// had ended them. So the failure is set first, and the head's channel is kept here: a reader that
+/// sees the end of a channel also sees the failure.
 pub(super) struct Fate {
     /// What was asked.
     asked: Arc<Asked>,
@@ -133,7 +133,7 @@ impl Fate {
         self.bystander.load(Ordering::Acquire)
     }
 
-    /// Hands over the head of the response. If nobody waits for it any more, it is dropped.
+    /// Hands over the head of the response. If its caller is gone, it is dropped.
     pub(super) fn answer(&self, head: Head) {
         self.asked.settle();
         if let Some(sender) = self.take_head() {
@@ -150,7 +150,7 @@ impl Fate {
     }
 
     /// Tells how the request failed. Of several failures the first counts, later ones are
-    /// consequences of it; `account` is called for that one, before anybody hears of it.
+    /// consequences of it; `account` is called for that one, before its caller is told.
     pub(super) fn fail(&self, failure: Failure, account: impl FnOnce(&Failure)) {
         if self.failure.get().is_none() {
             account(&failure);
@@ -185,7 +185,7 @@ impl Fate {
         self.read_out.notified().await;
     }
 
-    /// Notes that nobody waits for the answer any more.
+    /// Notes that the caller does not wait for the answer any more.
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
         // Its client may be waiting for the body to be dropped.
@@ -193,7 +193,7 @@ impl Fate {
         self.driver.wake();
     }
 
-    /// Runs `work` until it ends, or until nobody waits for the answer any more.
+    /// Runs `work` until it ends, or until the caller does not wait any more.
     pub(super) async fn unless_abandoned<F: Future>(&self, work: F) -> Option<F::Output> {
         let mut work = pin!(work);
         poll_fn(|cx| {

@@ -33,7 +33,7 @@ pub(super) struct Lull(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     wakers: Vec<Waker>,
-    /// Lulls that somebody waited for.
+    /// Lulls that a task waited for.
     count: u64,
 }
 
@@ -125,7 +125,7 @@ pub(super) async fn with_small_body(
                 Poll::Ready(Some(item)) => {
                     let length = item.as_ref().ok().and_then(Frame::data_ref).map(Bytes::len);
                     begun.push_back(item);
-                    // An error or trailers: what follows is for whoever reads them.
+                    // An error or trailers: what follows is for their reader.
                     let Some(length) = length else {
                         return Poll::Ready(false);
                     };

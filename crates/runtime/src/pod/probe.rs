@@ -150,7 +150,7 @@ fn name(kind: ProbeKind) -> &'static str {
     }
 }
 
-/// What a guest is asked that is no request from anybody.
+/// A request of the host's own, for the report: what the guest is asked without a client.
 fn asked(what: &str) -> Arc<Asked> {
     let mut request = http::Request::new(());
     // A word is a path, and says enough in a report.

@@ -189,8 +189,8 @@ where
         }
     }
 
-    /// Gives the instance the budget of a request, and says which one it is at if it is at one
-    /// only.
+    /// Gives the instance the budget of a request, and names that request if it is the only
+    /// one that it serves.
     fn turn_to(&self, request_id: Option<Arc<str>>) -> wasmtime::Result<()> {
         self.accessor.with(|mut store| {
             store.get().request.set(request_id);

@@ -31,7 +31,7 @@ use crate::{
     runtime::{Runtime, StartError},
 };
 
-/// How much later than the deadline a request is given up by whoever waits for it. The task that
+/// How much later than the deadline the caller of a request gives it up. The task that
 /// runs the instance keeps the same deadline and knows better what happened; this is for when the
 /// guest, inside one long instruction, keeps that task from running.
 const GRACE: Duration = Duration::from_millis(50);
@@ -76,7 +76,7 @@ impl Pod {
     ///
     /// With `isolation = "request"` the making of the instance is part of it, as it is for
     /// `request_cpu`. A WASI 0.3 instance that stays may be at several requests at once, and then
-    /// nobody knows what each of them costs. Of these only the ones count that had it to themselves,
+    /// what each of them costs cannot be told. Of these only the ones count that had it to themselves,
     /// from their beginning to the head of their response and what came with it.
     pub fn request_cpu(&self) -> Distribution {
         self.shared.context.meter.request_cpu()
@@ -149,7 +149,7 @@ impl Pod {
         };
         let guard = self.driver.send(shared, job).await?;
         let patience = match (shared.template.isolation(), shared.template.wasi()) {
-            // The instance outlives the request, so nobody else keeps the request's deadline.
+            // The instance outlives the request, so its task does not keep the request's deadline.
             (Isolation::Pod, Wasi::P3) => deadline,
             _ => deadline.map(|deadline| deadline + GRACE),
         };

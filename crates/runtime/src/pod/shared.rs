@@ -79,7 +79,7 @@ impl Live {
         }
     }
 
-    /// Handlers under way that nobody waits for.
+    /// Handlers under way whose callers are gone.
     fn stuck(&self) -> usize {
         let live = self.0.lock();
         let is_stuck = |entry: &&Entry| {
@@ -320,7 +320,7 @@ async fn serve(
                 Err(error) => break (Failure::of_error(&error, &shared.template), Some(error)),
             },
             // A guest cannot be made to give up one request. When all it can take are stuck in
-            // requests that nobody waits for, the instance has to go.
+            // requests whose callers are gone, the instance has to go.
             Ok(()) = given_up.changed() => if live.stuck() >= limit {
                 break (Failure::TimedOut(shared.template.request_timeout()), None);
             },

@@ -8,15 +8,15 @@ use crate::report::Termination;
 ///
 /// The calls come from the task that runs the guest, so they must be quick and must not wait.
 pub trait PodWatch: Send + Sync + 'static {
-    /// The pod's only instance has ended, and the pod with it: it takes no more requests. Whoever
-    /// waits for an answer hears of it after this call.
+    /// The pod's only instance has ended, and the pod with it: it takes no more requests.
+    /// Callers that wait for an answer are told after this call.
     fn terminated(&self, termination: &Arc<Termination>);
 
     /// An instance has ended, and the pod goes on with another one.
     fn instance_failed(&self, termination: &Arc<Termination>);
 }
 
-/// Tells nobody.
+/// A watch that does nothing.
 pub struct Unwatched;
 
 impl PodWatch for Unwatched {

@@ -62,7 +62,7 @@ fn a_debt_is_paid_by_the_windows_that_follow() {
 }
 
 #[test]
-fn whoever_uses_it_up_every_time_has_the_share_on_average() {
+fn an_instance_that_uses_it_up_every_time_has_the_share_on_average() {
     let mut line = Line::new(SHARE);
     let (mut used, windows) = (0, 1000);
     let tick = 5_000_000;
@@ -102,7 +102,7 @@ fn those_held_back_leave_a_few_at_a_time_in_their_order() {
     }
     assert_eq!(held(&quota), 3);
     quota.line.lock().left_nanos = 10;
-    // They stand before whoever comes now.
+    // They stand before those that come now.
     assert!(!quota.admits(&cells[0]));
     backlog.look();
     let is_held = |n: usize| cells[n].is_held();
@@ -122,7 +122,7 @@ fn those_held_back_leave_a_few_at_a_time_in_their_order() {
 }
 
 #[test]
-fn one_that_is_gone_keeps_nobody_waiting() {
+fn one_that_is_gone_keeps_no_other_waiting() {
     let (quota, backlog, cells) = pod(4);
     at_window(&quota, 1000);
     quota.charge(50_000_000);
@@ -142,7 +142,7 @@ fn one_that_is_gone_keeps_nobody_waiting() {
 }
 
 #[test]
-fn only_quotas_that_hold_somebody_are_looked_at() {
+fn only_quotas_that_hold_an_instance_are_looked_at() {
     let (quota, backlog, cells) = pod(2);
     let now = at_window(&quota, 1000);
     assert!(quota.admits(&cells[0]));
@@ -153,7 +153,7 @@ fn only_quotas_that_hold_somebody_are_looked_at() {
     assert!(quota.look(now), "nothing is left");
     backlog.look();
     assert_eq!(backlog.quotas.lock().len(), 1);
-    // Nobody is left to wait for.
+    // No instance is held any more.
     quota.forget(&cells[0]);
     assert!(!cells[0].is_held());
     quota.forget(&cells[1]);

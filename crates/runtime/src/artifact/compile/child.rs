@@ -16,7 +16,7 @@ use crate::engine::CodeClass;
 pub(crate) const EXIT_INVALID: i32 = 65;
 /// The exit code for everything else that went wrong.
 const EXIT_FAILED: i32 = 70;
-/// How nice the child is to everybody else.
+/// How nice the child is to other processes.
 const NICENESS: i32 = 10;
 
 const CLASS: &str = "SAMPAN_COMPILE_CLASS";
@@ -50,7 +50,7 @@ pub fn run() -> i32 {
     match compile() {
         Ok(()) => 0,
         Err(Failure { code, reason }) => {
-            // With nobody to read it there is nothing else to do about a failure.
+            // Without a reader there is nothing else to do about a failure.
             let _ = writeln!(io::stderr(), "{reason}");
             code
         }

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// Asks for `http://HOST:PORT/` and tells whether somebody connected to the listener behind PORT.
+/// Asks for `http://HOST:PORT/` and tells whether the client connected to the listener behind PORT.
 async fn ask(lookup: Lookup, host: &str) -> (Error, bool) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
@@ -17,11 +17,11 @@ async fn ask(lookup: Lookup, host: &str) -> (Error, bool) {
     let client = Client::with_lookup(lookup);
     let mut sent = std::pin::pin!(client.send(request));
     tokio::select! {
-        result = &mut sent => (result.expect_err("nobody answers"), false),
+        result = &mut sent => (result.expect_err("no server answers"), false),
         connection = listener.accept() => {
             // Closed at once: the request fails.
             drop(connection);
-            (sent.await.expect_err("nobody answers"), true)
+            (sent.await.expect_err("no server answers"), true)
         }
     }
 }

@@ -57,23 +57,18 @@ pub(crate) struct CodeClass {
 
 impl CodeClass {
     const ALL: [Self; 4] = [
-        Self {
-            concurrent: false,
-            metered: false,
-        },
-        Self {
-            concurrent: true,
-            metered: false,
-        },
-        Self {
-            concurrent: false,
-            metered: true,
-        },
-        Self {
-            concurrent: true,
-            metered: true,
-        },
+        Self::new(false, false),
+        Self::new(true, false),
+        Self::new(false, true),
+        Self::new(true, true),
     ];
+
+    const fn new(concurrent: bool, metered: bool) -> Self {
+        Self {
+            concurrent,
+            metered,
+        }
+    }
 
     /// The class written as one word, for file names and the compile child.
     pub(crate) fn as_str(self) -> &'static str {

@@ -171,7 +171,9 @@ impl Shared {
     /// No instance could be made to do this job. If that is the host's fault, the pod is only without
     /// one for now.
     pub(super) fn unmade(&self, failure: Failure, job: Option<Job>) -> Scope {
-        let asked = job.as_ref().map(|job| Arc::clone(&job.asked));
+        let asked = job
+            .as_ref()
+            .map(|job| Arc::clone(job.ending.fate().asked()));
         let scope = match failure.is_of_host() {
             true => {
                 self.say(asked.and_then(|asked| asked.id.clone()), &failure);

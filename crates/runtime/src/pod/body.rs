@@ -21,12 +21,11 @@ use super::{
     inner::{Shared, Slot},
     sendable::Promise,
 };
-use crate::{logs::Note, observe::source::Asked};
+use crate::logs::Note;
 
 /// Resources that are held until the response body ends.
 pub(super) struct Debt {
     pub(super) shared: Arc<Shared>,
-    pub(super) asked: Arc<Asked>,
     pub(super) fate: Arc<Fate>,
     /// Taken as long as the response is on its way.
     pub(super) _slot: Slot,
@@ -51,7 +50,7 @@ impl Debt {
                 None => failure.to_string(),
             };
             let log = &self.shared.context.log;
-            log.note(Note::Failure, self.asked.id.clone(), || text);
+            log.note(Note::Failure, self.fate.asked().id.clone(), || text);
         };
         self.fate.fail(failure.clone(), account);
         self.fate.failure().unwrap_or(failure)
@@ -61,7 +60,7 @@ impl Debt {
 impl Debt {
     /// The answer is not passed on: says why, unless something else has been said before.
     pub(super) fn refuse(&self, failure: Failure) -> Failure {
-        let account = |failure: &Failure| self.shared.say(self.asked.id.clone(), failure);
+        let account = |failure: &Failure| self.shared.say(self.fate.asked().id.clone(), failure);
         self.fate.fail(failure.clone(), account);
         self.fate.failure().unwrap_or(failure)
     }
@@ -145,7 +144,9 @@ impl Body for ResponseBody {
                 }
                 // Said and no more: what ends the instance, if anything does, is told by its task.
                 let failure = Failure::Unsendable(format!("its body failed: {error}"));
-                this.debt.shared.say(this.debt.asked.id.clone(), &failure);
+                this.debt
+                    .shared
+                    .say(this.debt.fate.asked().id.clone(), &failure);
                 Poll::Ready(Some(Err(failure.into())))
             }
             Poll::Ready(Some(Ok(frame))) => {

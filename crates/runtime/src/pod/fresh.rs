@@ -27,7 +27,7 @@ use crate::{
     admission::inspect::Wasi,
     host::state::State,
     lane::{Pace, ServiceKey, Work},
-    observe::{body::read_by, observed::Observed, source::Source},
+    observe::observed::Observed,
     runtime::StartError,
 };
 
@@ -108,12 +108,10 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
         Err(failure) => return job.ending.fail(failure, |_| {}),
     };
     let Job {
-        asked,
-        ending,
-        deadline,
-        ..
+        ending, deadline, ..
     } = job;
     let fate = Arc::clone(ending.fate());
+    let asked = Arc::clone(fate.asked());
     store.data().request.set(asked.id.clone());
     shared.context.meter.count_instance();
     let cell = Arc::clone(&store.data().cell);
@@ -150,15 +148,12 @@ async fn work(shared: &Shared, store: &mut Store<State>, fate: &Arc<Fate>) -> wa
     let instance = loaded.pre.instantiate_async(&mut *store);
     let instance = shared.runtime.timings.instantiation(instance).await?;
     let request = match fate.begin() {
-        Some(Task::Request(request)) => request.into_guest(),
+        Some(Task::Request(request)) => request.into_guest(&store.data().cell, fate.asked()),
         Some(Task::Question(question)) => {
             return question::ask(&loaded.exports, store, &instance, question, fate).await;
         }
         None => return Ok(()),
     };
-    let writer = Source::Caller(Arc::clone(fate.asked()));
-    let cell = Arc::clone(&store.data().cell);
-    let request = request.map(|body| read_by(&cell, writer, body));
     match shared.template.wasi() {
         Wasi::P2 => {
             let proxy = Proxy::new(&mut *store, &instance)?;

@@ -1,9 +1,6 @@
 //! What comes to an instance that stays, and in which order.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -11,11 +8,9 @@ use tokio::{
 };
 
 use super::{failure::Failure, fate::Ending, inner::Slot};
-use crate::observe::source::Asked;
 
 /// One request on its way to an instance. What is asked is in its [`super::fate::Fate`] until a guest begins.
 pub(super) struct Job {
-    pub(super) asked: Arc<Asked>,
     pub(super) ending: Ending,
     pub(super) deadline: Option<Instant>,
     pub(super) slot: Slot,

@@ -8,7 +8,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
-use wasmtime::Store;
+use wasmtime::{Store, component};
 
 use super::{failure::Failure, fate::within, template::Template, watch::PodWatch};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     host::state::State,
     lane::Pace,
     logs::Note,
-    observe::{cell::Cell, source::Asked},
+    observe::{cell::Cell, observed::Observed, source::Asked},
     runtime::Runtime,
     sandbox::PodContext,
 };
@@ -33,9 +33,17 @@ pub(super) struct Shared {
     pub(super) slots: Arc<Semaphore>,
     pub(super) watch: Arc<dyn PodWatch>,
     /// The instance that stays, if one does.
-    pub(super) instance: Mutex<Weak<Cell>>,
+    instance: Mutex<Weak<Cell>>,
     /// Whether the pod is ended because its guest does not do what it should.
     pub(super) condemned: AtomicBool,
+}
+
+/// An instance that stays. In this order, so that the place is free when the store is gone.
+pub(super) struct Made<T> {
+    pub(super) store: Store<State>,
+    pub(super) instance: component::Instance,
+    pub(super) handler: T,
+    pub(super) place: Place,
 }
 
 impl Shared {
@@ -101,9 +109,36 @@ impl Shared {
         store.map_err(|error| Failure::of_error(&error, template).of_making())
     }
 
-    /// Notes the instance that answers from now on.
-    pub(super) fn settle(&self, instance: &Arc<Cell>) {
-        *self.instance.lock() = Arc::downgrade(instance);
+    /// Makes an instance that stays, and answers from now on. `bind` finds what it exports.
+    pub(super) async fn make<T>(
+        &self,
+        pace: &Arc<Pace>,
+        bind: impl FnOnce(&component::Instance, &mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<Made<T>, Failure> {
+        let place = self.pool_place().await?;
+        let made = self.within_start(async {
+            let mut store = self.store(pace)?;
+            let cell = Arc::clone(&store.data().cell);
+            let instantiate = async {
+                let instance = self.template.loaded.pre.instantiate_async(&mut store);
+                let instance = self.runtime.timings.instantiation(instance).await?;
+                let handler = bind(&instance, &mut store)?;
+                wasmtime::error::Ok((instance, handler))
+            };
+            let made = Observed::making(instantiate, cell).await;
+            let (instance, handler) =
+                made.map_err(|error| Failure::of_error(&error, &self.template).of_making())?;
+            Ok(Made {
+                store,
+                instance,
+                handler,
+                place,
+            })
+        });
+        let made = made.await?;
+        self.context.meter.count_instance();
+        *self.instance.lock() = Arc::downgrade(&made.store.data().cell);
+        Ok(made)
     }
 
     /// The instance that stays, if one does and it lives.

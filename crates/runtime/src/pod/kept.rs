@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use sampan_core::provoke;
 use tokio::time::Instant;
-use wasmtime::{Store, component};
 use wasmtime_wasi_http::p2::bindings::Proxy;
 
 use super::{
@@ -13,34 +12,26 @@ use super::{
     fate::{Fate, within},
     fresh::call_p2,
     inbox::{Inbox, Job, Ready},
-    inner::Shared,
+    inner::{Made, Shared},
     question,
     request::Task,
 };
-use crate::{
-    engine::Place,
-    host::state::State,
-    lane::Pace,
-    observe::{body::read_by, observed::Observed, source::Source},
-};
+use crate::lane::Pace;
 
 struct Instance {
-    store: Store<State>,
-    instance: component::Instance,
-    proxy: Proxy,
+    made: Made<Proxy>,
     /// Whether it has answered a request.
     has_answered: bool,
     /// How many it has been given.
     requests: u32,
-    made: Instant,
-    _place: Place,
+    since: Instant,
 }
 
 impl Instance {
     /// Whether it is to take no more requests.
     fn is_due(&self, shared: &Shared) -> bool {
         let renewal = shared.template.renewal();
-        renewal.is_due(self.requests, self.made.elapsed())
+        renewal.is_due(self.requests, self.since.elapsed())
     }
 }
 
@@ -69,8 +60,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
                 Ok(made) => made,
                 Err(_) => {
                     let late = Failure::TimedOut(shared.template.request_timeout());
+                    let asked = Arc::clone(job.ending.fate().asked());
                     job.ending
-                        .fail(late, |late| shared.say(job.asked.id.clone(), late));
+                        .fail(late, |late| shared.say(asked.id.clone(), late));
                     continue;
                 }
             },
@@ -97,58 +89,31 @@ enum Next {
 }
 
 async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
-    let place = shared.pool_place().await?;
-    let instance = shared.within_start(async {
-        let mut store = shared.store(pace)?;
-        let cell = Arc::clone(&store.data().cell);
-        let of_error =
-            |error: wasmtime::Error| Failure::of_error(&error, &shared.template).of_making();
-        let instantiate = async {
-            let instance = shared.template.loaded.pre.instantiate_async(&mut store);
-            let instance = shared.runtime.timings.instantiation(instance).await?;
-            let proxy = Proxy::new(&mut store, &instance)?;
-            wasmtime::error::Ok((instance, proxy))
-        };
-        let (instance, proxy) = Observed::making(instantiate, cell)
-            .await
-            .map_err(of_error)?;
-        Ok(Instance {
-            store,
-            instance,
-            proxy,
-            has_answered: false,
-            requests: 0,
-            made: Instant::now(),
-            _place: place,
-        })
-    });
-    let instance = instance.await?;
-    shared.context.meter.count_instance();
-    shared.settle(&instance.store.data().cell);
-    Ok(instance)
+    Ok(Instance {
+        made: shared.make(pace, |it, store| Proxy::new(store, it)).await?,
+        has_answered: false,
+        requests: 0,
+        since: Instant::now(),
+    })
 }
 
 /// Has the guest do what it is asked, if that has not been taken back.
 async fn perform(
     shared: &Shared,
-    store: &mut Store<State>,
-    exporter: &component::Instance,
-    proxy: &Proxy,
+    made: &mut Made<Proxy>,
     fate: &Arc<Fate>,
     requests: &mut u32,
 ) -> wasmtime::Result<()> {
+    let store = &mut made.store;
     match fate.begin() {
         Some(Task::Request(request)) => {
             *requests += 1;
-            let writer = Source::Caller(Arc::clone(fate.asked()));
-            let cell = Arc::clone(&store.data().cell);
-            let request = request.into_guest();
-            let request = request.map(|body| read_by(&cell, writer, body));
-            call_p2(proxy, store, request, fate).await
+            let request = request.into_guest(&store.data().cell, fate.asked());
+            call_p2(&made.handler, store, request, fate).await
         }
         Some(Task::Question(question)) => {
             let exports = &shared.template.loaded.exports;
-            question::ask(exports, store, exporter, question, fate).await
+            question::ask(exports, store, &made.instance, question, fate).await
         }
         None => Ok(()),
     }
@@ -157,21 +122,20 @@ async fn perform(
 /// Answers one request. Gives the instance back if it can take another.
 async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) -> Next {
     let Job {
-        asked,
         ending,
         deadline,
         slot: _slot,
     } = job;
     let Instance {
-        store,
-        instance: exporter,
-        proxy,
+        made,
         has_answered,
         requests,
         ..
     } = &mut instance;
     let fate = Arc::clone(ending.fate());
-    let refilled = shared.template.sandbox.refill(&mut *store);
+    let asked = Arc::clone(fate.asked());
+    let refilled = shared.template.sandbox.refill(&mut made.store);
+    let store = &made.store;
     store.data().request.set(asked.id.clone());
     let cell = Arc::clone(&store.data().cell);
     cell.forget_calls();
@@ -179,13 +143,13 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
     fate.runs_in(&cell);
     let work = async {
         refilled?;
-        perform(shared, &mut *store, exporter, proxy, &fate, requests).await
+        perform(shared, made, &fate, requests).await
     };
     let outcome = Outcome::of(work, &cell, deadline).await;
     cell.end(&asked);
     pace.learn(&cell.cpu);
     shared.count(&asked, &cell);
-    let state = store.data_mut();
+    let state = made.store.data_mut();
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();
     let Some(failure) = outcome.failure(&fate, unfinished, &shared.template) else {
@@ -206,7 +170,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         }
         other => other,
     };
-    let mourned = shared.mourn(outcome.death(&failure, &*store, &asked, &fate));
+    let mourned = shared.mourn(outcome.death(&failure, &made.store, &asked, &fate));
     if fate.is_answered() && !unfinished {
         // A guest that died after finishing its response has answered all the same.
         ending.well();
@@ -214,8 +178,8 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         ending.fail(failure, |_| {});
     }
     if let Some(dump) = mourned.dump {
-        let Instance { store, _place, .. } = instance;
-        dump.make(store, outcome.into_error(), _place);
+        let Made { store, place, .. } = instance.made;
+        dump.make(store, outcome.into_error(), place);
     }
     match mourned.scope {
         Scope::Pod => Next::PodIsOver,

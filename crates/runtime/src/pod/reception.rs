@@ -130,7 +130,7 @@ where
     fn take(&mut self, job: Job) -> wasmtime::Result<()> {
         let is_only = self.calls.is_empty();
         // What a guest prints belongs to a request only while it answers just one.
-        self.turn_to(job.asked.id.clone().filter(|_| is_only))?;
+        self.turn_to(job.ending.fate().asked().id.clone().filter(|_| is_only))?;
         self.alone.begin(&job, is_only, &self.cell);
         self.calls.push((self.start)(job));
         Ok(())
@@ -206,7 +206,7 @@ struct Alone(Option<Duration>);
 
 impl Alone {
     fn begin(&mut self, job: &Job, is_first: bool, cell: &Cell) {
-        let counts = is_first && !job.asked.is_probe();
+        let counts = is_first && !job.ending.fate().asked().is_probe();
         self.0 = counts.then(|| cell.cpu.used_now());
     }
 

@@ -1,7 +1,7 @@
 //! A request on its way to a guest: in the one form in which every world of `wasi:http` can be
 //! given it, found out before anything is done for it.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, sync::Arc};
 
 use http::{
     Uri,
@@ -13,7 +13,15 @@ use http_body_util::{BodyExt as _, Empty};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::failure::Failure;
-use crate::{exports::Question, neighbours::Body};
+use crate::{
+    exports::Question,
+    neighbours::Body,
+    observe::{
+        body::read_by,
+        cell::Cell,
+        source::{Asked, Source},
+    },
+};
 
 /// The host of a request that names none: HTTP/1.0 lets a client leave that out, and a guest of
 /// WASI 0.2 is told an authority with every request.
@@ -44,8 +52,17 @@ impl Expressible {
         self.request
     }
 
-    /// The request as a guest is given it. With this its handling begins.
-    pub(super) fn into_guest(self) -> http::Request<WasiBody> {
+    /// The request as the guest of `reader` is given it. With this its handling begins.
+    pub(super) fn into_guest(
+        self,
+        reader: &Arc<Cell>,
+        asked: &Arc<Asked>,
+    ) -> http::Request<WasiBody> {
+        let writer = Source::Caller(Arc::clone(asked));
+        self.absolute().map(|body| read_by(reader, writer, body))
+    }
+
+    fn absolute(self) -> http::Request<WasiBody> {
         let Self {
             mut request,
             target,
@@ -163,7 +180,7 @@ mod tests {
             ("test:80", None, "http://test:80/"),
         ] {
             let request = request(target, host.map(str::as_bytes));
-            let parsed = Expressible::parse(request).map(Expressible::into_guest);
+            let parsed = Expressible::parse(request).map(Expressible::absolute);
             match (parsed, seen) {
                 (Ok(request), seen) => assert_eq!(request.uri(), seen, "{target} {host:?}"),
                 (Err(failure), _) => panic!("{target} {host:?}: {failure}"),

@@ -140,9 +140,7 @@ impl Pod {
         slot: Slot,
     ) -> Result<http::Response<Body>, CallError> {
         let shared = &self.shared;
-        let asked = Arc::clone(fate.asked());
         let job = Job {
-            asked: Arc::clone(&asked),
             ending: Ending::of(&fate),
             deadline,
             slot: slot.clone(),
@@ -155,7 +153,6 @@ impl Pod {
         };
         let debt = Debt {
             shared: Arc::clone(shared),
-            asked,
             fate,
             _slot: slot,
             deadline: patience,
@@ -163,7 +160,7 @@ impl Pod {
         let failure = match within(patience, answer).await {
             Ok(Ok(Ok(response))) => match sendable::fault(&response) {
                 None => {
-                    let is_head = debt.asked.method == http::Method::HEAD;
+                    let is_head = debt.fate.asked().method == http::Method::HEAD;
                     let promise = Promise::of(&response, is_head);
                     let body = |inner| ResponseBody::new(inner, promise, debt, guard);
                     return Ok(response.map(|inner| body(inner).boxed_unsync()));

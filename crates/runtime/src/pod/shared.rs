@@ -20,7 +20,7 @@ use super::{
     fate::{Ending, Fate},
     held::Lull,
     inbox::{Inbox, Job, Ready},
-    inner::Shared,
+    inner::{Made, Shared},
     p3, question,
     reception::{Door, Reception},
     request::Task,
@@ -29,7 +29,7 @@ use crate::{
     engine::Place,
     host::state::State,
     lane::{Pace, ServiceKey, Work},
-    observe::{body::read_by, observed::Observed, source::Source, turn::Turn},
+    observe::{observed::Observed, turn::Turn},
     report::OpenWait,
 };
 
@@ -211,48 +211,13 @@ async fn live(
     }
 }
 
-/// In this order, so that the place is free when the store is gone.
-struct Instance {
-    store: Store<State>,
-    guest: Guest,
-    _place: Place,
-}
-
-/// What it exports.
-struct Guest {
-    instance: component::Instance,
-    service: Service,
-}
-
-async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
-    let place = shared.pool_place().await?;
-    let instance = shared.within_start(async {
-        let mut store = shared.store(pace)?;
-        let cell = Arc::clone(&store.data().cell);
-        let instantiate = async {
-            let pre = &shared.template.loaded.pre;
-            let instance = pre.instantiate_async(&mut store);
-            let instance = shared.runtime.timings.instantiation(instance).await?;
-            let service = Service::new(&mut store, &instance)?;
-            wasmtime::error::Ok(Guest { instance, service })
-        };
-        let of_error =
-            |error: wasmtime::Error| Failure::of_error(&error, &shared.template).of_making();
-        let made = Observed::making(instantiate, cell).await;
-        let guest = made.map_err(of_error)?;
-        Ok(Instance {
-            store,
-            guest,
-            _place: place,
-        })
-    });
-    let instance = instance.await?;
-    shared.context.meter.count_instance();
-    let cell = &instance.store.data().cell;
+async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Made<Service>, Failure> {
+    let made = shared
+        .make(pace, |it, store| Service::new(store, it))
+        .await?;
     let all = shared.template.concurrency() as usize;
-    cell.cpu.share(&shared.slots, all);
-    shared.settle(cell);
-    Ok(instance)
+    made.store.data().cell.cpu.share(&shared.slots, all);
+    Ok(made)
 }
 
 /// Why an instance is served no longer.
@@ -267,17 +232,19 @@ enum Served {
 /// is gone.
 async fn serve(
     shared: &Shared,
-    instance: Instance,
+    made: Made<Service>,
     door: &mut Door,
     first: Option<Job>,
     mut given_up: watch::Receiver<()>,
     pace: &Pace,
 ) -> Served {
-    let Instance {
+    let Made {
         mut store,
-        ref guest,
-        _place,
-    } = instance;
+        ref instance,
+        ref handler,
+        place,
+    } = made;
+    let guest = (instance, handler);
     let live = Live::default();
     let lull = Lull::default();
     let cell = Arc::clone(&store.data().cell);
@@ -292,15 +259,12 @@ async fn serve(
         // Whose call it was is not known: so it counts for all.
         fate.runs_in(&cell);
         live.add(job.ending);
-        cell.begin(&job.asked);
+        cell.begin(fate.asked());
         (fate, task)
     };
     let work = store.run_concurrent(async |accessor| {
         let answer = async |(fate, task): (Arc<Fate>, Option<Task>)| {
-            let result = match task {
-                Some(task) => perform(accessor, shared, guest, &fate, &lull, task).await,
-                None => Ok(()),
-            };
+            let result = perform(accessor, shared, guest, &fate, &lull, task).await;
             live.returned(&fate);
             cell.end(fate.asked());
             result
@@ -308,7 +272,7 @@ async fn serve(
         let idle = || pace.learn(&cell.cpu);
         let take = |job| answer(start(job));
         let over = || live.over();
-        let mut reception = Reception::new(accessor, shared, &guest.service, (door, over), take);
+        let mut reception = Reception::new(accessor, shared, handler, (door, over), take);
         Turn::between(accessor, reception.run(first, idle)).await
     });
     let work = async { cell.unless_doomed(lull.watch(work)).await? };
@@ -330,7 +294,7 @@ async fn serve(
     drop(work);
     let has_heir = door.is_closed();
     let death = (failure, error, waits, has_heir);
-    end(shared, &live, (store, _place), death)
+    end(shared, &live, (store, place), death)
 }
 
 /// Tells of the end of an instance, and has it dumped if that is wanted.
@@ -362,21 +326,19 @@ fn end(
     }
 }
 
-/// Has the guest do one thing.
+/// Has the guest do one thing, if that has not been taken back.
 async fn perform(
     accessor: &Accessor<State>,
     shared: &Shared,
-    guest: &Guest,
+    (instance, handler): (&component::Instance, &Service),
     fate: &Arc<Fate>,
     lull: &Lull,
-    task: Task,
+    task: Option<Task>,
 ) -> wasmtime::Result<()> {
     let cell = accessor.with(|mut store| Arc::clone(&store.get().cell));
     match task {
-        Task::Request(request) => {
-            let writer = Source::Caller(Arc::clone(fate.asked()));
-            let request = request.into_guest();
-            let request = request.map(|body| read_by(&cell, writer, body));
+        Some(Task::Request(request)) => {
+            let request = request.into_guest(&cell, fate.asked());
             let request = match p3::place(accessor, request) {
                 Ok(request) => request,
                 Err(error) => {
@@ -386,13 +348,12 @@ async fn perform(
                     return Ok(());
                 }
             };
-            p3::answer(accessor, &guest.service, request, &cell, fate, lull).await
+            p3::answer(accessor, handler, request, &cell, fate, lull).await
         }
-        Task::Question(question) => {
+        Some(Task::Question(question)) => {
             let exports = &shared.template.loaded.exports;
-            let asked =
-                question::ask_concurrently(exports, accessor, &guest.instance, question, fate);
-            asked.await
+            question::ask_concurrently(exports, accessor, instance, question, fate).await
         }
+        None => Ok(()),
     }
 }

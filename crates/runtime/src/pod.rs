@@ -12,10 +12,10 @@
 
 mod autopsy;
 mod body;
+mod completion;
 mod coredump;
 mod driver;
 mod failure;
-mod fate;
 mod fresh;
 mod held;
 mod inbox;

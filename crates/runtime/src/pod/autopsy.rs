@@ -11,9 +11,9 @@ use tokio::time::{Instant as Deadline, error::Elapsed};
 use wasmtime::{Store, WasmBacktrace};
 
 use super::{
+    completion::{Completion, within},
     coredump::{self, Pending},
     failure::Failure,
-    fate::{Fate, within},
     inbox::Job,
     inner::Shared,
     template::Template,
@@ -63,20 +63,20 @@ impl Outcome {
     /// body to write.
     pub(super) fn failure(
         &self,
-        fate: &Fate,
+        completion: &Completion,
         unfinished: bool,
         template: &Template,
     ) -> Option<Failure> {
         match &self.result {
             // Some guests can answer only once, and say nothing from then on.
-            Ok(Ok(())) if !fate.is_answered() && fate.is_withdrawn() => None,
-            Ok(Ok(())) if !fate.is_answered() => Some(Failure::NoResponse),
+            Ok(Ok(())) if !completion.is_answered() && completion.is_withdrawn() => None,
+            Ok(Ok(())) if !completion.is_answered() => Some(Failure::NoResponse),
             // Nothing runs in it any more, so nothing would ever end that body.
             Ok(Ok(())) if unfinished => Some(Failure::Unfinished),
             Ok(Ok(())) => None,
             Ok(Err(error)) => {
                 let failure = Failure::of_error(error, template);
-                Some(match fate.is_begun() {
+                Some(match completion.is_begun() {
                     true => failure,
                     false => failure.of_making(),
                 })
@@ -86,21 +86,21 @@ impl Outcome {
     }
 
     /// The end of an instance that was at one request only.
-    pub(super) fn death<'a>(
+    pub(super) fn instance_end<'a>(
         &'a self,
         failure: &'a Failure,
         store: &'a Store<State>,
         asked: &'a Arc<Asked>,
-        fate: &Fate,
-    ) -> Death<'a> {
-        Death {
+        completion: &Completion,
+    ) -> InstanceEnd<'a> {
+        InstanceEnd {
             failure,
             error: self.result.as_ref().ok().and_then(|it| it.as_ref().err()),
             store: Some(store),
             requests: std::slice::from_ref(asked),
             waits: self.waits.clone(),
-            is_old_news: fate.failure().is_some(),
-            has_heir: false,
+            already_reported: completion.failure().is_some(),
+            has_successor: false,
         }
     }
 
@@ -111,14 +111,14 @@ impl Outcome {
 }
 
 /// What a failure means for the driver of the instance.
-pub(super) struct Mourned {
+pub(super) struct Recorded {
     pub(super) scope: Scope,
     /// The dump that is to be made of the instance, once all callers have been told.
     pub(super) dump: Option<Pending>,
 }
 
 /// An instance that has ended badly.
-pub(super) struct Death<'a> {
+pub(super) struct InstanceEnd<'a> {
     pub(super) failure: &'a Failure,
     /// What wasmtime says, with the guest's stack in it.
     pub(super) error: Option<&'a wasmtime::Error>,
@@ -128,12 +128,12 @@ pub(super) struct Death<'a> {
     pub(super) requests: &'a [Arc<Asked>],
     pub(super) waits: Vec<OpenWait>,
     /// Whether the caller has been told of another failure already.
-    pub(super) is_old_news: bool,
+    pub(super) already_reported: bool,
     /// Whether another instance has its place already: then the pod lives on.
-    pub(super) has_heir: bool,
+    pub(super) has_successor: bool,
 }
 
-impl<'a> Death<'a> {
+impl<'a> InstanceEnd<'a> {
     /// No instance could be made.
     fn at_start(failure: &'a Failure, requests: &'a [Arc<Asked>]) -> Self {
         Self {
@@ -142,8 +142,8 @@ impl<'a> Death<'a> {
             store: None,
             requests,
             waits: Vec::new(),
-            is_old_news: false,
-            has_heir: false,
+            already_reported: false,
+            has_successor: false,
         }
     }
 }
@@ -173,19 +173,19 @@ impl Shared {
     pub(super) fn unmade(&self, failure: Failure, job: Option<Job>) -> Scope {
         let asked = job
             .as_ref()
-            .map(|job| Arc::clone(job.ending.fate().asked()));
+            .map(|job| Arc::clone(job.guard.completion().asked()));
         let scope = match failure.is_of_host() {
             true => {
                 self.say(asked.and_then(|asked| asked.id.clone()), &failure);
                 Scope::Instance
             }
             false => {
-                self.mourn(Death::at_start(&failure, asked.as_slice()));
+                self.record_failure(InstanceEnd::at_start(&failure, asked.as_slice()));
                 Scope::Pod
             }
         };
         if let Some(job) = job {
-            job.ending.fail(failure, |_| {});
+            job.guard.fail(failure, |_| {});
         }
         scope
     }
@@ -194,9 +194,9 @@ impl Shared {
     ///
     /// To be called before a caller is told of the failure, so that the pod is out of rotation when
     /// it is.
-    pub(super) fn mourn(&self, death: Death<'_>) -> Mourned {
-        let failure = death.failure;
-        let refused = death
+    pub(super) fn record_failure(&self, ended: InstanceEnd<'_>) -> Recorded {
+        let failure = ended.failure;
+        let refused = ended
             .store
             .is_some_and(|it| it.data().refused_bytes().is_some());
         let verdict = match failure.fault() {
@@ -205,14 +205,17 @@ impl Shared {
         };
         self.context.meter.count_failure(verdict.ends_pod());
         // Before the log says what is in here anyway.
-        let mut evidence = self.context.may_look().then(|| self.look_at(&death));
+        let mut evidence = self
+            .context
+            .may_look()
+            .then(|| self.gather_evidence(&ended));
         let mut dump = None;
         if let Some(evidence) = &mut evidence {
             (evidence.coredump, dump) =
-                coredump::consider(self, death.store, death.error, verdict).unzip();
+                coredump::consider(self, ended.store, ended.error, verdict).unzip();
         }
-        if !death.is_old_news {
-            let request = match death.requests {
+        if !ended.already_reported {
+            let request = match ended.requests {
                 [only] => only.id.clone(),
                 _ => None,
             };
@@ -222,7 +225,7 @@ impl Shared {
             Failure::Deadlocked(deadlock) => deadlock.to_string(),
             other => other.to_string(),
         };
-        if let (Fault::TimedOut, Some(wait)) = (verdict, death.waits.first()) {
+        if let (Fault::TimedOut, Some(wait)) = (verdict, ended.waits.first()) {
             reason = format!(
                 "{reason}; it was waiting in `{}` for {}",
                 wait.function, wait.on
@@ -239,7 +242,7 @@ impl Shared {
             at: SystemTime::now(),
             evidence: evidence.map(Box::new),
         });
-        let is_all = self.template.isolation() == Isolation::Pod && !death.has_heir;
+        let is_all = self.template.isolation() == Isolation::Pod && !ended.has_successor;
         let scope = if verdict.ends_pod() && is_all {
             self.watch.terminated(&termination);
             Scope::Pod
@@ -247,38 +250,38 @@ impl Shared {
             self.watch.instance_failed(&termination);
             Scope::Instance
         };
-        Mourned {
+        Recorded {
             scope,
             dump: dump.flatten(),
         }
     }
 
-    fn look_at(&self, death: &Death<'_>) -> Evidence {
+    fn gather_evidence(&self, ended: &InstanceEnd<'_>) -> Evidence {
         let log = self.context.log.tail(LOG_BYTES);
-        let backtrace = death
+        let backtrace = ended
             .error
             .and_then(|error| error.downcast_ref::<WasmBacktrace>());
         let mut evidence = Evidence {
-            requests: death.requests.iter().map(|asked| request(asked)).collect(),
+            requests: ended.requests.iter().map(|asked| request(asked)).collect(),
             backtrace: backtrace.map(stack::frames).unwrap_or_default(),
             component: self.template.loaded.file.clone(),
             cpu_budget: self.template.sandbox.request_cpu,
-            waits: death.waits.clone(),
+            waits: ended.waits.clone(),
             log,
-            deadlock: match death.failure {
+            deadlock: match ended.failure {
                 Failure::Deadlocked(deadlock) => Some(Arc::clone(deadlock)),
                 _ => None,
             },
             ..Evidence::default()
         };
-        let Some(store) = death.store else {
+        let Some(store) = ended.store else {
             return evidence;
         };
         let state = store.data();
         let now = Instant::now();
         evidence.samples = state.samples.clone();
         evidence.note_cpu(&state.cell.cpu);
-        evidence.late = match death.failure {
+        evidence.late = match ended.failure {
             Failure::Spinning(_) | Failure::Busy { .. } => Some(state.cell.cpu.late()),
             _ => None,
         };

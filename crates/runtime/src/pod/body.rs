@@ -16,29 +16,29 @@ use tokio::{
 use wasmtime_wasi_http::WasiBody;
 
 use super::{
+    completion::Completion,
     failure::Failure,
-    fate::Fate,
     inner::{Shared, Slot},
     sendable::Promise,
 };
 use crate::logs::Note;
 
 /// Resources that are held until the response body ends.
-pub(super) struct Debt {
+pub(super) struct ResponseLease {
     pub(super) shared: Arc<Shared>,
-    pub(super) fate: Arc<Fate>,
+    pub(super) completion: Arc<Completion>,
     /// Taken as long as the response is on its way.
     pub(super) _slot: Slot,
     pub(super) deadline: Option<Instant>,
 }
 
-impl Debt {
+impl ResponseLease {
     /// The deadline has passed: says so, unless something else has been said before.
     pub(super) fn time_out(&self) -> Failure {
         let failure = Failure::TimedOut(self.shared.template.request_timeout());
         // The instance may well live on: it is not counted as failed.
         let account = |failure: &Failure| {
-            let wait = self.fate.instance().and_then(|cell| {
+            let wait = self.completion.instance().and_then(|cell| {
                 let waits = cell.waits().open();
                 waits.into_iter().next()
             });
@@ -50,19 +50,20 @@ impl Debt {
                 None => failure.to_string(),
             };
             let log = &self.shared.context.log;
-            log.note(Note::Failure, self.fate.asked().id.clone(), || text);
+            log.note(Note::Failure, self.completion.asked().id.clone(), || text);
         };
-        self.fate.fail(failure.clone(), account);
-        self.fate.failure().unwrap_or(failure)
+        self.completion.fail(failure.clone(), account);
+        self.completion.failure().unwrap_or(failure)
     }
 }
 
-impl Debt {
+impl ResponseLease {
     /// The answer is not passed on: says why, unless something else has been said before.
     pub(super) fn refuse(&self, failure: Failure) -> Failure {
-        let account = |failure: &Failure| self.shared.say(self.fate.asked().id.clone(), failure);
-        self.fate.fail(failure.clone(), account);
-        self.fate.failure().unwrap_or(failure)
+        let account =
+            |failure: &Failure| self.shared.say(self.completion.asked().id.clone(), failure);
+        self.completion.fail(failure.clone(), account);
+        self.completion.failure().unwrap_or(failure)
     }
 }
 
@@ -74,7 +75,7 @@ pub(super) struct ResponseBody {
     inner: WasiBody,
     /// How long it must be, if its head says so.
     promise: Option<Promise>,
-    debt: Debt,
+    lease: ResponseLease,
     guard: Option<RequestGuard>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -83,13 +84,13 @@ impl ResponseBody {
     pub(super) fn new(
         inner: WasiBody,
         promise: Option<Promise>,
-        debt: Debt,
+        lease: ResponseLease,
         guard: RequestGuard,
     ) -> Self {
         Self {
             inner,
             promise,
-            debt,
+            lease,
             guard: Some(guard),
             timer: None,
         }
@@ -103,7 +104,7 @@ impl ResponseBody {
     }
 
     fn deadline_passed(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(deadline) = self.debt.deadline else {
+        let Some(deadline) = self.lease.deadline else {
             return false;
         };
         let timer = self
@@ -122,52 +123,52 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
-        this.debt.fate.watch(cx);
+        this.lease.completion.watch(cx);
         match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(None) => {
-                if let Some(failure) = this.debt.fate.failure() {
+                if let Some(failure) = this.lease.completion.failure() {
                     return Poll::Ready(Some(Err(failure.into())));
                 }
                 let kept = this.promise.as_ref().map_or(Ok(()), Promise::over);
                 if let Err(fault) = kept {
-                    let failure = this.debt.refuse(Failure::Unsendable(fault));
+                    let failure = this.lease.refuse(Failure::Unsendable(fault));
                     return Poll::Ready(Some(Err(failure.into())));
                 }
                 // The guest may still have work of its own to do: it goes on until its deadline.
                 this.disarm();
-                this.debt.fate.body_is_over();
+                this.lease.completion.body_is_over();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                if let Some(failure) = this.debt.fate.failure() {
+                if let Some(failure) = this.lease.completion.failure() {
                     return Poll::Ready(Some(Err(failure.into())));
                 }
                 // Said and no more: what ends the instance, if anything does, is told by its task.
                 let failure = Failure::Unsendable(format!("its body failed: {error}"));
-                this.debt
+                this.lease
                     .shared
-                    .say(this.debt.fate.asked().id.clone(), &failure);
+                    .say(this.lease.completion.asked().id.clone(), &failure);
                 Poll::Ready(Some(Err(failure.into())))
             }
             Poll::Ready(Some(Ok(frame))) => {
                 // A body that always has more never comes to the timer.
-                if this.debt.deadline.is_some_and(|d| d <= Instant::now()) {
-                    return Poll::Ready(Some(Err(this.debt.time_out().into())));
+                if this.lease.deadline.is_some_and(|d| d <= Instant::now()) {
+                    return Poll::Ready(Some(Err(this.lease.time_out().into())));
                 }
                 if let (Some(promise), Some(data)) = (&mut this.promise, frame.data_ref())
                     && let Err(fault) = promise.sent(data.len())
                 {
-                    let failure = this.debt.refuse(Failure::Unsendable(fault));
+                    let failure = this.lease.refuse(Failure::Unsendable(fault));
                     return Poll::Ready(Some(Err(failure.into())));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Pending => {
-                if let Some(failure) = this.debt.fate.failure() {
+                if let Some(failure) = this.lease.completion.failure() {
                     return Poll::Ready(Some(Err(failure.into())));
                 }
                 if this.deadline_passed(cx) {
-                    return Poll::Ready(Some(Err(this.debt.time_out().into())));
+                    return Poll::Ready(Some(Err(this.lease.time_out().into())));
                 }
                 Poll::Pending
             }
@@ -175,7 +176,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream() && self.debt.fate.failure().is_none()
+        self.inner.is_end_stream() && self.lease.completion.failure().is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -185,7 +186,7 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.debt.fate.body_is_over();
+        self.lease.completion.body_is_over();
         // hyper does not read a body to its end when its length is known and reached.
         if self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0) {
             self.disarm();
@@ -195,28 +196,28 @@ impl Drop for ResponseBody {
 
 /// Gives a request up when it is dropped, unless it has been disarmed.
 pub(super) struct RequestGuard {
-    fate: Option<Arc<Fate>>,
+    completion: Option<Arc<Completion>>,
     /// Whom to tell besides the task that runs the request.
     worker: Option<Arc<watch::Sender<()>>>,
 }
 
 impl RequestGuard {
-    pub(super) fn new(fate: Arc<Fate>, worker: Option<Arc<watch::Sender<()>>>) -> Self {
+    pub(super) fn new(completion: Arc<Completion>, worker: Option<Arc<watch::Sender<()>>>) -> Self {
         Self {
-            fate: Some(fate),
+            completion: Some(completion),
             worker,
         }
     }
 
     fn disarm(mut self) {
-        self.fate = None;
+        self.completion = None;
     }
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        if let Some(fate) = &self.fate {
-            fate.abandon();
+        if let Some(completion) = &self.completion {
+            completion.abandon();
             if let Some(worker) = &self.worker {
                 worker.send_replace(());
             }

@@ -95,17 +95,17 @@ impl Driver {
             Self::Fresh(fresh) => return Ok(fresh.send(pod, job).await),
             Self::Worker(worker) => worker,
         };
-        let fate = Arc::clone(job.ending.fate());
+        let completion = Arc::clone(job.guard.completion());
         let way = match job.slot {
             Some(_) => &worker.jobs,
             None => &worker.probes,
         };
         match way.send(job).await {
-            Ok(()) => Ok(RequestGuard::new(fate, worker.given_up.clone())),
-            // What was asked is in its fate, not in the job.
+            Ok(()) => Ok(RequestGuard::new(completion, worker.given_up.clone())),
+            // The request is in its completion, not in the job.
             Err(_) => {
                 let stopped = Failure::Unavailable("it has been stopped".to_owned());
-                Err(CallError::before(stopped, fate.take_back()))
+                Err(CallError::before(stopped, completion.take_back()))
             }
         }
     }

@@ -15,9 +15,9 @@ use wasmtime_wasi_http::{
 use super::{
     autopsy::Outcome,
     body::RequestGuard,
+    completion::{Completion, within},
     failure::Failure,
-    fate::{Fate, within},
-    held::Lull,
+    held::IdleGate,
     inbox::Job,
     inner::Shared,
     p3, question,
@@ -59,7 +59,7 @@ impl Fresh {
     /// Runs a request right here, as far as it goes without waiting. Only what is left of it gets
     /// a task of its own, which outlives the response if the guest does.
     pub(super) async fn send(&self, shared: &Arc<Shared>, job: Job) -> RequestGuard {
-        let guard = RequestGuard::new(Arc::clone(job.ending.fate()), None);
+        let guard = RequestGuard::new(Arc::clone(job.guard.completion()), None);
         let template = &*shared.template;
         let pace = Arc::new(Pace::new(template.pace().is_long()));
         let mut work: Work<()> = Box::pin(answer(Arc::clone(shared), job, Arc::clone(&pace)));
@@ -97,71 +97,76 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     provoke::panic_in(provoke::Task::Fresh);
     let _place = match within(job.deadline, shared.pool_place()).await {
         Ok(Ok(place)) => place,
-        Ok(Err(full)) => return job.ending.fail(full, |_| {}),
+        Ok(Err(full)) => return job.guard.fail(full, |_| {}),
         Err(_) => {
             let late = Failure::Unavailable("no place for an instance became free".to_owned());
-            return job.ending.fail(late, |_| {});
+            return job.guard.fail(late, |_| {});
         }
     };
     let mut store = match shared.store(&pace) {
         Ok(store) => store,
-        Err(failure) => return job.ending.fail(failure, |_| {}),
+        Err(failure) => return job.guard.fail(failure, |_| {}),
     };
     let Job {
-        ending, deadline, ..
+        guard, deadline, ..
     } = job;
-    let fate = Arc::clone(ending.fate());
-    let asked = Arc::clone(fate.asked());
+    let completion = Arc::clone(guard.completion());
+    let asked = Arc::clone(completion.asked());
     store.data().request.set(asked.id.clone());
     shared.context.meter.count_instance();
     let cell = Arc::clone(&store.data().cell);
     cell.begin(&asked);
-    fate.runs_in(&cell);
-    let work = work(&shared, &mut store, &fate);
-    let ended = fate.unless_abandoned(Outcome::of(work, &cell, deadline));
+    completion.runs_in(&cell);
+    let work = work(&shared, &mut store, &completion);
+    let ended = completion.unless_abandoned(Outcome::of(work, &cell, deadline));
     let Some(outcome) = ended.await else {
         return;
     };
     shared.template.pace().learn(&cell.cpu);
     shared.count(&asked, &cell);
     let unfinished = store.data_mut().holds_unfinished_body();
-    let Some(failure) = outcome.failure(&fate, unfinished, &shared.template) else {
-        return ending.well();
+    let Some(failure) = outcome.failure(&completion, unfinished, &shared.template) else {
+        return guard.well();
     };
     if failure.is_of_host() {
-        return ending.fail(failure, |failure| shared.say(asked.id.clone(), failure));
+        return guard.fail(failure, |failure| shared.say(asked.id.clone(), failure));
     }
-    let mourned = shared.mourn(outcome.death(&failure, &store, &asked, &fate));
-    if fate.is_answered() && !unfinished && shared.template.wasi() == Wasi::P2 {
+    let recorded =
+        shared.record_failure(outcome.instance_end(&failure, &store, &asked, &completion));
+    if completion.is_answered() && !unfinished && shared.template.wasi() == Wasi::P2 {
         // A guest that died after finishing its response has answered all the same.
-        ending.well();
+        guard.well();
     } else {
-        ending.fail(failure, |_| {});
+        guard.fail(failure, |_| {});
     }
-    if let Some(dump) = mourned.dump {
+    if let Some(dump) = recorded.dump {
         dump.make(store, outcome.into_error(), (_place, _slot));
     }
 }
 
-async fn work(shared: &Shared, store: &mut Store<State>, fate: &Arc<Fate>) -> wasmtime::Result<()> {
+async fn work(
+    shared: &Shared,
+    store: &mut Store<State>,
+    completion: &Arc<Completion>,
+) -> wasmtime::Result<()> {
     let loaded = &shared.template.loaded;
     let instance = loaded.pre.instantiate_async(&mut *store);
     let instance = shared.runtime.timings.instantiation(instance).await?;
-    let request = match fate.begin() {
-        Some(Task::Request(request)) => request.into_guest(&store.data().cell, fate.asked()),
+    let request = match completion.begin() {
+        Some(Task::Request(request)) => request.into_guest(&store.data().cell, completion.asked()),
         Some(Task::Question(question)) => {
-            return question::ask(&loaded.exports, store, &instance, question, fate).await;
+            return question::ask(&loaded.exports, store, &instance, question, completion).await;
         }
         None => return Ok(()),
     };
     match shared.template.wasi() {
         Wasi::P2 => {
             let proxy = Proxy::new(&mut *store, &instance)?;
-            call_p2(&proxy, store, request, fate).await
+            call_p2(&proxy, store, request, completion).await
         }
         Wasi::P3 => {
             let service = Service::new(&mut *store, &instance)?;
-            p3(&service, store, request, fate).await
+            p3(&service, store, request, completion).await
         }
     }
 }
@@ -171,13 +176,13 @@ pub(super) async fn call_p2(
     proxy: &Proxy,
     store: &mut Store<State>,
     request: http::Request<WasiBody>,
-    fate: &Arc<Fate>,
+    completion: &Arc<Completion>,
 ) -> wasmtime::Result<()> {
     let mut http = store.data_mut().http();
     let request = http.new_incoming_request(Scheme::Http, request)?;
-    let fate = Arc::clone(fate);
+    let completion = Arc::clone(completion);
     let out = http.new_response_outparam_from_callback(move |response| {
-        fate.answer(response.map_err(|code| format!("{code:?}")));
+        completion.answer(response.map_err(|code| format!("{code:?}")));
     })?;
     proxy
         .wasi_http_incoming_handler()
@@ -189,20 +194,20 @@ async fn p3(
     service: &Service,
     store: &mut Store<State>,
     request: http::Request<WasiBody>,
-    fate: &Fate,
+    completion: &Completion,
 ) -> wasmtime::Result<()> {
-    let lull = Lull::default();
+    let gate = IdleGate::default();
     let cell = Arc::clone(&store.data().cell);
     let work = store.run_concurrent(async |accessor| {
         let request = p3::place(accessor, request)?;
-        p3::answer(accessor, service, request, &cell, fate, &lull).await?;
+        p3::answer(accessor, service, request, &cell, completion, &gate).await?;
         // The body is written by tasks of the guest that outlive the call.
         std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-        cell.end(fate.asked());
+        cell.end(completion.asked());
         // What the guest has handed to the host, like trailers, is still on its way in the
         // store, and no task of the guest.
-        fate.wait_for_reader().await;
+        completion.wait_for_reader().await;
         Ok(())
     });
-    cell.unless_doomed(lull.watch(work)).await?
+    cell.unless_doomed(gate.watch(work)).await?
 }

@@ -26,18 +26,18 @@ const MAX_POLLS: usize = 64;
 
 type Item = Result<Frame<Bytes>, Error>;
 
-/// Those who wait for a store to have nothing to do.
+/// Tasks that wait for a store to have nothing to do.
 #[derive(Default)]
-pub(super) struct Lull(Mutex<Waiting>);
+pub(super) struct IdleGate(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
     wakers: Vec<Waker>,
-    /// Lulls that a task waited for.
+    /// How often the store had nothing to do while a task waited for that.
     count: u64,
 }
 
-impl Lull {
+impl IdleGate {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock()
     }
@@ -74,7 +74,7 @@ impl Lull {
         .await
     }
 
-    /// Asks to be woken at the next lull. The number is another one after it.
+    /// Asks to be woken when the store next has nothing to do. The number is another one after it.
     fn expect(&self, cx: &Context<'_>) -> u64 {
         let mut waiting = self.lock();
         waiting.wakers.push(cx.waker().clone());
@@ -112,7 +112,7 @@ impl Wake for Woken {
 /// comes.
 pub(super) async fn with_small_body(
     response: http::Response<WasiBody>,
-    lull: &Lull,
+    gate: &IdleGate,
 ) -> http::Response<WasiBody> {
     let (head, mut body) = response.into_parts();
     let mut begun = VecDeque::new();
@@ -136,9 +136,9 @@ pub(super) async fn with_small_body(
                     expected = None;
                 }
                 Poll::Pending => match expected {
-                    Some(count) if count == lull.count() => return Poll::Pending,
+                    Some(count) if count == gate.count() => return Poll::Pending,
                     Some(_) => return Poll::Ready(false),
-                    None => expected = Some(lull.expect(cx)),
+                    None => expected = Some(gate.expect(cx)),
                 },
             }
         }

@@ -7,11 +7,12 @@ use tokio::{
     time::Instant,
 };
 
-use super::{failure::Failure, fate::Ending, inner::Slot};
+use super::{completion::CompletionGuard, failure::Failure, inner::Slot};
 
-/// One request on its way to an instance. What is asked is in its [`super::fate::Fate`] until a guest begins.
+/// One request on its way to an instance. Until a guest begins, what it is to do is in the
+/// request's completion.
 pub(super) struct Job {
-    pub(super) ending: Ending,
+    pub(super) guard: CompletionGuard,
     pub(super) deadline: Option<Instant>,
     pub(super) slot: Slot,
 }

@@ -10,7 +10,7 @@ use tokio::{
 };
 use wasmtime::{Store, component};
 
-use super::{failure::Failure, fate::within, template::Template, watch::PodWatch};
+use super::{completion::within, failure::Failure, template::Template, watch::PodWatch};
 use crate::{
     engine::{NoPlace, Place},
     host::state::State,

@@ -8,8 +8,8 @@ use wasmtime_wasi_http::p2::bindings::Proxy;
 
 use super::{
     autopsy::{Outcome, Scope},
+    completion::{Completion, within},
     failure::Failure,
-    fate::{Fate, within},
     fresh::call_p2,
     inbox::{Inbox, Job, Ready},
     inner::{Made, Shared},
@@ -48,7 +48,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
     }
     while let Some(job) = inbox.recv().await {
         provoke::panic_in(provoke::Task::Kept);
-        if job.ending.fate().is_abandoned() {
+        if job.guard.completion().is_abandoned() {
             continue;
         }
         // It may have become too old meanwhile.
@@ -60,8 +60,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
                 Ok(made) => made,
                 Err(_) => {
                     let late = Failure::TimedOut(shared.template.request_timeout());
-                    let asked = Arc::clone(job.ending.fate().asked());
-                    job.ending
+                    let asked = Arc::clone(job.guard.completion().asked());
+                    job.guard
                         .fail(late, |late| shared.say(asked.id.clone(), late));
                     continue;
                 }
@@ -101,19 +101,19 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
 async fn perform(
     shared: &Shared,
     made: &mut Made<Proxy>,
-    fate: &Arc<Fate>,
+    completion: &Arc<Completion>,
     requests: &mut u32,
 ) -> wasmtime::Result<()> {
     let store = &mut made.store;
-    match fate.begin() {
+    match completion.begin() {
         Some(Task::Request(request)) => {
             *requests += 1;
-            let request = request.into_guest(&store.data().cell, fate.asked());
-            call_p2(&made.handler, store, request, fate).await
+            let request = request.into_guest(&store.data().cell, completion.asked());
+            call_p2(&made.handler, store, request, completion).await
         }
         Some(Task::Question(question)) => {
             let exports = &shared.template.loaded.exports;
-            question::ask(exports, store, &made.instance, question, fate).await
+            question::ask(exports, store, &made.instance, question, completion).await
         }
         None => Ok(()),
     }
@@ -122,7 +122,7 @@ async fn perform(
 /// Answers one request. Gives the instance back if it can take another.
 async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) -> Next {
     let Job {
-        ending,
+        guard,
         deadline,
         slot: _slot,
     } = job;
@@ -132,18 +132,18 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         requests,
         ..
     } = &mut instance;
-    let fate = Arc::clone(ending.fate());
-    let asked = Arc::clone(fate.asked());
+    let completion = Arc::clone(guard.completion());
+    let asked = Arc::clone(completion.asked());
     let refilled = shared.template.sandbox.refill(&mut made.store);
     let store = &made.store;
     store.data().request.set(asked.id.clone());
     let cell = Arc::clone(&store.data().cell);
     cell.forget_calls();
     cell.begin(&asked);
-    fate.runs_in(&cell);
+    completion.runs_in(&cell);
     let work = async {
         refilled?;
-        perform(shared, made, &fate, requests).await
+        perform(shared, made, &completion, requests).await
     };
     let outcome = Outcome::of(work, &cell, deadline).await;
     cell.end(&asked);
@@ -152,36 +152,37 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
     let state = made.store.data_mut();
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();
-    let Some(failure) = outcome.failure(&fate, unfinished, &shared.template) else {
+    let Some(failure) = outcome.failure(&completion, unfinished, &shared.template) else {
         *has_answered |= *requests > 0;
-        ending.well();
+        guard.well();
         return Next::Keep(Box::new(instance));
     };
     if failure.is_of_host() {
         // Of what is left of the instance nothing is known.
-        ending.fail(failure, |failure| shared.say(asked.id.clone(), failure));
+        guard.fail(failure, |failure| shared.say(asked.id.clone(), failure));
         return Next::Replace;
     }
     let failure = match failure {
         // Some guests answer only once: then it was the turn and not the request.
         Failure::NoResponse if *has_answered => {
-            fate.acquit();
+            completion.acquit();
             Failure::OnlyOnce
         }
         other => other,
     };
-    let mourned = shared.mourn(outcome.death(&failure, &made.store, &asked, &fate));
-    if fate.is_answered() && !unfinished {
+    let recorded =
+        shared.record_failure(outcome.instance_end(&failure, &made.store, &asked, &completion));
+    if completion.is_answered() && !unfinished {
         // A guest that died after finishing its response has answered all the same.
-        ending.well();
+        guard.well();
     } else {
-        ending.fail(failure, |_| {});
+        guard.fail(failure, |_| {});
     }
-    if let Some(dump) = mourned.dump {
+    if let Some(dump) = recorded.dump {
         let Made { store, place, .. } = instance.made;
         dump.make(store, outcome.into_error(), place);
     }
-    match mourned.scope {
+    match recorded.scope {
         Scope::Pod => Next::PodIsOver,
         Scope::Instance => Next::Replace,
     }

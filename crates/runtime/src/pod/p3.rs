@@ -9,8 +9,8 @@ use wasmtime_wasi_http::{
 };
 
 use super::{
-    fate::Fate,
-    held::{self, Lull},
+    completion::Completion,
+    held::{self, IdleGate},
 };
 use crate::{
     host::state::State,
@@ -61,12 +61,12 @@ pub(super) async fn answer(
     service: &Service,
     Placed { request, sent }: Placed,
     cell: &Arc<Cell>,
-    fate: &Fate,
-    lull: &Lull,
+    completion: &Completion,
+    gate: &IdleGate,
 ) -> wasmtime::Result<()> {
     let handle = service.wasi_http_handler().func_handle();
     let call = accessor.with(|store| handle.start_call_concurrent(store, (request,)))?;
-    fate.runs_as(call.task());
+    completion.runs_as(call.task());
     let response = match handle.finish_call_concurrent(accessor, call).await? {
         (Ok(response),) => {
             let response = accessor.with(|mut store| {
@@ -76,8 +76,8 @@ pub(super) async fn answer(
             })?;
             match response {
                 Ok(response) => {
-                    let response = held::with_small_body(response, lull).await;
-                    let reader = Source::Caller(Arc::clone(fate.asked()));
+                    let response = held::with_small_body(response, gate).await;
+                    let reader = Source::Caller(Arc::clone(completion.asked()));
                     Ok(response.map(|body| written_by(cell, reader, body)))
                 }
                 Err(error) => Err(format!("{error:#}")),
@@ -85,6 +85,6 @@ pub(super) async fn answer(
         }
         (Err(code),) => Err(format!("{code:?}")),
     };
-    fate.answer(response);
+    completion.answer(response);
     Ok(())
 }

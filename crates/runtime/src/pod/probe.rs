@@ -11,7 +11,7 @@ use sampan_core::{
 use tokio::{sync::oneshot::Receiver, time::Instant};
 
 use super::{
-    fate::{Fate, Head},
+    completion::{Completion, Head},
     request::{CallError, Expressible, Task},
     running::Pod,
 };
@@ -55,9 +55,9 @@ impl Pod {
             Ok(both) => both,
             Err(reason) => return Probed::Failure(reason),
         };
-        let (fate, answer) = Fate::new(&asked, task);
-        let watch = Watch::begin(self, &fate);
-        let mut exchange = pin!(self.ask((fate, answer), begun + longest));
+        let (completion, answer) = Completion::new(&asked, task);
+        let watch = Watch::begin(self, &completion);
+        let mut exchange = pin!(self.ask((completion, answer), begun + longest));
         let mut until = begun + timeout;
         loop {
             if let Ok(probed) = tokio::time::timeout_at(until, &mut exchange).await {
@@ -96,7 +96,7 @@ impl Pod {
             return Ok(());
         }
         let deadline = Instant::now() + timeout;
-        let question = Fate::new(&asked("pre-stop"), Task::Question(Question::PreStop));
+        let question = Completion::new(&asked("pre-stop"), Task::Question(Question::PreStop));
         let exchange = self.ask(question, deadline);
         match tokio::time::timeout_at(deadline, exchange).await {
             Ok(Probed::Failure(reason)) => Err(reason),
@@ -127,7 +127,7 @@ impl Pod {
         Ok((Task::Request(Box::new(request)), asked))
     }
 
-    async fn ask(&self, question: (Arc<Fate>, Receiver<Head>), deadline: Instant) -> Probed {
+    async fn ask(&self, question: (Arc<Completion>, Receiver<Head>), deadline: Instant) -> Probed {
         // A kept instance cannot be made to give a question up without losing it: it goes on with
         // it for as long as a request may take, and only the asking ends.
         let deadline = match self.shared.template.isolation() {
@@ -162,7 +162,7 @@ fn asked(what: &str) -> Arc<Asked> {
 struct Watch {
     /// The instance that stays, if one does.
     kept: Option<Kept>,
-    fate: Arc<Fate>,
+    completion: Arc<Completion>,
 }
 
 /// The instance that stays, as it was when the probe began.
@@ -173,7 +173,7 @@ struct Kept {
 }
 
 impl Watch {
-    fn begin(pod: &Pod, fate: &Arc<Fate>) -> Self {
+    fn begin(pod: &Pod, completion: &Arc<Completion>) -> Self {
         let kept = |cell: Arc<Cell>| Kept {
             starved: cell.starved(),
             held: cell.run.held(),
@@ -181,7 +181,7 @@ impl Watch {
         };
         Self {
             kept: pod.shared.instance().map(kept),
-            fate: Arc::clone(fate),
+            completion: Arc::clone(completion),
         }
     }
 
@@ -190,7 +190,7 @@ impl Watch {
         match &self.kept {
             Some(kept) => kept.cell.run.held().saturating_sub(kept.held),
             None => {
-                let cell = self.fate.instance();
+                let cell = self.completion.instance();
                 cell.map_or(Duration::ZERO, |cell| cell.run.held())
             }
         }
@@ -202,7 +202,7 @@ impl Watch {
             // Its task has a question to take, and was not run.
             Some(kept) if kept.cell.run.is_idle() => true,
             Some(kept) => kept.cell.starved().saturating_sub(kept.starved) * 2 > timeout,
-            None => match self.fate.probed() {
+            None => match self.completion.probed() {
                 // It has no instance yet: it waits for its turn, or for a place.
                 None => true,
                 Some((cell, waited)) => (*waited + cell.starved()) * 2 > timeout,
@@ -223,7 +223,7 @@ impl Watch {
         let other = waits
             .requests
             .iter()
-            .find(|it| !Arc::ptr_eq(it, self.fate.asked()));
+            .find(|it| !Arc::ptr_eq(it, self.completion.asked()));
         let other = other.map(|other| format!("it is at {other}"));
         let wait = waits.open().into_iter().next();
         let wait = wait.map(|wait| format!("waits in `{}` for {}", wait.function, wait.on));

@@ -9,7 +9,7 @@ use wasmtime::{
 };
 use wasmtime_wasi_http::WasiBody;
 
-use super::fate::Fate;
+use super::completion::Completion;
 use crate::{
     exports::{Exports, Question},
     host::state::State,
@@ -21,11 +21,11 @@ pub(super) async fn ask(
     mut store: impl AsContextMut<Data = State>,
     instance: &Instance,
     question: Question,
-    fate: &Fate,
+    completion: &Completion,
 ) -> wasmtime::Result<()> {
     let function = exports.find(&mut store, instance, question)?;
     let (answer,) = function.call_async(&mut store, ()).await?;
-    fate.answer(Ok(response(answer)));
+    completion.answer(Ok(response(answer)));
     Ok(())
 }
 
@@ -35,13 +35,13 @@ pub(super) async fn ask_concurrently(
     accessor: &Accessor<State>,
     instance: &Instance,
     question: Question,
-    fate: &Arc<Fate>,
+    completion: &Arc<Completion>,
 ) -> wasmtime::Result<()> {
     let function = accessor.with(|store| exports.find(store, instance, question))?;
     let call = accessor.with(|store| function.start_call_concurrent(store, ()))?;
-    fate.runs_as(call.task());
+    completion.runs_as(call.task());
     let (answer,) = function.finish_call_concurrent(accessor, call).await?;
-    fate.answer(Ok(response(answer)));
+    completion.answer(Ok(response(answer)));
     Ok(())
 }
 

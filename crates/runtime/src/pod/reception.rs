@@ -130,7 +130,14 @@ where
     fn take(&mut self, job: Job) -> wasmtime::Result<()> {
         let is_only = self.calls.is_empty();
         // What a guest prints belongs to a request only while it answers just one.
-        self.turn_to(job.ending.fate().asked().id.clone().filter(|_| is_only))?;
+        self.turn_to(
+            job.guard
+                .completion()
+                .asked()
+                .id
+                .clone()
+                .filter(|_| is_only),
+        )?;
         self.alone.begin(&job, is_only, &self.cell);
         self.calls.push((self.start)(job));
         Ok(())
@@ -177,7 +184,7 @@ where
                 return Poll::Pending;
             }
             match inbox.poll_recv(cx, room) {
-                Poll::Ready(Some(job)) if job.ending.fate().is_abandoned() => {}
+                Poll::Ready(Some(job)) if job.guard.completion().is_abandoned() => {}
                 Poll::Ready(Some(job)) => self.take(job)?,
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Pending => {
@@ -206,7 +213,7 @@ struct Alone(Option<Duration>);
 
 impl Alone {
     fn begin(&mut self, job: &Job, is_first: bool, cell: &Cell) {
-        let counts = is_first && !job.ending.fate().asked().is_probe();
+        let counts = is_first && !job.guard.completion().asked().is_probe();
         self.0 = counts.then(|| cell.cpu.used_now());
     }
 

@@ -11,10 +11,10 @@ use sampan_core::{histogram::Distribution, name::PodName, object::Isolation};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    body::{Debt, ResponseBody},
+    body::{ResponseBody, ResponseLease},
+    completion::{Completion, CompletionGuard, Head, within},
     driver::Driver,
     failure::Failure,
-    fate::{Ending, Fate, Head, within},
     inbox::Job,
     inner::{Shared, Slot},
     request::{CallError, Expressible, Remains, Task},
@@ -127,7 +127,10 @@ impl Pod {
             }
         };
         match shared.slot(deadline).await {
-            Ok(slot) => self.exchange(Fate::new(&asked, task), deadline, slot).await,
+            Ok(slot) => {
+                self.exchange(Completion::new(&asked, task), deadline, slot)
+                    .await
+            }
             Err(failure) => Err(CallError::before(failure, Some(task))),
         }
     }
@@ -135,13 +138,13 @@ impl Pod {
     /// Sends a request to the driver and waits for its answer.
     pub(super) async fn exchange(
         &self,
-        (fate, answer): (Arc<Fate>, oneshot::Receiver<Head>),
+        (completion, answer): (Arc<Completion>, oneshot::Receiver<Head>),
         deadline: Option<Instant>,
         slot: Slot,
     ) -> Result<http::Response<Body>, CallError> {
         let shared = &self.shared;
         let job = Job {
-            ending: Ending::of(&fate),
+            guard: CompletionGuard::of(&completion),
             deadline,
             slot: slot.clone(),
         };
@@ -151,35 +154,35 @@ impl Pod {
             (Isolation::Pod, Wasi::P3) => deadline,
             _ => deadline.map(|deadline| deadline + GRACE),
         };
-        let debt = Debt {
+        let lease = ResponseLease {
             shared: Arc::clone(shared),
-            fate,
+            completion,
             _slot: slot,
             deadline: patience,
         };
         let failure = match within(patience, answer).await {
             Ok(Ok(Ok(response))) => match sendable::fault(&response) {
                 None => {
-                    let is_head = debt.fate.asked().method == http::Method::HEAD;
+                    let is_head = lease.completion.asked().method == http::Method::HEAD;
                     let promise = Promise::of(&response, is_head);
-                    let body = |inner| ResponseBody::new(inner, promise, debt, guard);
+                    let body = |inner| ResponseBody::new(inner, promise, lease, guard);
                     return Ok(response.map(|inner| body(inner).boxed_unsync()));
                 }
-                Some(fault) => debt.refuse(Failure::Unsendable(fault)),
+                Some(fault) => lease.refuse(Failure::Unsendable(fault)),
             },
-            Ok(Ok(Err(code))) => debt.refuse(Failure::ErrorCode(code)),
+            Ok(Ok(Err(code))) => lease.refuse(Failure::ErrorCode(code)),
             // The sender is gone, and why was said before.
-            Ok(Err(_)) => debt.fate.failure().unwrap_or(Failure::NoResponse),
-            Err(_) => debt.time_out(),
+            Ok(Err(_)) => lease.completion.failure().unwrap_or(Failure::NoResponse),
+            Err(_) => lease.time_out(),
         };
-        let fate = &debt.fate;
+        let completion = &lease.completion;
         // Whatever is said of it after this, no guest begins with it any more.
-        if let Some(task) = fate.take_back() {
+        if let Some(task) = completion.take_back() {
             return Err(CallError::before(failure, Some(task)));
         }
-        let is_bystander = fate.is_bystander()
+        let is_bystander = completion.is_bystander()
             || failure == Failure::Stopped && !shared.condemned.load(Ordering::Acquire);
-        let repeatable = is_bystander && !fate.called_out();
+        let repeatable = is_bystander && !completion.called_out();
         let remains = Remains::Nothing { repeatable };
         Err(CallError { failure, remains })
     }

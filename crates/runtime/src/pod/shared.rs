@@ -15,10 +15,10 @@ use wasmtime::{
 use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::{
-    autopsy::{Death, Mourned, Scope},
+    autopsy::{InstanceEnd, Recorded, Scope},
+    completion::{Completion, CompletionGuard},
     failure::Failure,
-    fate::{Ending, Fate},
-    held::Lull,
+    held::IdleGate,
     inbox::{Inbox, Job, Ready},
     inner::{Made, Shared},
     p3, question,
@@ -35,30 +35,30 @@ use crate::{
 
 /// The requests an instance is answering, heads and bodies.
 ///
-/// It must be dropped before the store, see [`Ending`].
+/// It must be dropped before the store, see [`CompletionGuard`].
 #[derive(Default)]
 struct Live(Mutex<Vec<Entry>>);
 
 struct Entry {
-    ending: Ending,
+    guard: CompletionGuard,
     /// Whether the guest's handler has returned.
     returned: bool,
 }
 
 impl Live {
-    fn add(&self, ending: Ending) {
+    fn add(&self, guard: CompletionGuard) {
         let mut live = self.0.lock();
         // What has returned and has no other owner has no reader any more.
-        live.retain(|entry| !entry.returned || Arc::strong_count(entry.ending.fate()) > 1);
+        live.retain(|entry| !entry.returned || Arc::strong_count(entry.guard.completion()) > 1);
         live.push(Entry {
-            ending,
+            guard,
             returned: false,
         });
     }
 
-    fn returned(&self, fate: &Arc<Fate>) {
+    fn returned(&self, completion: &Arc<Completion>) {
         let mut live = self.0.lock();
-        let is_it = |entry: &&mut Entry| Arc::ptr_eq(entry.ending.fate(), fate);
+        let is_it = |entry: &&mut Entry| Arc::ptr_eq(entry.guard.completion(), completion);
         if let Some(entry) = live.iter_mut().find(is_it) {
             entry.returned = true;
         }
@@ -68,13 +68,15 @@ impl Live {
     /// their callers have gone.
     fn over(&self) -> impl Future<Output = ()> + Send + use<> {
         let live = self.0.lock();
-        let fates: Vec<_> = live
+        let completions: Vec<_> = live
             .iter()
-            .map(|entry| Arc::clone(entry.ending.fate()))
+            .map(|entry| Arc::clone(entry.guard.completion()))
             .collect();
         async move {
-            for fate in fates {
-                fate.unless_abandoned(fate.wait_for_reader()).await;
+            for completion in completions {
+                completion
+                    .unless_abandoned(completion.wait_for_reader())
+                    .await;
             }
         }
     }
@@ -83,8 +85,8 @@ impl Live {
     fn stuck(&self) -> usize {
         let live = self.0.lock();
         let is_stuck = |entry: &&Entry| {
-            let fate = entry.ending.fate();
-            !entry.returned && fate.is_abandoned() && !fate.asked().is_probe()
+            let completion = entry.guard.completion();
+            !entry.returned && completion.is_abandoned() && !completion.asked().is_probe()
         };
         live.iter().filter(is_stuck).count()
     }
@@ -94,43 +96,43 @@ impl Live {
     fn fail(
         &self,
         shared: &Shared,
-        death: Death<'_>,
+        ended: InstanceEnd<'_>,
         culprit: Option<GuestTaskId>,
-    ) -> Option<Mourned> {
-        let failure = death.failure;
+    ) -> Option<Recorded> {
+        let failure = ended.failure;
         let live = std::mem::take(&mut *self.0.lock());
         let running: Vec<_> = live.iter().filter(|entry| !entry.returned).collect();
         let requests: Vec<_> = running
             .iter()
-            .map(|entry| Arc::clone(entry.ending.fate().asked()))
+            .map(|entry| Arc::clone(entry.guard.completion().asked()))
             .collect();
-        let mourned = match failure.is_of_host() {
+        let recorded = match failure.is_of_host() {
             true => {
                 shared.say(None, failure);
                 None
             }
-            false => Some(shared.mourn(Death {
+            false => Some(shared.record_failure(InstanceEnd {
                 requests: &requests,
-                ..death
+                ..ended
             })),
         };
         let is_alone = running.len() <= 1;
         for entry in live {
-            let fate = entry.ending.fate();
+            let completion = entry.guard.completion();
             let is_it = match culprit {
-                Some(task) => fate.guest_task() == Some(task),
+                Some(task) => completion.guest_task() == Some(task),
                 None => is_alone,
             };
             if culprit.is_some() && !is_it {
-                fate.acquit();
+                completion.acquit();
             }
             let failure = match is_it || failure.is_of_host() {
                 true => failure.clone(),
                 false => Failure::Neighbour(Box::new(failure.clone())),
             };
-            entry.ending.fail(failure, |_| {});
+            entry.guard.fail(failure, |_| {});
         }
-        mourned
+        recorded
     }
 }
 
@@ -167,13 +169,13 @@ pub(super) async fn run(
         );
         while instances.try_join_next().is_some() {}
         instances.spawn(async move { runtime.slow_lane.drive(service, &pace, work).await });
-        // Without an heir the pod is over.
+        // Without a successor the pod is over.
         let Ok(left) = handed_over.await else { return };
         inbox = left;
         first = loop {
             match inbox.recv().await {
                 None => return,
-                Some(job) if job.ending.fate().is_abandoned() => {}
+                Some(job) if job.guard.completion().is_abandoned() => {}
                 Some(job) => break Some(job),
             }
         };
@@ -246,27 +248,27 @@ async fn serve(
     } = made;
     let guest = (instance, handler);
     let live = Live::default();
-    let lull = Lull::default();
+    let gate = IdleGate::default();
     let cell = Arc::clone(&store.data().cell);
     let limit = shared.template.concurrency() as usize;
     let requests = Arc::clone(&door.requests);
     let start = |job: Job| {
-        let fate = Arc::clone(job.ending.fate());
-        let task = fate.begin();
+        let completion = Arc::clone(job.guard.completion());
+        let task = completion.begin();
         if let Some(Task::Request(_)) = &task {
             requests.fetch_add(1, Relaxed);
         }
         // Whose call it was is not known: so it counts for all.
-        fate.runs_in(&cell);
-        live.add(job.ending);
-        cell.begin(fate.asked());
-        (fate, task)
+        completion.runs_in(&cell);
+        live.add(job.guard);
+        cell.begin(completion.asked());
+        (completion, task)
     };
     let work = store.run_concurrent(async |accessor| {
-        let answer = async |(fate, task): (Arc<Fate>, Option<Task>)| {
-            let result = perform(accessor, shared, guest, &fate, &lull, task).await;
-            live.returned(&fate);
-            cell.end(fate.asked());
+        let answer = async |(completion, task): (Arc<Completion>, Option<Task>)| {
+            let result = perform(accessor, shared, guest, &completion, &gate, task).await;
+            live.returned(&completion);
+            cell.end(completion.asked());
             result
         };
         let idle = || pace.learn(&cell.cpu);
@@ -275,7 +277,7 @@ async fn serve(
         let mut reception = Reception::new(accessor, shared, handler, (door, over), take);
         Turn::between(accessor, reception.run(first, idle)).await
     });
-    let work = async { cell.unless_doomed(lull.watch(work)).await? };
+    let work = async { cell.unless_doomed(gate.watch(work)).await? };
     let mut work = Box::pin(Observed::new(work, Arc::clone(&cell)));
     let (failure, error) = loop {
         tokio::select! {
@@ -292,9 +294,9 @@ async fn serve(
     };
     let waits = cell.waits().open();
     drop(work);
-    let has_heir = door.is_closed();
-    let death = (failure, error, waits, has_heir);
-    end(shared, &live, (store, place), death)
+    let has_successor = door.is_closed();
+    let ended = (failure, error, waits, has_successor);
+    end(shared, &live, (store, place), ended)
 }
 
 /// Tells of the end of an instance, and has it dumped if that is wanted.
@@ -302,25 +304,25 @@ fn end(
     shared: &Shared,
     live: &Live,
     (store, place): (Store<State>, Place),
-    (failure, error, waits, has_heir): (Failure, Option<wasmtime::Error>, Vec<OpenWait>, bool),
+    (failure, error, waits, has_successor): (Failure, Option<wasmtime::Error>, Vec<OpenWait>, bool),
 ) -> Served {
     let culprit = store.data().turn.task().filter(|_| error.is_some());
-    let death = Death {
+    let ended = InstanceEnd {
         failure: &failure,
         error: error.as_ref(),
         store: Some(&store),
         requests: &[],
         waits,
-        is_old_news: false,
-        has_heir,
+        already_reported: false,
+        has_successor,
     };
-    let Some(mourned) = live.fail(shared, death, culprit) else {
+    let Some(recorded) = live.fail(shared, ended, culprit) else {
         return Served::Failed;
     };
-    if let Some(dump) = mourned.dump {
+    if let Some(dump) = recorded.dump {
         dump.make(store, error, place);
     }
-    match mourned.scope {
+    match recorded.scope {
         Scope::Pod => Served::IsOver,
         Scope::Instance => Served::Failed,
     }
@@ -331,28 +333,29 @@ async fn perform(
     accessor: &Accessor<State>,
     shared: &Shared,
     (instance, handler): (&component::Instance, &Service),
-    fate: &Arc<Fate>,
-    lull: &Lull,
+    completion: &Arc<Completion>,
+    gate: &IdleGate,
     task: Option<Task>,
 ) -> wasmtime::Result<()> {
     let cell = accessor.with(|mut store| Arc::clone(&store.get().cell));
     match task {
         Some(Task::Request(request)) => {
-            let request = request.into_guest(&cell, fate.asked());
+            let request = request.into_guest(&cell, completion.asked());
             let request = match p3::place(accessor, request) {
                 Ok(request) => request,
                 Err(error) => {
                     let failure = Failure::Host(error.root_cause().to_string());
-                    let say = |failure: &Failure| shared.say(fate.asked().id.clone(), failure);
-                    fate.fail(failure, say);
+                    let say =
+                        |failure: &Failure| shared.say(completion.asked().id.clone(), failure);
+                    completion.fail(failure, say);
                     return Ok(());
                 }
             };
-            p3::answer(accessor, handler, request, &cell, fate, lull).await
+            p3::answer(accessor, handler, request, &cell, completion, gate).await
         }
         Some(Task::Question(question)) => {
             let exports = &shared.template.loaded.exports;
-            question::ask_concurrently(exports, accessor, instance, question, fate).await
+            question::ask_concurrently(exports, accessor, instance, question, completion).await
         }
         None => Ok(()),
     }

@@ -1,4 +1,24 @@
-//! How a request ended, as told by the task that runs its instance to the one that waits for it.
+//! The completion of a request: which side may take it, and how its end is told.
+//!
+//! There is one for each request. The caller shares it (the future that waits for the head, then
+//! the response's body) with the driver (the task that runs the instance).
+//!
+//! | what | written by | read by |
+//! |---|---|---|
+//! | `stage`, under a lock: waiting with the task, begun, withdrawn | the driver begins, the caller takes back; the first of them gets the task, whole | both |
+//! | `head`, under a lock: the sender of the response's head | the driver's answer takes it, or the first failure | |
+//! | `failure`, once | the driver; the caller at its deadline; the guard where the driver is stopped | the caller, where the head or the body ends |
+//! | `bystander`, `instance`, `guest_task` | the driver, before it tells of a failure | the caller, after one |
+//! | `abandoned` | the caller, by dropping its guard | the driver |
+//!
+//! - The failure is set before the head's sender is dropped and the body's reader is woken. The
+//!   channels of head and body end when the instance is dropped, too, and look as if the guest had
+//!   ended them: so the guard is dropped before the store, and a caller that sees the end of a
+//!   channel sees the failure as well, if there is one.
+//! - A failure is accounted for before it is set: the pod of a request that has failed is out of
+//!   rotation when its caller is told.
+//! - A flag is set before its task is woken, and each task registers its waker before it reads the
+//!   flag: so none is missed.
 
 use std::{
     future::poll_fn,
@@ -26,12 +46,8 @@ use crate::observe::{cell::Cell, source::Asked};
 /// The response of a guest, or the error code it gave in place of one.
 pub(super) type Head = Result<http::Response<WasiBody>, String>;
 
-/// How a request ended.
-///
-/// The channels of head and body end when the instance is dropped, and then look as if the guest
-/// had ended them. So the failure is set first, and the head's channel is kept here: a reader that
-/// sees the end of a channel also sees the failure.
-pub(super) struct Fate {
+/// How far one request is, and how it ended.
+pub(super) struct Completion {
     /// What was asked.
     asked: Arc<Asked>,
     stage: Mutex<Stage>,
@@ -61,12 +77,12 @@ enum Stage {
     Withdrawn,
 }
 
-impl Fate {
+impl Completion {
     /// What is told of a request that is about to be given to an instance, and where its head
     /// will come.
     pub(super) fn new(asked: &Arc<Asked>, task: Task) -> (Arc<Self>, oneshot::Receiver<Head>) {
         let (head, answer) = oneshot::channel();
-        let fate = Self {
+        let completion = Self {
             asked: Arc::clone(asked),
             stage: Mutex::new(Stage::Waiting(task)),
             failure: OnceLock::new(),
@@ -79,7 +95,7 @@ impl Fate {
             guest_task: OnceLock::new(),
             abandoned: AtomicBool::new(false),
         };
-        (Arc::new(fate), answer)
+        (Arc::new(completion), answer)
     }
 
     /// Takes what the guest is to do, which begins with this. Nothing if the caller has taken it
@@ -240,21 +256,21 @@ impl Fate {
 /// that is what happens when the task that holds it is ended.
 ///
 /// It must be dropped before the store, so it is declared after it.
-pub(super) struct Ending {
-    fate: Arc<Fate>,
+pub(super) struct CompletionGuard {
+    completion: Arc<Completion>,
     open: bool,
 }
 
-impl Ending {
-    pub(super) fn of(fate: &Arc<Fate>) -> Self {
+impl CompletionGuard {
+    pub(super) fn of(completion: &Arc<Completion>) -> Self {
         Self {
-            fate: Arc::clone(fate),
+            completion: Arc::clone(completion),
             open: true,
         }
     }
 
-    pub(super) fn fate(&self) -> &Arc<Fate> {
-        &self.fate
+    pub(super) fn completion(&self) -> &Arc<Completion> {
+        &self.completion
     }
 
     /// The guest has done what it owed.
@@ -262,21 +278,21 @@ impl Ending {
         self.open = false;
     }
 
-    /// Like [`Fate::fail`].
+    /// Like [`Completion::fail`].
     pub(super) fn fail(mut self, failure: Failure, account: impl FnOnce(&Failure)) {
         self.open = false;
-        self.fate.fail(failure, account);
+        self.completion.fail(failure, account);
     }
 }
 
-impl Drop for Ending {
+impl Drop for CompletionGuard {
     fn drop(&mut self) {
         if self.open {
-            let stopped = match self.fate.is_begun() {
+            let stopped = match self.completion.is_begun() {
                 true => Failure::Stopped,
                 false => Failure::Unavailable("it has been stopped".to_owned()),
             };
-            self.fate.fail(stopped, |_| {});
+            self.completion.fail(stopped, |_| {});
         }
     }
 }

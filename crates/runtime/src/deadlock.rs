@@ -27,7 +27,7 @@ use sampan_core::{
 use crate::{
     observe::{
         cell::Cell,
-        source::{Asked, Call, Other, Source},
+        source::{Call, InboundRequest, Other, Source},
         suspects::Suspects,
     },
     report::{Deadlock, Member},
@@ -125,7 +125,7 @@ struct Seen {
     changes: u64,
     function: &'static str,
     sources: Vec<Source>,
-    requests: Vec<Arc<Asked>>,
+    requests: Vec<Arc<InboundRequest>>,
     since: Option<Instant>,
     /// Whether it is in a host function that blocks all of it.
     is_in_call: bool,
@@ -138,7 +138,7 @@ impl Seen {
         let (function, sources) = waits.sources();
         let since = match &waits.call {
             Some(call) => Some(call.since),
-            None => waits.leaves.iter().map(|leaf| leaf.since).max(),
+            None => waits.registered.iter().map(|wait| wait.since).max(),
         };
         let seen = Self {
             changes,
@@ -154,17 +154,17 @@ impl Seen {
     }
 
     /// The youngest of its requests.
-    fn request(&self) -> Option<&Arc<Asked>> {
-        self.requests.iter().max_by_key(|asked| asked.order)
+    fn request(&self) -> Option<&Arc<InboundRequest>> {
+        self.requests.iter().max_by_key(|inbound| inbound.order)
     }
 
     fn member(&self) -> Member {
         let request = self.request();
-        let began = request.map(|asked| asked.since);
+        let began = request.map(|inbound| inbound.since);
         Member {
             pod: self.cell.pod().clone(),
-            request: request.map(|asked| asked.line()),
-            request_id: request.and_then(|asked| asked.id.clone()),
+            request: request.map(|inbound| inbound.line()),
+            request_id: request.and_then(|inbound| inbound.id.clone()),
             function: self.function,
             waits_for: match &self.sources[..] {
                 [] => "something that only it could do".to_owned(),
@@ -270,10 +270,12 @@ fn of_source(source: &Source, index: &Index, holders: &mut Holders<'_>) -> Optio
             Other::Instance(instance) => one(&instance),
             Other::Slots => holders.of(call).clone(),
         },
-        Source::Caller(asked) => one(&asked.call.as_ref()?.caller.upgrade()?),
-        Source::Timer | Source::Past | Source::Outside(_) | Source::Leaves | Source::Unknown => {
-            None
-        }
+        Source::Caller(inbound) => one(&inbound.call.as_ref()?.caller.upgrade()?),
+        Source::Timer
+        | Source::Past
+        | Source::Outside(_)
+        | Source::Registered
+        | Source::Unknown => None,
     }
 }
 
@@ -326,7 +328,7 @@ impl<'a> Holders<'a> {
 
 /// Ends a deadlock: its youngest request fails, by the call it waits for if it is one.
 fn end(members: &[&Seen]) -> Arc<Deadlock> {
-    let age = |seen: &Seen| seen.request().map_or(0, |asked| asked.order);
+    let age = |seen: &Seen| seen.request().map_or(0, |inbound| inbound.order);
     let victim = (0..members.len())
         .max_by_key(|&n| age(members[n]))
         .unwrap_or(0);
@@ -345,7 +347,7 @@ fn end(members: &[&Seen]) -> Arc<Deadlock> {
     });
     match call {
         Some(call) => call.fail(&deadlock),
-        None => members[victim].cell.doom(&deadlock),
+        None => members[victim].cell.fail(&deadlock),
     }
     deadlock
 }

@@ -216,7 +216,7 @@ impl Sandbox {
         http.set_field_size_limit(self.node.fields_bytes);
         let cell = pod.cell();
         let files = pod.concurrent && !self.lent.is_empty();
-        let files = files.then(|| cell.leaf("files", Source::Outside("files".into())));
+        let files = files.then(|| cell.register("files", Source::Outside("files".into())));
         let mut table = ResourceTable::new();
         table.set_max_capacity(self.node.handles);
         let state = State {

@@ -234,7 +234,7 @@ impl WasiHttpHooks for Hooks {
         Box::new(async move {
             let note = cell
                 .registers()
-                .then(|| cell.leaf("client.send", route.answer()));
+                .then(|| cell.register("client.send", route.answer()));
             let permit = Arc::clone(&outbound.permits)
                 .try_acquire_owned()
                 .map_err(|_| Error::ConnectionLimitReached)?;

@@ -20,7 +20,7 @@ use crate::{
     limiter::Limiter,
     logs::{CurrentRequest, PodLog},
     observe::{
-        cell::{Cell, LeafNote},
+        cell::{Cell, WaitNote},
         recorder::Recorder,
         source::Source,
         turn::Turn,
@@ -43,7 +43,7 @@ pub(crate) struct State {
     /// Where the guest was at some moments of a long run.
     pub(crate) samples: Vec<Sample>,
     /// Files wake a guest of WASI 0.3 by ways of their own.
-    pub(crate) _files: Option<LeafNote>,
+    pub(crate) _files: Option<WaitNote>,
     pub(crate) files: WasiFilesystemCtx,
     pub(crate) lent: Arc<Lent>,
     pub(crate) log: Arc<PodLog>,

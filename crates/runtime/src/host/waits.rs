@@ -14,7 +14,7 @@ use wasmtime_wasi::p3::bindings::clocks::monotonic_clock::HostWithStore as _;
 use wasmtime_wasi::random::WasiRandomView as _;
 
 use super::state::State;
-use crate::observe::{cell::LeafNote, source::Source};
+use crate::observe::{cell::WaitNote, source::Source};
 use labels::Label;
 
 const CLOCK_P2: &str = "wasi:clocks/monotonic-clock@0.2.12";
@@ -85,7 +85,7 @@ fn until(nanos: u64) -> Source {
     }
 }
 
-fn timer(state: &mut State, function: &'static str) -> LeafNote {
+fn timer(state: &mut State, function: &'static str) -> WaitNote {
     state.recorder.note(function);
-    state.cell.leaf(function, Source::Timer)
+    state.cell.register(function, Source::Timer)
 }

@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::{
-    cell::{Cell, LeafNote},
+    cell::{Cell, WaitNote},
     source::{Reading, Source},
 };
 
@@ -23,7 +23,7 @@ struct Read {
     inner: WasiBody,
     cell: Arc<Cell>,
     writer: Source,
-    note: Option<LeafNote>,
+    note: Option<WaitNote>,
 }
 
 /// Has `cell` know when it waits for `body`, which `writer` writes.
@@ -52,7 +52,7 @@ impl Body for Read {
                 this.cell.end_wait();
             }
         } else if this.note.is_none() {
-            this.note = Some(this.cell.leaf("reading a body", this.writer.clone()));
+            this.note = Some(this.cell.register("reading a body", this.writer.clone()));
         }
         frame
     }
@@ -72,7 +72,7 @@ struct Written {
     inner: WasiBody,
     reading: Arc<Reading>,
     waker: Waker,
-    note: LeafNote,
+    note: WaitNote,
     /// Whether the reader found nothing when it last looked.
     was_empty: bool,
 }
@@ -88,7 +88,7 @@ pub(crate) fn written_by(cell: &Arc<Cell>, reader: Source, body: WasiBody) -> Wa
         inner: body,
         waker: Waker::from(Arc::clone(&reading)),
         reading,
-        note: cell.leaf("writing a body", source),
+        note: cell.register("writing a body", source),
         was_empty: false,
     };
     written.boxed_unsync()

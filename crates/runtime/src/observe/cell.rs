@@ -9,7 +9,7 @@
 //! | `cpu`: what it has used ([`CpuMeter`]) | its task; the time of a wake-up by the waker | its task at each epoch tick, probes |
 //! | `waits`: its requests and what its guest waits for, under a lock | its task, and bodies that other tasks read | the detector, reports |
 //! | `open`: whether another request could come in | the task that takes requests | the detector |
-//! | `doom`: the deadlock that it is the victim of, once | the detector | its task |
+//! | `deadlock`: the one that it is the victim of, once | the detector | its task |
 //! | `called_out`: whether its guest has called a server | its task | the task that answers the caller |
 //!
 //! The life of a wait: the guest calls a host function, which notes in `waits` what could end the
@@ -20,7 +20,7 @@
 //! wake-up sees it in both. The note is taken back when the host function returns.
 //!
 //! The detector reads `blocked`, then `waits`, then `blocked` again: with the same number of changes
-//! the waits are those of one pause. A doomed instance is woken, and fails where it is blocked: in
+//! the waits are those of one pause. The victim of a deadlock is woken, and fails where it is blocked: in
 //! the host function if it has noted one, as a whole if not.
 
 use std::{
@@ -43,7 +43,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sampan_core::name::PodName;
 
 use super::{
-    source::{Asked, Source},
+    source::{InboundRequest, Source},
     suspects::Suspects,
     waits::{Wait, Waits},
 };
@@ -56,7 +56,7 @@ pub(crate) struct Cell {
     pod: PodName,
     /// Whether a request could come in now, which could end a wait of another one.
     open: AtomicBool,
-    doom: OnceLock<Arc<Deadlock>>,
+    deadlock: OnceLock<Arc<Deadlock>>,
     /// Whether its guest has called anything outside: its request must not be tried again.
     called_out: AtomicBool,
     suspects: Arc<Suspects<Self>>,
@@ -75,7 +75,7 @@ impl Cell {
             run: RunState::new(),
             pod,
             open: AtomicBool::new(false),
-            doom: OnceLock::new(),
+            deadlock: OnceLock::new(),
             called_out: AtomicBool::new(false),
             suspects: Arc::clone(suspects),
             waits: Mutex::new(Waits::new(registers)),
@@ -105,17 +105,17 @@ impl Cell {
     }
 
     /// Notes a request that its guest begins to answer.
-    pub(crate) fn begin(&self, asked: &Arc<Asked>) {
-        if let Some(call) = &asked.call {
+    pub(crate) fn begin(&self, inbound: &Arc<InboundRequest>) {
+        if let Some(call) = &inbound.call {
             call.reach(&self.run);
         }
-        self.waits().requests.push(Arc::clone(asked));
+        self.waits().requests.push(Arc::clone(inbound));
     }
 
     /// Notes that its guest has nothing more to do for a request.
-    pub(crate) fn end(&self, asked: &Arc<Asked>) {
+    pub(crate) fn end(&self, inbound: &Arc<InboundRequest>) {
         let mut waits = self.waits();
-        waits.requests.retain(|it| !Arc::ptr_eq(it, asked));
+        waits.requests.retain(|it| !Arc::ptr_eq(it, inbound));
     }
 
     /// Requests that its guest is answering, without the host's own questions.
@@ -162,23 +162,23 @@ impl Cell {
     }
 
     /// Ends its wait: the host function it is blocked in fails, or the instance as a whole.
-    pub(crate) fn doom(self: &Arc<Self>, deadlock: &Arc<Deadlock>) {
+    pub(crate) fn fail(self: &Arc<Self>, deadlock: &Arc<Deadlock>) {
         // Of two verdicts the first has ended it.
-        let _ = self.doom.set(Arc::clone(deadlock));
+        let _ = self.deadlock.set(Arc::clone(deadlock));
         self.wake_by_ref();
     }
 
     /// Runs the instance, until it as a whole is the victim of a deadlock.
-    pub(crate) async fn unless_doomed<T>(
+    pub(crate) async fn unless_deadlocked<T>(
         &self,
         work: impl Future<Output = wasmtime::Result<T>>,
     ) -> wasmtime::Result<T> {
         let mut work = pin!(work);
-        poll_fn(|cx| match self.doom.get() {
+        poll_fn(|cx| match self.deadlock.get() {
             // One that is blocked in a host function fails there.
             Some(deadlock) if self.waits().call.is_none() => {
-                let doomed = Doomed(Arc::clone(deadlock));
-                Poll::Ready(Err(wasmtime::Error::new(doomed)))
+                let victim = DeadlockVictim(Arc::clone(deadlock));
+                Poll::Ready(Err(wasmtime::Error::new(victim)))
             }
             _ => work.as_mut().poll(cx),
         })
@@ -197,9 +197,9 @@ impl Cell {
         let mut sources = Some(sources);
         let mut noted = None;
         poll_fn(|cx| {
-            if let Some(deadlock) = self.doom.get() {
-                let doomed = Doomed(Arc::clone(deadlock));
-                return Poll::Ready(Err(wasmtime::Error::new(doomed)));
+            if let Some(deadlock) = self.deadlock.get() {
+                let victim = DeadlockVictim(Arc::clone(deadlock));
+                return Poll::Ready(Err(wasmtime::Error::new(victim)));
             }
             if let Poll::Ready(output) = work.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
@@ -222,9 +222,9 @@ impl Cell {
     }
 
     /// Notes something that will wake the instance, until what comes back is dropped.
-    pub(crate) fn leaf(self: &Arc<Self>, function: &'static str, source: Source) -> LeafNote {
+    pub(crate) fn register(self: &Arc<Self>, function: &'static str, source: Source) -> WaitNote {
         let id = self.waits().register(function, source);
-        LeafNote {
+        WaitNote {
             cell: Arc::clone(self),
             id,
         }
@@ -290,14 +290,14 @@ impl Drop for Noted<'_> {
     }
 }
 
-/// Takes a leaf back when it is dropped.
+/// Takes a registered wait back when it is dropped.
 #[must_use]
-pub(crate) struct LeafNote {
+pub(crate) struct WaitNote {
     cell: Arc<Cell>,
     id: u64,
 }
 
-impl LeafNote {
+impl WaitNote {
     /// Does what the note is about. That it could not be done at once is a wait.
     pub(crate) async fn wait<F: Future>(self, work: F) -> F::Output {
         let mut work = pin!(work);
@@ -325,7 +325,7 @@ impl LeafNote {
     }
 }
 
-impl Drop for LeafNote {
+impl Drop for WaitNote {
     fn drop(&mut self) {
         self.cell.waits().take_back(self.id);
     }
@@ -333,12 +333,12 @@ impl Drop for LeafNote {
 
 /// The error of a wait that never would have ended.
 #[derive(Clone, Debug)]
-pub(crate) struct Doomed(pub(crate) Arc<Deadlock>);
+pub(crate) struct DeadlockVictim(pub(crate) Arc<Deadlock>);
 
-impl fmt::Display for Doomed {
+impl fmt::Display for DeadlockVictim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the wait can never end: it is part of a deadlock")
     }
 }
 
-impl StdError for Doomed {}
+impl StdError for DeadlockVictim {}

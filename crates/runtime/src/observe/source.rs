@@ -25,7 +25,7 @@ const MAX_REQUEST_CHARACTERS: usize = 200;
 
 /// One request that a pod was asked to answer.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct InboundRequest {
     /// Its id, if it has one: a probe has none.
     pub(crate) id: Option<Arc<str>>,
     pub(crate) method: http::Method,
@@ -39,7 +39,7 @@ pub(crate) struct Asked {
     answered: AtomicBool,
 }
 
-impl Asked {
+impl InboundRequest {
     pub(crate) fn new<B>(
         id: Option<Arc<str>>,
         request: &http::Request<B>,
@@ -99,7 +99,7 @@ impl Asked {
     }
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for InboundRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (
             self.is_probe,
@@ -296,13 +296,13 @@ pub(crate) enum Source {
     /// More of a body, or room for more of one, that it shares with whom it called.
     Body(Arc<Call>),
     /// The same with its caller.
-    Caller(Arc<Asked>),
+    Caller(Arc<InboundRequest>),
     /// Room in a body that this one reads, unless it waits for more of it.
     Reader(Arc<Reading>, Box<Source>),
     /// Something that only the guest itself could do.
     Own(&'static str),
-    /// Whatever has registered itself with the cell.
-    Leaves,
+    /// All waits that are registered with the cell.
+    Registered,
     /// The host does not know.
     Unknown,
 }
@@ -311,8 +311,8 @@ impl Source {
     /// Whether it is alive whatever other instances do.
     pub(crate) fn is_alive(&self) -> bool {
         match self {
-            Self::Timer | Self::Past | Self::Outside(_) | Self::Unknown | Self::Leaves => true,
-            Self::Caller(asked) => asked.call.is_none(),
+            Self::Timer | Self::Past | Self::Outside(_) | Self::Unknown | Self::Registered => true,
+            Self::Caller(inbound) => inbound.call.is_none(),
             Self::Reader(reading, reader) => !reading.waits() && reader.is_alive(),
             Self::Head(call) => call.is_settled(),
             Self::Body(_) | Self::Own(_) => false,
@@ -328,7 +328,7 @@ impl fmt::Display for Source {
             Self::Outside(what) => f.write_str(what),
             Self::Head(call) => write!(f, "the answer of `{}`", call.service.name),
             Self::Body(call) => write!(f, "the body it shares with `{}`", call.service.name),
-            Self::Caller(asked) => match &asked.call {
+            Self::Caller(inbound) => match &inbound.call {
                 None => f.write_str("the client"),
                 Some(call) => match call.caller.upgrade() {
                     Some(_) => write!(f, "the body it shares with `{}`", call.pod),
@@ -337,7 +337,7 @@ impl fmt::Display for Source {
             },
             Self::Reader(_, reader) => reader.fmt(f),
             Self::Own(what) => f.write_str(what),
-            Self::Leaves => f.write_str("a body"),
+            Self::Registered => f.write_str("a body"),
             Self::Unknown => f.write_str("something in the host"),
         }
     }

@@ -2,18 +2,18 @@
 
 use std::{sync::Arc, time::Instant};
 
-use super::source::{Asked, Source};
+use super::source::{InboundRequest, Source};
 use crate::report::OpenWait;
 
 /// The requests that an instance answers, and what its guest waits for.
 #[derive(Default)]
 pub(crate) struct Waits {
     /// Requests that its guest is answering.
-    pub(crate) requests: Vec<Arc<Asked>>,
+    pub(crate) requests: Vec<Arc<InboundRequest>>,
     /// The host function of WASI 0.2 in which it is blocked.
     pub(crate) call: Option<Wait>,
     /// What has registered itself.
-    pub(crate) leaves: Vec<Leaf>,
+    pub(crate) registered: Vec<RegisteredWait>,
     /// Whether what it waits for registers itself, as everything in WASI 0.3 does.
     registers: bool,
     next: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Wait {
 
 /// Something that will wake the instance.
 #[derive(Clone)]
-pub(crate) struct Leaf {
+pub(crate) struct RegisteredWait {
     id: u64,
     pub(crate) function: &'static str,
     pub(crate) source: Source,
@@ -53,7 +53,7 @@ impl Waits {
     pub(super) fn register(&mut self, function: &'static str, source: Source) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.leaves.push(Leaf {
+        self.registered.push(RegisteredWait {
             id,
             function,
             source,
@@ -63,7 +63,7 @@ impl Waits {
     }
 
     pub(super) fn take_back(&mut self, id: u64) {
-        self.leaves.retain(|leaf| leaf.id != id);
+        self.registered.retain(|wait| wait.id != id);
     }
 
     /// Whether a request waits for the guest, and nothing that is certainly alive would end what
@@ -78,26 +78,26 @@ impl Waits {
 
     /// In which function it waits, and what could end that.
     pub(crate) fn sources(&self) -> (&'static str, Vec<&Source>) {
-        let leaves = || self.leaves.iter().map(|leaf| &leaf.source);
+        let registered = || self.registered.iter().map(|wait| &wait.source);
         let Some(call) = &self.call else {
             if !self.registers {
                 // A host function without a label, for files for example.
                 return ("a host function", vec![&Source::Unknown]);
             }
             let function = self
-                .leaves
+                .registered
                 .first()
-                .map_or("the guest's own code", |leaf| leaf.function);
-            return (function, leaves().collect());
+                .map_or("the guest's own code", |wait| wait.function);
+            return (function, registered().collect());
         };
         let mut sources: Vec<_> = call.sources.iter().collect();
         if sources
             .iter()
-            .any(|source| matches!(source, Source::Leaves))
-            && !self.leaves.is_empty()
+            .any(|source| matches!(source, Source::Registered))
+            && !self.registered.is_empty()
         {
-            sources.retain(|source| !matches!(source, Source::Leaves));
-            sources.extend(leaves());
+            sources.retain(|source| !matches!(source, Source::Registered));
+            sources.extend(registered());
         }
         (call.function, sources)
     }
@@ -121,11 +121,11 @@ impl Waits {
                 since,
             }];
         }
-        let leaf = |leaf: &Leaf| OpenWait {
-            function: leaf.function,
-            on: leaf.source.to_string(),
-            since: leaf.since.elapsed(),
+        let open = |wait: &RegisteredWait| OpenWait {
+            function: wait.function,
+            on: wait.source.to_string(),
+            since: wait.since.elapsed(),
         };
-        self.leaves.iter().map(leaf).collect()
+        self.registered.iter().map(open).collect()
     }
 }

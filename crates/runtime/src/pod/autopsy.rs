@@ -21,7 +21,7 @@ use super::{
 use crate::{
     host::state::State,
     meter::CpuMeter,
-    observe::{cell::Cell, observed::Observed, source::Asked},
+    observe::{cell::Cell, observed::Observed, source::InboundRequest},
     report::{Evidence, HostCall, OpenWait, RequestReport, Termination, stack},
 };
 
@@ -90,14 +90,14 @@ impl Outcome {
         &'a self,
         failure: &'a Failure,
         store: &'a Store<State>,
-        asked: &'a Arc<Asked>,
+        inbound: &'a Arc<InboundRequest>,
         completion: &Completion,
     ) -> InstanceEnd<'a> {
         InstanceEnd {
             failure,
             error: self.result.as_ref().ok().and_then(|it| it.as_ref().err()),
             store: Some(store),
-            requests: std::slice::from_ref(asked),
+            requests: std::slice::from_ref(inbound),
             waits: self.waits.clone(),
             already_reported: completion.failure().is_some(),
             has_successor: false,
@@ -125,7 +125,7 @@ pub(super) struct InstanceEnd<'a> {
     /// The store, if it was made.
     pub(super) store: Option<&'a Store<State>>,
     /// The requests it was at.
-    pub(super) requests: &'a [Arc<Asked>],
+    pub(super) requests: &'a [Arc<InboundRequest>],
     pub(super) waits: Vec<OpenWait>,
     /// Whether the caller has been told of another failure already.
     pub(super) already_reported: bool,
@@ -135,7 +135,7 @@ pub(super) struct InstanceEnd<'a> {
 
 impl<'a> InstanceEnd<'a> {
     /// No instance could be made.
-    fn at_start(failure: &'a Failure, requests: &'a [Arc<Asked>]) -> Self {
+    fn at_start(failure: &'a Failure, requests: &'a [Arc<InboundRequest>]) -> Self {
         Self {
             failure,
             error: None,
@@ -159,7 +159,11 @@ impl Shared {
         };
         if let Some(cell) = self.instance() {
             let waits = cell.waits();
-            evidence.requests = waits.requests.iter().map(|asked| request(asked)).collect();
+            evidence.requests = waits
+                .requests
+                .iter()
+                .map(|inbound| request(inbound))
+                .collect();
             evidence.waits = waits.open();
             evidence.note_cpu(&cell.cpu);
         }
@@ -171,16 +175,16 @@ impl Shared {
     /// No instance could be made to do this job. If that is the host's fault, the pod is only without
     /// one for now.
     pub(super) fn unmade(&self, failure: Failure, job: Option<Job>) -> Scope {
-        let asked = job
+        let inbound = job
             .as_ref()
-            .map(|job| Arc::clone(job.guard.completion().asked()));
+            .map(|job| Arc::clone(job.guard.completion().inbound()));
         let scope = match failure.is_of_host() {
             true => {
-                self.say(asked.and_then(|asked| asked.id.clone()), &failure);
+                self.say(inbound.and_then(|inbound| inbound.id.clone()), &failure);
                 Scope::Instance
             }
             false => {
-                self.record_failure(InstanceEnd::at_start(&failure, asked.as_slice()));
+                self.record_failure(InstanceEnd::at_start(&failure, inbound.as_slice()));
                 Scope::Pod
             }
         };
@@ -262,7 +266,11 @@ impl Shared {
             .error
             .and_then(|error| error.downcast_ref::<WasmBacktrace>());
         let mut evidence = Evidence {
-            requests: ended.requests.iter().map(|asked| request(asked)).collect(),
+            requests: ended
+                .requests
+                .iter()
+                .map(|inbound| request(inbound))
+                .collect(),
             backtrace: backtrace.map(stack::frames).unwrap_or_default(),
             component: self.template.loaded.file.clone(),
             cpu_budget: self.template.sandbox.request_cpu,
@@ -312,10 +320,10 @@ impl Evidence {
     }
 }
 
-fn request(asked: &Asked) -> RequestReport {
+fn request(inbound: &InboundRequest) -> RequestReport {
     RequestReport {
-        id: asked.id.clone(),
-        line: asked.line(),
-        since: asked.since.elapsed(),
+        id: inbound.id.clone(),
+        line: inbound.line(),
+        since: inbound.since.elapsed(),
     }
 }

@@ -50,7 +50,7 @@ impl ResponseLease {
                 None => failure.to_string(),
             };
             let log = &self.shared.context.log;
-            log.note(Note::Failure, self.completion.asked().id.clone(), || text);
+            log.note(Note::Failure, self.completion.inbound().id.clone(), || text);
         };
         self.completion.fail(failure.clone(), account);
         self.completion.failure().unwrap_or(failure)
@@ -60,8 +60,10 @@ impl ResponseLease {
 impl ResponseLease {
     /// The answer is not passed on: says why, unless something else has been said before.
     pub(super) fn refuse(&self, failure: Failure) -> Failure {
-        let account =
-            |failure: &Failure| self.shared.say(self.completion.asked().id.clone(), failure);
+        let account = |failure: &Failure| {
+            self.shared
+                .say(self.completion.inbound().id.clone(), failure)
+        };
         self.completion.fail(failure.clone(), account);
         self.completion.failure().unwrap_or(failure)
     }
@@ -147,7 +149,7 @@ impl Body for ResponseBody {
                 let failure = Failure::Unsendable(format!("its body failed: {error}"));
                 this.lease
                     .shared
-                    .say(this.lease.completion.asked().id.clone(), &failure);
+                    .say(this.lease.completion.inbound().id.clone(), &failure);
                 Poll::Ready(Some(Err(failure.into())))
             }
             Poll::Ready(Some(Ok(frame))) => {

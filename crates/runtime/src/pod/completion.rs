@@ -41,7 +41,7 @@ use wasmtime::component::GuestTaskId;
 use wasmtime_wasi_http::WasiBody;
 
 use super::{failure::Failure, request::Task};
-use crate::observe::{cell::Cell, source::Asked};
+use crate::observe::{cell::Cell, source::InboundRequest};
 
 /// The response of a guest, or the error code it gave in place of one.
 pub(super) type Head = Result<http::Response<WasiBody>, String>;
@@ -49,7 +49,7 @@ pub(super) type Head = Result<http::Response<WasiBody>, String>;
 /// How far one request is, and how it ended.
 pub(super) struct Completion {
     /// What was asked.
-    asked: Arc<Asked>,
+    inbound: Arc<InboundRequest>,
     stage: Mutex<Stage>,
     failure: OnceLock<Failure>,
     /// Whether the request is not the reason for its failure.
@@ -80,10 +80,13 @@ enum Stage {
 impl Completion {
     /// What is told of a request that is about to be given to an instance, and where its head
     /// will come.
-    pub(super) fn new(asked: &Arc<Asked>, task: Task) -> (Arc<Self>, oneshot::Receiver<Head>) {
+    pub(super) fn new(
+        inbound: &Arc<InboundRequest>,
+        task: Task,
+    ) -> (Arc<Self>, oneshot::Receiver<Head>) {
         let (head, answer) = oneshot::channel();
         let completion = Self {
-            asked: Arc::clone(asked),
+            inbound: Arc::clone(inbound),
             stage: Mutex::new(Stage::Waiting(task)),
             failure: OnceLock::new(),
             bystander: AtomicBool::new(false),
@@ -151,18 +154,18 @@ impl Completion {
 
     /// Hands over the head of the response. If its caller is gone, it is dropped.
     pub(super) fn answer(&self, head: Head) {
-        self.asked.settle();
+        self.inbound.settle();
         if let Some(sender) = self.take_head() {
             let _ = sender.send(head);
         }
     }
 
     pub(super) fn is_answered(&self) -> bool {
-        self.asked.is_answered()
+        self.inbound.is_answered()
     }
 
-    pub(super) fn asked(&self) -> &Arc<Asked> {
-        &self.asked
+    pub(super) fn inbound(&self) -> &Arc<InboundRequest> {
+        &self.inbound
     }
 
     /// Tells how the request failed. Of several failures the first counts, later ones are
@@ -173,7 +176,7 @@ impl Completion {
         }
         // Of two that come here at once both are accounted for, which is no lie either.
         let _ = self.failure.set(failure);
-        self.asked.call.as_ref().inspect(|call| call.settle());
+        self.inbound.call.as_ref().inspect(|call| call.settle());
         drop(self.take_head());
         self.body.wake();
     }
@@ -229,10 +232,10 @@ impl Completion {
     /// Names the instance that has the request from now on.
     pub(super) fn runs_in(&self, instance: &Arc<Cell>) {
         let mut waited = Duration::ZERO;
-        if self.asked.is_probe() {
+        if self.inbound.is_probe() {
             // It is measured from when this is asked for the first time.
             instance.starved();
-            waited = self.asked.since.elapsed();
+            waited = self.inbound.since.elapsed();
         }
         // A request runs in one instance only.
         let _ = self.instance.set((Arc::clone(instance), waited));

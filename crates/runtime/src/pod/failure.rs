@@ -7,7 +7,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::template::Template;
-use crate::{meter::Over, observe::cell::Doomed, report::Deadlock, watchdog::OverBudget};
+use crate::{meter::Over, observe::cell::DeadlockVictim, report::Deadlock, watchdog::OverBudget};
 
 /// Why a request got no proper answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,7 +86,7 @@ pub enum Failure {
 impl Failure {
     /// What an error of wasmtime means.
     pub(crate) fn of_error(error: &wasmtime::Error, template: &Template) -> Self {
-        if let Some(Doomed(deadlock)) = error.downcast_ref() {
+        if let Some(DeadlockVictim(deadlock)) = error.downcast_ref() {
             return Self::Deadlocked(Arc::clone(deadlock));
         }
         if let Some(OverBudget(over)) = error.downcast_ref() {

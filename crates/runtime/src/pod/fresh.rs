@@ -111,11 +111,11 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
         guard, deadline, ..
     } = job;
     let completion = Arc::clone(guard.completion());
-    let asked = Arc::clone(completion.asked());
-    store.data().request.set(asked.id.clone());
+    let inbound = Arc::clone(completion.inbound());
+    store.data().request.set(inbound.id.clone());
     shared.context.meter.count_instance();
     let cell = Arc::clone(&store.data().cell);
-    cell.begin(&asked);
+    cell.begin(&inbound);
     completion.runs_in(&cell);
     let work = work(&shared, &mut store, &completion);
     let ended = completion.unless_abandoned(Outcome::of(work, &cell, deadline));
@@ -123,16 +123,16 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
         return;
     };
     shared.template.pace().learn(&cell.cpu);
-    shared.count(&asked, &cell);
+    shared.count(&inbound, &cell);
     let unfinished = store.data_mut().holds_unfinished_body();
     let Some(failure) = outcome.failure(&completion, unfinished, &shared.template) else {
         return guard.well();
     };
     if failure.is_of_host() {
-        return guard.fail(failure, |failure| shared.say(asked.id.clone(), failure));
+        return guard.fail(failure, |failure| shared.say(inbound.id.clone(), failure));
     }
     let recorded =
-        shared.record_failure(outcome.instance_end(&failure, &store, &asked, &completion));
+        shared.record_failure(outcome.instance_end(&failure, &store, &inbound, &completion));
     if completion.is_answered() && !unfinished && shared.template.wasi() == Wasi::P2 {
         // A guest that died after finishing its response has answered all the same.
         guard.well();
@@ -153,7 +153,9 @@ async fn work(
     let instance = loaded.pre.instantiate_async(&mut *store);
     let instance = shared.runtime.timings.instantiation(instance).await?;
     let request = match completion.begin() {
-        Some(Task::Request(request)) => request.into_guest(&store.data().cell, completion.asked()),
+        Some(Task::Request(request)) => {
+            request.into_guest(&store.data().cell, completion.inbound())
+        }
         Some(Task::Question(question)) => {
             return question::ask(&loaded.exports, store, &instance, question, completion).await;
         }
@@ -203,11 +205,11 @@ async fn p3(
         p3::answer(accessor, service, request, &cell, completion, &gate).await?;
         // The body is written by tasks of the guest that outlive the call.
         std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-        cell.end(completion.asked());
+        cell.end(completion.inbound());
         // What the guest has handed to the host, like trailers, is still on its way in the
         // store, and no task of the guest.
         completion.wait_for_reader().await;
         Ok(())
     });
-    cell.unless_doomed(gate.watch(work)).await?
+    cell.unless_deadlocked(gate.watch(work)).await?
 }

@@ -16,7 +16,7 @@ use crate::{
     host::state::State,
     lane::Pace,
     logs::Note,
-    observe::{cell::Cell, observed::Observed, source::Asked},
+    observe::{cell::Cell, observed::Observed, source::InboundRequest},
     runtime::Runtime,
     sandbox::PodContext,
 };
@@ -148,8 +148,8 @@ impl Shared {
     }
 
     /// Notes what a request has cost that an instance was at alone.
-    pub(super) fn count(&self, asked: &Asked, cell: &Cell) {
-        if !asked.is_probe() {
+    pub(super) fn count(&self, inbound: &InboundRequest, cell: &Cell) {
+        if !inbound.is_probe() {
             self.context.meter.count_request(cell.cpu.spent());
         }
     }

@@ -60,9 +60,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
                 Ok(made) => made,
                 Err(_) => {
                     let late = Failure::TimedOut(shared.template.request_timeout());
-                    let asked = Arc::clone(job.guard.completion().asked());
+                    let inbound = Arc::clone(job.guard.completion().inbound());
                     job.guard
-                        .fail(late, |late| shared.say(asked.id.clone(), late));
+                        .fail(late, |late| shared.say(inbound.id.clone(), late));
                     continue;
                 }
             },
@@ -108,7 +108,7 @@ async fn perform(
     match completion.begin() {
         Some(Task::Request(request)) => {
             *requests += 1;
-            let request = request.into_guest(&store.data().cell, completion.asked());
+            let request = request.into_guest(&store.data().cell, completion.inbound());
             call_p2(&made.handler, store, request, completion).await
         }
         Some(Task::Question(question)) => {
@@ -133,22 +133,22 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         ..
     } = &mut instance;
     let completion = Arc::clone(guard.completion());
-    let asked = Arc::clone(completion.asked());
+    let inbound = Arc::clone(completion.inbound());
     let refilled = shared.template.sandbox.refill(&mut made.store);
     let store = &made.store;
-    store.data().request.set(asked.id.clone());
+    store.data().request.set(inbound.id.clone());
     let cell = Arc::clone(&store.data().cell);
     cell.forget_calls();
-    cell.begin(&asked);
+    cell.begin(&inbound);
     completion.runs_in(&cell);
     let work = async {
         refilled?;
         perform(shared, made, &completion, requests).await
     };
     let outcome = Outcome::of(work, &cell, deadline).await;
-    cell.end(&asked);
+    cell.end(&inbound);
     pace.learn(&cell.cpu);
-    shared.count(&asked, &cell);
+    shared.count(&inbound, &cell);
     let state = made.store.data_mut();
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();
@@ -159,7 +159,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
     };
     if failure.is_of_host() {
         // Of what is left of the instance nothing is known.
-        guard.fail(failure, |failure| shared.say(asked.id.clone(), failure));
+        guard.fail(failure, |failure| shared.say(inbound.id.clone(), failure));
         return Next::Replace;
     }
     let failure = match failure {
@@ -171,7 +171,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         other => other,
     };
     let recorded =
-        shared.record_failure(outcome.instance_end(&failure, &made.store, &asked, &completion));
+        shared.record_failure(outcome.instance_end(&failure, &made.store, &inbound, &completion));
     if completion.is_answered() && !unfinished {
         // A guest that died after finishing its response has answered all the same.
         guard.well();

@@ -77,7 +77,7 @@ pub(super) async fn answer(
             match response {
                 Ok(response) => {
                     let response = held::with_small_body(response, gate).await;
-                    let reader = Source::Caller(Arc::clone(completion.asked()));
+                    let reader = Source::Caller(Arc::clone(completion.inbound()));
                     Ok(response.map(|body| written_by(cell, reader, body)))
                 }
                 Err(error) => Err(format!("{error:#}")),

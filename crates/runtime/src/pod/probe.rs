@@ -18,7 +18,7 @@ use super::{
 use crate::{
     exports::Question,
     neighbours::Body,
-    observe::{cell::Cell, source::Asked},
+    observe::{cell::Cell, source::InboundRequest},
 };
 
 /// What a probe says of itself in `User-Agent`.
@@ -51,11 +51,11 @@ impl Pod {
     pub async fn probe(&self, check: &Check, kind: ProbeKind, timeout: Duration) -> Probed {
         let begun = Instant::now();
         let longest = self.longest(timeout);
-        let (task, asked) = match self.task(check, kind) {
+        let (task, inbound) = match self.task(check, kind) {
             Ok(both) => both,
             Err(reason) => return Probed::Failure(reason),
         };
-        let (completion, answer) = Completion::new(&asked, task);
+        let (completion, answer) = Completion::new(&inbound, task);
         let watch = Watch::begin(self, &completion);
         let mut exchange = pin!(self.ask((completion, answer), begun + longest));
         let mut until = begun + timeout;
@@ -96,7 +96,7 @@ impl Pod {
             return Ok(());
         }
         let deadline = Instant::now() + timeout;
-        let question = Completion::new(&asked("pre-stop"), Task::Question(Question::PreStop));
+        let question = Completion::new(&inbound("pre-stop"), Task::Question(Question::PreStop));
         let exchange = self.ask(question, deadline);
         match tokio::time::timeout_at(deadline, exchange).await {
             Ok(Probed::Failure(reason)) => Err(reason),
@@ -105,14 +105,14 @@ impl Pod {
         }
     }
 
-    fn task(&self, check: &Check, kind: ProbeKind) -> Result<(Task, Arc<Asked>), String> {
+    fn task(&self, check: &Check, kind: ProbeKind) -> Result<(Task, Arc<InboundRequest>), String> {
         let path = match check {
             Check::Http(path) => path,
             Check::Export => {
                 let question = Question::Probe(kind);
                 let exports = &self.shared.template.loaded.exports;
                 return match exports.index(question) {
-                    Some(_) => Ok((Task::Question(question), asked(name(kind)))),
+                    Some(_) => Ok((Task::Question(question), inbound(name(kind)))),
                     None => Err("the guest does not export `sampan:pod/health`".to_owned()),
                 };
             }
@@ -122,9 +122,9 @@ impl Pod {
             .header(http::header::USER_AGENT, USER_AGENT)
             .body(Empty::new().map_err(|never| match never {}).boxed_unsync())
             .map_err(|error| error.to_string())?;
-        let asked = Asked::probe(&request);
+        let inbound = InboundRequest::probe(&request);
         let request = Expressible::parse(request).map_err(|failure| failure.to_string())?;
-        Ok((Task::Request(Box::new(request)), asked))
+        Ok((Task::Request(Box::new(request)), inbound))
     }
 
     async fn ask(&self, question: (Arc<Completion>, Receiver<Head>), deadline: Instant) -> Probed {
@@ -151,11 +151,11 @@ fn name(kind: ProbeKind) -> &'static str {
 }
 
 /// A request of the host's own, for the report: what the guest is asked without a client.
-fn asked(what: &str) -> Arc<Asked> {
+fn inbound(what: &str) -> Arc<InboundRequest> {
     let mut request = http::Request::new(());
     // A word is a path, and says enough in a report.
     *request.uri_mut() = what.parse().unwrap_or_default();
-    Asked::probe(&request)
+    InboundRequest::probe(&request)
 }
 
 /// Watches over a probe: whether its instance is given a processor.
@@ -223,7 +223,7 @@ impl Watch {
         let other = waits
             .requests
             .iter()
-            .find(|it| !Arc::ptr_eq(it, self.completion.asked()));
+            .find(|it| !Arc::ptr_eq(it, self.completion.inbound()));
         let other = other.map(|other| format!("it is at {other}"));
         let wait = waits.open().into_iter().next();
         let wait = wait.map(|wait| format!("waits in `{}` for {}", wait.function, wait.on));

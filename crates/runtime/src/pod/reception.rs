@@ -133,7 +133,7 @@ where
         self.turn_to(
             job.guard
                 .completion()
-                .asked()
+                .inbound()
                 .id
                 .clone()
                 .filter(|_| is_only),
@@ -213,7 +213,7 @@ struct Alone(Option<Duration>);
 
 impl Alone {
     fn begin(&mut self, job: &Job, is_first: bool, cell: &Cell) {
-        let counts = is_first && !job.guard.completion().asked().is_probe();
+        let counts = is_first && !job.guard.completion().inbound().is_probe();
         self.0 = counts.then(|| cell.cpu.used_now());
     }
 

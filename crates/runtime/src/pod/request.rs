@@ -19,7 +19,7 @@ use crate::{
     observe::{
         body::read_by,
         cell::Cell,
-        source::{Asked, Source},
+        source::{InboundRequest, Source},
     },
 };
 
@@ -56,9 +56,9 @@ impl Expressible {
     pub(super) fn into_guest(
         self,
         reader: &Arc<Cell>,
-        asked: &Arc<Asked>,
+        inbound: &Arc<InboundRequest>,
     ) -> http::Request<WasiBody> {
-        let writer = Source::Caller(Arc::clone(asked));
+        let writer = Source::Caller(Arc::clone(inbound));
         self.absolute().map(|body| read_by(reader, writer, body))
     }
 

@@ -26,7 +26,7 @@ use crate::{
     admission::inspect::Wasi,
     meter::Usage,
     neighbours::Body,
-    observe::source::{Asked, Call},
+    observe::source::{Call, InboundRequest},
     report::Termination,
     runtime::{Runtime, StartError},
 };
@@ -117,18 +117,18 @@ impl Pod {
         if let Some(call) = &call {
             call.reach_host();
         }
-        let asked = Asked::new(request_id, &request, call);
+        let inbound = InboundRequest::new(request_id, &request, call);
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let task = match Expressible::parse(request) {
             Ok(request) => Task::Request(Box::new(request)),
             Err(failure) => {
-                shared.say(asked.id.clone(), &failure);
+                shared.say(inbound.id.clone(), &failure);
                 return Err(CallError::over(failure));
             }
         };
         match shared.slot(deadline).await {
             Ok(slot) => {
-                self.exchange(Completion::new(&asked, task), deadline, slot)
+                self.exchange(Completion::new(&inbound, task), deadline, slot)
                     .await
             }
             Err(failure) => Err(CallError::before(failure, Some(task))),
@@ -163,7 +163,7 @@ impl Pod {
         let failure = match within(patience, answer).await {
             Ok(Ok(Ok(response))) => match sendable::fault(&response) {
                 None => {
-                    let is_head = lease.completion.asked().method == http::Method::HEAD;
+                    let is_head = lease.completion.inbound().method == http::Method::HEAD;
                     let promise = Promise::of(&response, is_head);
                     let body = |inner| ResponseBody::new(inner, promise, lease, guard);
                     return Ok(response.map(|inner| body(inner).boxed_unsync()));

@@ -86,7 +86,7 @@ impl Live {
         let live = self.0.lock();
         let is_stuck = |entry: &&Entry| {
             let completion = entry.guard.completion();
-            !entry.returned && completion.is_abandoned() && !completion.asked().is_probe()
+            !entry.returned && completion.is_abandoned() && !completion.inbound().is_probe()
         };
         live.iter().filter(is_stuck).count()
     }
@@ -104,7 +104,7 @@ impl Live {
         let running: Vec<_> = live.iter().filter(|entry| !entry.returned).collect();
         let requests: Vec<_> = running
             .iter()
-            .map(|entry| Arc::clone(entry.guard.completion().asked()))
+            .map(|entry| Arc::clone(entry.guard.completion().inbound()))
             .collect();
         let recorded = match failure.is_of_host() {
             true => {
@@ -261,14 +261,14 @@ async fn serve(
         // Whose call it was is not known: so it counts for all.
         completion.runs_in(&cell);
         live.add(job.guard);
-        cell.begin(completion.asked());
+        cell.begin(completion.inbound());
         (completion, task)
     };
     let work = store.run_concurrent(async |accessor| {
         let answer = async |(completion, task): (Arc<Completion>, Option<Task>)| {
             let result = perform(accessor, shared, guest, &completion, &gate, task).await;
             live.returned(&completion);
-            cell.end(completion.asked());
+            cell.end(completion.inbound());
             result
         };
         let idle = || pace.learn(&cell.cpu);
@@ -277,7 +277,7 @@ async fn serve(
         let mut reception = Reception::new(accessor, shared, handler, (door, over), take);
         Turn::between(accessor, reception.run(first, idle)).await
     });
-    let work = async { cell.unless_doomed(gate.watch(work)).await? };
+    let work = async { cell.unless_deadlocked(gate.watch(work)).await? };
     let mut work = Box::pin(Observed::new(work, Arc::clone(&cell)));
     let (failure, error) = loop {
         tokio::select! {
@@ -340,13 +340,13 @@ async fn perform(
     let cell = accessor.with(|mut store| Arc::clone(&store.get().cell));
     match task {
         Some(Task::Request(request)) => {
-            let request = request.into_guest(&cell, completion.asked());
+            let request = request.into_guest(&cell, completion.inbound());
             let request = match p3::place(accessor, request) {
                 Ok(request) => request,
                 Err(error) => {
                     let failure = Failure::Host(error.root_cause().to_string());
                     let say =
-                        |failure: &Failure| shared.say(completion.asked().id.clone(), failure);
+                        |failure: &Failure| shared.say(completion.inbound().id.clone(), failure);
                     completion.fail(failure, say);
                     return Ok(());
                 }

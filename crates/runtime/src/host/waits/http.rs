@@ -35,7 +35,7 @@ fn incoming(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             let state = store.data_mut();
             let stream = types::HostIncomingBody::stream(&mut state.http(), body)?;
             if let Ok(stream) = &stream {
-                state.labels.input(stream, Source::Leaves);
+                state.labels.input(stream, Source::Registered);
             }
             Ok((stream,))
         },
@@ -45,7 +45,7 @@ fn incoming(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         |mut store: Store<'_>, (trailers,): (Resource<HostFutureTrailers>,)| {
             let state = store.data_mut();
             let pollable = types::HostFutureTrailers::subscribe(&mut state.http(), trailers)?;
-            let label = Label::Source(Source::Leaves);
+            let label = Label::Source(Source::Registered);
             state.labels.pollable(&pollable, label);
             Ok((pollable,))
         },
@@ -60,9 +60,9 @@ fn outgoing(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             let state = store.data_mut();
             state.recorder.note("outgoing-response.body");
             let body = types::HostOutgoingResponse::body(&mut state.http(), response)?;
-            let asked = state.cell.waits().requests.first().cloned();
-            if let (Ok(body), Some(asked)) = (&body, asked) {
-                state.labels.response_body(body, asked);
+            let inbound = state.cell.waits().requests.first().cloned();
+            if let (Ok(body), Some(inbound)) = (&body, inbound) {
+                state.labels.response_body(body, inbound);
             }
             Ok((body,))
         },

@@ -7,7 +7,7 @@ use std::{
 
 use wasmtime::component::Resource;
 
-use crate::observe::source::{Asked, Source};
+use crate::observe::source::{InboundRequest, Source};
 
 /// Whose body it is that a guest writes.
 #[derive(Clone)]
@@ -15,7 +15,7 @@ pub(crate) enum Target {
     /// That of a request; who reads it, once it has been sent.
     Request(Arc<OnceLock<Source>>),
     /// That of the response to this request.
-    Response(Arc<Asked>),
+    Response(Arc<InboundRequest>),
 }
 
 impl Target {
@@ -25,7 +25,7 @@ impl Target {
             Self::Request(reader) => reader.get().cloned().unwrap_or(Source::Own(
                 "a reader of the request body, but it has not sent the request",
             )),
-            Self::Response(asked) if asked.is_answered() => Source::Caller(Arc::clone(asked)),
+            Self::Response(inbound) if inbound.is_answered() => Source::Caller(Arc::clone(inbound)),
             Self::Response(_) => Source::Own(
                 "a reader of the response body, but it has not handed over the response",
             ),
@@ -104,8 +104,12 @@ impl Labels {
     }
 
     /// The body of a response that the guest makes.
-    pub(crate) fn response_body<B: 'static>(&mut self, body: &Resource<B>, asked: Arc<Asked>) {
-        self.bodies.insert(body.rep(), Target::Response(asked));
+    pub(crate) fn response_body<B: 'static>(
+        &mut self,
+        body: &Resource<B>,
+        inbound: Arc<InboundRequest>,
+    ) {
+        self.bodies.insert(body.rep(), Target::Response(inbound));
     }
 
     /// The body of a request that the guest makes.
@@ -173,10 +177,10 @@ mod tests {
         labels.pollable(&handle(1), Label::Source(Source::Own("itself")));
         labels.drop_pollable(1);
         assert!(matches!(labels.of_pollable(&handle(1)), Source::Unknown));
-        labels.input(&handle(1), Source::Leaves);
+        labels.input(&handle(1), Source::Registered);
         labels.drop_input(1);
         assert!(matches!(labels.of_input(&handle(1)), Source::Unknown));
-        labels.response_body(&handle(2), asked());
+        labels.response_body(&handle(2), inbound());
         labels.output(&handle(3), &handle(2));
         labels.drop_output(3);
         assert!(labels.of_output(&handle(3)).is_none());
@@ -184,15 +188,15 @@ mod tests {
 
     #[test]
     fn a_response_body_has_a_reader_once_the_response_is_handed_over() {
-        let asked = asked();
-        let target = Target::Response(Arc::clone(&asked));
+        let inbound = inbound();
+        let target = Target::Response(Arc::clone(&inbound));
         assert!(matches!(target.source(), Source::Own(_)));
-        asked.settle();
+        inbound.settle();
         assert!(matches!(target.source(), Source::Caller(_)));
         assert!(target.source().is_alive(), "the client reads it");
     }
 
-    fn asked() -> Arc<Asked> {
-        Asked::new(None, &http::Request::new(()), None)
+    fn inbound() -> Arc<InboundRequest> {
+        InboundRequest::new(None, &http::Request::new(()), None)
     }
 }

@@ -19,9 +19,13 @@ use sampan_core::{
     provoke,
     record::{App, Job, Key, Kind, Pod, Service},
 };
-use sampan_store::{Batch, Entry, Store, StoreError, Watch, WatchError};
+use sampan_store::{Batch, Entry, Revision, Store, StoreError, Watch, WatchError};
 use serde::de::DeserializeOwned;
-use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
 
 /// How long to wait before a store that failed is asked again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -30,7 +34,7 @@ const RETRY: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Stored<T> {
     pub(crate) value: Arc<T>,
-    pub(crate) modified: sampan_store::Revision,
+    pub(crate) modified: Revision,
 }
 
 /// All objects but events.
@@ -162,6 +166,7 @@ fn put<K: Ord, T: DeserializeOwned>(
 
 /// Keeps the mirror of a process up to date, until this is dropped or the store is closed.
 pub(crate) struct Reflector {
+    store: Arc<dyn Store>,
     shared: Arc<Shared>,
     task: AbortHandle,
 }
@@ -169,6 +174,8 @@ pub(crate) struct Reflector {
 #[derive(Default)]
 struct Shared {
     mirror: RwLock<Mirror>,
+    /// The last transaction that the mirror has.
+    seen: watch::Sender<Revision>,
     followers: Mutex<Followers>,
 }
 
@@ -199,14 +206,27 @@ impl Reflector {
         store: &Arc<dyn Store>,
         threads: &Handle,
     ) -> Result<Self, StoreError> {
-        let (mirror, watch) = read(store).await?;
+        let (mirror, revision, watch) = read(store).await?;
         let shared = Arc::new(Shared {
             mirror: RwLock::new(mirror),
+            seen: watch::Sender::new(revision),
             ..Shared::default()
         });
         let following = follow(Arc::clone(store), watch, Arc::clone(&shared));
-        let task = threads.spawn(following).abort_handle();
-        Ok(Self { shared, task })
+        Ok(Self {
+            store: Arc::clone(store),
+            shared,
+            task: threads.spawn(following).abort_handle(),
+        })
+    }
+
+    /// Waits until the mirror has all that is in the store now, or the store is closed.
+    pub(crate) async fn catch_up(&self) -> Result<(), StoreError> {
+        let now = self.store.revision().await?;
+        let mut seen = self.shared.seen.subscribe();
+        // The sender is here as long as this is.
+        let _ = seen.wait_for(|seen| *seen >= now).await;
+        Ok(())
     }
 
     /// Follows the objects of these kinds from now on.
@@ -260,8 +280,9 @@ impl Follower {
 }
 
 impl Shared {
-    /// Changes the mirror, and then tells of the keys that this returns.
-    fn change(&self, change: impl FnOnce(&mut Mirror) -> BTreeSet<Key>) {
+    /// Changes the mirror, and then tells of the keys that this returns. It has all up to this
+    /// transaction then.
+    fn change(&self, revision: Revision, change: impl FnOnce(&mut Mirror) -> BTreeSet<Key>) {
         let keys = change(&mut self.mirror.write());
         for (kinds, changes) in &self.followers.lock().all {
             let own = keys.iter().filter(|key| kinds.contains(&key.kind()));
@@ -273,9 +294,11 @@ impl Shared {
                 changes.arrived.notify_one();
             }
         }
+        self.seen.send_replace(revision);
     }
 
     fn close(&self) {
+        self.seen.send_replace(Revision(u64::MAX));
         let mut followers = self.followers.lock();
         followers.closed = true;
         let there = followers.all.iter().filter_map(|(_, it)| it.upgrade());
@@ -288,12 +311,12 @@ async fn follow(store: Arc<dyn Store>, mut watch: Watch, shared: Arc<Shared>) {
     loop {
         provoke::panic_in(provoke::Task::Mirror);
         match watch.next().await {
-            Ok(batch) => shared.change(|mirror| mirror.take_all(&batch)),
+            Ok(batch) => shared.change(batch.revision, |mirror| mirror.take_all(&batch)),
             Err(WatchError::Closed) => break,
             Err(WatchError::Compacted { .. }) => match read_again(&store).await {
-                Some((anew, next)) => {
+                Some((anew, revision, next)) => {
                     watch = next;
-                    shared.change(|mirror| {
+                    shared.change(revision, |mirror| {
                         let mut keys = mirror.keys();
                         keys.extend(anew.keys());
                         *mirror = anew;
@@ -307,7 +330,7 @@ async fn follow(store: Arc<dyn Store>, mut watch: Watch, shared: Arc<Shared>) {
     shared.close();
 }
 
-async fn read_again(store: &Arc<dyn Store>) -> Option<(Mirror, Watch)> {
+async fn read_again(store: &Arc<dyn Store>) -> Option<(Mirror, Revision, Watch)> {
     loop {
         match read(store).await {
             Ok(read) => return Some(read),
@@ -320,7 +343,7 @@ async fn read_again(store: &Arc<dyn Store>) -> Option<(Mirror, Watch)> {
     }
 }
 
-async fn read(store: &Arc<dyn Store>) -> Result<(Mirror, Watch), StoreError> {
+async fn read(store: &Arc<dyn Store>) -> Result<(Mirror, Revision, Watch), StoreError> {
     let listing = store.list("/").await?;
     let mut mirror = Mirror::default();
     for entry in &listing.entries {
@@ -329,7 +352,7 @@ async fn read(store: &Arc<dyn Store>) -> Result<(Mirror, Watch), StoreError> {
         }
     }
     let watch = store.watch("/", listing.revision).await?;
-    Ok((mirror, watch))
+    Ok((mirror, listing.revision, watch))
 }
 
 /// An object as it is stored.
@@ -339,7 +362,7 @@ pub(crate) fn text<T: serde::Serialize>(object: &T) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use sampan_store::{Memory, Revision, Transaction};
+    use sampan_store::{Memory, Transaction};
 
     use super::*;
 
@@ -386,6 +409,19 @@ mod tests {
         // It has heard of nothing, and would have by now.
         let silent = tokio::time::timeout(Duration::ZERO, jobs.next()).await;
         assert!(silent.is_err(), "{silent:?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_is_there_once_it_has_caught_up() {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let threads = Handle::current();
+        let reflector = Reflector::start(&store, &threads).await.expect("memory");
+        let pods = reflector.follow(&[Kind::Pod]);
+        // On one thread the reflector has had no turn meanwhile.
+        put(&store, &[0, 1]).await;
+        assert_eq!(pods.keys(), [].into());
+        reflector.catch_up().await.expect("memory does not fail");
+        assert_eq!(pods.keys(), [key(0), key(1)].into());
     }
 
     #[tokio::test]

@@ -159,6 +159,9 @@ impl RunningApp {
     ) -> Result<Self, NotRunning> {
         let applied = api.apply(&checked(&source, &digests)).await;
         applied.map_err(NotRunning::Refused)?;
+        // So that everything which starts now knows of the app.
+        let caught_up = context.objects.catch_up().await;
+        caught_up.map_err(|error| NotRunning::Refused(error.to_string()))?;
         Ok(Self {
             api: api.clone(),
             context: context.clone(),
@@ -278,6 +281,7 @@ impl RunningApp {
 
     /// Waits for the end of the rollout that has begun.
     async fn rolled_out(&self, key: &ServiceKey) -> Option<Change> {
+        self.context.objects.catch_up().await.ok()?;
         let mut follower = self.context.objects.follow(&[Kind::Service]);
         loop {
             let service = Arc::clone(&follower.mirror().services.get(key)?.value);

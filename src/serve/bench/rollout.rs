@@ -165,7 +165,9 @@ impl Bench {
             digests: BTreeMap::from([(name, self.digests[version].clone())]),
             cause: "bench".to_owned(),
         };
-        self.api.apply(&checked).await.map_err(BenchError::Failed)
+        let applied = self.api.apply(&checked).await;
+        applied.map_err(BenchError::Failed)?;
+        Ok(self.context.objects.catch_up().await?)
     }
 
     /// Waits for the first version, then rolls out under load.
@@ -198,21 +200,12 @@ impl Bench {
 
     /// Waits until all pods are of the version that is wanted.
     async fn complete(&self, follower: &mut Follower, start: Instant) -> Result<(), BenchError> {
-        // What was just applied may not have come here yet.
-        let key = sampan_core::record::Key::Service(self.key.clone()).to_string();
-        let applied = self
-            .context
-            .store
-            .get(&key)
-            .await?
-            .map(|entry| entry.modified);
         loop {
-            let fresh = |mirror: &Mirror| {
-                let stored = mirror.services.get(&self.key);
-                let fresh = stored.filter(|it| Some(it.modified) >= applied);
-                fresh.map(|it| Arc::clone(&it.value))
+            let service = |mirror: &Mirror| {
+                let stored = mirror.services.get(&self.key)?;
+                Some(Arc::clone(&stored.value))
             };
-            let service = fresh(&follower.mirror());
+            let service = service(&follower.mirror());
             match service.as_ref().map(|service| service.rollout()) {
                 Some(RolloutState::Complete) => return Ok(()),
                 Some(RolloutState::RolledBack { reason } | RolloutState::Failed { reason }) => {

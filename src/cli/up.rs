@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use sampan_core::{name::Name, plan::apply::MAX_REPLICAS, spec::node::Node as NodeLimits};
+use sampan_core::{name::Name, record::MAX_REPLICAS, spec::node::Node as NodeLimits};
 use tokio::sync::mpsc;
 
 use super::{

@@ -8,6 +8,7 @@
 
 mod check;
 mod dotenv;
+mod input;
 mod interpolate;
 pub mod node;
 mod parse;
@@ -16,6 +17,7 @@ mod raw;
 mod reference;
 mod schema;
 
+pub use input::Input;
 pub use parse::MAX_SPEC_BYTES;
 pub use problem::{MAX_PROBLEMS, Problem, ProblemKind, Problems, Related};
 pub use reference::{node_reference, reference};
@@ -24,22 +26,6 @@ pub use schema::json_schema;
 use crate::object::App;
 use problem::{Place, Report};
 use raw::decode::Decoder;
-
-/// A spec to load, and what of the world it may refer to.
-#[derive(Clone, Copy)]
-pub struct Input<'a> {
-    /// Name of the file, for messages.
-    pub path: &'a str,
-    /// Its text.
-    pub text: &'a str,
-    /// Looks up an environment variable, for `${NAME}`.
-    pub environment: &'a dyn Fn(&str) -> Option<String>,
-    /// Reads a file, for `env_file`. The path is as the spec has it: relative to the spec's own
-    /// directory. An error is part of a message, so it is lower case and without a full stop.
-    pub read_file: &'a dyn Fn(&str) -> Result<String, String>,
-    /// Profiles that are on.
-    pub profiles: &'a [String],
-}
 
 /// Parses and checks a spec.
 ///

@@ -22,6 +22,8 @@
 //!
 //! [VerticalPodAutoscaler]: https://github.com/kubernetes/autoscaler/tree/master/vertical-pod-autoscaler
 
+mod show;
+
 use std::time::Duration;
 
 use crate::{

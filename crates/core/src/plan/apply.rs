@@ -2,6 +2,7 @@
 
 mod awaited;
 mod diff;
+mod present;
 mod rollout;
 
 use std::{
@@ -14,50 +15,14 @@ use crate::{
     name::{Name, ServiceKey},
     object::{self, Autoscale},
     record::{
-        App, Component, Job, JobSpec, JobStatus, Phase, Revision, Service, ServiceSpec,
-        ServiceStatus, Template,
+        App, Component, Job, JobSpec, JobStatus, Revision, Service, ServiceSpec, ServiceStatus,
+        Template,
     },
     view,
 };
 
+pub use present::Present;
 pub use rollout::{Retarget, VerbError, again, pause, restart, resume, scale, undo};
-
-/// The most pods of one service, as in a spec.
-pub const MAX_REPLICAS: u32 = 1000;
-
-/// What there is of an app.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Present {
-    /// The app itself.
-    pub app: Option<App>,
-    /// Its services, with those that are being deleted.
-    pub services: BTreeMap<Name, Service>,
-    /// The revisions of its services that are kept.
-    pub revisions: BTreeMap<(Name, u64), Revision>,
-    /// Its jobs, with those that are being deleted.
-    pub jobs: BTreeMap<Name, Job>,
-}
-
-impl Present {
-    /// The app that its parts belong to, when they were left behind without it.
-    pub fn left(&self, name: &Name) -> App {
-        App {
-            name: name.clone(),
-            generation: 0,
-            base: PathBuf::from("/"),
-            services: self.services.keys().cloned().collect(),
-            jobs: self.jobs.keys().cloned().collect(),
-            deleting: false,
-            applied_ms: 0,
-        }
-    }
-
-    /// The template that pods of `service` should run, if its revision is kept.
-    fn template(&self, service: &Service) -> Option<&Template> {
-        let key = (service.key.name.clone(), service.spec.revision);
-        self.revisions.get(&key).map(|revision| &revision.template)
-    }
-}
 
 /// What there should be.
 #[derive(Clone, Copy, Debug)]
@@ -420,7 +385,7 @@ impl Draft<'_> {
 fn spec(wanted: &object::Service, old: Option<&Service>, number: u64, latest: u64) -> ServiceSpec {
     let before = old.map(|old| &old.spec);
     let retargeted = before.is_some_and(|before| before.revision != number);
-    let held = old.is_some_and(is_held);
+    let held = old.is_some_and(rollout::is_held);
     ServiceSpec {
         revision: number,
         previous: match before {
@@ -455,19 +420,6 @@ fn replicas(wanted: &object::Service, before: Option<&ServiceSpec>, retargeted: 
 
 fn clamp(replicas: u32, bounds: &Autoscale) -> u32 {
     replicas.max(bounds.min).min(bounds.max.max(bounds.min))
-}
-
-/// Whether a service is paused because its rollout has failed.
-fn is_held(service: &Service) -> bool {
-    match &service.status.phase {
-        Phase::Paused { failure } => failure.is_some(),
-        Phase::Progressing
-        | Phase::Waiting { .. }
-        | Phase::Complete
-        | Phase::RollingBack { .. }
-        | Phase::RolledBack { .. }
-        | Phase::Failed { .. } => false,
-    }
 }
 
 /// The path without `.` in it.

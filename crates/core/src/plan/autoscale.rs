@@ -36,7 +36,8 @@ mod need;
 use std::{fmt, time::Duration};
 
 pub use history::History;
-pub use need::{Metric, Need};
+use history::{RATE_PERIOD, RATE_PODS};
+pub use need::{Metric, Need, PodSample, Sample};
 
 use crate::{
     object::Autoscale,
@@ -44,35 +45,6 @@ use crate::{
     record::{MAX_SCALINGS, Scaling, Service},
     time::Timestamp,
 };
-
-/// What was measured since the last sample, about a second ago.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sample {
-    /// The service's pods, without those that drain.
-    pub pods: Vec<PodSample>,
-    /// Mean number of requests in flight: those at these pods and those that wait for one.
-    pub in_flight: Option<f64>,
-    /// Requests that arrived, per second.
-    pub arrived: Option<f64>,
-    /// Requests that pods have answered, per second: not those that were refused.
-    pub served: Option<f64>,
-    /// Requests that wait for a pod now.
-    pub waiting: u32,
-    /// For how long there has been no request. Zero while one is in flight.
-    pub idle: Duration,
-    /// Pods are being replaced. That needs one that shows whether the new revision works.
-    pub rollout: bool,
-}
-
-/// What was measured of one pod.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PodSample {
-    /// Whether it was ready all the time since the last sample. What it used to start is then not
-    /// in `cpu`.
-    pub ready: bool,
-    /// CPU that its guests used, as a share of `limits.cpu`; `None` if that is not known.
-    pub cpu: Option<f64>,
-}
 
 /// How many pods there should be, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,17 +100,6 @@ pub enum Held {
 /// Needs are kept for at least this time: pods that have just come are not measured for a second,
 /// and the others, which share the load with them already, ask for fewer.
 const MIN_STABILIZATION: Duration = Duration::from_secs(3);
-/// Pods that may come in [`RATE_PERIOD`], if that is more than as many as there are.
-const RATE_PODS: u32 = 4;
-/// Over this time.
-const RATE_PERIOD: Duration = Duration::from_secs(15);
-/// The mean load of this time counts for panic: one second is cut in two by any step.
-const PANIC_LOAD: Duration = Duration::from_secs(2);
-/// And the fewest pods of this time: Knative's stable window of 60 s, of which 10 %.
-const PANIC_WINDOW: Duration = Duration::from_secs(6);
-/// Panic begins at this multiple of what the pods are for.
-const PANIC_FACTOR: f64 = 2.0;
-
 /// Decides for a service of `current` pods. What comes back as history is to be given to the next
 /// decision; [`History::scaled`] is to be told when this one has been carried out.
 ///
@@ -170,7 +131,7 @@ pub fn decide(
     };
     // Pods that are not ready yet dampen no panic.
     let urgent = match panic && load > f64::from(current) && !need::is_on_target(load, current) {
-        true => wanted.max(pods(load)),
+        true => wanted.max(need::pods(load)),
         false => wanted,
     };
     history.needed(urgent, window, now);
@@ -243,12 +204,6 @@ fn sleep(spec: &Autoscale, current: u32, sample: &Sample, idle: Duration) -> Opt
 fn ready(sample: &Sample) -> u32 {
     let ready = sample.pods.iter().filter(|pod| pod.ready).count();
     u32::try_from(ready).unwrap_or(u32::MAX)
-}
-
-/// The pods that a load needs. What is a whole number but for the way computers count is one.
-fn pods(load: f64) -> u32 {
-    // The conversion saturates.
-    (load - 1e-9).ceil() as u32
 }
 
 /// The service with as many pods as was decided, and a note of it. `None` if the decision is about

@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use notice::Notice;
 pub use preparation::{Preparation, Retry};
-use step::Plan;
+pub use step::step;
 
 use super::{
     probe::{Outcome, ProbeKind, Watch},
@@ -308,30 +308,4 @@ pub struct Step {
     pub actions: Vec<Action>,
     /// When to send a `Tick` at the latest. Always after `now`.
     pub wake_at: Option<Timestamp>,
-}
-
-/// What comes of `event` in `state`. An event that has no meaning there changes nothing.
-pub fn step(state: PodState, event: Event, spec: &PodSpec, now: Timestamp) -> Step {
-    let mut plan = Plan::new(spec, now);
-    let state = plan.take(state, event);
-    // Whatever woke the pod: what is due is done now.
-    let state = plan.advance(state);
-    Step {
-        wake_at: wake_at(&state),
-        state,
-        actions: plan.actions(),
-    }
-}
-
-/// The earliest time at which something is due.
-fn wake_at(state: &PodState) -> Option<Timestamp> {
-    match state {
-        PodState::Pending | PodState::Stopped { .. } => None,
-        PodState::Starting { phase, .. } => match phase {
-            Phase::Making => None,
-            Phase::ComingUp { startup, .. } => startup.due(),
-        },
-        PodState::Running(running) => running.due(),
-        PodState::BackOff { until, .. } | PodState::Draining { until, .. } => Some(*until),
-    }
 }

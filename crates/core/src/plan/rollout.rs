@@ -26,25 +26,23 @@
 
 mod bounds;
 mod ended;
+mod goal;
 mod phase;
 mod pod_set;
 mod report;
 mod scale;
 mod steps;
 
-use std::borrow::Borrow;
-
 pub use super::gate::Gate;
 use crate::{
     event::Reason,
     name::PodName,
-    record::{Moment, Pod, Service, ServiceSpec, ServiceStatus},
+    record::{ServiceSpec, ServiceStatus},
     time::Timestamp,
 };
 use bounds::Bounds;
 pub use ended::{Ended, Outcome};
-use phase::Rollout;
-use pod_set::PodSet;
+pub use phase::plan;
 
 /// What to do with a service now, what to say of it, and when to look again.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +65,7 @@ pub struct Plan {
 /// either would be read as a user's change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Make the pod that [`Pod::new`] describes.
+    /// Make the pod that [`Pod::new`](crate::record::Pod::new) describes.
     Create {
         /// The name of the pod.
         pod: PodName,
@@ -110,43 +108,6 @@ pub fn most_pods(spec: &ServiceSpec) -> u32 {
     let bounds = spec.autoscale.as_ref();
     let replicas = bounds.map_or(spec.replicas, |it| it.min.max(it.max).max(spec.replicas));
     Bounds::of(&spec.rollout, replicas).most()
-}
-
-/// Plans for `service`, which has these `pods`; others are not looked at, and their order does
-/// not matter. `gate` says whether what it depends on has happened.
-///
-/// - Alive is every pod that there is, one that drains too: it still takes memory and CPU, so that
-///   `replicas` + surge would bound nothing without it. Kubernetes calls this the
-///   `podReplacementPolicy` `TerminationComplete`. Where there are pods of one revision only,
-///   nothing is replaced and those that drain do not count, as in a ReplicaSet: a service that
-///   scales up again, or wakes from zero, does not wait for drains.
-/// - Available is a pod that has been ready for `min_ready` without a break and is not to stop.
-///   None of them is stopped when fewer than `replicas` − unavailable would be left.
-/// - A pod that has ended for good keeps its place and is not available.
-/// - A closed gate holds a revision that has never been complete: none of its pods is made, and
-///   none of another revision is stopped for it. The deadline does not run.
-pub fn plan(service: &Service, pods: &[impl Borrow<Pod>], gate: &Gate, moment: Moment) -> Plan {
-    let set = PodSet::new(service, pods, moment);
-    match service.spec.deleting {
-        true => delete(service, set, moment),
-        false => Rollout::new(service, set, gate, moment).plan(),
-    }
-}
-
-/// All pods go, whatever else is wanted.
-fn delete(service: &Service, mut set: PodSet, moment: Moment) -> Plan {
-    for at in set.ranked(|_| true, |member| member.slot) {
-        set.stop(at, "the service is being deleted");
-    }
-    let mut status = service.status.clone();
-    let bounds = Bounds::new(&service.spec);
-    report::fill(&mut status, service, &set, bounds, moment, false);
-    Plan {
-        actions: set.into_actions(),
-        status,
-        ended: None,
-        wake_at: None,
-    }
 }
 
 #[cfg(test)]

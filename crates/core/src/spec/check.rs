@@ -1,22 +1,24 @@
 //! From the spec as written to checked objects: what one value alone cannot tell.
 
+mod checker;
+mod dependencies;
 mod grants;
 mod names;
 mod routes;
 mod tuning;
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::collections::BTreeMap;
 
 use crate::{
     name::Name,
     object::{App, Job, Service, Source},
     spec::{
         Input,
-        problem::{Place, ProblemKind},
         raw::{self, At, Digest, HostPath, decode::Decoder},
     },
 };
-use names::{Names, Sort};
+use checker::Checker;
+use names::{Names, values};
 
 /// Checks a spec. Problems are reported; `None` when there is no app to be had.
 pub(crate) fn check(spec: &raw::App, input: &Input<'_>, decoder: &mut Decoder<'_>) -> Option<App> {
@@ -52,28 +54,7 @@ pub(crate) fn check(spec: &raw::App, input: &Input<'_>, decoder: &mut Decoder<'_
     })
 }
 
-/// What checking needs beside the spec.
-struct Checker<'c, 'd> {
-    input: &'c Input<'c>,
-    decoder: &'c mut Decoder<'d>,
-    names: Names,
-    /// Env files read so far; `None` for one that could not be read.
-    env_files: BTreeMap<String, Option<Rc<Variables>>>,
-}
-
-/// The variables of an env file.
-struct Variables {
-    list: Vec<(String, String)>,
-    /// What they add to a spec that names the file.
-    bytes: usize,
-}
-
 impl Checker<'_, '_> {
-    fn conflict(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
-        self.decoder
-            .problem(place, ProblemKind::Conflict, message, hint);
-    }
-
     /// Checks a service. One that is not `on` is checked too, but its env files are not read.
     fn service(&mut self, name: &Name, raw: &raw::Service, on: bool) -> Option<Service> {
         let component = source(raw.component.as_ref(), raw.digest.as_ref());
@@ -144,24 +125,4 @@ fn source(component: Option<&At<HostPath>>, digest: Option<&At<Digest>>) -> Opti
         path,
         digest: digest.map(|digest| digest.value.0.clone()),
     })
-}
-
-fn values<T: Clone>(list: &[At<T>]) -> Vec<T> {
-    list.iter().map(|at| at.value.clone()).collect()
-}
-
-impl Names {
-    fn gather(spec: &raw::App, profiles: &[String], decoder: &mut Decoder<'_>) -> Self {
-        let mut names = Self::default();
-        let profiles = &profiles.iter().map(String::as_str).collect();
-        for (name, service) in &spec.service.0 {
-            names.add(name, Sort::Service, &service.profiles, profiles);
-        }
-        for (name, job) in &spec.job.0 {
-            if let Some(service) = names.add(name, Sort::Job, &job.profiles, profiles) {
-                names::report_same_name(name, &service, decoder);
-            }
-        }
-        names
-    }
 }

@@ -108,17 +108,6 @@ impl Problems {
     pub fn count(&self) -> usize {
         self.list.len() + self.omitted
     }
-
-    /// All problems as text for people, without colour: message, file, line, column, the line
-    /// itself, the path of the key and the hint. Ends with a line feed.
-    pub fn to_plain(&self) -> String {
-        render::all(self, &annotate_snippets::Renderer::plain())
-    }
-
-    /// The same with ANSI colours.
-    pub fn to_coloured(&self) -> String {
-        render::all(self, &annotate_snippets::Renderer::styled())
-    }
 }
 
 impl fmt::Display for Problems {

@@ -4,12 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Bounds;
-use crate::{
-    name::ServiceKey,
-    plan::advise,
-    quantity::format_duration,
-    record::{Revision, Service},
-};
 
 /// What services and their pods have been doing since the measurement before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -148,52 +142,4 @@ pub struct Suggestion {
     pub suggested: Option<String>,
     /// From what that follows, or what is missing.
     pub why: String,
-}
-
-impl Advice {
-    /// What is advised for a service of which a revision was seen like this.
-    pub fn of(service: &Service, revision: &Revision, seen: &advise::Seen) -> Self {
-        let (template, ServiceKey { app, name }) = (&revision.template, &service.key);
-        let advice = advise::advise(template, service.spec.autoscale.as_ref(), seen);
-        let limits = &template.limits;
-        Self {
-            app: app.to_string(),
-            service: name.to_string(),
-            revision: revision.number,
-            memory: Suggestion {
-                current: Some(limits.memory.to_string()),
-                suggested: advice.memory.value.map(|it| it.to_string()),
-                why: advice.memory.why,
-            },
-            cpu: Suggestion {
-                current: limits.cpu.map(|it| it.to_string()),
-                suggested: advice.cpu.value.map(|it| it.to_string()),
-                why: advice.cpu.why,
-            },
-            request_cpu: Suggestion {
-                current: Some(format_duration(limits.request_cpu)),
-                suggested: advice.request_cpu.value.map(format_duration),
-                why: advice.request_cpu.why,
-            },
-            seen: Seen::of(seen),
-        }
-    }
-}
-
-impl Seen {
-    fn of(seen: &advise::Seen) -> Self {
-        let requests = seen.request_cpu.as_ref();
-        let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-        Self {
-            watched_ms: u64::try_from(seen.watched.as_millis()).unwrap_or(u64::MAX),
-            samples: seen.samples,
-            cpu_p95_cores: seen.cpu_p95,
-            cpu_max_cores: seen.cpu_max,
-            throttled: seen.throttled,
-            memory_instance_bytes: seen.instance_bytes,
-            requests: requests.map_or(0, |it| it.requests),
-            request_cpu_p999_ms: requests.map(|it| millis(it.p999)),
-            request_cpu_max_ms: requests.map(|it| millis(it.max)),
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Present;
+use super::present::Present;
 use crate::{
     name::Name,
     object::{self, Condition},

@@ -1,9 +1,7 @@
 //! What to write for the verbs that change one service or job: scale, restart, undo, pause and
 //! resume.
 
-use crate::record::{Job, Revision, Service, Template};
-
-use super::{MAX_REPLICAS, is_held};
+use crate::record::{Job, MAX_REPLICAS, Phase, Revision, Service, Template};
 
 /// A service whose pods should run another revision.
 #[derive(Clone, Debug, PartialEq)]
@@ -243,4 +241,17 @@ fn find<'a>(
             },
         }
     })
+}
+
+/// Whether a service is paused because its rollout has failed.
+pub(super) fn is_held(service: &Service) -> bool {
+    match &service.status.phase {
+        Phase::Paused { failure } => failure.is_some(),
+        Phase::Progressing
+        | Phase::Waiting { .. }
+        | Phase::Complete
+        | Phase::RollingBack { .. }
+        | Phase::RolledBack { .. }
+        | Phase::Failed { .. } => false,
+    }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    record::{Counts, JobPhase},
+    record::{Counts, JobPhase, Phase},
     spec,
     view::{Change, Verb},
 };

@@ -2,8 +2,18 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{PANIC_FACTOR, PANIC_LOAD, PANIC_WINDOW, RATE_PERIOD, RATE_PODS};
 use crate::time::Timestamp;
+
+/// Pods that may come in [`RATE_PERIOD`], if that is more than as many as there are.
+pub(super) const RATE_PODS: u32 = 4;
+/// Over this time.
+pub(super) const RATE_PERIOD: Duration = Duration::from_secs(15);
+/// The mean load of this time counts for panic: one second is cut in two by any step.
+const PANIC_LOAD: Duration = Duration::from_secs(2);
+/// And the fewest pods of this time: Knative's stable window of 60 s, of which 10 %.
+const PANIC_WINDOW: Duration = Duration::from_secs(6);
+/// Panic begins at this multiple of what the pods are for.
+const PANIC_FACTOR: f64 = 2.0;
 
 /// What was needed, what was done and what there was, as far back as it counts.
 #[derive(Clone, Debug, Default, PartialEq)]

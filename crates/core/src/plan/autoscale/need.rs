@@ -1,8 +1,7 @@
 //! How many pods each metric asks for.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use super::{PodSample, Sample};
 use crate::object::Autoscale;
 
 /// What is at most this far from its target, as a share of it, is on target: Kubernetes'
@@ -10,6 +9,35 @@ use crate::object::Autoscale;
 const TOLERANCE: f64 = 0.1;
 /// From this share of `limits.cpu` on, a pod uses what it is given and not what it would need.
 const SATURATED: f64 = 0.95;
+
+/// What was measured since the last sample, about a second ago.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// The service's pods, without those that drain.
+    pub pods: Vec<PodSample>,
+    /// Mean number of requests in flight: those at these pods and those that wait for one.
+    pub in_flight: Option<f64>,
+    /// Requests that arrived, per second.
+    pub arrived: Option<f64>,
+    /// Requests that pods have answered, per second: not those that were refused.
+    pub served: Option<f64>,
+    /// Requests that wait for a pod now.
+    pub waiting: u32,
+    /// For how long there has been no request. Zero while one is in flight.
+    pub idle: Duration,
+    /// Pods are being replaced. That needs one that shows whether the new revision works.
+    pub rollout: bool,
+}
+
+/// What was measured of one pod.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PodSample {
+    /// Whether it was ready all the time since the last sample. What it used to start is then not
+    /// in `cpu`.
+    pub ready: bool,
+    /// CPU that its guests used, as a share of `limits.cpu`; `None` if that is not known.
+    pub cpu: Option<f64>,
+}
 
 /// What the number of pods follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +114,7 @@ fn total(metric: Metric, target: f64, current: u32, total: Option<f64>) -> Optio
     let pods_now = f64::from(current.max(1));
     let pods = match is_on_target(load, current) {
         true => current,
-        false => super::pods(load),
+        false => pods(load),
     };
     Some(Need {
         metric,
@@ -141,7 +169,7 @@ fn cpu(target: f64, current: u32, sample: &Sample) -> Option<Need> {
         let is_capped = ratio > 1.0 && used / count >= SATURATED;
         return Some(need(match is_tolerable(ratio) && !is_capped {
             true => current,
-            false => super::pods(ratio * count),
+            false => pods(ratio * count),
         }));
     }
     // Those that use nothing change nothing but the number of pods.
@@ -151,7 +179,7 @@ fn cpu(target: f64, current: u32, sample: &Sample) -> Option<Need> {
     };
     let all = count + others as f64;
     let cautious = (total + assumed) / all / target;
-    let pods = super::pods(cautious * all);
+    let pods = pods(cautious * all);
     let reversed = (cautious > 1.0) != (ratio > 1.0);
     let backwards = match ratio > 1.0 {
         true => pods < current,
@@ -176,6 +204,12 @@ fn backlog(mean: f64, sample: &Sample) -> f64 {
         // Nothing has ended: what it takes is not known.
         false => 1.0,
     }
+}
+
+/// The pods that a load needs. What is a whole number but for the way computers count is one.
+pub(super) fn pods(load: f64) -> u32 {
+    // The conversion saturates.
+    (load - 1e-9).ceil() as u32
 }
 
 /// Whether so many pods are enough for a load in pods, and not too many.

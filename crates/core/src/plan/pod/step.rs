@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Action, Event, Notice, Phase, PodSpec, PodState, Record, Running, notice::failed_in_a_row,
+    Action, Event, Notice, Phase, PodSpec, PodState, Record, Running, Step, notice::failed_in_a_row,
 };
 use crate::{
     object::{Isolation, Probe},
@@ -14,15 +14,41 @@ use crate::{
     time::Timestamp,
 };
 
+/// What comes of `event` in `state`. An event that has no meaning there changes nothing.
+pub fn step(state: PodState, event: Event, spec: &PodSpec, now: Timestamp) -> Step {
+    let mut plan = Plan::new(spec, now);
+    let state = plan.take(state, event);
+    // Whatever woke the pod: what is due is done now.
+    let state = plan.advance(state);
+    Step {
+        wake_at: wake_at(&state),
+        state,
+        actions: plan.actions(),
+    }
+}
+
+/// The earliest time at which something is due.
+fn wake_at(state: &PodState) -> Option<Timestamp> {
+    match state {
+        PodState::Pending | PodState::Stopped { .. } => None,
+        PodState::Starting { phase, .. } => match phase {
+            Phase::Making => None,
+            Phase::ComingUp { startup, .. } => startup.due(),
+        },
+        PodState::Running(running) => running.due(),
+        PodState::BackOff { until, .. } | PodState::Draining { until, .. } => Some(*until),
+    }
+}
+
 /// A step being planned.
-pub(super) struct Plan<'a> {
+struct Plan<'a> {
     spec: &'a PodSpec,
     now: Timestamp,
     actions: Vec<Action>,
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(spec: &'a PodSpec, now: Timestamp) -> Self {
+    fn new(spec: &'a PodSpec, now: Timestamp) -> Self {
         Self {
             spec,
             now,
@@ -31,12 +57,12 @@ impl<'a> Plan<'a> {
     }
 
     /// What is to be done.
-    pub(super) fn actions(self) -> Vec<Action> {
+    fn actions(self) -> Vec<Action> {
         self.actions
     }
 
     /// Takes an event.
-    pub(super) fn take(&mut self, state: PodState, event: Event) -> PodState {
+    fn take(&mut self, state: PodState, event: Event) -> PodState {
         match event {
             Event::Begin => match state {
                 PodState::Pending => self.start(Record::default()),
@@ -87,7 +113,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Does what is due.
-    pub(super) fn advance(&mut self, state: PodState) -> PodState {
+    fn advance(&mut self, state: PodState) -> PodState {
         match state {
             PodState::Starting {
                 record,

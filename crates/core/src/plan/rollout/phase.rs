@@ -1,27 +1,59 @@
 //! How far a rollout is, and what follows from that.
 
-use std::time::Duration;
+use std::{borrow::Borrow, time::Duration};
 
 use super::{
-    Action, Gate, Plan,
-    bounds::Bounds,
-    ended,
-    pod_set::PodSet,
-    report,
-    steps::{Goal, steps},
+    Action, Gate, Plan, bounds::Bounds, ended, goal::Goal, pod_set::PodSet, report, steps::steps,
 };
 use crate::{
     event::Reason,
     object::OnFailure,
-    record::{Moment, Phase, Progress, Service},
+    record::{Moment, Phase, Pod, Progress, Service},
     time::Timestamp,
 };
 
 /// The shortest deadline: one of nothing would be over before anything can happen.
 const MIN_DEADLINE: Duration = Duration::from_millis(1);
 
+/// Plans for `service`, which has these `pods`; others are not looked at, and their order does
+/// not matter. `gate` says whether what it depends on has happened.
+///
+/// - Alive is every pod that there is, one that drains too: it still takes memory and CPU, so that
+///   `replicas` + surge would bound nothing without it. Kubernetes calls this the
+///   `podReplacementPolicy` `TerminationComplete`. Where there are pods of one revision only,
+///   nothing is replaced and those that drain do not count, as in a ReplicaSet: a service that
+///   scales up again, or wakes from zero, does not wait for drains.
+/// - Available is a pod that has been ready for `min_ready` without a break and is not to stop.
+///   None of them is stopped when fewer than `replicas` − unavailable would be left.
+/// - A pod that has ended for good keeps its place and is not available.
+/// - A closed gate holds a revision that has never been complete: none of its pods is made, and
+///   none of another revision is stopped for it. The deadline does not run.
+pub fn plan(service: &Service, pods: &[impl Borrow<Pod>], gate: &Gate, moment: Moment) -> Plan {
+    let set = PodSet::new(service, pods, moment);
+    match service.spec.deleting {
+        true => delete(service, set, moment),
+        false => Rollout::new(service, set, gate, moment).plan(),
+    }
+}
+
+/// All pods go, whatever else is wanted.
+fn delete(service: &Service, mut set: PodSet, moment: Moment) -> Plan {
+    for at in set.ranked(|_| true, |member| member.slot) {
+        set.stop(at, "the service is being deleted");
+    }
+    let mut status = service.status.clone();
+    let bounds = Bounds::new(&service.spec);
+    report::fill(&mut status, service, &set, bounds, moment, false);
+    Plan {
+        actions: set.into_actions(),
+        status,
+        ended: None,
+        wake_at: None,
+    }
+}
+
 /// A plan in the making.
-pub(super) struct Rollout<'a> {
+struct Rollout<'a> {
     service: &'a Service,
     gate: &'a Gate,
     moment: Moment,
@@ -47,7 +79,7 @@ struct Outcome {
 
 impl<'a> Rollout<'a> {
     /// Takes in what the user wants.
-    pub(super) fn new(service: &'a Service, set: PodSet, gate: &'a Gate, moment: Moment) -> Self {
+    fn new(service: &'a Service, set: PodSet, gate: &'a Gate, moment: Moment) -> Self {
         let (spec, status) = (&service.spec, &service.status);
         let changed = status.target != spec.revision;
         let last_good = match &status.phase {
@@ -77,7 +109,7 @@ impl<'a> Rollout<'a> {
     }
 
     /// Decides everything.
-    pub(super) fn plan(mut self) -> Plan {
+    fn plan(mut self) -> Plan {
         self.tell_beginning();
         let mut outcome = self.outcome();
         self.mark(&outcome.set);

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
+    goal::{Goal, worst_first},
     pod_set::{Grade, PodSet, count},
-    steps::{Goal, worst_first},
 };
 use crate::object::Strategy;
 

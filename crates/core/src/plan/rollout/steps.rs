@@ -1,34 +1,12 @@
 //! Which pods are made and stopped, given the revision that they should run.
 
-use std::cmp::Reverse;
-
 use super::{
     bounds::Bounds,
-    pod_set::{Grade, Member, PodSet, count},
+    goal::{Goal, worst_first},
+    pod_set::{Grade, PodSet, count},
     scale,
 };
 use crate::object::Strategy;
-
-/// What pods are wanted.
-#[derive(Clone, Debug)]
-pub(super) struct Goal<'a> {
-    /// The revision.
-    pub(super) target: u64,
-    /// How many, and how far from that it may be.
-    pub(super) bounds: Bounds,
-    /// How one revision takes the place of another.
-    pub(super) strategy: Strategy,
-    /// Whether a user paused the rollout.
-    pub(super) paused: bool,
-    /// It waits for what it depends on: pods of the target are not made.
-    pub(super) waits: bool,
-    /// The last revision whose rollout was completed.
-    pub(super) last_good: Option<u64>,
-    /// The bounds before, if the number of replicas has changed.
-    pub(super) scaled_from: Option<Bounds>,
-    /// Why pods of the target are made.
-    pub(super) cause: &'a str,
-}
 
 /// Decides what is to be done. Says whether a change of the number of replicas has been seen to.
 pub(super) fn steps(set: &mut PodSet, goal: &Goal<'_>) -> bool {
@@ -47,12 +25,6 @@ pub(super) fn steps(set: &mut PodSet, goal: &Goal<'_>) -> bool {
         }
     }
     true
-}
-
-/// In this order pods of one revision go when there are too many: those that take no requests
-/// first, then those in the highest slots.
-pub(super) fn worst_first(member: &Member) -> (Grade, Reverse<u32>) {
-    (member.grade, Reverse(member.slot))
 }
 
 /// Stops pods of the target beyond `replicas`. When one of them is available, so are all that are

@@ -13,7 +13,7 @@ use crate::{
     name::ServiceKey,
     object::{OnFailure, Rollout, Strategy},
     quantity::Amount,
-    record::{Boot, Phase, PodPhase, PodStatus, ServiceSpec},
+    record::{Boot, Moment, Phase, Pod, PodPhase, PodStatus, Service, ServiceSpec},
 };
 
 const MIN_READY: Duration = Duration::from_secs(5);

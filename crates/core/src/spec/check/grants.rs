@@ -5,7 +5,10 @@ use std::{
     rc::Rc,
 };
 
-use super::{Checker, Variables, names::Sort};
+use super::{
+    checker::{Checker, Variables},
+    names::Sort,
+};
 use crate::{
     name::Name,
     object::{Condition, Grants, Mount},

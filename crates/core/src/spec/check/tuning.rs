@@ -1,6 +1,6 @@
 //! Limits, probes, restarts, rollouts and autoscaling: values that must fit together.
 
-use super::Checker;
+use super::checker::Checker;
 use crate::{
     object::{Autoscale, Check, Isolation, Limits, Probe, Renewal, Restart, Rollout, Strategy},
     spec::{

@@ -10,8 +10,21 @@ use super::{Problem, Problems, Related, Source};
 /// also for what it then leaves out.
 const MAX_SHOWN_BYTES: usize = 16 << 10;
 
+impl Problems {
+    /// All problems as text for people, without colour: message, file, line, column, the line
+    /// itself, the path of the key and the hint. Ends with a line feed.
+    pub fn to_plain(&self) -> String {
+        all(self, &Renderer::plain())
+    }
+
+    /// The same with ANSI colours.
+    pub fn to_coloured(&self) -> String {
+        all(self, &Renderer::styled())
+    }
+}
+
 /// All problems, one after the other, and how many more there are.
-pub(super) fn all(problems: &Problems, renderer: &Renderer) -> String {
+fn all(problems: &Problems, renderer: &Renderer) -> String {
     let mut text = String::new();
     for (source, problem) in &problems.list {
         text.push_str(&one(problem, &problems.sources[*source], renderer));

@@ -1,12 +1,10 @@
 //! From a TOML tree to typed tables, reporting everything that does not fit and carrying on.
 
-use serde_json::Value as Json;
 use toml::{
     Spanned,
     de::{DeArray, DeTable, DeValue},
 };
 
-use super::leaf::{At, Leaf, Origin};
 use crate::spec::{
     interpolate::{Failure, interpolate},
     problem::{Draft, Place, ProblemKind, Report, nearest, quoted},
@@ -179,22 +177,6 @@ impl Decoder<'_> {
     ) -> Option<T> {
         let value = table.get(name)?;
         T::decode(value, place.child(name, value.span()), self)
-    }
-
-    /// A key with a default, which also stands in for a value that was refused.
-    pub(super) fn preset<T: Leaf>(
-        &mut self,
-        table: &DeTable<'_>,
-        place: &Place,
-        name: &str,
-        default: impl Into<Json>,
-    ) -> At<T> {
-        let origin = match table.contains_key(name) {
-            true => Origin::Refused,
-            false => Origin::Default,
-        };
-        let given = self.optional(table, place, name);
-        given.unwrap_or_else(|| At::preset(&default.into(), place, name, origin))
     }
 
     /// A list or table that has a meaning when it is missing.

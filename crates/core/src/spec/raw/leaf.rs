@@ -2,7 +2,10 @@
 
 use schemars::Schema;
 use serde_json::Value as Json;
-use toml::{Spanned, de::DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::decode::{Decode, Decoder, Text, description};
 use crate::spec::problem::{Place, ProblemKind, quoted};
@@ -139,7 +142,7 @@ impl<T: Leaf> At<T> {
     /// # Panics
     ///
     /// When the default is refused: it is part of the program, and a test takes every one.
-    pub(super) fn preset(default: &Json, table: &Place, name: &str, origin: Origin) -> Self {
+    fn preset(default: &Json, table: &Place, name: &str, origin: Origin) -> Self {
         let scalar = match default {
             Json::String(text) => Scalar::Text(text, false),
             Json::Bool(value) => Scalar::Boolean(*value),
@@ -154,6 +157,24 @@ impl<T: Leaf> At<T> {
             origin,
             written: None,
         }
+    }
+}
+
+impl Decoder<'_> {
+    /// A key with a default, which also stands in for a value that was refused.
+    pub(super) fn preset<T: Leaf>(
+        &mut self,
+        table: &DeTable<'_>,
+        place: &Place,
+        name: &str,
+        default: impl Into<Json>,
+    ) -> At<T> {
+        let origin = match table.contains_key(name) {
+            true => Origin::Refused,
+            false => Origin::Default,
+        };
+        let given = self.optional(table, place, name);
+        given.unwrap_or_else(|| At::preset(&default.into(), place, name, origin))
     }
 }
 

@@ -1,0 +1,38 @@
+//! What all checks share.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use super::names::Names;
+use crate::spec::{
+    Input,
+    problem::{Place, ProblemKind},
+    raw::decode::Decoder,
+};
+
+/// What checking needs beside the spec.
+pub(super) struct Checker<'c, 'd> {
+    pub(super) input: &'c Input<'c>,
+    pub(super) decoder: &'c mut Decoder<'d>,
+    pub(super) names: Names,
+    /// Env files read so far; `None` for one that could not be read.
+    pub(super) env_files: BTreeMap<String, Option<Rc<Variables>>>,
+}
+
+/// The variables of an env file.
+pub(super) struct Variables {
+    pub(super) list: Vec<(String, String)>,
+    /// What they add to a spec that names the file.
+    pub(super) bytes: usize,
+}
+
+impl Checker<'_, '_> {
+    pub(super) fn conflict(
+        &mut self,
+        place: &Place,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.decoder
+            .problem(place, ProblemKind::Conflict, message, hint);
+    }
+}

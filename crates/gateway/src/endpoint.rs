@@ -58,6 +58,8 @@ pub struct Endpoint {
     word: AtomicU64,
     /// From the moment a request got a slot to the moment it gave it back.
     busy: Busy,
+    /// The pod counts its slots as well: a guest may keep one after its client has gone and the
+    /// gateway has its own back, and then the pod makes the next request wait.
     capacity: u32,
     /// Failures since the last success.
     failures: AtomicU32,

@@ -53,6 +53,7 @@ pub use gateway::Gateway;
 pub use histogram::{LATENCY_BOUNDS, Latencies};
 pub use load::{EndpointLoad, ServiceLoad};
 pub use problem::DispatchError;
+pub use response::ResponseBody;
 pub use sampan_core::spec::node::GatewayLimits as Limits;
 pub use server::{Accept, Drained, Server, TcpAccept, Transport};
 pub use snapshot::ServiceConfig;

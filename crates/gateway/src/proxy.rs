@@ -48,13 +48,17 @@ impl Gateway {
     /// Answers a request from outside. This is the whole path of a request but for its connection.
     ///
     /// Dropping the future, or later the response body, ends the request.
-    pub async fn handle<B>(&self, request: Request<B>, client: Option<SocketAddr>) -> Response<Body>
+    pub async fn handle<B>(
+        &self,
+        request: Request<B>,
+        client: Option<SocketAddr>,
+    ) -> Response<ResponseBody>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
         let peer = Peer::new(client, Arc::<Cut>::default(), self.limits());
-        self.serve(request, &peer).await.map(BodyExt::boxed_unsync)
+        self.serve(request, &peer).await
     }
 
     /// Sends a request from one service to another by its name, with the same balancing, queue and
@@ -71,7 +75,7 @@ impl Gateway {
         service: &ServiceKey,
         request: Request<Body>,
         parent: &RequestContext,
-    ) -> Result<Response<Body>, DispatchError> {
+    ) -> Result<Response<ResponseBody>, DispatchError> {
         let backend = self.service(service).ok_or(DispatchError::NoService)?;
         let (mut parts, body) = request.into_parts();
         headers::strip_request(&mut parts.headers, Sender::Client);
@@ -83,8 +87,7 @@ impl Gateway {
         };
         let request = Request::from_parts(parts, body);
         let answer = forward(self, &backend, request, &context, None).await;
-        let answer = answer.map_err(|failure| failure.error)?;
-        Ok(answer.map(BodyExt::boxed_unsync))
+        answer.map_err(|failure| failure.error)
     }
 
     /// Answers a request that came on a connection.

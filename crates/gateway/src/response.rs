@@ -20,9 +20,9 @@ use crate::{
     streamed::Streamed,
 };
 
-/// The body of a response of the gateway.
+/// The body of a response of the gateway. While a pod sends it, it holds the pod's slot.
 #[derive(Debug)]
-pub(crate) struct ResponseBody {
+pub struct ResponseBody {
     content: Content,
     _activity: Option<Activity>,
 }

@@ -10,7 +10,8 @@ pub const MAX_REQUEST_ID_BYTES: usize = 128;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// The id of a request: 1 to 128 visible ASCII characters. Cheap to clone.
+/// The id of a request: 1 to 128 visible ASCII characters. Cheap to clone, also into a header. The
+/// runtime, which knows no header and writes the id beside lines of logs, has it as a text.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RequestId(HeaderValue);
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, channel::Channel};
 use sampan_gateway::{
-    Body, BodyError, Endpoint, Gateway, Limits, ServiceConfig, Upstream, UpstreamError,
-    UpstreamErrorKind, full,
+    Body, BodyError, Endpoint, Gateway, Limits, ResponseBody, ServiceConfig, Upstream,
+    UpstreamError, UpstreamErrorKind, full,
 };
 use tokio::{
     sync::Semaphore,
@@ -254,7 +254,7 @@ async fn all_bodies_that_are_read_ahead_share_one_account() {
 }
 
 /// Answers that are not read, each of which has been begun.
-async fn unread(gateway: &Gateway, count: usize) -> Vec<Body> {
+async fn unread(gateway: &Gateway, count: usize) -> Vec<ResponseBody> {
     let mut bodies = Vec::new();
     for _ in 0..count {
         let mut body = gateway.handle(get("/big"), None).await.into_body();
@@ -278,7 +278,7 @@ fn big(big: Arc<dyn Upstream>) -> Arc<dyn Upstream> {
     })
 }
 
-async fn read(body: Body) -> Result<usize, BodyError> {
+async fn read(body: ResponseBody) -> Result<usize, BodyError> {
     Ok(body.collect().await?.to_bytes().len())
 }
 

@@ -62,7 +62,7 @@ pub(crate) use {
 
 use crate::{
     artifacts::Artifacts,
-    events::Subject,
+    events::{Events, Subject},
     load::{Decisions, Loads},
 };
 
@@ -91,14 +91,8 @@ const MAX_UPLOADS: usize = 4;
 /// Answers at once that go on until the client goes. More are refused.
 const MAX_FOLLOWERS: usize = 64;
 
-/// Events as they are sent, and the number of the last of them.
-pub(crate) struct Batch {
-    pub(crate) lines: Vec<serde_json::Value>,
-    pub(crate) last: u64,
-}
-
-/// A batch, when there is one.
-pub(crate) type NextBatch = Pin<Box<dyn Future<Output = Batch> + Send>>;
+/// Events, when there is one.
+pub(crate) type NextEvents = Pin<Box<dyn Future<Output = Events> + Send>>;
 
 /// A pod, when it has been looked at.
 pub(crate) type OnePod = Pin<Box<dyn Future<Output = view::Pod> + Send>>;
@@ -124,11 +118,11 @@ pub(crate) trait Views: Send + Sync + 'static {
     /// while.
     fn explained(&self, pod: record::Pod) -> OnePod;
 
-    /// The events after the one with this number.
-    fn events(&self, after: u64) -> Batch;
+    /// The events after the one with this number. To read them may take a while.
+    fn events(&self, after: u64) -> Events;
 
     /// Like [`Self::events`], and waits until there is one.
-    fn next_events(&self, after: u64) -> NextBatch;
+    fn next_events(&self, after: u64) -> NextEvents;
 
     /// At most `limit` lines that pods have printed, from this position on; the first is 0.
     fn logs(&self, from: u64, limit: usize) -> LogBatch;

@@ -285,7 +285,6 @@ impl Loop {
                         objects.insert(Object::App(pod.service().app.clone()));
                     }
                 }
-                Key::Event(_) => {}
             }
         }
         for object in objects {

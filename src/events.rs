@@ -18,7 +18,7 @@ use sampan_core::{
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use tokio::sync::Notify;
 
-/// Events that are kept. The oldest make room for the newest.
+/// Events that are kept in memory. The oldest make room for the newest.
 pub(crate) const MAX_EVENTS: usize = 1000;
 
 /// A change of state, of what, and why.
@@ -89,7 +89,7 @@ pub(crate) enum Change {
     Refused { reason: String },
     /// A user has changed it, or its rollout or job has come further: why, and in a sentence.
     Announced { reason: Reason, message: String },
-    /// What an earlier run of the node recorded.
+    /// One that is read back from the log of the node.
     Past {
         object: String,
         reason: String,
@@ -213,6 +213,15 @@ pub(crate) struct Events {
 }
 
 impl Journal {
+    /// One whose numbers go on after those of earlier runs.
+    pub(crate) fn after_runs(last: u64) -> Self {
+        let ring = VecDeque::new();
+        Self {
+            inner: Mutex::new(Inner { ring, last }),
+            arrived: Notify::new(),
+        }
+    }
+
     /// Adds an event that happens now.
     pub(crate) fn record(&self, subject: Subject, change: Change) {
         let mut inner = self.inner.lock();
@@ -231,14 +240,6 @@ impl Journal {
         self.arrived.notify_waiters();
     }
 
-    /// Takes events of earlier runs as its own past, the oldest first. There must be none yet.
-    pub(crate) fn restore(&self, past: Vec<Event>) {
-        let mut inner = self.inner.lock();
-        let kept = past.len().saturating_sub(MAX_EVENTS);
-        inner.ring = past.into_iter().skip(kept).map(Arc::new).collect();
-        inner.last = inner.ring.back().map_or(0, |event| event.seq);
-    }
-
     /// The number of the last event.
     pub(crate) fn last(&self) -> u64 {
         self.inner.lock().last
@@ -251,7 +252,7 @@ impl Journal {
         let later = inner.ring.iter().filter(|event| event.seq > seq);
         Events {
             events: later.cloned().collect(),
-            missed: first.saturating_sub(seq + 1),
+            missed: first.saturating_sub(seq.saturating_add(1)),
         }
     }
 

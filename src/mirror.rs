@@ -107,17 +107,13 @@ impl Mirror {
             }
             Key::Pod(name) => put(&mut self.pods, name.clone(), entry),
             Key::Job(name) => put(&mut self.jobs, name.clone(), entry),
-            Key::Event(_) => {}
         }
     }
 
     /// Takes the changes of a transaction. Returns their keys.
     fn take_all(&mut self, batch: &Batch) -> BTreeSet<Key> {
-        let events = Kind::Event.prefix();
-        let changes = batch.changes.iter();
-        let changes = changes.filter(|change| !change.key.starts_with(events));
         let mut keys = BTreeSet::new();
-        for change in changes {
+        for change in &batch.changes {
             if let Some(key) = Key::parse(&change.key) {
                 self.take(&key, change.entry.as_ref());
                 keys.insert(key);

@@ -8,6 +8,7 @@ pub(crate) mod daemon;
 pub(crate) mod data;
 mod descriptors;
 mod endpoints;
+mod format;
 mod metrics;
 mod neighbours;
 mod sampler;

@@ -178,7 +178,7 @@ pub(super) async fn left_behind(store: &dyn Store) -> Result<BTreeSet<Name>, Api
     for kind in [Kind::Service, Kind::Job, Kind::Revision, Kind::Pod] {
         let entries = store.list(kind.prefix()).await?.entries;
         let keys = entries.iter().filter_map(|entry| Key::parse(&entry.key));
-        left.extend(keys.filter_map(|key| key.app().cloned()));
+        left.extend(keys.map(|key| key.app().clone()));
     }
     for entry in store.list(Kind::App.prefix()).await?.entries {
         if let Some(Key::App(name)) = Key::parse(&entry.key) {

@@ -20,6 +20,7 @@ use super::{
     error::{ApiError, Code},
     follow, objects,
 };
+use crate::events::Events;
 
 /// Lines that are asked for at once.
 const LOG_LINES: usize = 1000;
@@ -122,27 +123,26 @@ pub(super) async fn events(
 ) -> Result<Response, ApiError> {
     let text = {
         let app = which.app.clone();
-        move |mut batch: super::Batch| {
-            let ours = |line: &serde_json::Value| {
-                app.as_ref().is_none_or(|app| line["app"] == app.as_str())
-            };
-            batch.lines.retain(ours);
-            follow::lines(&batch.lines)
+        move |Events { mut events, .. }: Events| {
+            events.retain(|event| is(app.as_ref(), event.subject.app().as_str()));
+            let events = events.iter().map(|event| &**event);
+            follow::lines(&events.collect::<Vec<_>>())
         }
     };
+    let last = |events: &Events, after| events.events.last().map_or(after, |event| event.seq);
     let gather = || {
         let first = api.0.views.events(which.after);
-        (first.last, text(first))
+        (last(&first, which.after), text(first))
     };
-    let (last, first) = api.0.lists.run(gather).await?;
+    let (seen, first) = api.0.lists.run(gather).await?;
     if !which.follow {
         return api.whole(follow::JSON_LINES, first);
     }
     let place = api.follower()?;
-    let more = futures::stream::unfold((api, last, text), |(api, last, text)| async move {
-        let batch = api.0.views.next_events(last).await;
-        let last = batch.last;
-        Some((text(batch), (api, last, text)))
+    let more = futures::stream::unfold((api, seen, text), move |(api, seen, text)| async move {
+        let events = api.0.views.next_events(seen).await;
+        let seen = last(&events, seen);
+        Some((text(events), (api, seen, text)))
     });
     let all = futures::StreamExt::chain(futures::stream::iter([first]), more);
     Ok(follow::forever(place, all))

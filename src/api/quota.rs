@@ -102,7 +102,7 @@ async fn others(store: &dyn Store, app: &Name) -> Result<Usage, ApiError> {
 
 /// The entries that belong to other apps.
 fn beside<'a>(app: &'a Name, entries: &'a [Entry]) -> impl Iterator<Item = &'a Entry> {
-    let own = move |entry: &&Entry| Key::parse(&entry.key).is_some_and(|it| it.app() != Some(app));
+    let own = move |entry: &&Entry| Key::parse(&entry.key).is_some_and(|it| it.app() != app);
     entries.iter().filter(own)
 }
 

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use sampan_core::{
     event::Reason,
-    name::ServiceKey,
+    name::{Name, ServiceKey},
     plan::advise,
     record::{self, JobSpec, Key, Kind, Template},
     view,
@@ -36,6 +36,7 @@ use tower_service::Service as _;
 use super::*;
 use crate::{
     artifacts::digest,
+    events::{Change, Journal},
     load::{Decided, Measured},
 };
 
@@ -104,19 +105,16 @@ impl Views for Fake {
         Box::pin(std::future::ready(self.pod(&wanted)))
     }
 
-    fn events(&self, after: u64) -> Batch {
-        let all = [
-            json!({ "seq": 1, "app": "shop", "reason": "Applied" }),
-            json!({ "seq": 2, "app": "blog", "reason": "Applied" }),
-        ];
-        let later = |line: &&Value| line["seq"].as_u64() > Some(after);
-        Batch {
-            lines: all.iter().filter(later).cloned().collect(),
-            last: 2,
+    fn events(&self, after: u64) -> Events {
+        let journal = Journal::default();
+        for app in ["shop", "blog"] {
+            let app = Subject::App(Name::parse(app).expect("a name"));
+            journal.record(app, Change::Compiling);
         }
+        journal.after(after)
     }
 
-    fn next_events(&self, _: u64) -> NextBatch {
+    fn next_events(&self, _: u64) -> NextEvents {
         Box::pin(std::future::pending())
     }
 

@@ -29,8 +29,8 @@ use crate::{
 
 /// Run the daemon: it keeps the apps that `apply` hands it running, over its own restarts too
 ///
-/// What is wanted, revisions and events are kept in a database below `--data`, components beside
-/// it. Ctrl-C or SIGTERM stops accepting, lets requests end and stops all pods; they are there again
+/// What is wanted and revisions are kept in a database below `--data`, events in another, components
+/// beside them. Ctrl-C or SIGTERM stops accepting, lets requests end and stops all pods; they are there again
 /// after the next start. A second Ctrl-C stops at once. A terminal that goes (SIGHUP) stops it in the
 /// same way, unless it was started with `nohup`.
 #[derive(Args)]
@@ -70,9 +70,9 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     };
     let volumes = limits.volumes.clone();
     // The database first: it is what two daemons must not share.
-    let (store, artifacts) = data::open(&data)?;
+    let opened = data::open(&data).await?;
     let node = node::open_daemon(limits)?;
-    let context = NodeContext::open(node, store, artifacts, volumes).await?;
+    let context = NodeContext::open(node, opened, volumes).await?;
     let mut daemon = Daemon::start(&context);
     let http = arguments.http;
     tokio::select! {

@@ -40,7 +40,7 @@ pub(super) fn follow(app: &Name, key: &Key, mirror: &Mirror) -> Option<Plan> {
             let doomed = prune::doomed_job(&stored.value, &job.value)?;
             (job.modified, text(&doomed))
         }
-        Key::App(_) | Key::Revision(..) | Key::Pod(_) | Key::Event(_) => return None,
+        Key::App(_) | Key::Revision(..) | Key::Pod(_) => return None,
     };
     // The app may be wanted again.
     let transaction = Transaction::new()
@@ -114,7 +114,7 @@ fn finished(app: &Name, mirror: &Mirror) -> Transaction {
         Key::App(_) => Some(stored.modified),
         Key::Service(name) => mirror.services.get(name).map(|it| it.modified),
         Key::Job(name) => mirror.jobs.get(name).map(|it| it.modified),
-        Key::Revision(..) | Key::Pod(_) | Key::Event(_) => None,
+        Key::Revision(..) | Key::Pod(_) => None,
     };
     let gone: Vec<_> = gone
         .iter()

@@ -1,133 +1,223 @@
-//! Keeps events in the store, so that they outlive the node.
+//! The events of this node: the latest in memory, and more of them in its log.
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use sampan_core::{
-    name::Name,
-    provoke,
-    record::{Key, Kind},
-};
-use sampan_store::{Outcome, Store, StoreError, Transaction};
-use serde::{Deserialize, Serialize};
+use sampan_core::{name::Name, provoke};
+use sampan_runtime::off_thread;
+use sampan_store::{EventLog, EventLogError, LoggedEvent};
 use tokio::sync::Notify;
 
-use crate::{
-    events::{Change, Event, Journal, MAX_EVENTS, Subject},
-    mirror::text,
-};
+use crate::events::{Change, Event, Events, Journal, Subject};
 
-/// Events written in one transaction: each may remove another.
-const EVENTS_AT_ONCE: usize = 60;
-/// How long to wait before a store that failed is asked again.
+/// How long to wait before a log that failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// An event as it is stored.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    seq: u64,
-    /// Milliseconds since the beginning of 1970.
-    at_ms: u64,
-    app: Name,
-    object: String,
-    reason: String,
-    message: String,
+/// The journal, and the log that keeps what is recorded in it.
+pub(crate) struct Chronicle {
+    pub(crate) journal: Arc<Journal>,
+    /// None where events end with the process.
+    log: Option<Arc<EventLog>>,
+    /// The number of the last event of earlier runs.
+    begin: u64,
 }
 
-/// The events of earlier runs, the oldest first.
-pub(super) async fn read(store: &Arc<dyn Store>) -> Result<Vec<Event>, StoreError> {
-    let listing = store.list(Kind::Event.prefix()).await?;
-    let stored = listing.entries.iter().filter_map(|entry| {
-        let stored = serde_json::from_slice::<Stored>(&entry.value);
-        let unreadable =
-            |error| tracing::warn!(key = %entry.key, %error, "an event cannot be read");
-        stored.map_err(unreadable).ok()
-    });
-    Ok(stored.map(event).collect())
-}
-
-fn event(stored: Stored) -> Event {
-    Event {
-        seq: stored.seq,
-        at: SystemTime::UNIX_EPOCH + Duration::from_millis(stored.at_ms),
-        subject: Subject::App(stored.app),
-        change: Change::Past {
-            object: stored.object,
-            reason: stored.reason,
-            message: stored.message,
-        },
-    }
-}
-
-/// Writes events after the one with this number as they come, until the store is closed, or it is
-/// told to finish and there are no more. From then on nothing is tried again.
-pub(super) async fn write(
-    store: Arc<dyn Store>,
-    journal: Arc<Journal>,
-    mut seq: u64,
-    finish: Arc<Notify>,
-) {
-    let mut is_last = false;
-    loop {
-        let news = tokio::select! {
-            biased;
-            news = journal.follow(seq) => news,
-            () = finish.notified(), if !is_last => {
-                is_last = true;
-                continue;
+impl Chronicle {
+    /// One that goes on where the log ends. Without a log that can be read there are only the
+    /// events in memory.
+    pub(crate) fn new(log: Option<EventLog>) -> Self {
+        let last = log.as_ref().map_or(Ok(0), EventLog::last);
+        let (log, begin) = match last {
+            Ok(begin) => (log, begin),
+            Err(error) => {
+                tracing::warn!(%error, "events are not kept");
+                (None, 0)
             }
-            // There are no more.
-            () = std::future::ready(()), if is_last => return,
         };
-        provoke::panic_in(provoke::Task::Chronicle);
-        if news.missed > 0 {
-            tracing::warn!(
-                missed = news.missed,
-                "events were not kept: the store is too slow"
-            );
+        Self {
+            journal: Arc::new(Journal::after_runs(begin)),
+            log: log.map(Arc::new),
+            begin,
         }
-        for lot in news.events.chunks(EVENTS_AT_ONCE) {
-            loop {
-                match store.commit(transaction(lot)).await {
-                    Ok(Outcome::Committed(_) | Outcome::Conflict(_)) => break,
-                    Err(StoreError::Closed) => return,
-                    Err(error) if is_last => {
-                        tracing::warn!(%error, "the last events are not kept");
-                        return;
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot keep events, trying again");
-                        tokio::select! {
-                            () = finish.notified() => is_last = true,
-                            () = tokio::time::sleep(RETRY) => {}
-                        }
-                    }
+    }
+
+    /// The events after the one with this number. For those that are no more in memory it waits for
+    /// the disk.
+    pub(crate) fn after(&self, seq: u64) -> Events {
+        self.completed(seq, self.journal.after(seq))
+    }
+
+    /// Like [`Self::after`], and waits until there is one.
+    pub(crate) async fn follow(self: Arc<Self>, seq: u64) -> Events {
+        let events = self.journal.follow(seq).await;
+        match events.missed {
+            0 => events,
+            _ => off_thread(move || self.completed(seq, events)).await,
+        }
+    }
+
+    /// With what is missing at the beginning, as far as it is in the log.
+    fn completed(&self, seq: u64, mut events: Events) -> Events {
+        let Some(log) = self.log.as_ref().filter(|_| events.missed > 0) else {
+            return events;
+        };
+        match log.read(seq, seq.saturating_add(events.missed)) {
+            Ok(kept) => {
+                let kept = kept.into_iter().filter_map(event).map(Arc::new);
+                let kept: Vec<_> = kept.collect();
+                events.missed -= kept.len() as u64;
+                events.events.splice(..0, kept);
+            }
+            Err(error) => tracing::warn!(%error, "the events before the latest cannot be read"),
+        }
+        events
+    }
+
+    /// Keeps events as they come, until it is told to finish and there are no more. From then on
+    /// nothing is tried again.
+    pub(crate) async fn write(self: Arc<Self>, finish: Arc<Notify>) {
+        let Some(log) = &self.log else {
+            return finish.notified().await;
+        };
+        let (mut seq, mut is_last) = (self.begin, false);
+        loop {
+            let news = tokio::select! {
+                biased;
+                news = self.journal.follow(seq) => news,
+                () = finish.notified(), if !is_last => {
+                    is_last = true;
+                    continue;
+                }
+                // There are no more.
+                () = std::future::ready(()), if is_last => return,
+            };
+            provoke::panic_in(provoke::Task::Chronicle);
+            if news.missed > 0 {
+                tracing::warn!(
+                    missed = news.missed,
+                    "events were not kept: the disk is too slow"
+                );
+            }
+            let rows: Arc<[_]> = news.events.iter().map(|event| row(event)).collect();
+            seq = rows.last().map_or(seq, |event| event.seq);
+            let mut is_retry = false;
+            while let Err(error) = append(log, &rows).await {
+                if is_last {
+                    tracing::warn!(%error, "the last events are not kept");
+                    return;
+                }
+                if !is_retry {
+                    tracing::warn!(%error, "cannot keep events, trying again");
+                }
+                is_retry = true;
+                tokio::select! {
+                    () = finish.notified() => is_last = true,
+                    () = tokio::time::sleep(RETRY) => {}
                 }
             }
-            seq = lot.last().map_or(seq, |event| event.seq);
         }
     }
 }
 
-fn transaction(lot: &[Arc<Event>]) -> Transaction {
-    let mut transaction = Transaction::new();
-    for event in lot {
-        let since = event.at.duration_since(SystemTime::UNIX_EPOCH);
-        let millis = since.unwrap_or_default().as_millis();
-        let stored = Stored {
-            seq: event.seq,
-            at_ms: u64::try_from(millis).unwrap_or(u64::MAX),
-            app: event.subject.app().clone(),
-            object: event.object(),
-            reason: event.change.reason().to_owned(),
-            message: event.change.message(),
-        };
-        transaction = transaction.put(Key::Event(event.seq).to_string(), text(&stored));
-        if let Some(old) = event.seq.checked_sub(MAX_EVENTS as u64) {
-            transaction = transaction.delete(Key::Event(old).to_string());
+async fn append(log: &Arc<EventLog>, rows: &Arc<[LoggedEvent]>) -> Result<(), EventLogError> {
+    let (log, rows) = (Arc::clone(log), Arc::clone(rows));
+    off_thread(move || log.append(&rows)).await
+}
+
+fn row(event: &Event) -> LoggedEvent {
+    let since = event.at.duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.unwrap_or_default().as_millis();
+    LoggedEvent {
+        seq: event.seq,
+        time_ms: u64::try_from(millis).unwrap_or(u64::MAX),
+        app: event.subject.app().to_string(),
+        object: event.object(),
+        reason: event.change.reason().to_owned(),
+        message: event.change.message(),
+    }
+}
+
+/// None if another version has written what is no name here.
+fn event(row: LoggedEvent) -> Option<Event> {
+    Some(Event {
+        seq: row.seq,
+        at: SystemTime::UNIX_EPOCH + Duration::from_millis(row.time_ms),
+        subject: Subject::App(Name::parse(&row.app).ok()?),
+        change: Change::Past {
+            object: row.object,
+            reason: row.reason,
+            message: row.message,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::MAX_EVENTS;
+
+    fn numbers(events: &Events) -> (Vec<u64>, u64) {
+        let numbers = events.events.iter().map(|event| event.seq);
+        (numbers.collect(), events.missed)
+    }
+
+    fn record(chronicle: &Chronicle, count: usize) {
+        for _ in 0..count {
+            let subject = Subject::App(Name::parse("shop").expect("a name"));
+            chronicle.journal.record(subject, Change::Compiling);
         }
     }
-    transaction
+
+    /// Writes what has been recorded, as at the end of a daemon.
+    async fn finish(chronicle: &Arc<Chronicle>) {
+        let finish = Arc::<Notify>::default();
+        finish.notify_one();
+        Arc::clone(chronicle).write(finish).await;
+    }
+
+    #[tokio::test]
+    async fn what_has_left_the_memory_is_read_from_the_log() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || {
+            let log = EventLog::open(&folder.path().join("events.db")).expect("a log");
+            Arc::new(Chronicle::new(Some(log)))
+        };
+        let chronicle = open();
+        record(&chronicle, 600);
+        finish(&chronicle).await;
+        drop(chronicle);
+        let chronicle = open();
+        assert_eq!(numbers(&chronicle.after(0)), ((1..=600).collect(), 0));
+        record(&chronicle, 1);
+        let all: Vec<u64> = (1..=601).collect();
+        assert_eq!(numbers(&chronicle.after(0)), (all.clone(), 0));
+        let followed = Arc::clone(&chronicle).follow(0).await;
+        assert_eq!(numbers(&followed), (all, 0));
+        assert_eq!(numbers(&chronicle.after(598)), ((599..=601).collect(), 0));
+        assert_eq!(numbers(&chronicle.after(601)), (vec![], 0));
+        let event = &followed.events[0];
+        assert_eq!(event.object(), "app/shop");
+        assert_eq!(event.to_string(), "compiling");
+    }
+
+    #[tokio::test]
+    async fn events_that_were_not_kept_are_counted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = EventLog::open(&folder.path().join("events.db")).expect("a log");
+        let chronicle = Arc::new(Chronicle::new(Some(log)));
+        record(&chronicle, 10);
+        finish(&chronicle).await;
+        record(&chronicle, MAX_EVENTS + 5);
+        let (found, missed) = numbers(&chronicle.after(0));
+        let end = MAX_EVENTS as u64 + 15;
+        assert_eq!((found, missed), ((1..=10).chain(16..=end).collect(), 5));
+        // Nor are they without a log.
+        let chronicle = Arc::new(Chronicle::new(None));
+        record(&chronicle, MAX_EVENTS + 5);
+        finish(&chronicle).await;
+        let (found, missed) = numbers(&chronicle.after(0));
+        assert_eq!((found.len(), missed), (MAX_EVENTS, 5));
+    }
 }

@@ -67,7 +67,7 @@ impl Drop for Control {
 pub(crate) fn api(context: &NodeContext, http: Option<SocketAddr>) -> Api {
     let views = Arc::new(NodeViews {
         node: context.node.clone(),
-        journal: Arc::clone(&context.journal),
+        chronicle: Arc::clone(&context.chronicle),
         loader: Arc::clone(&context.loader),
         symbols: Arc::default(),
         rollouts: Arc::clone(&context.rollouts),

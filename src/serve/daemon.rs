@@ -13,7 +13,9 @@ use tokio::{
 };
 
 use super::{
-    Node, chronicle,
+    Node,
+    chronicle::Chronicle,
+    data::Data,
     endpoints::{GatewayCallers, GatewayEndpoints},
     neighbours::GatewayNeighbours,
     sampler::Sampler,
@@ -46,6 +48,8 @@ pub(crate) struct NodeContext {
     pub(crate) objects: Arc<Reflector>,
     pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) journal: Arc<Journal>,
+    /// The same events, and those that have left the journal.
+    pub(crate) chronicle: Arc<Chronicle>,
     pub(crate) loader: Arc<RuntimeLoader>,
     /// How rollouts have ended, for the metrics.
     pub(crate) rollouts: Arc<Rollouts>,
@@ -62,15 +66,15 @@ pub(crate) struct NodeContext {
 }
 
 impl NodeContext {
-    /// A context on a node whose objects and components are here. Events of earlier runs are read.
+    /// A context on a node whose state is here.
     pub(crate) async fn open(
         node: Node,
-        store: Arc<dyn Store>,
-        artifacts: Artifacts,
+        data: Data,
         volumes: Vec<PathBuf>,
     ) -> Result<Self, StoreError> {
-        let (artifacts, journal) = (Arc::new(artifacts), Arc::new(Journal::default()));
-        journal.restore(chronicle::read(&store).await?);
+        let (store, artifacts) = (data.store, Arc::new(data.artifacts));
+        let chronicle = Arc::new(Chronicle::new(data.log));
+        let journal = Arc::clone(&chronicle.journal);
         let loader = RuntimeLoader::new(
             Arc::clone(&node.runtime),
             Arc::clone(&artifacts),
@@ -86,6 +90,7 @@ impl NodeContext {
             objects: Arc::new(objects),
             artifacts,
             journal,
+            chronicle,
             loader: Arc::new(loader),
             rollouts: Arc::default(),
             loads: watch::Sender::default(),
@@ -95,13 +100,15 @@ impl NodeContext {
             volumes,
         })
     }
-}
 
-impl NodeContext {
-    /// A context whose objects and components are in memory, as long as the process lives.
+    /// A context whose state is in memory, as long as the process lives.
     pub(crate) async fn foreground(node: Node) -> Result<Self, StoreError> {
-        let store = Arc::new(sampan_store::Memory::new());
-        Self::open(node, store, Artifacts::memory(), vec![PathBuf::from("/")]).await
+        let data = Data {
+            store: Arc::new(sampan_store::Memory::new()),
+            artifacts: Artifacts::memory(),
+            log: None,
+        };
+        Self::open(node, data, vec![PathBuf::from("/")]).await
     }
 }
 
@@ -211,17 +218,16 @@ impl Daemon {
             finish.notify_one();
             let ended =
                 async { while !task.is_finished() && self.tasks.join_next().await.is_some() {} };
-            // A store that takes longer loses events and no more.
+            // A disk that takes longer loses events and no more.
             let _ = timeout(FINISH, ended).await;
         }
     }
 }
 
-/// Writes events to the store from now on.
+/// Keeps events from now on.
 fn keep_events(context: &NodeContext, tasks: &mut Tasks) -> Finish {
     let finish = Arc::<Notify>::default();
-    let (store, journal) = (Arc::clone(&context.store), Arc::clone(&context.journal));
-    let writing = chronicle::write(store, journal, context.journal.last(), Arc::clone(&finish));
+    let writing = Arc::clone(&context.chronicle).write(Arc::clone(&finish));
     let task = tasks.spawn(ended("the chronicle", writing));
     Finish { finish, task }
 }

@@ -7,8 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use sampan_store::{OpenError, Sqlite, Store};
+use sampan_store::{EventLog, OpenError, Sqlite, Store};
 
+use super::format::{self, FormatError};
 use crate::{artifacts::Artifacts, file};
 
 /// Why there is no state to work on.
@@ -31,10 +32,23 @@ pub(crate) enum DataError {
     /// The database cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// What is in the database cannot be worked with.
+    #[error(transparent)]
+    Format(#[from] FormatError),
 }
 
-/// Opens the database and the components below a directory, which is created if missing.
-pub(crate) fn open(directory: &Path) -> Result<(Arc<dyn Store>, Artifacts), DataError> {
+/// The state that a node works on.
+pub(crate) struct Data {
+    /// The objects.
+    pub(crate) store: Arc<dyn Store>,
+    /// The components.
+    pub(crate) artifacts: Artifacts,
+    /// The events of this node. Without it they end with the process.
+    pub(crate) log: Option<EventLog>,
+}
+
+/// Opens what is below a directory, which is created if missing.
+pub(crate) async fn open(directory: &Path) -> Result<Data, DataError> {
     let failed = |source| DataError::Directory {
         path: directory.to_owned(),
         source,
@@ -59,7 +73,17 @@ pub(crate) fn open(directory: &Path) -> Result<(Arc<dyn Store>, Artifacts), Data
              `{components}`"
         );
     }
-    Ok((Arc::new(store), artifacts))
+    // Events are not vital: the node works without a log.
+    let log = EventLog::open(&directory.join("events.db"));
+    let log = log.map_err(|error| tracing::warn!(%error, "events are not kept"));
+    let log = log.ok();
+    format::carry_over(&store, log.as_ref()).await?;
+    let store = Arc::new(store);
+    Ok(Data {
+        store,
+        artifacts,
+        log,
+    })
 }
 
 #[cfg(test)]
@@ -68,15 +92,13 @@ mod tests {
 
     use super::*;
 
-    fn message(opened: Result<(Arc<dyn Store>, Artifacts), DataError>) -> String {
-        opened
-            .err()
-            .map(|error| error.to_string())
-            .unwrap_or_default()
+    async fn message(directory: &Path) -> String {
+        let failed = open(directory).await.err();
+        failed.map(|error| error.to_string()).unwrap_or_default()
     }
 
-    #[test]
-    fn a_directory_that_others_may_write_to_is_refused() {
+    #[tokio::test]
+    async fn a_directory_that_others_may_write_to_is_refused() {
         let home = tempfile::tempdir().expect("a directory");
         let data = home.path().join("data");
         fs::create_dir(&data).expect("writable");
@@ -87,24 +109,32 @@ mod tests {
             (0o755, true),
         ] {
             fs::set_permissions(&data, fs::Permissions::from_mode(mode)).expect("ours");
-            let error = message(open(&data));
+            let error = message(&data).await;
             assert_eq!(error.is_empty(), good, "{mode:o}: {error}");
             assert!(good || error.contains("`chmod go-w`"), "{error}");
             assert_eq!(data.join("sampan.db").exists(), good, "{mode:o}");
         }
     }
 
-    #[test]
-    fn a_database_that_was_there_is_not_begun_anew_in_silence() {
+    #[tokio::test]
+    async fn a_database_that_was_there_is_not_begun_anew_in_silence() {
         let home = tempfile::tempdir().expect("a directory");
-        assert_eq!(message(open(home.path())), "");
+        assert_eq!(message(home.path()).await, "");
         // One that has been closed has no log beside it.
         fs::remove_file(home.path().join("sampan.db")).expect("there");
-        let error = message(open(home.path()));
+        let error = message(home.path()).await;
         assert!(error.contains("is missing"), "{error}");
         assert!(!home.path().join("sampan.db").exists());
         // The remedy helps.
         fs::remove_file(home.path().join("sampan.db.lock")).expect("there");
-        assert_eq!(message(open(home.path())), "");
+        assert_eq!(message(home.path()).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_node_works_without_a_log_of_events() {
+        let home = tempfile::tempdir().expect("a directory");
+        fs::create_dir(home.path().join("events.db")).expect("writable");
+        let data = open(home.path()).await.expect("the rest is there");
+        assert!(data.log.is_none());
     }
 }

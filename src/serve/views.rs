@@ -13,11 +13,11 @@ use sampan_core::{
 };
 use sampan_runtime::{StartError, Symbols, logs, off_thread, pod::Termination};
 
-use super::{Node, metrics, seen::Seen};
-use crate::events::{Change, Events, Journal, Subject};
+use super::{Node, chronicle::Chronicle, metrics, seen::Seen};
+use crate::events::{Change, Events, Subject};
 use crate::{
     agent::{handle::one_line, loader::RuntimeLoader, registry::PodStatus},
-    api::{Admission, Batch, LogBatch, NextBatch, NextLogs, OnePod, Views},
+    api::{Admission, LogBatch, NextEvents, NextLogs, OnePod, Views},
     controllers::rollouts::Rollouts,
     load::{Decided, Decisions, Loads},
 };
@@ -25,7 +25,7 @@ use crate::{
 /// The pods and events of this node.
 pub(super) struct NodeViews {
     pub(super) node: Node,
-    pub(super) journal: Arc<Journal>,
+    pub(super) chronicle: Arc<Chronicle>,
     pub(super) loader: Arc<RuntimeLoader>,
     pub(super) symbols: Arc<Symbols>,
     pub(super) rollouts: Arc<Rollouts>,
@@ -50,13 +50,12 @@ impl Views for NodeViews {
         Box::pin(off_thread(shown))
     }
 
-    fn events(&self, after: u64) -> Batch {
-        batch(&self.journal.after(after), after)
+    fn events(&self, after: u64) -> Events {
+        self.chronicle.after(after)
     }
 
-    fn next_events(&self, after: u64) -> NextBatch {
-        let journal = Arc::clone(&self.journal);
-        Box::pin(async move { batch(&journal.follow(after).await, after) })
+    fn next_events(&self, after: u64) -> NextEvents {
+        Box::pin(Arc::clone(&self.chronicle).follow(after))
     }
 
     fn logs(&self, from: u64, limit: usize) -> LogBatch {
@@ -123,8 +122,8 @@ impl Admission for NodeViews {
     }
 
     fn tell(&self, subject: Subject, reason: Reason, message: String) {
-        self.journal
-            .record(subject, Change::Announced { reason, message });
+        let change = Change::Announced { reason, message };
+        self.chronicle.journal.record(subject, change);
     }
 }
 
@@ -152,14 +151,6 @@ fn log_line(line: logs::Line) -> view::LogLine {
         request: line.request.map(|request| request.to_string()),
         text: line.text,
         partial: line.partial,
-    }
-}
-
-fn batch(events: &Events, after: u64) -> Batch {
-    let value = |event| serde_json::to_value(event).expect("an event is plain data");
-    Batch {
-        lines: events.events.iter().map(|event| value(&**event)).collect(),
-        last: events.events.last().map_or(after, |event| event.seq),
     }
 }
 

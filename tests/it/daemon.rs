@@ -10,6 +10,7 @@
 
 mod autoscale;
 mod bad;
+mod carried;
 mod control;
 mod jobs;
 mod killed;

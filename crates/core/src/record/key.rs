@@ -15,19 +15,16 @@ pub enum Kind {
     Pod,
     /// [`super::Job`]
     Job,
-    /// [`crate::view::Event`]
-    Event,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 5] = [
         Self::App,
         Self::Service,
         Self::Revision,
         Self::Pod,
         Self::Job,
-        Self::Event,
     ];
 
     /// Where its keys begin.
@@ -38,7 +35,6 @@ impl Kind {
             Self::Revision => "/revisions/",
             Self::Pod => "/pods/",
             Self::Job => "/jobs/",
-            Self::Event => "/events/",
         }
     }
 }
@@ -56,8 +52,6 @@ pub enum Key {
     Pod(PodName),
     /// A job.
     Job(ServiceKey),
-    /// An event, by its number.
-    Event(u64),
 }
 
 impl Key {
@@ -69,17 +63,15 @@ impl Key {
             Self::Revision(..) => Kind::Revision,
             Self::Pod(_) => Kind::Pod,
             Self::Job(_) => Kind::Job,
-            Self::Event(_) => Kind::Event,
         }
     }
 
     /// The app that it belongs to, or is.
-    pub fn app(&self) -> Option<&Name> {
+    pub fn app(&self) -> &Name {
         match self {
-            Self::App(name) => Some(name),
-            Self::Service(key) | Self::Revision(key, _) | Self::Job(key) => Some(&key.app),
-            Self::Pod(pod) => Some(&pod.service().app),
-            Self::Event(_) => None,
+            Self::App(name) => name,
+            Self::Service(key) | Self::Revision(key, _) | Self::Job(key) => &key.app,
+            Self::Pod(pod) => &pod.service().app,
         }
     }
 
@@ -107,11 +99,7 @@ impl Key {
                 revision.parse().ok()?,
                 slot.parse().ok()?,
             )),
-            (Kind::Event, [number]) => Self::Event(number.parse().ok()?),
-            (
-                Kind::App | Kind::Service | Kind::Job | Kind::Revision | Kind::Pod | Kind::Event,
-                _,
-            ) => return None,
+            (Kind::App | Kind::Service | Kind::Job | Kind::Revision | Kind::Pod, _) => return None,
         };
         (key.to_string() == text).then_some(key)
     }
@@ -128,7 +116,6 @@ impl std::fmt::Display for Key {
                 let service = pod.service();
                 write!(f, "{service}/{:010}/{:05}", pod.revision(), pod.slot())
             }
-            Self::Event(number) => write!(f, "{number:020}"),
         }
     }
 }
@@ -152,7 +139,6 @@ mod tests {
                 Key::Pod(PodName::new(&web, 7, 12)),
                 "/pods/shop/web/0000000007/00012",
             ),
-            (Key::Event(9), "/events/00000000000000000009"),
         ] {
             assert_eq!(key.to_string(), text);
             assert_eq!(Key::parse(text), Some(key));
@@ -162,7 +148,7 @@ mod tests {
             "/apps/",
             "/apps/a/b",
             "/pods/a/b/1/1",
-            "/events/x",
+            "/events/00000000000000000009",
             "/x/y",
         ] {
             assert_eq!(Key::parse(bad), None, "{bad}");

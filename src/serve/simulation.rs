@@ -29,7 +29,7 @@ use sampan_core::{
 };
 use sampan_gateway::Upstream;
 use sampan_store::{
-    Batch, Entry, Listing, Memory, Outcome, Store, StoreError, Transaction, Turns, Watch,
+    Batch, Entry, Listing, Memory, Outcome, Session, Store, StoreError, Transaction, Turns, Watch,
     WatchError, WatchSource,
 };
 use tokio::{
@@ -165,6 +165,10 @@ impl Store for Faulty {
             chance: Arc::clone(&self.chance),
             next: None,
         }))
+    }
+
+    async fn open_session(&self, ttl: Duration) -> Result<Session, StoreError> {
+        self.memory.open_session(ttl).await
     }
 
     async fn compact(&self, through: sampan_store::Revision) -> Result<(), StoreError> {

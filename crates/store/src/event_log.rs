@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
@@ -107,24 +107,24 @@ impl EventLog {
 
     /// The number of the last event; 0 if there is none.
     pub fn last(&self) -> Result<u64, EventLogError> {
-        let last = self
-            .lock()
-            .query_row("SELECT coalesce(max(seq), 0) FROM events", [], |row| {
-                row.get(0)
-            });
+        let last = self.connection.lock().query_row(
+            "SELECT coalesce(max(seq), 0) FROM events",
+            [],
+            |row| row.get(0),
+        );
         last.map(i64::cast_unsigned)
             .map_err(|error| self.failed(&error))
     }
 
     /// Keeps events, all or none, and forgets the oldest. One whose number is there is left out.
     pub fn append(&self, events: &[LoggedEvent]) -> Result<(), EventLogError> {
-        append(&mut self.lock(), events).map_err(|error| self.failed(&error))
+        append(&mut self.connection.lock(), events).map_err(|error| self.failed(&error))
     }
 
     /// The events that are kept with numbers after `after`, up to and including `through`, in their
     /// order.
     pub fn read(&self, after: u64, through: u64) -> Result<Vec<LoggedEvent>, EventLogError> {
-        read(&self.lock(), after, through).map_err(|error| self.failed(&error))
+        read(&self.connection.lock(), after, through).map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &rusqlite::Error) -> EventLogError {
@@ -132,11 +132,6 @@ impl EventLog {
             path: self.path.clone(),
             reason: error.to_string(),
         }
-    }
-
-    // SQLite takes back what a panic has left half done.
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock()
     }
 }
 
@@ -406,7 +401,10 @@ mod tests {
         let log = EventLog::open(&file(&folder)).expect("a log");
         log.append(&events(1..=5)).expect("written");
         let limit = |pages: u32| {
-            let limited = log.lock().pragma_update(None, "max_page_count", pages);
+            let limited = log
+                .connection
+                .lock()
+                .pragma_update(None, "max_page_count", pages);
             limited.expect("a limit");
         };
         limit(1);

@@ -5,9 +5,11 @@
 //! delivers every transaction once and in order. [`Memory`] lives as long as the process,
 //! [`Sqlite`] in a file. Beside the store is the [`EventLog`], which each node has for itself.
 
+mod error;
 mod event_log;
 mod memory;
 mod published;
+mod session;
 mod sqlite;
 mod state;
 mod store;
@@ -16,15 +18,17 @@ mod turns;
 mod value;
 mod watch;
 
+pub use error::StoreError;
 pub use event_log::{EventLog, EventLogError, LOGGED_EVENTS, LoggedEvent};
 pub use memory::Memory;
+pub use session::{BootInstant, SESSION_MARGIN, Session, SessionSource};
 pub use sqlite::{OpenError, Sqlite};
 pub use state::{HISTORY_BYTES, HISTORY_TRANSACTIONS};
-pub use store::{Store, StoreError};
+pub use store::Store;
 pub use transaction::{
     Compare, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Outcome,
     Transaction, TransactionError, Write,
 };
 pub use turns::{Alone, Shared, Turns};
-pub use value::{Batch, Change, Entry, Key, Listing, Revision};
+pub use value::{Batch, Change, Entry, Key, Listing, Revision, SessionId};
 pub use watch::{Watch, WatchError, WatchSource};

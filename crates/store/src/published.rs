@@ -58,6 +58,11 @@ impl Published {
         })
     }
 
+    /// What ends when the store is closed.
+    pub(crate) fn revisions(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
     /// How many watches there are.
     pub(crate) fn watches(&self) -> usize {
         self.revision.receiver_count()

@@ -13,19 +13,23 @@ mod writer;
 mod tests;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use self::open::OpenError;
 use self::writer::{Request, Writer};
+use crate::error::StoreError;
 use crate::published::Published;
-use crate::store::{Store, StoreError};
+use crate::session::{self, BootInstant, Session, SessionSource};
+use crate::state::State;
+use crate::store::Store;
 use crate::transaction::{MAX_TRANSACTION_BYTES, Outcome, Transaction};
 use crate::turns::Turns;
-use crate::value::{Entry, Listing, Revision};
+use crate::value::{Entry, Listing, Revision, SessionId};
 use crate::watch::Watch;
 
 /// Requests that wait for the thread that writes. Who comes later waits before the queue.
@@ -45,6 +49,9 @@ const REQUEST_BYTES: usize = 1 << 10;
 /// What has been acknowledged survives the end of the process and of the machine. Beside the file
 /// `x` are `x-wal`, which is a part of it, and `x.lock`, which says who uses it and what has been
 /// acknowledged.
+///
+/// A session lasts as long as the process, whatever its time: what it left is gone when the file is
+/// opened again.
 #[derive(Debug)]
 pub struct Sqlite {
     published: Arc<Published>,
@@ -133,6 +140,17 @@ impl Store for Sqlite {
         Ok(self.published.watch(prefix, after))
     }
 
+    async fn open_session(&self, _: Duration) -> Result<Session, StoreError> {
+        let requests = self.requests.as_ref().ok_or(StoreError::Closed)?;
+        let id = self.published.change(State::open_session);
+        let held = Held {
+            published: Arc::downgrade(&self.published),
+            requests: requests.downgrade(),
+            id,
+        };
+        Ok(Session::new(id, held))
+    }
+
     async fn compact(&self, through: Revision) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         self.send(Request::Compact { through, answer }).await?;
@@ -142,7 +160,37 @@ impl Store for Sqlite {
     async fn revision(&self) -> Result<Revision, StoreError> {
         Ok(self.published.read().revision())
     }
+
     fn turns(&self) -> &Turns {
         &self.turns
+    }
+}
+
+/// A session that is held. It keeps no store open.
+struct Held {
+    published: Weak<Published>,
+    requests: mpsc::WeakSender<Request>,
+    id: SessionId,
+}
+
+#[async_trait]
+impl SessionSource for Held {
+    fn valid_until(&self) -> BootInstant {
+        BootInstant::NEVER
+    }
+
+    async fn lost(&self) {
+        let revisions = self.published.upgrade().map(|it| it.revisions());
+        session::closed(revisions).await;
+    }
+
+    async fn end(self: Box<Self>) -> Result<(), StoreError> {
+        let session = self.id;
+        let (answer, answered) = oneshot::channel();
+        let requests = self.requests.upgrade().ok_or(StoreError::Closed)?;
+        let sent = requests.send(Request::End { session, answer }).await;
+        drop(requests);
+        sent.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
     }
 }

@@ -3,12 +3,13 @@
 //! It is changed in two steps, so that something can stand between them: [`Draft`] works out what
 //! transactions do without doing it, and [`State::apply`] does it, when it is durable.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::error::StoreError;
 use crate::transaction::{MAX_OPERATIONS, MAX_TRANSACTION_BYTES, Outcome, Transaction, Write};
-use crate::value::{Batch, Change, Entry, Key, Listing, Revision};
+use crate::value::{Batch, Change, Entry, Key, Listing, Revision, SessionId};
 
 /// Transactions that a store remembers for watches. Beyond it the oldest are forgotten.
 pub const HISTORY_TRANSACTIONS: usize = 1_000;
@@ -33,6 +34,10 @@ pub(crate) struct State {
     /// The transactions after `compacted`, without a gap.
     history: VecDeque<Arc<Batch>>,
     history_bytes: usize,
+    /// The sessions that are open, with the keys of their entries.
+    sessions: HashMap<SessionId, BTreeSet<Key>>,
+    /// The last session that was opened.
+    last_session: u64,
 }
 
 impl State {
@@ -42,13 +47,42 @@ impl State {
         revision: Revision,
         history: VecDeque<Arc<Batch>>,
     ) -> Self {
+        let mut sessions = HashMap::<_, BTreeSet<_>>::new();
+        for entry in entries.values() {
+            if let Some(session) = entry.session {
+                sessions
+                    .entry(session)
+                    .or_default()
+                    .insert(entry.key.clone());
+            }
+        }
         Self {
             entries,
             revision,
             compacted: Revision(revision.0 - history.len() as u64),
             history_bytes: history.iter().map(|batch| bytes(batch)).sum(),
             history,
+            sessions,
+            last_session: 0,
         }
+    }
+
+    /// Opens a session.
+    pub(crate) fn open_session(&mut self) -> SessionId {
+        self.last_session += 1;
+        let id = SessionId(self.last_session);
+        self.sessions.insert(id, BTreeSet::new());
+        id
+    }
+
+    /// Whether a session is open.
+    pub(crate) fn has_session(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    /// Closes a session whose entries have gone.
+    pub(crate) fn close_session(&mut self, session: SessionId) {
+        self.sessions.remove(&session);
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
@@ -88,10 +122,18 @@ impl State {
     /// Does what a draft has worked out from this very state.
     pub(crate) fn apply(&mut self, draft: Draft) {
         for (key, entry) in draft.changed {
-            match entry {
-                Some(entry) => self.entries.insert(key, entry),
+            let session = entry.as_ref().and_then(|entry| entry.session);
+            let before = match entry {
+                Some(entry) => self.entries.insert(key.clone(), entry),
                 None => self.entries.remove(&key),
             };
+            let before = before.and_then(|entry| entry.session);
+            if let Some(keys) = before.and_then(|session| self.sessions.get_mut(&session)) {
+                keys.remove(&key);
+            }
+            if let Some(keys) = session.and_then(|session| self.sessions.get_mut(&session)) {
+                keys.insert(key);
+            }
         }
         for batch in draft.batches {
             debug_assert_eq!(batch.revision, self.revision.next());
@@ -174,11 +216,19 @@ impl Draft {
     }
 
     /// Adds a transaction that has been checked. `state` is the one that the draft began with.
-    pub(crate) fn add(&mut self, state: &State, transaction: &Transaction) -> Outcome {
+    pub(crate) fn add(
+        &mut self,
+        state: &State,
+        transaction: &Transaction,
+    ) -> Result<Outcome, StoreError> {
+        let mut sessions = transaction.writes.iter().filter_map(Write::session);
+        if let Some(over) = sessions.find(|session| !state.has_session(*session)) {
+            return Err(StoreError::SessionOver(over));
+        }
         for compare in &transaction.compares {
             let entry = self.look(state, &compare.key);
             if entry.map_or(Revision(0), |entry| entry.modified) != compare.modified {
-                return Outcome::Conflict(compare.key.clone());
+                return Ok(Outcome::Conflict(compare.key.clone()));
             }
         }
         let revision = self.revision.next();
@@ -188,7 +238,7 @@ impl Draft {
             .filter_map(|write| self.change(state, write, revision))
             .collect();
         if changes.is_empty() {
-            return Outcome::Committed(self.revision);
+            return Ok(Outcome::Committed(self.revision));
         }
         for change in &changes {
             self.changed
@@ -196,7 +246,15 @@ impl Draft {
         }
         self.revision = revision;
         self.batches.push(Arc::new(Batch { revision, changes }));
-        Outcome::Committed(revision)
+        Ok(Outcome::Committed(revision))
+    }
+
+    /// Adds the end of a session: its entries go.
+    pub(crate) fn end(&mut self, state: &State, session: SessionId) {
+        let keys = state.sessions.get(&session).into_iter().flatten().cloned();
+        let deleting = keys.fold(Transaction::new(), Transaction::delete);
+        let deleted = self.add(state, &deleting);
+        debug_assert!(deleted.is_ok(), "{deleted:?}");
     }
 
     fn look<'a>(&'a self, state: &'a State, key: &str) -> Option<&'a Entry> {
@@ -210,13 +268,18 @@ impl Draft {
     fn change(&self, state: &State, write: &Write, revision: Revision) -> Option<Change> {
         let before = self.look(state, write.key());
         match write {
-            Write::Put { key, value } => Some(Change {
+            Write::Put {
+                key,
+                value,
+                session,
+            } => Some(Change {
                 key: key.clone(),
                 entry: Some(Entry {
                     key: key.clone(),
                     value: value.clone(),
                     created: before.map_or(revision, |entry| entry.created),
                     modified: revision,
+                    session: *session,
                 }),
             }),
             Write::Delete { key } => before.map(|_| Change {
@@ -235,7 +298,7 @@ mod tests {
         let mut draft = Draft::new(state);
         let outcome = draft.add(state, &transaction);
         state.apply(draft);
-        outcome
+        outcome.expect("no session")
     }
 
     #[test]
@@ -243,11 +306,16 @@ mod tests {
         let state = State::default();
         let mut draft = Draft::new(&state);
         let create = Transaction::new().absent("/a").put("/a", "1");
-        assert_eq!(draft.add(&state, &create), Outcome::Committed(Revision(1)));
-        assert_eq!(draft.add(&state, &create), Outcome::Conflict("/a".into()));
+        let conflict = Outcome::Conflict("/a".into());
         let delete = Transaction::new().compare("/a", Revision(1)).delete("/a");
-        assert_eq!(draft.add(&state, &delete), Outcome::Committed(Revision(2)));
-        assert_eq!(draft.add(&state, &create), Outcome::Committed(Revision(3)));
+        for (transaction, outcome) in [
+            (&create, Outcome::Committed(Revision(1))),
+            (&create, conflict),
+            (&delete, Outcome::Committed(Revision(2))),
+            (&create, Outcome::Committed(Revision(3))),
+        ] {
+            assert_eq!(draft.add(&state, transaction), Ok(outcome));
+        }
         assert_eq!(state.get("/a"), None);
         assert_eq!(state.revision(), Revision(0));
     }

@@ -1,8 +1,12 @@
 //! What a store is: the trait and its laws.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
-use crate::transaction::{Outcome, Transaction, TransactionError};
+use crate::error::StoreError;
+use crate::session::Session;
+use crate::transaction::{Outcome, Transaction};
 use crate::turns::Turns;
 use crate::value::{Entry, Listing, Revision};
 use crate::watch::Watch;
@@ -26,6 +30,9 @@ use crate::watch::Watch;
 ///   what it had to see next, it delivers that all the same or is told
 ///   [`Compacted`](crate::WatchError::Compacted).
 /// - **A store that is closed ends its watches.**
+/// - **A session ends as a whole.** All entries whose present value was put in it go in one
+///   revision, and nothing is put in it any more. The store does not end it before its time has
+///   passed since the last renewal was sent.
 /// - **History is bounded**: by the component that the store's documentation names. The stores of
 ///   this crate forget what is beyond [`HISTORY_TRANSACTIONS`](crate::HISTORY_TRANSACTIONS) and
 ///   [`HISTORY_BYTES`](crate::HISTORY_BYTES) by themselves.
@@ -58,44 +65,13 @@ pub trait Store: Send + Sync + 'static {
     /// What has been forgotten before is no error; what has not happened yet is one.
     async fn compact(&self, through: Revision) -> Result<(), StoreError>;
 
+    /// Opens a session, which the store ends when it has not been renewed for `ttl`: at least two
+    /// seconds.
+    async fn open_session(&self, ttl: Duration) -> Result<Session, StoreError>;
+
     /// The revision of the last change.
     async fn revision(&self) -> Result<Revision, StoreError>;
 
     /// Whose turn it is to write, among the tasks of this process.
     fn turns(&self) -> &Turns;
-}
-
-/// Why a store did not do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// The transaction can never be committed: it is a mistake of the caller.
-    #[error("the store refuses the transaction")]
-    Refused(#[from] TransactionError),
-    /// There is no room for what is to be written. Reads go on, and so do writes once there is.
-    #[error("no room to write to `{place}`: {reason}")]
-    Full {
-        /// The file or cluster.
-        place: String,
-        /// What it said.
-        reason: String,
-    },
-    /// The storage below failed. The same may work later.
-    #[error("the store `{place}` failed: {reason}")]
-    Failed {
-        /// The file or cluster.
-        place: String,
-        /// What it said.
-        reason: String,
-    },
-    /// A compaction through a revision that does not exist yet.
-    #[error("cannot compact through revision `{asked}`: the last one is `{revision}`")]
-    Future {
-        /// The revision that was asked for.
-        asked: Revision,
-        /// The revision of the last change.
-        revision: Revision,
-    },
-    /// The store has been closed.
-    #[error("the store is closed")]
-    Closed,
 }

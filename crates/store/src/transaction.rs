@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use crate::value::{Key, Revision};
+use crate::value::{Key, Revision, SessionId};
 
 /// Compares in a transaction, and writes in a transaction. It is what the largest change of an app
 /// can take. etcd takes as many with `--max-txn-ops=10000`; its default is 128.
@@ -38,6 +38,8 @@ pub enum Write {
         key: Key,
         /// Its value from now on.
         value: Bytes,
+        /// The session with which it goes.
+        session: Option<SessionId>,
     },
     /// Deletes the key. That it does not exist is no error.
     Delete {
@@ -51,6 +53,14 @@ impl Write {
     pub fn key(&self) -> &Key {
         match self {
             Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
+
+    /// The session that it puts an entry in.
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Put { session, .. } => *session,
+            Self::Delete { .. } => None,
         }
     }
 
@@ -95,10 +105,21 @@ impl Transaction {
 
     /// Puts `value` at `key`.
     #[must_use]
-    pub fn put(mut self, key: impl Into<Key>, value: impl Into<Bytes>) -> Self {
+    pub fn put(self, key: impl Into<Key>, value: impl Into<Bytes>) -> Self {
+        self.put_at(None, key.into(), value.into())
+    }
+
+    /// Puts `value` at `key` until the session ends.
+    #[must_use]
+    pub fn put_in(self, session: SessionId, key: impl Into<Key>, value: impl Into<Bytes>) -> Self {
+        self.put_at(Some(session), key.into(), value.into())
+    }
+
+    fn put_at(mut self, session: Option<SessionId>, key: Key, value: Bytes) -> Self {
         self.writes.push(Write::Put {
-            key: key.into(),
-            value: value.into(),
+            key,
+            value,
+            session,
         });
         self
     }

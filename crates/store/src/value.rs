@@ -25,6 +25,16 @@ impl fmt::Display for Revision {
     }
 }
 
+/// Which session of a store. The numbers mean nothing to another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A key with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -36,6 +46,8 @@ pub struct Entry {
     pub created: Revision,
     /// The transaction that put its present value.
     pub modified: Revision,
+    /// The session with which it goes, if its present value was put in one.
+    pub session: Option<SessionId>,
 }
 
 /// The entries below a prefix, all as they were at one moment.

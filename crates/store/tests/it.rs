@@ -3,6 +3,7 @@
 // Clippy takes for tests only the functions marked as such, not what they share.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+#[macro_use]
 #[path = "it/contract.rs"]
 mod contract;
 #[path = "it/damage.rs"]
@@ -19,5 +20,7 @@ mod kill;
 mod lock;
 #[path = "it/model.rs"]
 mod model;
+#[path = "it/sessions.rs"]
+mod sessions;
 #[path = "it/shared.rs"]
 mod shared;

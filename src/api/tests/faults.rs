@@ -1,7 +1,9 @@
 //! When the store does not do what it should.
 
+use std::time::Duration;
+
 use sampan_store::{
-    Entry, Listing, Outcome, Revision, Store, StoreError, Transaction, Turns, Watch,
+    Entry, Listing, Outcome, Revision, Session, Store, StoreError, Transaction, Turns, Watch,
 };
 
 use super::*;
@@ -29,6 +31,10 @@ impl Store for Faulty {
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
         self.below.watch(prefix, after).await
+    }
+
+    async fn open_session(&self, ttl: Duration) -> Result<Session, StoreError> {
+        self.below.open_session(ttl).await
     }
 
     async fn compact(&self, through: Revision) -> Result<(), StoreError> {

@@ -5,11 +5,12 @@
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicU32, Ordering::SeqCst},
+    time::Duration,
 };
 
 use sampan_core::name::Name;
 use sampan_store::{
-    Entry, Listing, Outcome, Revision, Store, StoreError, Transaction, Turns, Watch,
+    Entry, Listing, Outcome, Revision, Session, Store, StoreError, Transaction, Turns, Watch,
 };
 use tokio::sync::Notify;
 
@@ -53,6 +54,10 @@ impl Store for Mortal {
 
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
         self.below.watch(prefix, after).await
+    }
+
+    async fn open_session(&self, ttl: Duration) -> Result<Session, StoreError> {
+        self.below.open_session(ttl).await
     }
 
     async fn compact(&self, through: Revision) -> Result<(), StoreError> {

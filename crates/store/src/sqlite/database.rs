@@ -12,22 +12,23 @@ use rusqlite::{Connection, OpenFlags, Row, params};
 
 use super::record;
 use crate::state::{Draft, State};
-use crate::value::{Batch, Entry, Key, Revision};
+use crate::value::{Batch, Entry, Key, Revision, SessionId};
 
 /// In the header of the file: that it is a store of Sampan ("smpn").
 pub(super) const APPLICATION_ID: i32 = 0x736d_706e;
 
 /// In the header of the file: what the tables look like. A change of them is the next number.
-pub(super) const SCHEMA_VERSION: i32 = 1;
+pub(super) const SCHEMA_VERSION: i32 = 2;
 
 /// A page of the file.
 pub(super) const PAGE_BYTES: u64 = 4096;
 
 /// The tables, sorted by name.
 ///
-/// `total` is the sum of the checksums of all entries, so that none can be missing; a missing
+/// `sessions` has the keys of the entries that are in a session; version 1 is without it. `total` is
+/// the sum of the checksums of all entries and sessions, so that none can be missing; a missing
 /// transaction of the log leaves a gap.
-const SCHEMA: [&str; 3] = [
+const SCHEMA: [&str; 4] = [
     "CREATE TABLE entries (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, \
      created INTEGER NOT NULL, modified INTEGER NOT NULL, sum INTEGER NOT NULL) \
      STRICT, WITHOUT ROWID",
@@ -35,7 +36,11 @@ const SCHEMA: [&str; 3] = [
      sum INTEGER NOT NULL) STRICT",
     "CREATE TABLE meta (id INTEGER NOT NULL, revision INTEGER NOT NULL, \
      compacted INTEGER NOT NULL, total INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT",
+    "CREATE TABLE sessions (key TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID",
 ];
+
+/// What stands for the sessions of earlier processes.
+const EARLIER: SessionId = SessionId(0);
 
 /// The write-ahead log is cut down to this after a large transaction.
 const WAL_BYTES: usize = 8 << 20;
@@ -131,10 +136,14 @@ impl Database {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         // No other process gets in, and no memory is shared with one.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        check_header(&connection)?;
-        check_structure(&connection)?;
+        let version = check_header(&connection)?;
+        check_structure(&connection, version)?;
         let meta = load_meta(&connection)?;
-        let entries = load_entries(&connection, &meta)?;
+        let mut entries = load_entries(&connection, &meta)?;
+        if version > 1 {
+            load_sessions(&connection, &mut entries)?;
+        }
+        check_total(&entries, &meta)?;
         let history = load_history(&connection, &meta)?;
         if connection.is_readonly("main")? {
             return Err(damaged("its header forbids writing"));
@@ -149,6 +158,25 @@ impl Database {
             meta,
         };
         Ok((database, state))
+    }
+
+    /// Brings the tables to the present version, and ends the sessions of earlier processes.
+    pub(super) fn take_over(&mut self, state: &mut State) -> Result<(), Fault> {
+        let version: i32 = pragma(&self.connection, "user_version")?;
+        if version < SCHEMA_VERSION {
+            let transaction = self.connection.unchecked_transaction()?;
+            transaction.execute_batch(SCHEMA[3])?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            transaction.commit()?;
+        }
+        let mut draft = Draft::new(state);
+        draft.end(state, EARLIER);
+        if !draft.batches().is_empty() {
+            self.write(state, &draft)?;
+            state.apply(draft);
+        }
+        state.close_session(EARLIER);
+        Ok(())
     }
 
     /// The file, as it is named in errors.
@@ -171,16 +199,22 @@ impl Database {
              VALUES (?1, ?2, ?3, ?4, ?5)",
         )?;
         let mut delete = transaction.prepare_cached("DELETE FROM entries WHERE key = ?1")?;
+        let mut enter = transaction.prepare_cached("INSERT INTO sessions (key) VALUES (?1)")?;
+        let mut leave = transaction.prepare_cached("DELETE FROM sessions WHERE key = ?1")?;
         for (key, entry) in draft.changed() {
-            if let Some(before) = state.get(key) {
-                meta.total = meta.total.wrapping_sub(record::entry_sum(before).into());
-            }
+            let before = state.get(key);
+            meta.total = meta.total.wrapping_sub(before.map_or(0, record::weight));
+            match (is_in_session(before), is_in_session(entry.as_ref())) {
+                (false, true) => enter.execute([&**key])?,
+                (true, false) => leave.execute([&**key])?,
+                (true, true) | (false, false) => 0,
+            };
             let Some(entry) = entry else {
                 delete.execute([&**key])?;
                 continue;
             };
             let sum = record::entry_sum(entry);
-            meta.total = meta.total.wrapping_add(sum.into());
+            meta.total = meta.total.wrapping_add(record::weight(entry));
             let (created, modified) = (signed(entry.created), signed(entry.modified));
             put.execute(params![&**key, &*entry.value, created, modified, sum])?;
         }
@@ -191,7 +225,7 @@ impl Database {
             let sum = record::batch_sum(batch.revision, &changes);
             log.execute(params![signed(batch.revision), changes, sum])?;
         }
-        drop((put, delete, log));
+        drop((put, delete, enter, leave, log));
         self.commit(transaction, meta).map(|meta| self.meta = meta)
     }
 
@@ -245,6 +279,10 @@ impl Database {
     }
 }
 
+fn is_in_session(entry: Option<&Entry>) -> bool {
+    entry.is_some_and(|entry| entry.session.is_some())
+}
+
 fn signed(revision: Revision) -> i64 {
     revision.0.cast_signed()
 }
@@ -253,7 +291,8 @@ fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> R
     Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
 }
 
-fn check_header(connection: &Connection) -> Result<(), Fault> {
+/// That the header is that of a store, and of which schema version.
+fn check_header(connection: &Connection) -> Result<i32, Fault> {
     let application: i32 = pragma(connection, "application_id")?;
     if application != APPLICATION_ID {
         let what = format!("its application id is `{application:#010x}`");
@@ -263,18 +302,18 @@ fn check_header(connection: &Connection) -> Result<(), Fault> {
     if version > SCHEMA_VERSION {
         return Err(Fault::Newer(version));
     }
-    if version < SCHEMA_VERSION {
+    if version < 1 {
         return Err(damaged(format!("its schema version is `{version}`")));
     }
     let mode: String = pragma(connection, "journal_mode")?;
     if mode != "wal" {
         return Err(damaged(format!("its journal mode is `{mode}`")));
     }
-    Ok(())
+    Ok(version)
 }
 
 /// What SQLite can say of its own structure, and that the tables are ours.
-fn check_structure(connection: &Connection) -> Result<(), Fault> {
+fn check_structure(connection: &Connection, version: i32) -> Result<(), Fault> {
     let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
         let lines: Vec<_> = found.lines().map(str::trim).collect();
@@ -285,7 +324,8 @@ fn check_structure(connection: &Connection) -> Result<(), Fault> {
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     let ours = tables.iter().map(Option::as_deref);
-    if !ours.eq(SCHEMA.into_iter().map(Some)) {
+    let count = if version == 1 { 3 } else { SCHEMA.len() };
+    if !ours.eq(SCHEMA.into_iter().take(count).map(Some)) {
         return Err(damaged("its tables are not those of a store"));
     }
     Ok(())
@@ -317,7 +357,6 @@ fn load_meta(connection: &Connection) -> Result<Meta, Fault> {
 
 fn load_entries(connection: &Connection, meta: &Meta) -> Result<BTreeMap<Key, Entry>, Fault> {
     let mut entries = BTreeMap::new();
-    let mut total = 0_u64;
     let mut statement =
         connection.prepare("SELECT key, value, created, modified, sum FROM entries")?;
     let mut rows = statement.query([])?;
@@ -332,6 +371,7 @@ fn load_entries(connection: &Connection, meta: &Meta) -> Result<BTreeMap<Key, En
             value: Bytes::copy_from_slice(value),
             created: Revision(number(row, 2)?),
             modified: Revision(number(row, 3)?),
+            session: None,
         };
         let sum = record::entry_sum(&entry);
         if u64::from(sum) != number(row, 4)? {
@@ -340,13 +380,30 @@ fn load_entries(connection: &Connection, meta: &Meta) -> Result<BTreeMap<Key, En
         if entry.created > entry.modified || entry.modified > meta.revision {
             return Err(damaged(format!("`{key}` is from the future")));
         }
-        total = total.wrapping_add(sum.into());
         entries.insert(entry.key.clone(), entry);
     }
-    if total != meta.total {
-        return Err(damaged("entries are missing, or too many"));
-    }
     Ok(entries)
+}
+
+/// Notes which entries are in a session of an earlier process.
+fn load_sessions(connection: &Connection, entries: &mut BTreeMap<Key, Entry>) -> Result<(), Fault> {
+    let mut statement = connection.prepare("SELECT key FROM sessions")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let key: String = row.get(0)?;
+        let entry = entries.get_mut(key.as_str());
+        let entry = entry.ok_or_else(|| damaged(format!("`{key}` of a session is missing")))?;
+        entry.session = Some(EARLIER);
+    }
+    Ok(())
+}
+
+fn check_total(entries: &BTreeMap<Key, Entry>, meta: &Meta) -> Result<(), Fault> {
+    let weights = entries.values().map(record::weight);
+    match weights.fold(0, u64::wrapping_add) == meta.total {
+        true => Ok(()),
+        false => Err(damaged("entries are missing, or too many")),
+    }
 }
 
 fn load_history(connection: &Connection, meta: &Meta) -> Result<VecDeque<Arc<Batch>>, Fault> {

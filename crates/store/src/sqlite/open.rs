@@ -122,7 +122,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         }
         create(&path)?;
     }
-    let (database, state) = Database::open(&path).map_err(|fault| explain(&path, fault))?;
+    let (mut database, mut state) = Database::open(&path).map_err(|fault| explain(&path, fault))?;
     check_size(&path)?;
     let id = database.id();
     let found = state.revision();
@@ -137,9 +137,11 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
             acknowledged,
         });
     }
+    let taken = database.take_over(&mut state);
+    taken.map_err(|fault| explain(&path, fault))?;
     let testimony = Testimony {
         id,
-        revision: found,
+        revision: state.revision(),
     };
     witness
         .note(testimony)

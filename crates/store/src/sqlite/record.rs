@@ -23,6 +23,14 @@ pub(super) fn entry_sum(entry: &Entry) -> u32 {
     hasher.finalize()
 }
 
+/// What an entry adds to the sum of all, in which it counts whether it is in a session.
+pub(super) fn weight(entry: &Entry) -> u64 {
+    let session = entry
+        .session
+        .map_or(0, |_| crc32fast::hash(entry.key.as_bytes()));
+    u64::from(entry_sum(entry)) + u64::from(session)
+}
+
 /// The checksum of a transaction of the history.
 pub(super) fn batch_sum(revision: Revision, changes: &[u8]) -> u32 {
     let mut hasher = Hasher::new();
@@ -76,6 +84,7 @@ pub(super) fn decode(revision: Revision, mut bytes: &[u8]) -> Option<Batch> {
                 created: Revision(decode_number(&mut bytes)?),
                 modified: revision,
                 value: Bytes::copy_from_slice(decode_bytes(&mut bytes)?),
+                session: None,
             }),
             _ => return None,
         };
@@ -108,6 +117,7 @@ mod tests {
             value: Bytes::from_static(b"\0\xff"),
             created: Revision(3),
             modified: Revision(7),
+            session: None,
         };
         let put = Change {
             key,

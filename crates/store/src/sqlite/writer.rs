@@ -9,11 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::database::Database;
 use super::witness::{Testimony, Witness};
+use crate::error::StoreError;
 use crate::published::Published;
 use crate::state::Draft;
-use crate::store::StoreError;
 use crate::transaction::{Outcome, Transaction};
-use crate::value::Revision;
+use crate::value::{Revision, SessionId};
 
 /// Transactions that become durable together.
 const GROUP_TRANSACTIONS: usize = 256;
@@ -31,6 +31,11 @@ pub(super) enum Request {
     },
     Compact {
         through: Revision,
+        answer: Answer<()>,
+    },
+    /// The end of a session.
+    End {
+        session: SessionId,
         answer: Answer<()>,
     },
     /// For tests: anything, between two groups.
@@ -92,6 +97,10 @@ impl Writer {
                         self.commit(&mut group);
                         let _ = answer.send(self.compact(through));
                     }
+                    Request::End { session, answer } => {
+                        self.commit(&mut group);
+                        let _ = answer.send(self.end(session));
+                    }
                     #[cfg(test)]
                     Request::Run(run) => {
                         self.commit(&mut group);
@@ -130,7 +139,7 @@ impl Writer {
         }
         for (waiting, outcome) in group.drain(..).zip(outcomes) {
             // The caller may have dropped its future.
-            let _ = waiting.answer.send(Ok(outcome));
+            let _ = waiting.answer.send(outcome);
         }
     }
 
@@ -154,6 +163,16 @@ impl Writer {
             tracing::warn!(%error, "cannot write the lock file of the store");
         }
         self.published.apply(draft);
+        Ok(())
+    }
+
+    fn end(&mut self, session: SessionId) -> Result<(), StoreError> {
+        let state = self.published.read();
+        let mut draft = Draft::new(&state);
+        draft.end(&state, session);
+        drop(state);
+        self.persist(draft)?;
+        self.published.change(|state| state.close_session(session));
         Ok(())
     }
 

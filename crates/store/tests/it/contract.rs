@@ -13,7 +13,7 @@ use sampan_store::{
 
 use crate::fixture::{assert_quiet, commit, get, next, put, revision, within};
 
-type Shared = Arc<dyn Store>;
+pub(crate) type Shared = Arc<dyn Store>;
 
 async fn a_new_store_is_empty(store: Shared) {
     let listing = store.list("").await.unwrap();

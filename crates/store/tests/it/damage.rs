@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use sampan_store::{Batch, Listing, OpenError, Revision, Sqlite, Store, Transaction};
@@ -266,14 +267,38 @@ async fn databases_of_others_and_of_the_future_are_refused() {
     let sample = Sample::new().await;
     let error = open_after(&sample, None, "CREATE TABLE t (a)").await;
     assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
-    let error = open_after(&sample, Some(&sample.ended), "PRAGMA user_version = 2").await;
+    let error = open_after(&sample, Some(&sample.ended), "PRAGMA user_version = 3").await;
     let path = sample.path().display().to_string();
     assert_eq!(
         error.to_string(),
         format!(
-            "the store `{path}` has schema version `2`, and this sampan knows those up to `1`: \
+            "the store `{path}` has schema version `3`, and this sampan knows those up to `2`: \
              use the newer sampan that wrote it"
         )
+    );
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_version_is_carried_over() {
+    let sample = Sample::new().await;
+    let path = sample.path();
+    sample.ended.write(&path);
+    let connection = Connection::open(&path).unwrap();
+    let first = "DROP TABLE sessions; PRAGMA user_version = 1; VACUUM";
+    connection.execute_batch(first).unwrap();
+    connection.close().unwrap();
+    for _ in 0..2 {
+        let store = Sqlite::open(&path).unwrap();
+        assert_eq!(contents(&store).await, sample.contents);
+    }
+    let store = Sqlite::open(&path).unwrap();
+    let session = store.open_session(Duration::from_secs(10)).await.unwrap();
+    commit(&store, Transaction::new().put_in(session.id(), "/a", "1")).await;
+    drop(store);
+    let store = Sqlite::open(&path).unwrap();
+    assert_eq!(
+        store.list("").await.unwrap().entries,
+        sample.contents.0.entries
     );
 }
 
@@ -295,6 +320,8 @@ async fn rows_that_somebody_else_has_changed_are_found() {
         "UPDATE log SET revision = 61 WHERE revision = 60",
         "UPDATE meta SET revision = 61",
         "UPDATE meta SET compacted = 0",
+        "INSERT INTO sessions VALUES ('/services/9')",
+        "INSERT INTO sessions VALUES ('/missing')",
         "DELETE FROM meta",
         "INSERT INTO meta SELECT * FROM meta",
         "CREATE TABLE t (a)",

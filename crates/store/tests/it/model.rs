@@ -43,11 +43,12 @@ impl Model {
         for write in &transaction.writes {
             let before = self.entries.remove(&**write.key());
             let entry = match write {
-                Write::Put { key, value } => Some(Entry {
+                Write::Put { key, value, .. } => Some(Entry {
                     key: key.clone(),
                     value: value.clone(),
                     created: before.as_ref().map_or(revision, |entry| entry.created),
                     modified: revision,
+                    session: None,
                 }),
                 Write::Delete { .. } => None,
             };

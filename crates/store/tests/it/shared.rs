@@ -1,12 +1,15 @@
 //! A store that is not alone: below a prefix of a larger one to which others write, so that its
 //! revisions begin anywhere and have gaps, as in etcd.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sampan_store::{
-    Batch, Compare, Entry, Listing, Memory, Outcome, Revision, Store, StoreError, Transaction,
-    Turns, Watch, WatchError, WatchSource, Write,
+    Batch, Compare, Entry, Listing, Memory, Outcome, Revision, Session, Store, StoreError,
+    Transaction, Turns, Watch, WatchError, WatchSource, Write,
 };
 
 const PREFIX: &str = "/s";
@@ -66,6 +69,10 @@ impl Store for Prefixed {
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
         let watch = self.memory.watch(&inner(prefix), after).await?;
         Ok(Watch::new(Following(watch)))
+    }
+
+    async fn open_session(&self, ttl: Duration) -> Result<Session, StoreError> {
+        self.memory.open_session(ttl).await
     }
 
     async fn compact(&self, through: Revision) -> Result<(), StoreError> {

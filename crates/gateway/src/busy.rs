@@ -58,6 +58,11 @@ impl Busy {
         self.word.fetch_add(change, Relaxed);
     }
 
+    /// Whole microseconds since it was made.
+    pub(crate) fn micros(&self, now: Instant) -> u64 {
+        micros(self.base, now)
+    }
+
     /// How many have begun so far.
     pub(crate) fn begun(&self) -> u64 {
         self.begun.load(Relaxed)

@@ -63,7 +63,8 @@ pub struct Endpoint {
     capacity: u32,
     /// Failures since the last success.
     failures: AtomicU32,
-    /// Until when it gets no requests because it failed too often, in µs since `made`; 0 if it does.
+    /// Until when it gets no requests because it failed too often, in µs on the clock of `busy`;
+    /// 0 if it gets them.
     ejected_until: AtomicU64,
     upstream: Arc<dyn Upstream>,
     pod: PodName,
@@ -73,7 +74,6 @@ pub struct Endpoint {
     owner: Mutex<Option<Weak<dyn Owner>>>,
     /// Where its answers are counted, once it has been published.
     answers: OnceLock<Arc<Answers>>,
-    made: Instant,
     ejections: Mutex<History>,
     /// Before when it cannot become ready. Only the control side and requests that wait lock it.
     rests_until: Mutex<Option<Instant>>,
@@ -108,7 +108,6 @@ impl Endpoint {
             idle: Notify::new(),
             owner: Mutex::default(),
             answers: OnceLock::new(),
-            made: Instant::now(),
             ejections: Mutex::default(),
             rests_until: Mutex::default(),
             pod_header,
@@ -207,7 +206,13 @@ impl Endpoint {
     /// Whether it is ready but gets no requests for now, because it failed too often.
     pub fn is_ejected(&self) -> bool {
         let until = self.ejected_until.load(Relaxed);
-        until != 0 && self.micros(Instant::now()) < until
+        let is_ejected = until != 0 && self.busy.micros(Instant::now()) < until;
+        if until != 0 && !is_ejected {
+            // It is over: no request reads the clock for it any more.
+            let word = &self.ejected_until;
+            let _ = word.compare_exchange(until, 0, Relaxed, Relaxed);
+        }
+        is_ejected
     }
 
     /// Notes that it has answered.
@@ -227,7 +232,8 @@ impl Endpoint {
     pub(crate) fn eject(&self, now: Instant) -> Duration {
         self.failures.store(0, Relaxed);
         let time = self.ejections.lock().eject(now);
-        self.ejected_until.store(self.micros(now + time), Relaxed);
+        let until = self.busy.micros(now + time);
+        self.ejected_until.store(until, Relaxed);
         time
     }
 
@@ -316,12 +322,6 @@ impl Endpoint {
         if is_drained(change(word)) {
             self.idle.notify_waiters();
         }
-    }
-
-    /// Whole microseconds since it was made, at least one.
-    fn micros(&self, now: Instant) -> u64 {
-        let time = now.saturating_duration_since(self.made);
-        u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)
     }
 
     fn owner(&self) -> Option<Arc<dyn Owner>> {

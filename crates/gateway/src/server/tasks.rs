@@ -1,68 +1,44 @@
 //! The tasks of a server, counted.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use tokio::sync::watch::{Receiver, Sender};
 
-use tokio::sync::Notify;
-
-/// The tasks of a server that still run: its connections, and the HTTP/2 streams on them.
+/// The tasks of a server that still run: its connections, and the HTTP/2 streams on them. Each has
+/// a receiver, and no value is ever sent: a channel knows how many receivers it has.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
-    all: AtomicUsize,
-    connections: AtomicUsize,
-    ended: Notify,
+    all: Sender<()>,
+    connections: Sender<()>,
+}
+
+/// A task that runs, until this is dropped.
+pub(super) struct Task {
+    _connection: Option<Receiver<()>>,
+    _any: Receiver<()>,
 }
 
 impl Tasks {
-    /// Counts a task until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Task {
-        self.all.fetch_add(1, Ordering::AcqRel);
+    /// Counts a task.
+    pub(super) fn begin(&self) -> Task {
         Task {
-            tasks: self.clone(),
-            is_connection: false,
+            _connection: None,
+            _any: self.all.subscribe(),
         }
     }
 
     /// Counts a connection.
-    pub(super) fn begin_connection(self: &Arc<Self>) -> Task {
-        self.connections.fetch_add(1, Ordering::AcqRel);
-        let mut task = self.begin();
-        task.is_connection = true;
-        task
+    pub(super) fn begin_connection(&self) -> Task {
+        Task {
+            _connection: Some(self.connections.subscribe()),
+            _any: self.all.subscribe(),
+        }
     }
 
     pub(super) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Acquire)
+        self.connections.receiver_count()
     }
 
     /// Resolves when none runs.
     pub(super) async fn ended(&self) {
-        loop {
-            let mut ended = std::pin::pin!(self.ended.notified());
-            ended.as_mut().enable();
-            if self.all.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Task {
-    tasks: Arc<Tasks>,
-    is_connection: bool,
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        if self.is_connection {
-            self.tasks.connections.fetch_sub(1, Ordering::AcqRel);
-        }
-        if self.tasks.all.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.tasks.ended.notify_waiters();
-        }
+        self.all.closed().await;
     }
 }

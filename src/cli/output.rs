@@ -15,7 +15,7 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use sampan_core::{escape, spec::Problems};
+use sampan_core::{escape, spec::Problems, time::Took};
 use serde::Serialize;
 
 use super::{End, top::Size};
@@ -263,15 +263,7 @@ pub(super) fn count(number: usize, thing: &str) -> String {
 
 /// A length of time with three digits: `12.3 ms`.
 pub(super) fn time(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    match seconds {
-        s if s < 1e-3 => format!("{:.0} µs", s * 1e6),
-        s if s < 1e-2 => format!("{:.2} ms", s * 1e3),
-        s if s < 1e-1 => format!("{:.1} ms", s * 1e3),
-        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
-        s if s < 60.0 => format!("{s:.2} s"),
-        s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), s % 60.0),
-    }
+    Took(duration).to_string()
 }
 
 /// A number of bytes with its largest fitting unit: `1.5 MiB`.

@@ -49,19 +49,19 @@ impl Sub for Timestamp {
     }
 }
 
-/// A length of time with the digits that people read: `350 µs`, `12.3 ms`, `4.56 s`.
+/// A length of time with three digits: `350 µs`, `1.23 ms`, `98.7 ms`, `4.56 s`, `2 min 05 s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Took(pub Duration);
 
 impl fmt::Display for Took {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs_f64();
-        if seconds < 1e-3 {
-            write!(f, "{:.0} µs", seconds * 1e6)
-        } else if seconds < 1.0 {
-            write!(f, "{:.1} ms", seconds * 1e3)
-        } else {
-            write!(f, "{seconds:.2} s")
+        match self.0.as_secs_f64() {
+            s if s < 1e-3 => write!(f, "{:.0} µs", s * 1e6),
+            s if s < 1e-2 => write!(f, "{:.2} ms", s * 1e3),
+            s if s < 1e-1 => write!(f, "{:.1} ms", s * 1e3),
+            s if s < 1.0 => write!(f, "{:.0} ms", s * 1e3),
+            s if s < 60.0 => write!(f, "{s:.2} s"),
+            s => write!(f, "{:.0} min {:02.0} s", (s / 60.0).floor(), s % 60.0),
         }
     }
 }
@@ -114,7 +114,7 @@ mod tests {
         for (micros, text) in [
             (350, "350 µs"),
             (12_345, "12.3 ms"),
-            (999_000, "999.0 ms"),
+            (999_000, "999 ms"),
             (4_560_000, "4.56 s"),
         ] {
             assert_eq!(Took(Duration::from_micros(micros)).to_string(), text);

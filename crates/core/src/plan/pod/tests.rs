@@ -291,7 +291,7 @@ fn a_pod_without_probes_is_ready_once_it_has_started() {
     let Some(Action::Announce(notice)) = pod.actions.last() else {
         panic!("{:?}", pod.actions)
     };
-    assert_eq!(notice.text, "ready after 2.0 ms");
+    assert_eq!(notice.text, "ready after 2.00 ms");
 }
 
 #[test]

@@ -13,10 +13,7 @@ use std::{
 };
 
 use sampan_core::{
-    fault::Fault,
-    histogram::{Buckets, Distribution},
-    name::ServiceKey,
-    plan::rollout::Outcome,
+    fault::Fault, histogram::Distribution, name::ServiceKey, plan::rollout::Outcome,
 };
 use sampan_gateway::{LATENCY_BOUNDS, RevisionStats, ServiceStats};
 use sampan_runtime::Timings;
@@ -140,12 +137,7 @@ fn requests(out: &mut Exposition, services: &Services) {
     let mut samples = out.family(&families::DURATION);
     for (ServiceKey { app, name }, known) in services {
         for stats in &known.revisions {
-            let bounds = LATENCY_BOUNDS.into_iter().chain([f64::INFINITY]);
-            let buckets = Buckets {
-                cumulative: bounds.zip(stats.latency).collect(),
-                sum: stats.latency_sum,
-            };
-            samples.histogram(&[app, name, &revision(stats)], &buckets);
+            samples.histogram(&[app, name, &revision(stats)], &stats.latency);
         }
     }
     each(out, &families::IN_FLIGHT, services, |it| it.stats.in_flight);

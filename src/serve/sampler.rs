@@ -280,7 +280,7 @@ impl Window {
             self.turned = now;
             self.start = std::mem::replace(&mut self.middle, counted);
         }
-        (since.count() > 0).then(|| since.quantiles([0.5, 0.99]))
+        Some([since.quantile(0.5)?, since.quantile(0.99)?])
     }
 }
 

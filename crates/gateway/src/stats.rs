@@ -11,6 +11,7 @@ use std::{
 
 use http::StatusCode;
 use parking_lot::Mutex;
+use sampan_core::histogram::Buckets;
 use serde::Serialize;
 
 use crate::{
@@ -52,7 +53,7 @@ pub struct ServiceStats {
 }
 
 /// What the pods of one revision have answered, and how long that took.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RevisionStats {
     /// The revision; `None` for requests that no pod got.
@@ -66,9 +67,7 @@ pub struct RevisionStats {
     /// Requests the server cut off when it stopped.
     pub dropped: u64,
     /// Answers that took at most as long as each of [`LATENCY_BOUNDS`], and last all of them.
-    pub latency: [u64; LATENCY_BOUNDS.len() + 1],
-    /// The time of all answers together.
-    pub latency_sum: Duration,
+    pub latency: Buckets,
 }
 
 /// How an answered request ended.
@@ -156,8 +155,7 @@ impl Answers {
             broken,
             canceled,
             dropped,
-            latency: self.latency.cumulative(),
-            latency_sum: self.latency.sum(),
+            latency: self.latency.distribution().buckets(&LATENCY_BOUNDS),
         }
     }
 
@@ -236,7 +234,7 @@ impl Counters {
     pub(crate) fn latencies(&self) -> Latencies {
         let revisions = self.revisions.lock();
         let all = [&self.unplaced].into_iter().chain(revisions.values());
-        Latencies::of(all.map(|it| &it.latency))
+        together(all)
     }
 
     pub(crate) fn snapshot(&self, queued: u32) -> ServiceStats {
@@ -250,8 +248,8 @@ impl Counters {
         let [complete, broken, canceled, dropped] = sum(ends);
         let classes = sum(all.iter().map(|it| it.classes()));
         let requests = self.busy.begun();
-        let latencies = Latencies::of(all.iter().map(|it| &it.latency));
-        let [p50, p99] = latencies.quantiles([0.5, 0.99]);
+        let latencies = together(all.iter().copied());
+        let [p50, p99] = [0.5, 0.99].map(|part| latencies.quantile(part).unwrap_or_default());
         ServiceStats {
             requests,
             errors: classes[4] + broken,
@@ -268,6 +266,13 @@ impl Counters {
             max: latencies.max(),
         }
     }
+}
+
+fn together<'a>(all: impl Iterator<Item = &'a Arc<Answers>>) -> Latencies {
+    all.fold(Latencies::default(), |mut sum, one| {
+        sum.add(&one.latency.distribution());
+        sum
+    })
 }
 
 fn sum<const N: usize>(all: impl Iterator<Item = [u64; N]>) -> [u64; N] {

@@ -83,7 +83,7 @@ fn is_complete(gateway: &Gateway) {
     let revisions = gateway.revision_stats(&name("web"));
     let mut placed = revisions.iter().filter(|it| it.revision.is_some());
     let revision = placed.next().expect("a pod was asked");
-    let counted = revision.latency.last().copied();
+    let counted = revision.latency.cumulative.last().map(|(_, count)| *count);
     assert_eq!(
         (stats.in_flight, stats.canceled, stats.errors, counted),
         (0, 0, 0, Some(1))

@@ -4,7 +4,10 @@ use std::io::{self, Write};
 
 use sampan_core::escape;
 use tracing_subscriber::{
-    filter::LevelFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    filter::LevelFilter,
+    fmt::{self, format::FmtSpan},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 /// The variable that sets the level: `error`, `warn` (the default), `info`, `debug`, `trace`, `off`.
@@ -18,6 +21,8 @@ pub(crate) fn start() {
     let layer = fmt::layer()
         .with_writer(|| Lines(io::stderr()))
         .with_target(false)
+        // A request is a span: its line comes with the last byte of its answer.
+        .with_span_events(FmtSpan::CLOSE)
         .without_time();
     // Only the first call of a process counts.
     let _ = tracing_subscriber::registry()

@@ -3,7 +3,12 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use http::StatusCode;
+use sampan_core::time::Took;
 use tokio::time::Instant;
+use tracing::{
+    Span,
+    field::{debug, display},
+};
 
 use crate::{
     peer::Peer,
@@ -23,10 +28,14 @@ pub(crate) struct Exchange {
     peer: Option<Arc<Peer>>,
     started: Instant,
     ended: bool,
+    /// What a log or a trace shows of it: it is open from here to the last byte of the answer.
+    span: Span,
 }
 
 impl Exchange {
-    pub(crate) fn begin(service: &Arc<Service>, peer: Option<&Arc<Peer>>) -> Self {
+    /// Begins with a request. The span has the fields `pod`, `status`, `end` and `took`, which are
+    /// recorded as they become known.
+    pub(crate) fn begin(service: &Arc<Service>, peer: Option<&Arc<Peer>>, span: Span) -> Self {
         let started = Instant::now();
         service.counters.busy.begin(started);
         Self {
@@ -35,7 +44,13 @@ impl Exchange {
             peer: peer.cloned(),
             started,
             ended: false,
+            span,
         }
+    }
+
+    /// The span that its work belongs to.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
     }
 
     /// When the request arrived.
@@ -46,10 +61,12 @@ impl Exchange {
     /// Counts the head of the answer.
     pub(crate) fn answered(&self, status: StatusCode) {
         self.answers.answered(status);
+        self.span.record("status", status.as_u16());
     }
 
     /// A pod of this endpoint answers: what follows is counted among the answers of its revision.
     pub(crate) fn placed(&mut self, slot: &Slot) {
+        self.span.record("pod", display(slot.endpoint().pod()));
         if let Some(answers) = slot.endpoint().answers() {
             self.answers = answers;
         }
@@ -75,6 +92,7 @@ impl Exchange {
             peer: self.peer.clone(),
             started: self.started,
             ended: std::mem::replace(&mut self.ended, true),
+            span: std::mem::replace(&mut self.span, Span::none()),
         }
     }
 
@@ -87,6 +105,8 @@ impl Exchange {
         let now = Instant::now();
         let latency = now.saturating_duration_since(self.started);
         self.answers.ended(end, latency);
+        self.span.record("end", debug(end));
+        self.span.record("took", display(Took(latency)));
         self.service.counters.busy.end(now);
         Some(now)
     }

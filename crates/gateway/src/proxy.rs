@@ -13,6 +13,7 @@ use sampan_core::name::ServiceKey;
 use std::{future::pending, net::SocketAddr, pin::Pin, sync::Arc};
 
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{
     Limits,
@@ -243,10 +244,11 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,
 {
-    let mut exchange = Exchange::begin(&backend.service, peer);
+    let mut exchange = Exchange::begin(&backend.service, peer, span(backend, context));
     let is_head = request.method() == Method::HEAD;
     let arrived = exchange.started();
-    match answer(gateway, backend, request, context, peer.is_some(), arrived).await {
+    let answer = answer(gateway, backend, request, context, peer.is_some(), arrived);
+    match answer.instrument(exchange.span().clone()).await {
         Ok((response, slot)) => {
             exchange.placed(&slot);
             exchange.answered(response.status());
@@ -283,6 +285,19 @@ where
             })
         }
     }
+}
+
+/// The span of a request to a service.
+fn span(backend: &Backend, context: &RequestContext) -> Span {
+    tracing::debug_span!(
+        "request",
+        service = %backend.config.name,
+        id = %context.request_id,
+        pod = Empty,
+        status = Empty,
+        end = Empty,
+        took = Empty,
+    )
 }
 
 /// How many bytes of body the head promises, if it does. A promise that cannot be read is removed.

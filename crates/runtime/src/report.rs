@@ -92,9 +92,9 @@ pub struct Termination {
     pub verdict: Fault,
     /// The same in a sentence.
     pub reason: String,
-    /// When.
+    /// When it ended.
     pub at: SystemTime,
-    /// What the instance was at and what it had used, unless so many of the pod's instances end
+    /// What the instance was doing and what it had used, unless so many of the pod's instances end
     /// that only some are looked at.
     pub evidence: Option<Box<Evidence>>,
 }
@@ -181,7 +181,7 @@ pub struct Sample {
 /// A call into the host.
 #[derive(Clone, Debug)]
 pub struct HostCall {
-    /// Which.
+    /// The name of the function.
     pub function: &'static str,
     /// How long before the end.
     pub before: Duration,

@@ -118,12 +118,12 @@ pub enum RolloutState<'a> {
     Complete,
     /// The last good revision runs again.
     RolledBack {
-        /// Why.
+        /// The reason, as a sentence for people.
         reason: &'a str,
     },
     /// There is nothing to go back to.
     Failed {
-        /// Why.
+        /// The reason, as a sentence for people.
         reason: &'a str,
     },
 }

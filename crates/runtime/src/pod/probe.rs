@@ -210,7 +210,7 @@ impl Watch {
         }
     }
 
-    /// What else the instance is at, which may be why; and what of the time did not count.
+    /// What else the instance does, which may be why; and what of the time did not count.
     fn excuse(&self, held: Duration) -> String {
         let mut excuse = match held.as_millis() {
             0 => String::new(),
@@ -224,7 +224,7 @@ impl Watch {
             .requests
             .iter()
             .find(|it| !Arc::ptr_eq(it, self.completion.inbound()));
-        let other = other.map(|other| format!("it is at {other}"));
+        let other = other.map(|other| format!("it serves {other}"));
         let wait = waits.open().into_iter().next();
         let wait = wait.map(|wait| format!("waits in `{}` for {}", wait.function, wait.on));
         match (other, wait) {

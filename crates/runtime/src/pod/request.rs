@@ -110,7 +110,7 @@ pub(super) enum Task {
 #[derive(Debug, thiserror::Error)]
 #[error("{failure}")]
 pub struct CallError {
-    /// Why.
+    /// Why there is no answer.
     pub failure: Failure,
     /// What is left of the request.
     pub remains: Remains,

@@ -93,7 +93,6 @@ const MODULES: &[Module] = &[
             "events",
             "load",
             "mirror",
-            "tasks",
             "telemetry",
             "config",
             "file",
@@ -155,11 +154,6 @@ const MODULES: &[Module] = &[
         name: "config",
         modules: &[],
         crates: &["sampan_core"],
-    },
-    Module {
-        name: "tasks",
-        modules: &[],
-        crates: &[],
     },
     Module {
         name: "telemetry",

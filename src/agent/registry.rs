@@ -11,7 +11,7 @@ use sampan_core::{
     histogram::Distribution,
     name::{PodName, ServiceKey},
     plan::pod::{PodSpec, PodState},
-    record::PodPhase,
+    record::{Boot, PodPhase},
     time::Timestamp,
 };
 use sampan_runtime::{Usage, pod::Termination};
@@ -332,10 +332,11 @@ impl Entry {
     }
 
     fn status(&self) -> PodStatus {
+        let stored = (self.state).status(Boot::default(), Timestamp::ZERO, self.earlier);
         let mut status = PodStatus {
-            phase: self.phase(),
-            restarts: self.earlier.saturating_add(self.state.record().restarts),
-            reason: self.state.reason(),
+            phase: stored.phase.word(),
+            restarts: stored.restarts,
+            reason: stored.reason,
             usage: self.account.usage(),
             ends: self.ends.iter().cloned().collect(),
             ..PodStatus::default()

@@ -172,7 +172,7 @@ impl Connections {
 
 impl Place {
     /// From now on the connection keeps its place.
-    pub(super) fn is_known(&self) {
+    pub(super) fn keep(&self) {
         if let Some(number) = &self.number {
             self.connections.strangers.lock().waiting.remove(number);
         }
@@ -181,7 +181,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.is_known();
+        self.keep();
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) async fn admit(
         );
     }
     if let Some(place) = request.extensions().get::<Arc<Place>>() {
-        place.is_known();
+        place.keep();
     }
     Ok(next.run(request).await)
 }

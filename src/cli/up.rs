@@ -75,10 +75,6 @@ pub(super) struct Arguments {
     /// Write events to standard error as JSON, one object a line, and no other talk
     #[arg(long)]
     json: bool,
-
-    /// Run in the background
-    #[arg(short, long, hide = true)]
-    detach: bool,
 }
 
 /// `web=5`.
@@ -106,12 +102,6 @@ impl FromStr for Scale {
 }
 
 pub(super) fn run(arguments: Arguments, output: &Output) -> End {
-    if arguments.detach {
-        return Err(Stop::usage(anyhow::anyhow!(
-            "`--detach` is not supported yet: leave it out and put `nohup` before and `&` after \
-             the command; `kill` then drains and stops it"
-        )));
-    }
     let mut app = arguments.spec.load(output)?;
     for Scale { service, replicas } in &arguments.scale {
         let known = app

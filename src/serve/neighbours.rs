@@ -26,7 +26,7 @@ impl GatewayNeighbours {
 
 impl Neighbours for GatewayNeighbours {
     fn has(&self, service: &Name) -> bool {
-        self.edge.gateway().stats(&self.key(service)).is_some()
+        self.edge.gateway().has(&self.key(service))
     }
 
     fn occupied(&self, service: &Name) -> Option<Vec<(PodName, u32)>> {

@@ -73,6 +73,11 @@ impl Gateway {
         next.settle(&old);
     }
 
+    /// Whether a service is published.
+    pub fn has(&self, service: &ServiceKey) -> bool {
+        self.service(service).is_some()
+    }
+
     /// What a service has done since it was first published. `None` if it is not published.
     pub fn stats(&self, service: &ServiceKey) -> Option<ServiceStats> {
         let backend = self.service(service)?;

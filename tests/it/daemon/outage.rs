@@ -80,6 +80,8 @@ impl Daemon {
         assert_eq!(pods.len(), 2, "{pods:#?}");
         for pod in pods {
             assert_eq!(pod["ready"], false);
+            let phase = pod["phase"].as_str().expect("a phase");
+            assert!(phase.ends_with("BackOff"), "{pod:#}");
         }
         for arguments in [
             &["get", "services"][..],
@@ -90,6 +92,8 @@ impl Daemon {
         ] {
             let text = self.must(arguments);
             assert!(text.contains(because), "{arguments:?}: {text}");
+            let of_pods = arguments.iter().any(|it| it.starts_with("pod"));
+            assert!(!of_pods || text.contains("BackOff"), "{arguments:?}: {text}");
         }
         let status = self.ask(&["rollout", "status", "web", "--timeout", "2s"]);
         assert_eq!(status.status.code(), Some(1), "{}", out(&status));

@@ -13,5 +13,7 @@ pub(crate) mod node;
 mod prober;
 pub(crate) mod registry;
 mod reports;
+pub(crate) mod rotation;
+mod runtime_pod;
 pub(crate) mod upstream;
 pub(crate) mod worker;

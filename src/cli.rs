@@ -9,6 +9,7 @@ mod completions;
 mod delete;
 mod describe;
 mod events;
+mod exit;
 mod get;
 mod init;
 mod inspect;
@@ -17,6 +18,7 @@ mod logs;
 mod node;
 mod output;
 mod plan;
+mod process;
 mod restart;
 mod rollout;
 mod run;
@@ -32,17 +34,10 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
+use exit::{EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, End, Stop};
 use output::Output;
-
-/// The thing that was asked for failed.
-const EXIT_FAILED: u8 = 1;
-/// The command line or the spec is wrong.
-const EXIT_USAGE: u8 = 2;
-
-/// Nothing that runs could be reached.
-const EXIT_UNREACHABLE: u8 = 3;
 
 /// Runs WebAssembly components as pods: health, scaling and rolling updates in one binary.
 #[derive(Parser)]
@@ -83,36 +78,12 @@ enum Verb {
     Version(version::Arguments),
 }
 
-/// Why a verb ends with an exit code other than 0.
-enum Stop {
-    /// The reason has been printed, or is the guest's own exit code.
-    Quiet(u8),
-    /// Print the reason, then exit with the code.
-    Because(u8, anyhow::Error),
-}
-
-impl Stop {
-    /// The command line or the spec is wrong.
-    fn usage(reason: impl Into<anyhow::Error>) -> Self {
-        Self::Because(EXIT_USAGE, reason.into())
-    }
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Stop {
-    fn from(reason: E) -> Self {
-        Self::Because(EXIT_FAILED, reason.into())
-    }
-}
-
-/// What a verb comes to.
-type End = Result<(), Stop>;
-
 /// The program.
 pub(crate) fn main() -> ExitCode {
     if let Some(code) = compile::child() {
         return code;
     }
-    completions::answer();
+    completions::answer(Arguments::command);
     let output = Output::new();
     let end = match Arguments::parse().verb {
         Verb::Run(arguments) => run::run(arguments, &output),

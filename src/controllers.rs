@@ -8,6 +8,7 @@
 pub(crate) mod autoscale;
 mod job;
 mod prune;
+mod reconciled;
 mod rollout;
 pub(crate) mod rollouts;
 
@@ -18,6 +19,7 @@ use std::{
 };
 
 use autoscale::{Autoscaler, Autoscaling, News};
+use reconciled::{Plan, Told};
 use rollouts::Rollouts;
 use sampan_core::{
     name::{Name, ServiceKey},
@@ -34,7 +36,7 @@ use tokio::{
 
 use crate::{
     clock::Clock,
-    events::{Change, Journal, Subject},
+    events::Journal,
     mirror::{Follower, Mirror},
 };
 
@@ -74,28 +76,6 @@ impl Object {
             Self::App(name) => Key::App(name.clone()),
         }
     }
-}
-
-/// Something that happened, told once it is written.
-#[derive(Debug)]
-struct Told {
-    subject: Subject,
-    change: Change,
-}
-
-/// What a reconcile came to.
-#[derive(Default)]
-struct Plan {
-    /// All that is written: one transaction, so that nothing is ever half done.
-    transaction: Transaction,
-    /// Told when it has been written.
-    told: Vec<Told>,
-    /// When to look again.
-    wake_at: Option<Instant>,
-    /// The decision of the autoscaler that it carries out.
-    scaled: Option<Decision>,
-    /// How the rollout has ended with it.
-    ended: Option<Ended>,
 }
 
 /// How the last reconcile of a key ended.

@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod bench;
 mod chronicle;
+pub(crate) mod context;
 pub(crate) mod control;
 pub(crate) mod daemon;
 pub(crate) mod data;

@@ -166,6 +166,7 @@ const MODULES: &[Module] = &[
 const FILE_CRATES: &[(&str, &str)] = &[
     ("src/cli/compile.rs", "sampan_runtime"),
     ("src/cli/inspect.rs", "sampan_runtime"),
+    ("src/cli/process.rs", "sampan_runtime"),
     ("src/cli/run.rs", "sampan_runtime"),
 ];
 
@@ -287,15 +288,7 @@ const FENCES: &[Fence] = &[
 ];
 
 /// Folders whose files still import one another in a circle: the list only gets shorter.
-const CIRCLES: &[&str] = &[
-    "src/agent",
-    "src/api",
-    "src/artifacts",
-    "src/cli",
-    "src/client",
-    "src/controllers",
-    "src/serve",
-];
+const CIRCLES: &[&str] = &[];
 
 /// The page that has the table of the modules of every crate.
 const PAGE_OF_LAYERS: &str = "ARCHITECTURE.md";

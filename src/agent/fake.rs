@@ -36,8 +36,9 @@ use tokio::{
 use super::{
     census::{Census, Counter},
     handle::{Maker, PodHandle},
+    rotation::Rotation,
     upstream::PodUpstream,
-    worker::{Assignment, Rotation, Worker},
+    worker::{Assignment, Worker},
 };
 use crate::events::{Change, Journal};
 

@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http_body_util::BodyExt as _;
 use sampan_core::{
     histogram::Distribution,
-    name::PodName,
     object::Probe,
     plan::{
         probe::{Outcome, ProbeKind},
@@ -14,12 +12,9 @@ use sampan_core::{
 };
 use sampan_gateway::{Body, UpstreamError};
 use sampan_runtime::{
-    Runtime, Usage,
-    pod::{Pod, PodWatch, Probed, Termination, template::Template},
+    Usage,
+    pod::{PodWatch, Termination},
 };
-use tokio::sync::Semaphore;
-
-use super::upstream;
 
 /// A pod as long as it lives: between two restarts it is always the same one.
 pub(crate) trait PodHandle: Send + Sync + 'static {
@@ -87,69 +82,6 @@ pub(crate) fn sum(usages: impl IntoIterator<Item = Usage>) -> Usage {
             killed: sum.killed + usage.killed,
             log_lines_dropped: sum.log_lines_dropped + usage.log_lines_dropped,
         })
-}
-
-/// Makes instances of a revision in the runtime.
-pub(crate) struct RuntimeMaker {
-    pub(crate) runtime: Arc<Runtime>,
-    pub(crate) name: PodName,
-    pub(crate) template: Arc<Template>,
-    /// Limits how many are made at once, so that each has the CPU to be made in time.
-    pub(crate) turns: Arc<Semaphore>,
-}
-
-impl Maker for RuntimeMaker {
-    type Handle = Pod;
-
-    async fn make(&self, watch: Arc<dyn PodWatch>) -> Result<Pod, String> {
-        let turn = self.turns.acquire().await;
-        let _turn = turn.expect("the semaphore is never closed");
-        let made = Pod::start(&self.runtime, self.name.clone(), &self.template, watch).await;
-        made.map_err(|error| one_line(&error))
-    }
-}
-
-impl PodHandle for Pod {
-    async fn call(
-        self: Arc<Self>,
-        request: http::Request<Body>,
-        request_id: Arc<str>,
-    ) -> Result<http::Response<Body>, UpstreamError> {
-        let response = Pod::call(&self, request, Some(request_id)).await;
-        let response = response.map_err(upstream::refused)?;
-        Ok(response.map(|body| {
-            body.map_err(|error| upstream::broken(&*error))
-                .boxed_unsync()
-        }))
-    }
-
-    async fn probe(&self, kind: ProbeKind, probe: &Probe) -> Outcome {
-        match Pod::probe(self, &probe.check, kind, probe.timeout).await {
-            Probed::Success => Outcome::Success,
-            Probed::Failure(reason) => Outcome::Failure(reason),
-            Probed::Starved => Outcome::Starved,
-        }
-    }
-
-    fn usage(&self) -> Usage {
-        Pod::usage(self)
-    }
-
-    fn request_cpu(&self) -> Distribution {
-        Pod::request_cpu(self)
-    }
-
-    async fn pre_stop(self: Arc<Self>, timeout: Duration) -> Result<(), String> {
-        Pod::pre_stop(&self, timeout).await
-    }
-
-    fn killed(&self, reason: String) -> Arc<Termination> {
-        Pod::killed(self, reason)
-    }
-
-    fn end(&self) {
-        Pod::end(self);
-    }
 }
 
 /// An error with its causes in one line.

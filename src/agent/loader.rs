@@ -18,7 +18,10 @@ use sampan_runtime::{
 };
 use tokio::sync::Semaphore;
 
-use super::handle::{Maker, RuntimeMaker, one_line};
+use super::{
+    handle::{Maker, one_line},
+    runtime_pod::RuntimeMaker,
+};
 use crate::{
     artifacts::Artifacts,
     events::{Change, Journal, Subject},

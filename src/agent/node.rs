@@ -26,8 +26,9 @@ use super::{
     loader::{Prepared, TemplateLoader},
     registry::{PodRegistry, Waiting},
     reports::{Reports, StatusReporter},
+    rotation::Rotation,
     upstream::PodUpstream,
-    worker::{Assignment, Rotation, Worker},
+    worker::{Assignment, Worker},
 };
 use crate::{
     clock::Clock,

@@ -7,7 +7,7 @@ mod incarnation;
 #[cfg(test)]
 mod tests;
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use sampan_core::{
     name::PodName,
@@ -29,31 +29,11 @@ use super::{
     handle::{Maker, PodHandle as _, sample},
     prober,
     registry::{Account, PodRegistry},
+    rotation::Rotation,
     upstream::PodUpstream,
 };
 use crate::events::{Change, Journal, Subject};
 use incarnation::Incarnation;
-
-/// A pod's place among those that get requests.
-pub(crate) trait Rotation: Send + Sync + 'static {
-    /// Lets it have requests or not: when this returns, every later request sees it.
-    fn set_ready(&self, ready: bool);
-
-    /// Forgets what its last instance did: it has a new one, which is not ready yet.
-    fn renew(&self);
-
-    /// Says that it cannot become ready before this, or that it may at any time.
-    fn rest_until(&self, until: Option<Instant>);
-
-    /// Takes it out for good.
-    fn leave(&self);
-
-    /// Its requests in flight.
-    fn in_flight(&self) -> u32;
-
-    /// Resolves when it has left and none is in flight.
-    fn idle(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-}
 
 /// Is told of every state of a pod.
 pub(crate) type Report = Arc<dyn Fn(&PodState) + Send + Sync>;

@@ -2,17 +2,11 @@
 //!
 //! OpenAPI 3.1 has the schemas of JSON Schema 2020-12, which the views have already.
 
-use axum::Json;
 use sampan_core::view;
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::routes::{self, Answer, Route};
-
-/// `GET /v1/openapi.json`
-pub(super) async fn document() -> Json<Value> {
-    Json(describe(&routes::all()))
-}
+use super::route::{Answer, Route};
 
 /// The document that describes these requests.
 pub(super) fn describe(routes: &[Route]) -> Value {

@@ -2,78 +2,19 @@
 //! from.
 
 use axum::{
+    Json,
     extract::DefaultBodyLimit,
     routing::{self, MethodRouter},
 };
 use sampan_core::view;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
+use serde_json::Value;
 
 use super::{
-    Api, MAX_BODY_BYTES, apply, artifacts, observed, openapi, rollout, top, wanted, watch,
+    apply, artifacts, observed, openapi, rollout,
+    route::{Answer, Route, schema},
+    top, wanted, watch,
 };
-
-/// Makes the schema of a body.
-pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
-
-/// What a request gets.
-pub(super) enum Answer {
-    /// A JSON document.
-    Json(SchemaOf),
-    /// A JSON object a line.
-    Lines(SchemaOf),
-    /// A JSON document, or one a line if that is asked for.
-    Either(SchemaOf),
-    /// Plain text.
-    Text,
-    /// The status alone.
-    Status(u16),
-}
-
-/// A request.
-pub(super) struct Route {
-    pub(super) method: &'static str,
-    pub(super) path: &'static str,
-    pub(super) summary: &'static str,
-    /// What may be asked for in the query.
-    pub(super) query: &'static [&'static str],
-    /// What has to come with it.
-    pub(super) body: Option<SchemaOf>,
-    pub(super) answer: Answer,
-    pub(super) handler: MethodRouter<Api>,
-}
-
-impl Route {
-    fn new(
-        (method, path): (&'static str, &'static str),
-        summary: &'static str,
-        answer: Answer,
-        handler: MethodRouter<Api>,
-    ) -> Self {
-        Self {
-            method,
-            path,
-            summary,
-            query: &[],
-            body: None,
-            answer,
-            handler: handler.layer(DefaultBodyLimit::max(MAX_BODY_BYTES)),
-        }
-    }
-
-    fn query(mut self, query: &'static [&'static str]) -> Self {
-        self.query = query;
-        self
-    }
-
-    fn body<T: JsonSchema>(mut self) -> Self {
-        self.body = Some(schema::<T>);
-        self
-    }
-}
-
-fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
-    generator.subschema_for::<T>()
-}
 
 fn json<T: JsonSchema>() -> Answer {
     Answer::Json(schema::<T>)
@@ -81,6 +22,11 @@ fn json<T: JsonSchema>() -> Answer {
 
 fn lines<T: JsonSchema>() -> Answer {
     Answer::Lines(schema::<T>)
+}
+
+/// `GET /v1/openapi.json`
+async fn document() -> Json<Value> {
+    Json(openapi::describe(&all()))
 }
 
 /// All of them.
@@ -301,7 +247,7 @@ fn of_the_node() -> Vec<Route> {
             ("GET", "/v1/openapi.json"),
             "This description",
             json::<serde_json::Value>(),
-            routing::get(openapi::document),
+            routing::get(document),
         ),
         Route::new(
             ("GET", "/metrics"),

@@ -24,20 +24,20 @@ use http_body_util::BodyExt as _;
 use sampan_core::{
     event::Reason,
     name::{Name, ServiceKey},
-    plan::advise,
+    plan::{advise, quota::Quota},
     record::{self, JobSpec, Key, Kind, Template},
     view,
 };
-use sampan_store::Memory;
+use sampan_store::{Memory, Store};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower_service::Service as _;
 
 use super::*;
 use crate::{
-    artifacts::digest,
-    events::{Change, Journal},
-    load::{Decided, Measured},
+    artifacts::{Artifacts, digest},
+    events::{Change, Events, Journal, Subject},
+    load::{Decided, Decisions, Loads, Measured},
 };
 
 /// What the made-up node refuses and has heard.

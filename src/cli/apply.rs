@@ -11,7 +11,7 @@ use super::{
     api::{ApiArguments, stop},
     bundle::Bundle,
     output::{Output, one_line},
-    run::runtime,
+    process::runtime,
     spec::SpecArguments,
     wait::{self, Goal, Target, duration},
 };

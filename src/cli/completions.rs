@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, ffi::OsStr, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::{
     CompleteEnv, Shell,
     engine::{ArgValueCompleter, CompletionCandidate},
@@ -44,10 +44,8 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
 }
 
 /// Answers a script that asks for completions, and ends the program then.
-pub(super) fn answer() {
-    CompleteEnv::with_factory(super::Arguments::command)
-        .var(VARIABLE)
-        .complete();
+pub(super) fn answer(command: fn() -> Command) {
+    CompleteEnv::with_factory(command).var(VARIABLE).complete();
 }
 
 /// Completes names of services.

@@ -11,7 +11,7 @@ use super::{
     api::{ApiArguments, stop},
     apply::lines,
     output::Output,
-    run::runtime,
+    process::runtime,
     spec::SpecArguments,
     wait::duration,
 };

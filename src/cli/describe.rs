@@ -2,7 +2,7 @@
 
 mod text;
 
-use std::{ops::ControlFlow, time::Duration};
+use std::ops::ControlFlow;
 
 use anyhow::bail;
 use clap::Args;
@@ -12,7 +12,7 @@ use super::{
     End, Stop,
     api::{ApiArguments, AppArgument, job, service, stop, target},
     output::Output,
-    run::runtime,
+    process::runtime,
 };
 use crate::client::{Client, quoted};
 
@@ -79,11 +79,6 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
             Object::Pod(name) => describe_pod(&client, &name, arguments, output).await,
         }
     })
-}
-
-/// The CPU time that a pod has used. What is no time, from another version, counts as none.
-pub(super) fn cpu(usage: &view::Usage) -> Duration {
-    Duration::try_from_secs_f64(usage.cpu_ms / 1e3).unwrap_or_default()
 }
 
 async fn describe_app(client: &Client, name: &str, arguments: &Arguments, output: &Output) -> End {

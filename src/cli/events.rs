@@ -9,7 +9,7 @@ use super::{
     End,
     api::{ApiArguments, AppArgument, stop},
     output::{Output, one_line},
-    run::runtime,
+    process::runtime,
 };
 
 /// Show what has happened, one line for each change of state

@@ -11,7 +11,7 @@ use super::{
     api::{ApiArguments, AppArgument, stop},
     completions::services_and_pods,
     output::{Channel, Output, Prefix},
-    run::runtime,
+    process::runtime,
     wait::duration,
 };
 use crate::client::{Client, quoted};

@@ -18,7 +18,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use sampan_core::{escape, spec::Problems, time::Took};
 use serde::Serialize;
 
-use super::{End, top::Size};
+use super::End;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 /// Colours of service names, in turn.
@@ -32,6 +32,13 @@ const NAMES: [AnsiColor; 6] = [
 ];
 /// Time between two pictures of a spinner.
 const SPINNER_TICK: Duration = Duration::from_millis(100);
+
+/// How large a terminal is, in letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) columns: usize,
+    pub(super) rows: usize,
+}
 
 /// Where a line goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -173,7 +180,7 @@ impl Output {
                 .with_message(text),
         );
         // The ticks come from a thread, and where none can be started the bar's library panics.
-        if !bar.is_hidden() && super::run::may_start_thread() {
+        if !bar.is_hidden() && super::process::may_start_thread() {
             bar.enable_steady_tick(SPINNER_TICK);
         }
         bar

@@ -9,7 +9,7 @@ use super::{
     api::{ApiArguments, stop},
     bundle::Bundle,
     output::{Output, one_line},
-    run::runtime,
+    process::runtime,
     spec::SpecArguments,
 };
 

@@ -11,7 +11,7 @@ use super::{
     api::{ApiArguments, AppArgument, one, stop},
     completions::services_and_jobs,
     output::Output,
-    run::runtime,
+    process::runtime,
     wait::{self, Goal, Target, duration},
 };
 use crate::client::{Client, quoted};

@@ -13,7 +13,7 @@ use super::{
     completions::services,
     get::table,
     output::Output,
-    run::runtime,
+    process::runtime,
     wait::{self, Goal, Target, duration},
 };
 use crate::client::Client;

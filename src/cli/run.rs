@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -17,13 +16,14 @@ use sampan_core::{
     name::Name,
     object::{Access, Grants, Isolation, Mount, Outbound},
 };
-use sampan_runtime::{Demands, Loaded, command::program_name, threads};
+use sampan_runtime::{Demands, Loaded, command::program_name};
 
 use super::{
     EXIT_FAILED, End, Stop,
     interrupts::Interrupts,
     node::{self, NodeArguments},
     output::{self, Output},
+    process::runtime,
     up::printer::Printer,
 };
 use crate::{
@@ -31,9 +31,8 @@ use crate::{
     serve::{
         AppSource, Node,
         app::{FirstStart, Listening, NotRunning, RunningApp},
-        control,
-        daemon::NodeContext,
-        single,
+        context::NodeContext,
+        control, single,
     },
 };
 
@@ -353,36 +352,4 @@ fn name_of(component: &Path) -> Name {
     Name::parse(label.trim_matches('-'))
         .or_else(|_| Name::parse("component"))
         .expect("the second is a name")
-}
-
-/// For how long the end of the program waits for threads that are in a system call. One that reads
-/// from a disk or a server that is gone may never come back.
-const LAST_CALLS: Duration = Duration::from_secs(1);
-
-/// The runtime that everything with guests in it runs on. Its end takes at most [`LAST_CALLS`].
-pub(super) struct Threads(Option<tokio::runtime::Runtime>);
-
-pub(super) fn runtime() -> anyhow::Result<Threads> {
-    let runtime = threads::start(threads::processors(), |settings| settings)?;
-    Ok(Threads(Some(runtime)))
-}
-
-impl Threads {
-    pub(super) fn block_on<F: Future>(&self, work: F) -> F::Output {
-        let runtime = self.0.as_ref();
-        runtime.expect("taken only in drop").block_on(work)
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_timeout(LAST_CALLS);
-        }
-    }
-}
-
-/// Whether the system lets another thread be started.
-pub(super) fn may_start_thread() -> bool {
-    threads::is_one_left()
 }

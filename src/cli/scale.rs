@@ -9,7 +9,7 @@ use super::{
     api::{ApiArguments, AppArgument, service, stop, target},
     completions::services,
     output::Output,
-    run::runtime,
+    process::runtime,
     up::Scale,
 };
 

@@ -11,7 +11,7 @@ use clap::Args;
 use sampan_core::spec::node::Node as NodeLimits;
 
 use super::{
-    EXIT_FAILED, End, Stop, interrupts::Interrupts, node, output::Output, run::runtime,
+    EXIT_FAILED, End, Stop, interrupts::Interrupts, node, output::Output, process::runtime,
     up::printer::Printer,
 };
 use crate::{
@@ -21,8 +21,9 @@ use crate::{
     },
     serve::{
         app::Listening,
+        context::NodeContext,
         control::{self, Api, Control},
-        daemon::{Daemon, NodeContext},
+        daemon::Daemon,
         data,
     },
 };

@@ -20,14 +20,12 @@ use super::{
     api::{ApiArguments, AppArgument, stop},
     completions::services,
     interrupts::Interrupts,
-    output::Output,
-    run::runtime,
+    output::{Output, Size},
+    process::runtime,
 };
 use crate::client::Client;
 use screen::{Screen, fit};
 use table::{Sort, Widths};
-
-pub(super) use screen::Size;
 
 /// Columns where there is no terminal that could have fewer.
 const ENOUGH_COLUMNS: usize = 10_000;

@@ -20,7 +20,7 @@ use super::{
     interrupts::Interrupts,
     node::{self, NodeArguments},
     output::Output,
-    run::runtime,
+    process::runtime,
     spec::SpecArguments,
 };
 use crate::{
@@ -28,8 +28,8 @@ use crate::{
     serve::{
         AppSource,
         app::{self, FirstStart, Listening, NotRunning, RunningApp},
+        context::NodeContext,
         control::{self, Api, Control},
-        daemon::NodeContext,
     },
 };
 use printer::Printer;

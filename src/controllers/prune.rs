@@ -7,7 +7,7 @@ use sampan_core::{
 };
 use sampan_store::{MAX_OPERATIONS, Transaction};
 
-use super::Plan;
+use super::reconciled::Plan;
 use crate::mirror::{Mirror, text};
 
 /// Why pods go that belong to no service.

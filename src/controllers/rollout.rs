@@ -12,7 +12,7 @@ use sampan_core::{
 };
 use sampan_store::{Revision, Transaction};
 
-use super::{Plan, Told};
+use super::reconciled::{Plan, Told};
 use crate::{
     clock::Clock,
     events::{Change, Subject},

@@ -20,10 +20,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::{
-    AppSource, Node,
-    daemon::{Daemon, NodeContext},
-};
+use super::{AppSource, Node, context::NodeContext, daemon::Daemon};
 use crate::{
     agent::handle::one_line,
     api::{Api, Checked},

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::SystemTime};
 use sampan_core::provoke;
 use tokio::task::JoinHandle;
 
-use super::{daemon::NodeContext, views::NodeViews};
+use super::{context::NodeContext, views::NodeViews};
 use crate::api::{self, Parts, Port, PortError, Socket, Token, TokenError};
 
 pub(crate) use crate::api::{Api, BindError};

@@ -1,116 +1,29 @@
 //! A node that keeps apps as a store says: everything that works on it, and how it starts and ends.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use sampan_core::record::Kind;
-use sampan_runtime::pod::Termination;
-use sampan_store::{Store, StoreError};
 use tokio::{
     runtime::Handle,
-    sync::{Notify, watch},
+    sync::Notify,
     task::{AbortHandle, JoinHandle, JoinSet},
     time::timeout,
 };
 
 use super::{
-    Node,
-    chronicle::Chronicle,
-    data::Data,
+    context::NodeContext,
     endpoints::{GatewayCallers, GatewayEndpoints},
-    neighbours::GatewayNeighbours,
     sampler::Sampler,
-    seen::Seen,
     sweep,
 };
 use crate::{
-    agent::{
-        jobs::Jobs,
-        loader::{NeighboursOf, RuntimeLoader},
-        node::Agent,
-    },
-    artifacts::Artifacts,
+    agent::{jobs::Jobs, node::Agent},
     clock::Clock,
-    controllers::{Controllers, autoscale::Autoscaling, rollouts::Rollouts},
-    events::{Change, Journal, Subject},
-    load::{Decided, Measured},
-    mirror::Reflector,
+    controllers::{Controllers, autoscale::Autoscaling},
 };
 
 /// A task that has panicked has ended the process.
 const NEVER_ABORTED: &str = "these tasks are not aborted";
-
-/// Everything that a daemon works with, before it works.
-#[derive(Clone)]
-pub(crate) struct NodeContext {
-    pub(crate) node: Node,
-    pub(crate) store: Arc<dyn Store>,
-    /// The objects of the store in memory.
-    pub(crate) objects: Arc<Reflector>,
-    pub(crate) artifacts: Arc<Artifacts>,
-    pub(crate) journal: Arc<Journal>,
-    /// The same events, and those that have left the journal.
-    pub(crate) chronicle: Arc<Chronicle>,
-    pub(crate) loader: Arc<RuntimeLoader>,
-    /// How rollouts have ended, for the metrics.
-    pub(crate) rollouts: Arc<Rollouts>,
-    /// What services do, measured once a second.
-    pub(crate) loads: watch::Sender<Arc<Measured>>,
-    /// What the autoscaler decided last.
-    pub(crate) decisions: watch::Sender<Decided>,
-    /// What was seen of the services so far, for advice on their limits.
-    pub(crate) seen: Arc<Seen>,
-    /// Whether the controllers of a daemon have looked at everything once.
-    pub(crate) looked: watch::Sender<bool>,
-    /// Directories in and below which guests may be lent directories.
-    pub(crate) volumes: Vec<PathBuf>,
-}
-
-impl NodeContext {
-    /// A context on a node whose state is here.
-    pub(crate) async fn open(
-        node: Node,
-        data: Data,
-        volumes: Vec<PathBuf>,
-    ) -> Result<Self, StoreError> {
-        let (store, artifacts) = (data.store, Arc::new(data.artifacts));
-        let chronicle = Arc::new(Chronicle::new(data.log));
-        let journal = Arc::clone(&chronicle.journal);
-        let loader = RuntimeLoader::new(
-            Arc::clone(&node.runtime),
-            Arc::clone(&artifacts),
-            neighbours(&node),
-            node.coredumps.clone(),
-            Arc::clone(&journal),
-        );
-        hear_deadlocks(&node, &journal);
-        let objects = Reflector::start(&store, node.control.handle()).await?;
-        Ok(Self {
-            node,
-            store,
-            objects: Arc::new(objects),
-            artifacts,
-            journal,
-            chronicle,
-            loader: Arc::new(loader),
-            rollouts: Arc::default(),
-            loads: watch::Sender::default(),
-            decisions: watch::Sender::default(),
-            seen: Arc::default(),
-            looked: watch::Sender::default(),
-            volumes,
-        })
-    }
-
-    /// A context whose state is in memory, as long as the process lives.
-    pub(crate) async fn foreground(node: Node) -> Result<Self, StoreError> {
-        let data = Data {
-            store: Arc::new(sampan_store::Memory::new()),
-            artifacts: Artifacts::memory(),
-            log: None,
-        };
-        Self::open(node, data, vec![PathBuf::from("/")]).await
-    }
-}
 
 /// Tasks, which say what they were.
 type Tasks = JoinSet<&'static str>;
@@ -244,28 +157,4 @@ fn autoscaling(context: &NodeContext) -> Autoscaling {
         callers: Arc::new(GatewayCallers(context.node.edge.gateway().clone())),
         decisions: context.decisions.clone(),
     }
-}
-
-fn neighbours(node: &Node) -> NeighboursOf {
-    let edge = Arc::clone(&node.edge);
-    Arc::new(move |app| {
-        Arc::new(GatewayNeighbours {
-            edge: Arc::clone(&edge),
-            app: app.clone(),
-        })
-    })
-}
-
-/// Records every deadlock from now on.
-pub(super) fn hear_deadlocks(node: &Node, journal: &Arc<Journal>) {
-    let (journal, registry) = (Arc::clone(journal), Arc::clone(&node.registry));
-    node.runtime.on_deadlock(move |deadlock| {
-        let pod = deadlock.members[deadlock.victim].pod.clone();
-        if deadlock.failed_call {
-            registry.record(&Termination::of_deadlock(deadlock));
-        }
-        let subject = Subject::Service(pod.service().clone());
-        let report = deadlock.to_string();
-        journal.record(subject, Change::Deadlock { pod, report });
-    });
 }

@@ -8,7 +8,7 @@ use sampan_gateway::{Endpoint, EndpointState, Gateway, Upstream};
 use tokio::time::Instant;
 
 use crate::{
-    agent::{node::EndpointRegistry, worker::Rotation},
+    agent::{node::EndpointRegistry, rotation::Rotation},
     controllers::autoscale::Callers,
     edge::Edge,
 };

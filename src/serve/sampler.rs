@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{Node, daemon::NodeContext, seen::Seen};
+use super::{Node, context::NodeContext, seen::Seen};
 use crate::{
     agent::registry::PodMeasure,
     load::{Measured, PERIOD, PodLoad, ServiceLoad},

@@ -42,7 +42,7 @@ use crate::{
         fake::{FakeMaker, FakeRotation, Stage, spec},
         loader::{Prepared, TemplateLoader},
         node::{Agent, EndpointRegistry},
-        worker::Rotation,
+        rotation::Rotation,
     },
     clock::Clock,
     controllers::{

@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use sampan_runtime::pod::{PodWatch, Termination};
 use tokio::sync::Notify;
 
-use super::Rotation;
-use crate::agent::{handle::PodHandle, registry::PodRegistry, upstream::PodUpstream};
+use crate::agent::{
+    handle::PodHandle, registry::PodRegistry, rotation::Rotation, upstream::PodUpstream,
+};
 
 /// What the runtime tells of an instance, and what may still be done with it.
 pub(super) struct Incarnation<H> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{IsolationArgument, component, measured, millis, table};
+use super::measuring::{IsolationArgument, component, measured, millis, table};
 use crate::{
     cli::{
         End,

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use sampan_core::quantity::parse_duration;
 
-use super::{IsolationArgument, component, measured, millis, table};
+use super::measuring::{IsolationArgument, component, measured, millis, table};
 use crate::{
     cli::{EXIT_FAILED, End, Stop, output::Output},
     serve::bench::{

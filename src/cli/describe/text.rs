@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use sampan_core::view::{self, Verdict};
 
-use super::{
-    super::{
-        get::table,
-        output::{one_line, size, time},
-    },
-    cpu,
+use crate::cli::{
+    get::table::{self, cpu},
+    output::{one_line, size, time},
 };
 
 /// Lines of a name and a value.

@@ -7,14 +7,16 @@ use sampan_core::view;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Kind;
-use crate::cli::{
-    describe::cpu,
-    output::{one_line, size, time},
-};
+use super::kind::Kind;
+use crate::cli::output::{one_line, size, time};
 
 /// Characters of a digest or hash that people tell them apart by.
 const DIGEST_CHARACTERS: usize = 12;
+
+/// The CPU time that a pod has used. What is no time, from another version, counts as none.
+pub(in crate::cli) fn cpu(usage: &view::Usage) -> Duration {
+    Duration::try_from_secs_f64(usage.cpu_ms / 1e3).unwrap_or_default()
+}
 
 /// The objects of a kind as a table.
 pub(in crate::cli) fn of(kind: Kind, objects: &[Value], head: bool) -> anyhow::Result<String> {

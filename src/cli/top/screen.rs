@@ -1,7 +1,7 @@
 //! Lines at the end of what a terminal shows, drawn again and again in place.
 
 use super::grid::Lines;
-use crate::cli::output::count;
+use crate::cli::output::{Size, count};
 
 /// Begins and ends a picture that the terminal is to show whole. One that does not know it shows
 /// it as it comes.
@@ -10,13 +10,6 @@ const WHOLE: [&str; 2] = ["\x1b[?2026h", "\x1b[?2026l"];
 const ERASE_LINE: &str = "\x1b[K";
 /// Erases what is right of and below the cursor.
 const ERASE_BELOW: &str = "\x1b[J";
-
-/// How large a terminal is, in letters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) struct Size {
-    pub(in crate::cli) columns: usize,
-    pub(in crate::cli) rows: usize,
-}
 
 /// The lines that were drawn last.
 #[derive(Default)]

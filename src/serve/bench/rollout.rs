@@ -22,12 +22,7 @@ use crate::{
     api::{Api, Checked},
     events::Subject,
     mirror::{Follower, Mirror},
-    serve::{
-        AppSource,
-        app::Listening,
-        control,
-        daemon::{Daemon, NodeContext},
-    },
+    serve::{AppSource, app::Listening, context::NodeContext, control, daemon::Daemon},
 };
 
 /// The longest that one rollout may take.

@@ -93,7 +93,10 @@ impl Daemon {
             let text = self.must(arguments);
             assert!(text.contains(because), "{arguments:?}: {text}");
             let of_pods = arguments.iter().any(|it| it.starts_with("pod"));
-            assert!(!of_pods || text.contains("BackOff"), "{arguments:?}: {text}");
+            assert!(
+                !of_pods || text.contains("BackOff"),
+                "{arguments:?}: {text}"
+            );
         }
         let status = self.ask(&["rollout", "status", "web", "--timeout", "2s"]);
         assert_eq!(status.status.code(), Some(1), "{}", out(&status));

@@ -1,0 +1,220 @@
+//! What the API of a node is made of, and how much it does at once.
+
+use std::{collections::BTreeMap, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use axum::extract::State;
+use sampan_core::{
+    event::Reason,
+    name::ServiceKey,
+    plan::{advise, quota::Quota},
+    record::{self, JobSpec, Template},
+    view,
+};
+use sampan_store::Store;
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, Semaphore, watch::Receiver},
+    time::timeout,
+};
+
+use super::{
+    error::{ApiError, Code},
+    turns::Turns,
+    work::Work,
+};
+use crate::{
+    artifacts::Artifacts,
+    events::{Events, Subject},
+    load::{Decisions, Loads},
+};
+
+/// The largest body of a request, but for components.
+pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
+/// Requests at once that change a service or delete an app. More are refused.
+pub(super) const MAX_CHANGES: usize = 16;
+/// Applies, and plans, at once. More are refused.
+pub(super) const MAX_SPECS: usize = 64;
+/// Of these, those of one app, which take turns.
+pub(super) const MAX_SPECS_OF_AN_APP: usize = 16;
+/// Specs of applies that are read and compared at once. More wait.
+pub(super) const MAX_APPLIES_AT_WORK: usize = 2;
+/// Specs of plans that are read and compared at once. More wait: applies need no plan's turn.
+pub(super) const MAX_PLANS_AT_WORK: usize = 1;
+/// Lists that are gathered and written at once. More wait.
+pub(super) const MAX_LISTS_AT_WORK: usize = 2;
+/// Lists that wait for that. More are refused.
+pub(super) const MAX_LISTS_WAITING: usize = 64;
+/// Large answers that are being sent at once. More are refused.
+pub(super) const MAX_LARGE_ANSWERS: usize = 8;
+/// How long a request for how things are waits at the start of a node.
+pub(super) const MAX_LOOK: Duration = Duration::from_secs(10);
+/// Components that are uploaded at once. More are refused.
+pub(super) const MAX_UPLOADS: usize = 4;
+/// Answers at once that go on until the client goes. More are refused.
+pub(super) const MAX_FOLLOWERS: usize = 64;
+
+/// Events, when there is one.
+pub(crate) type NextEvents = Pin<Box<dyn Future<Output = Events> + Send>>;
+
+/// A pod, when it has been looked at.
+pub(crate) type OnePod = Pin<Box<dyn Future<Output = view::Pod> + Send>>;
+
+/// Lines that pods have printed.
+pub(crate) struct LogBatch {
+    pub(crate) lines: Vec<view::LogLine>,
+    /// Lines that were gone before they could be read.
+    pub(crate) missed: u64,
+    /// The position to read from next.
+    pub(crate) next: u64,
+}
+
+/// Lines, when there are some.
+pub(crate) type NextLogs = Pin<Box<dyn Future<Output = LogBatch> + Send>>;
+
+/// What the API shows of what runs.
+pub(crate) trait Views: Send + Sync + 'static {
+    /// How a pod of the store is.
+    fn pod(&self, pod: &record::Pod) -> view::Pod;
+
+    /// The same with source lines in what is said about its instances. To find them may take a
+    /// while.
+    fn explained(&self, pod: record::Pod) -> OnePod;
+
+    /// The events after the one with this number. To read them may take a while.
+    fn events(&self, after: u64) -> Events;
+
+    /// Like [`Self::events`], and waits until there is one.
+    fn next_events(&self, after: u64) -> NextEvents;
+
+    /// At most `limit` lines that pods have printed, from this position on; the first is 0.
+    fn logs(&self, from: u64, limit: usize) -> LogBatch;
+
+    /// Like [`Self::logs`], and waits until there is one.
+    fn next_logs(&self, from: u64, limit: usize) -> NextLogs;
+
+    /// The node.
+    fn node(&self) -> view::Node;
+
+    /// What services are doing, as it is measured.
+    fn loads(&self) -> Loads;
+
+    /// What the autoscaler has decided last.
+    fn decisions(&self) -> Decisions;
+
+    /// What was seen of each service so far.
+    fn seen(&self) -> BTreeMap<ServiceKey, advise::Seen>;
+
+    /// Its metrics, in the text format of Prometheus.
+    fn metrics(&self) -> String;
+}
+
+/// What decides whether components can run, and hears what is done.
+#[async_trait]
+pub(crate) trait Admission: Send + Sync + 'static {
+    /// Whether pods can be made of the template: its component is read, checked against what it is
+    /// granted, and compiled. The error is shown to the client, so it is lower case and without
+    /// a full stop.
+    async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<(), String>;
+
+    /// The same of a job.
+    async fn admit_job(&self, job: &ServiceKey, spec: &JobSpec) -> Result<(), String>;
+
+    /// Something was done or refused: in one word, and in a sentence whose subject is `subject`.
+    fn tell(&self, subject: Subject, reason: Reason, message: String);
+}
+
+/// What the API is made of.
+pub(crate) struct Parts {
+    /// Where objects are.
+    pub(crate) store: Arc<dyn Store>,
+    /// Where components are.
+    pub(crate) artifacts: Arc<Artifacts>,
+    /// What runs.
+    pub(crate) views: Arc<dyn Views>,
+    /// What can run.
+    pub(crate) admission: Arc<dyn Admission>,
+    /// Directories below which guests may be lent directories.
+    pub(crate) volumes: Vec<PathBuf>,
+    /// How much apps may have.
+    pub(crate) quota: Quota,
+    /// Whether everything has been looked at once: only then is what the store says of how things
+    /// are of this run of the node.
+    pub(crate) looked: Receiver<bool>,
+    /// The threads of the control side, on which requests are answered.
+    pub(crate) threads: Handle,
+    /// Connections at once at each entrance: the socket, and the port.
+    pub(crate) connections: usize,
+}
+
+/// The API of a node, whichever way it is reached.
+#[derive(Clone)]
+pub(crate) struct Api(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) parts: Parts,
+    /// Requests that change something, but for applies.
+    pub(super) changes: Semaphore,
+    /// Applies: of each app one at a time admits components and writes.
+    pub(super) applies: Turns,
+    pub(super) plans: Turns,
+    /// The part of applies, of plans and of lists that takes a processor.
+    pub(super) applying: Work,
+    pub(super) planning: Work,
+    pub(super) lists: Work,
+    pub(super) large: Arc<Semaphore>,
+    /// The turn of those who ask for more than they have, from the check of the quota to the write.
+    pub(super) quota_turn: Mutex<()>,
+    pub(super) uploads: Semaphore,
+    pub(super) followers: Arc<Semaphore>,
+}
+
+impl std::ops::Deref for Inner {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+pub(super) type Shared = State<Api>;
+
+impl Api {
+    /// The API of what these are.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            changes: Semaphore::new(MAX_CHANGES),
+            applies: Turns::new("applies", MAX_SPECS, MAX_SPECS_OF_AN_APP),
+            plans: Turns::new("plans", MAX_SPECS, MAX_SPECS_OF_AN_APP),
+            // Each that waits here has one of the places above.
+            applying: Work::new("applies", MAX_APPLIES_AT_WORK, MAX_SPECS),
+            planning: Work::new("plans", MAX_PLANS_AT_WORK, MAX_SPECS),
+            lists: Work::new("lists", MAX_LISTS_AT_WORK, MAX_LISTS_WAITING),
+            large: Arc::new(Semaphore::new(MAX_LARGE_ANSWERS)),
+            quota_turn: Mutex::new(()),
+            uploads: Semaphore::new(MAX_UPLOADS),
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+        }))
+    }
+
+    /// Waits until what the store says of how services and jobs are is of this run of the node. All
+    /// that needs no such word is answered from the start.
+    pub(super) async fn looked(&self) -> Result<(), ApiError> {
+        let mut looked = self.0.looked.clone();
+        match timeout(MAX_LOOK, looked.wait_for(|looked| *looked)).await {
+            // The node is going down: it looks at nothing more.
+            Ok(Ok(_) | Err(_)) => Ok(()),
+            Err(_) => {
+                let message = "the node has just started, and not yet looked at all its services";
+                Err(ApiError::new(Code::Busy, message)
+                    .hint("try again in a moment; `apply` and `delete` work already"))
+            }
+        }
+    }
+
+    /// The threads on which requests are answered.
+    pub(crate) fn threads(&self) -> &Handle {
+        &self.0.threads
+    }
+}

@@ -200,10 +200,10 @@ impl ServiceKey {
 
 /// Turns on the slow lane, as many at once as it has threads, given to the services in rotation.
 #[derive(Debug)]
-struct Turns(Mutex<State>);
+struct Turns(Mutex<Rotation>);
 
 #[derive(Debug)]
-struct State {
+struct Rotation {
     free: usize,
     /// Services with guests that wait, the next one first. None is empty.
     waiting: VecDeque<(ServiceKey, VecDeque<oneshot::Sender<Turn>>)>,
@@ -215,7 +215,7 @@ struct Turn(Option<Arc<Turns>>);
 
 impl Turns {
     fn new(count: usize) -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(Rotation {
             free: count,
             waiting: VecDeque::new(),
         }))
@@ -239,7 +239,7 @@ impl Turns {
     }
 }
 
-impl State {
+impl Rotation {
     /// The next to have a turn: the first of the first service, which then goes to the end.
     fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
         let (service, mut queue) = self.waiting.pop_front()?;

@@ -1,16 +1,16 @@
 //! What guests print: a bounded ring of lines that never makes a guest wait.
 
+mod bucket;
 mod pod;
-mod quota;
 mod ring;
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub(crate) use bucket::TokenBucket;
 pub use pod::{MAX_BURST_NOTES, MAX_NOTES_A_SECOND};
 pub(crate) use pod::{Note, PodLog};
-pub(crate) use quota::Quota;
 pub use ring::{Batch, Line, MAX_LINE_BYTES, MAX_RING_BYTES, Ring, Stream};
 
 /// Cuts what a guest writes into lines.

@@ -30,7 +30,7 @@ use crate::{
     },
     lane::Pace,
     limiter::Limiter,
-    logs::{CurrentRequest, LineWriter, PodLog, Quota, Ring, Stream},
+    logs::{CurrentRequest, LineWriter, PodLog, Ring, Stream, TokenBucket},
     meter::{CpuMeter, PodMeter},
     neighbours::Neighbours,
     observe::{cell::Cell, recorder::Recorder, source::Source, suspects::Suspects, turn::Turn},
@@ -100,8 +100,8 @@ pub(crate) struct PodContext {
     suspects: Arc<Suspects<Cell>>,
     /// Whether its guests are of WASI 0.3.
     concurrent: bool,
-    autopsies: Arc<Mutex<Quota>>,
-    dumps: Arc<Mutex<Quota>>,
+    autopsies: Arc<Mutex<TokenBucket>>,
+    dumps: Arc<Mutex<TokenBucket>>,
 }
 
 impl PodContext {
@@ -114,24 +114,27 @@ impl PodContext {
             meter,
             suspects: Arc::clone(&node.suspects),
             concurrent,
-            autopsies: Arc::new(Mutex::new(Quota::new(
+            autopsies: Arc::new(Mutex::new(TokenBucket::new(
                 MAX_BURST_AUTOPSIES,
                 MAX_AUTOPSIES_A_SECOND,
             ))),
-            dumps: Arc::new(Mutex::new(Quota::new(MAX_BURST_DUMPS * SECONDS_A_DUMP, 1))),
+            dumps: Arc::new(Mutex::new(TokenBucket::new(
+                MAX_BURST_DUMPS * SECONDS_A_DUMP,
+                1,
+            ))),
         }
     }
 
     /// Whether it may be found out how one more instance has ended.
     pub(crate) fn may_look(&self) -> bool {
-        let mut quota = self.autopsies.lock();
-        quota.take(Instant::now(), 1)
+        let mut bucket = self.autopsies.lock();
+        bucket.take(Instant::now(), 1)
     }
 
     /// Whether one more instance may be dumped.
     pub(crate) fn may_dump(&self) -> bool {
-        let mut quota = self.dumps.lock();
-        quota.take(Instant::now(), SECONDS_A_DUMP)
+        let mut bucket = self.dumps.lock();
+        bucket.take(Instant::now(), SECONDS_A_DUMP)
     }
 
     fn cell(&self) -> Arc<Cell> {

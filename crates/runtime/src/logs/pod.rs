@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use sampan_core::{escape, name::PodName, quantity::ByteSize};
 
 use super::{
-    quota::Quota,
+    bucket::TokenBucket,
     ring::{LINE_OVERHEAD_BYTES, Line, MAX_LINE_BYTES, Ring, Stream},
 };
 use crate::meter::PodMeter;
@@ -45,7 +45,7 @@ pub(crate) struct PodLog {
 
 #[derive(Debug)]
 struct Rationed {
-    quota: Quota,
+    bucket: TokenBucket,
     /// What has to be there before a line is taken again after some were left out. Without it a flood
     /// would get one line through at a time, each with two that say how many were left out.
     resume: u64,
@@ -56,7 +56,7 @@ struct Rationed {
 impl Rationed {
     fn new(burst: u64, a_second: u64, resume: u64) -> Mutex<Self> {
         Mutex::new(Self {
-            quota: Quota::new(burst, a_second),
+            bucket: TokenBucket::new(burst, a_second),
             resume,
             dropped: 0,
         })
@@ -64,8 +64,8 @@ impl Rationed {
 
     /// How many lines were left out before this one, unless it is left out too.
     fn take(&mut self, now: Instant, amount: u64) -> Option<u64> {
-        let goes_on = self.dropped == 0 || self.quota.holds(now, self.resume);
-        if goes_on && self.quota.take(now, amount) {
+        let goes_on = self.dropped == 0 || self.bucket.holds(now, self.resume);
+        if goes_on && self.bucket.take(now, amount) {
             return Some(std::mem::take(&mut self.dropped));
         }
         self.dropped += 1;
@@ -320,7 +320,7 @@ mod tests {
         assert!(lines.len() <= most, "{} lines", lines.len());
         assert_eq!(lines.last().expect("a line").text, "denied");
         assert_eq!(lines.len() as u64 + meter.usage().log_lines_dropped, 1001);
-        lock(&log.failures).quota = Quota::new(1, 1);
+        lock(&log.failures).bucket = TokenBucket::new(1, 1);
         let before = lock(&log.failures).dropped;
         log.note(Note::Failure, None, || "trap".to_owned());
         let last = ring.read(0, usize::MAX).lines.pop().expect("a line");

@@ -15,7 +15,7 @@ use super::{
     coredump::{self, Pending},
     failure::Failure,
     inbox::Job,
-    inner::Shared,
+    inner::PodInner,
     template::Template,
 };
 use crate::{
@@ -148,7 +148,7 @@ impl<'a> InstanceEnd<'a> {
     }
 }
 
-impl Shared {
+impl PodInner {
     /// Reports on a pod that is going to be ended from outside.
     pub(super) fn killed(&self, reason: String) -> Arc<Termination> {
         self.condemned.store(true, Ordering::Release);

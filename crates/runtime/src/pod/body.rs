@@ -18,14 +18,14 @@ use wasmtime_wasi_http::WasiBody;
 use super::{
     completion::Completion,
     failure::Failure,
-    inner::{Shared, Slot},
+    inner::{PodInner, Slot},
     sendable::Promise,
 };
 use crate::logs::Note;
 
 /// Resources that are held until the response body ends.
 pub(super) struct ResponseLease {
-    pub(super) shared: Arc<Shared>,
+    pub(super) pod: Arc<PodInner>,
     pub(super) completion: Arc<Completion>,
     /// Taken as long as the response is on its way.
     pub(super) _slot: Slot,
@@ -35,7 +35,7 @@ pub(super) struct ResponseLease {
 impl ResponseLease {
     /// The deadline has passed: says so, unless something else has been said before.
     pub(super) fn time_out(&self) -> Failure {
-        let failure = Failure::TimedOut(self.shared.template.request_timeout());
+        let failure = Failure::TimedOut(self.pod.template.request_timeout());
         // The instance may well live on: it is not counted as failed.
         let account = |failure: &Failure| {
             let wait = self.completion.instance().and_then(|cell| {
@@ -49,7 +49,7 @@ impl ResponseLease {
                 ),
                 None => failure.to_string(),
             };
-            let log = &self.shared.context.log;
+            let log = &self.pod.context.log;
             log.note(Note::Failure, self.completion.inbound().id.clone(), || text);
         };
         self.completion.fail(failure.clone(), account);
@@ -60,10 +60,8 @@ impl ResponseLease {
 impl ResponseLease {
     /// The answer is not passed on: says why, unless something else has been said before.
     pub(super) fn refuse(&self, failure: Failure) -> Failure {
-        let account = |failure: &Failure| {
-            self.shared
-                .say(self.completion.inbound().id.clone(), failure)
-        };
+        let account =
+            |failure: &Failure| self.pod.say(self.completion.inbound().id.clone(), failure);
         self.completion.fail(failure.clone(), account);
         self.completion.failure().unwrap_or(failure)
     }
@@ -148,7 +146,7 @@ impl Body for ResponseBody {
                 // Said and no more: what ends the instance, if anything does, is told by its task.
                 let failure = Failure::Unsendable(format!("its body failed: {error}"));
                 this.lease
-                    .shared
+                    .pod
                     .say(this.lease.completion.inbound().id.clone(), &failure);
                 Poll::Ready(Some(Err(failure.into())))
             }

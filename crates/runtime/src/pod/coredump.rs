@@ -19,7 +19,7 @@ use sampan_core::{fault::Fault, name::PodName, provoke, quantity::ByteSize, time
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{Module, Store, ValType, WasmCoreDump};
 
-use super::inner::Shared;
+use super::inner::PodInner;
 use crate::{host::state::State, report::Coredump, runtime::MAX_DUMPS_AT_ONCE};
 
 /// Dumps that are kept of a pod. The oldest make room for the newest.
@@ -84,12 +84,12 @@ enum Undumped {
 /// Looks whether a dump of this instance is wanted, and possible so far. Without a second value
 /// there is nothing left to do.
 pub(super) fn consider(
-    shared: &Shared,
+    pod: &PodInner,
     store: Option<&Store<State>>,
     error: Option<&wasmtime::Error>,
     verdict: Fault,
 ) -> Option<(Coredump, Option<Pending>)> {
-    let directory = shared.template.coredumps()?;
+    let directory = pod.template.coredumps()?;
     // Of an instance that could not be made there is nothing to dump, and one that did not do what
     // probes asked for is not stopped inside the guest.
     let stopped = [
@@ -101,12 +101,12 @@ pub(super) fn consider(
     ];
     let store = store.filter(|_| stopped.contains(&verdict))?;
     let outcome = Coredump::default();
-    let pending = permit(shared, error, store).map(|permit| Pending {
+    let pending = permit(pod, error, store).map(|permit| Pending {
         outcome: outcome.clone(),
         directory: directory.to_owned(),
-        pod: shared.context.log.pod().clone(),
+        pod: pod.context.log.pod().clone(),
         at: SystemTime::now(),
-        limit_bytes: shared.runtime.node.limits.coredump_bytes,
+        limit_bytes: pod.runtime.node.limits.coredump_bytes,
         permit,
     });
     let pending = pending.map_err(|reason| outcome.set(Err(reason.to_string())));
@@ -114,17 +114,17 @@ pub(super) fn consider(
 }
 
 fn permit(
-    shared: &Shared,
+    pod: &PodInner,
     error: Option<&wasmtime::Error>,
     store: &Store<State>,
 ) -> Result<OwnedSemaphorePermit, Undumped> {
     let dump = error.and_then(|error| error.downcast_ref());
     let _: &WasmCoreDump = dump.ok_or(Undumped::Waited)?;
     let (held, _) = store.data().memory();
-    fits(held, shared.runtime.node.limits.coredump_bytes)?;
-    let permit = Arc::clone(&shared.runtime.dumps).try_acquire_owned();
+    fits(held, pod.runtime.node.limits.coredump_bytes)?;
+    let permit = Arc::clone(&pod.runtime.dumps).try_acquire_owned();
     let permit = permit.map_err(|_| Undumped::Busy)?;
-    match shared.context.may_dump() {
+    match pod.context.may_dump() {
         true => Ok(permit),
         false => Err(Undumped::TooMany),
     }

@@ -13,7 +13,7 @@ use super::{
     failure::Failure,
     fresh::Fresh,
     inbox::{Inbox, Job},
-    inner::Shared,
+    inner::PodInner,
     kept,
     request::CallError,
     shared,
@@ -49,7 +49,7 @@ pub(super) struct Worker {
 }
 
 impl Driver {
-    pub(super) async fn start(pod: &Arc<Shared>) -> Result<Self, StartError> {
+    pub(super) async fn start(pod: &Arc<PodInner>) -> Result<Self, StartError> {
         if pod.template.isolation() == Isolation::Request {
             return Ok(Self::Fresh(Fresh::start(pod).await?));
         }
@@ -88,7 +88,7 @@ impl Driver {
 
     pub(super) async fn send(
         &self,
-        pod: &Arc<Shared>,
+        pod: &Arc<PodInner>,
         job: Job,
     ) -> Result<RequestGuard, CallError> {
         let worker = match self {

@@ -19,7 +19,7 @@ use super::{
     failure::Failure,
     held::IdleGate,
     inbox::Job,
-    inner::Shared,
+    inner::PodInner,
     p3, question,
     request::Task,
 };
@@ -37,14 +37,14 @@ pub(super) struct Fresh(Mutex<JoinSet<()>>);
 
 impl Fresh {
     /// Makes an instance and drops it: a pod whose component cannot start is no pod.
-    pub(super) async fn start(shared: &Arc<Shared>) -> Result<Self, StartError> {
-        let place = shared.pool_place().await;
+    pub(super) async fn start(pod: &Arc<PodInner>) -> Result<Self, StartError> {
+        let place = pod.pool_place().await;
         let _place = place.map_err(|failure| StartError::Instance(failure.to_string()))?;
         let pace = Arc::<Pace>::default();
-        let service = ServiceKey::of(&*shared.template);
-        let try_instance = Box::pin(try_instance(Arc::clone(shared), Arc::clone(&pace)));
-        let tried = shared.runtime.slow_lane.drive(service, &pace, try_instance);
-        match shared.within_start(tried).await {
+        let service = ServiceKey::of(&*pod.template);
+        let try_instance = Box::pin(try_instance(Arc::clone(pod), Arc::clone(&pace)));
+        let tried = pod.runtime.slow_lane.drive(service, &pace, try_instance);
+        match pod.within_start(tried).await {
             Ok(()) => Ok(Self::default()),
             Err(failure) => Err(StartError::Instance(failure.to_string())),
         }
@@ -58,11 +58,11 @@ impl Fresh {
 
     /// Runs a request right here, as far as it goes without waiting. Only what is left of it gets
     /// a task of its own, which outlives the response if the guest does.
-    pub(super) async fn send(&self, shared: &Arc<Shared>, job: Job) -> RequestGuard {
+    pub(super) async fn send(&self, pod: &Arc<PodInner>, job: Job) -> RequestGuard {
         let guard = RequestGuard::new(Arc::clone(job.guard.completion()), None);
-        let template = &*shared.template;
+        let template = &*pod.template;
         let pace = Arc::new(Pace::new(template.pace().is_long()));
-        let mut work: Work<()> = Box::pin(answer(Arc::clone(shared), job, Arc::clone(&pace)));
+        let mut work: Work<()> = Box::pin(answer(Arc::clone(pod), job, Arc::clone(&pace)));
         if !pace.is_long() {
             let ended = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_ready())).await;
             if ended {
@@ -72,7 +72,7 @@ impl Fresh {
                 template.pace().set(true);
             }
         }
-        let (runtime, service) = (Arc::clone(&shared.runtime), ServiceKey::of(template));
+        let (runtime, service) = (Arc::clone(&pod.runtime), ServiceKey::of(template));
         let mut tasks = self.0.lock();
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move { runtime.slow_lane.drive(service, &pace, work).await });
@@ -80,22 +80,22 @@ impl Fresh {
     }
 }
 
-async fn try_instance(shared: Arc<Shared>, pace: Arc<Pace>) -> Result<(), Failure> {
-    let mut store = shared.store(&pace)?;
+async fn try_instance(pod: Arc<PodInner>, pace: Arc<Pace>) -> Result<(), Failure> {
+    let mut store = pod.store(&pace)?;
     let cell = Arc::clone(&store.data().cell);
-    let instantiate = shared.template.loaded.pre.instantiate_async(&mut store);
-    let instantiate = shared.runtime.timings.instantiation(instantiate);
+    let instantiate = pod.template.loaded.pre.instantiate_async(&mut store);
+    let instantiate = pod.runtime.timings.instantiation(instantiate);
     match Observed::making(instantiate, cell).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(Failure::of_error(&error, &shared.template).of_making()),
+        Err(error) => Err(Failure::of_error(&error, &pod.template).of_making()),
     }
 }
 
-async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
+async fn answer(pod: Arc<PodInner>, job: Job, pace: Arc<Pace>) {
     // The instance counts as one of `concurrency` as long as it lives.
     let _slot = job.slot.clone();
     provoke::panic_in(provoke::Task::Fresh);
-    let _place = match within(job.deadline, shared.pool_place()).await {
+    let _place = match within(job.deadline, pod.pool_place()).await {
         Ok(Ok(place)) => place,
         Ok(Err(full)) => return job.guard.fail(full, |_| {}),
         Err(_) => {
@@ -103,7 +103,7 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
             return job.guard.fail(late, |_| {});
         }
     };
-    let mut store = match shared.store(&pace) {
+    let mut store = match pod.store(&pace) {
         Ok(store) => store,
         Err(failure) => return job.guard.fail(failure, |_| {}),
     };
@@ -113,27 +113,27 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
     let completion = Arc::clone(guard.completion());
     let inbound = Arc::clone(completion.inbound());
     store.data().request.set(inbound.id.clone());
-    shared.context.meter.count_instance();
+    pod.context.meter.count_instance();
     let cell = Arc::clone(&store.data().cell);
     cell.begin(&inbound);
     completion.runs_in(&cell);
-    let work = work(&shared, &mut store, &completion);
+    let work = work(&pod, &mut store, &completion);
     let ended = completion.unless_abandoned(Outcome::of(work, &cell, deadline));
     let Some(outcome) = ended.await else {
         return;
     };
-    shared.template.pace().learn(&cell.cpu);
-    shared.count(&inbound, &cell);
+    pod.template.pace().learn(&cell.cpu);
+    pod.count(&inbound, &cell);
     let unfinished = store.data_mut().holds_unfinished_body();
-    let Some(failure) = outcome.failure(&completion, unfinished, &shared.template) else {
+    let Some(failure) = outcome.failure(&completion, unfinished, &pod.template) else {
         return guard.well();
     };
     if failure.is_of_host() {
-        return guard.fail(failure, |failure| shared.say(inbound.id.clone(), failure));
+        return guard.fail(failure, |failure| pod.say(inbound.id.clone(), failure));
     }
     let recorded =
-        shared.record_failure(outcome.instance_end(&failure, &store, &inbound, &completion));
-    if completion.is_answered() && !unfinished && shared.template.wasi() == Wasi::P2 {
+        pod.record_failure(outcome.instance_end(&failure, &store, &inbound, &completion));
+    if completion.is_answered() && !unfinished && pod.template.wasi() == Wasi::P2 {
         // A guest that died after finishing its response has answered all the same.
         guard.well();
     } else {
@@ -145,13 +145,13 @@ async fn answer(shared: Arc<Shared>, job: Job, pace: Arc<Pace>) {
 }
 
 async fn work(
-    shared: &Shared,
+    pod: &PodInner,
     store: &mut Store<State>,
     completion: &Arc<Completion>,
 ) -> wasmtime::Result<()> {
-    let loaded = &shared.template.loaded;
+    let loaded = &pod.template.loaded;
     let instance = loaded.pre.instantiate_async(&mut *store);
-    let instance = shared.runtime.timings.instantiation(instance).await?;
+    let instance = pod.runtime.timings.instantiation(instance).await?;
     let request = match completion.begin() {
         Some(Task::Request(request)) => {
             request.into_guest(&store.data().cell, completion.inbound())
@@ -161,7 +161,7 @@ async fn work(
         }
         None => return Ok(()),
     };
-    match shared.template.wasi() {
+    match pod.template.wasi() {
         Wasi::P2 => {
             let proxy = Proxy::new(&mut *store, &instance)?;
             call_p2(&proxy, store, request, completion).await

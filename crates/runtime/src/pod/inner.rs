@@ -26,7 +26,7 @@ use crate::{
 pub(super) type Slot = Option<Arc<OwnedSemaphorePermit>>;
 
 /// What all requests of a pod share.
-pub(super) struct Shared {
+pub(super) struct PodInner {
     pub(super) context: PodContext,
     pub(super) template: Arc<Template>,
     pub(super) runtime: Arc<Runtime>,
@@ -46,7 +46,7 @@ pub(super) struct Made<T> {
     pub(super) place: Place,
 }
 
-impl Shared {
+impl PodInner {
     /// A pod without an instance.
     pub(super) fn new(
         runtime: &Arc<Runtime>,

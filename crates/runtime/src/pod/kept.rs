@@ -12,7 +12,7 @@ use super::{
     failure::Failure,
     fresh::call_p2,
     inbox::{Inbox, Job, Ready},
-    inner::{Made, Shared},
+    inner::{Made, PodInner},
     question,
     request::Task,
 };
@@ -29,16 +29,16 @@ struct Instance {
 
 impl Instance {
     /// Whether it is to take no more requests.
-    fn is_due(&self, shared: &Shared) -> bool {
-        let renewal = shared.template.renewal();
+    fn is_due(&self, pod: &PodInner) -> bool {
+        let renewal = pod.template.renewal();
         renewal.is_due(self.requests, self.since.elapsed())
     }
 }
 
 /// Keeps an instance and gives it requests until the pod is gone. One that is due for renewal is
 /// dropped, and the next request gets another.
-pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pace: Arc<Pace>) {
-    let first = make(&shared, &pace).await;
+pub(super) async fn run(pod: Arc<PodInner>, mut inbox: Inbox, ready: Ready, pace: Arc<Pace>) {
+    let first = make(&pod, &pace).await;
     let (told, mut instance) = match first {
         Ok(instance) => (Ok(()), Some(instance)),
         Err(failure) => (Err(failure), None),
@@ -52,28 +52,28 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox, ready: Ready, pac
             continue;
         }
         // It may have become too old meanwhile.
-        let young = |it: &Instance| !it.is_due(&shared);
+        let young = |it: &Instance| !it.is_due(&pod);
         // A request that was cut off has cost the pod its instance: the next one gets another.
         let alive = match instance.take().filter(young) {
             Some(alive) => Ok(alive),
-            None => match within(job.deadline, make(&shared, &pace)).await {
+            None => match within(job.deadline, make(&pod, &pace)).await {
                 Ok(made) => made,
                 Err(_) => {
-                    let late = Failure::TimedOut(shared.template.request_timeout());
+                    let late = Failure::TimedOut(pod.template.request_timeout());
                     let inbound = Arc::clone(job.guard.completion().inbound());
                     job.guard
-                        .fail(late, |late| shared.say(inbound.id.clone(), late));
+                        .fail(late, |late| pod.say(inbound.id.clone(), late));
                     continue;
                 }
             },
         };
         match alive {
-            Ok(alive) => match answer(&shared, alive, job, &pace).await {
+            Ok(alive) => match answer(&pod, alive, job, &pace).await {
                 Next::Keep(alive) => instance = Some(*alive).filter(young),
                 Next::Replace => {}
                 Next::PodIsOver => return,
             },
-            Err(failure) => match shared.unmade(failure, Some(job)) {
+            Err(failure) => match pod.unmade(failure, Some(job)) {
                 Scope::Pod => return,
                 Scope::Instance => {}
             },
@@ -88,9 +88,9 @@ enum Next {
     PodIsOver,
 }
 
-async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
+async fn make(pod: &PodInner, pace: &Arc<Pace>) -> Result<Instance, Failure> {
     Ok(Instance {
-        made: shared.make(pace, |it, store| Proxy::new(store, it)).await?,
+        made: pod.make(pace, |it, store| Proxy::new(store, it)).await?,
         has_answered: false,
         requests: 0,
         since: Instant::now(),
@@ -99,7 +99,7 @@ async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Instance, Failure> {
 
 /// Has the guest do what it is asked, if that has not been taken back.
 async fn perform(
-    shared: &Shared,
+    pod: &PodInner,
     made: &mut Made<Proxy>,
     completion: &Arc<Completion>,
     requests: &mut u32,
@@ -112,7 +112,7 @@ async fn perform(
             call_p2(&made.handler, store, request, completion).await
         }
         Some(Task::Question(question)) => {
-            let exports = &shared.template.loaded.exports;
+            let exports = &pod.template.loaded.exports;
             question::ask(exports, store, &made.instance, question, completion).await
         }
         None => Ok(()),
@@ -120,7 +120,7 @@ async fn perform(
 }
 
 /// Answers one request. Gives the instance back if it can take another.
-async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) -> Next {
+async fn answer(pod: &PodInner, mut instance: Instance, job: Job, pace: &Pace) -> Next {
     let Job {
         guard,
         deadline,
@@ -134,7 +134,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
     } = &mut instance;
     let completion = Arc::clone(guard.completion());
     let inbound = Arc::clone(completion.inbound());
-    let refilled = shared.template.sandbox.refill(&mut made.store);
+    let refilled = pod.template.sandbox.refill(&mut made.store);
     let store = &made.store;
     store.data().request.set(inbound.id.clone());
     let cell = Arc::clone(&store.data().cell);
@@ -143,23 +143,23 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
     completion.runs_in(&cell);
     let work = async {
         refilled?;
-        perform(shared, made, &completion, requests).await
+        perform(pod, made, &completion, requests).await
     };
     let outcome = Outcome::of(work, &cell, deadline).await;
     cell.end(&inbound);
     pace.learn(&cell.cpu);
-    shared.count(&inbound, &cell);
+    pod.count(&inbound, &cell);
     let state = made.store.data_mut();
     state.request.set(None);
     let unfinished = state.holds_unfinished_body();
-    let Some(failure) = outcome.failure(&completion, unfinished, &shared.template) else {
+    let Some(failure) = outcome.failure(&completion, unfinished, &pod.template) else {
         *has_answered |= *requests > 0;
         guard.well();
         return Next::Keep(Box::new(instance));
     };
     if failure.is_of_host() {
         // Of what is left of the instance nothing is known.
-        guard.fail(failure, |failure| shared.say(inbound.id.clone(), failure));
+        guard.fail(failure, |failure| pod.say(inbound.id.clone(), failure));
         return Next::Replace;
     }
     let failure = match failure {
@@ -171,7 +171,7 @@ async fn answer(shared: &Shared, mut instance: Instance, job: Job, pace: &Pace) 
         other => other,
     };
     let recorded =
-        shared.record_failure(outcome.instance_end(&failure, &made.store, &inbound, &completion));
+        pod.record_failure(outcome.instance_end(&failure, &made.store, &inbound, &completion));
     if completion.is_answered() && !unfinished {
         // A guest that died after finishing its response has answered all the same.
         guard.well();

@@ -56,7 +56,7 @@ impl Pod {
             Err(reason) => return Probed::Failure(reason),
         };
         let (completion, answer) = Completion::new(&inbound, task);
-        let watch = Watch::begin(self, &completion);
+        let watch = ProbeWatch::begin(self, &completion);
         let mut exchange = pin!(self.ask((completion, answer), begun + longest));
         let mut until = begun + timeout;
         loop {
@@ -81,7 +81,7 @@ impl Pod {
     /// guest that only computes takes for `timeout` of CPU, and as much again for its neighbours in
     /// the pod.
     fn longest(&self, timeout: Duration) -> Duration {
-        match self.shared.template.sandbox.cpu {
+        match self.inner.template.sandbox.cpu {
             Some(limit) => timeout * (2 * MILLIS).div_ceil(limit.millis.clamp(1, MILLIS)),
             None => timeout,
         }
@@ -90,8 +90,8 @@ impl Pod {
     /// Calls the guest's `pre-stop`, if it has one and the pod keeps an instance. The error says
     /// what the guest said, or that it said nothing in time.
     pub async fn pre_stop(&self, timeout: Duration) -> Result<(), String> {
-        let exports = &self.shared.template.loaded.exports;
-        let keeps = self.shared.template.isolation() == Isolation::Pod;
+        let exports = &self.inner.template.loaded.exports;
+        let keeps = self.inner.template.isolation() == Isolation::Pod;
         if !keeps || exports.index(Question::PreStop).is_none() {
             return Ok(());
         }
@@ -110,7 +110,7 @@ impl Pod {
             Check::Http(path) => path,
             Check::Export => {
                 let question = Question::Probe(kind);
-                let exports = &self.shared.template.loaded.exports;
+                let exports = &self.inner.template.loaded.exports;
                 return match exports.index(question) {
                     Some(_) => Ok((Task::Question(question), inbound(name(kind)))),
                     None => Err("the guest does not export `sampan:pod/health`".to_owned()),
@@ -130,9 +130,9 @@ impl Pod {
     async fn ask(&self, question: (Arc<Completion>, Receiver<Head>), deadline: Instant) -> Probed {
         // A kept instance cannot be made to give a question up without losing it: it goes on with
         // it for as long as a request may take, and only the asking ends.
-        let deadline = match self.shared.template.isolation() {
+        let deadline = match self.inner.template.isolation() {
             Isolation::Request => Some(deadline),
-            Isolation::Pod => self.shared.template.deadline(),
+            Isolation::Pod => self.inner.template.deadline(),
         };
         match self.exchange(question, deadline, None).await {
             Ok(response) => read(response).await,
@@ -159,28 +159,28 @@ fn inbound(what: &str) -> Arc<InboundRequest> {
 }
 
 /// Watches over a probe: whether its instance is given a processor.
-struct Watch {
+struct ProbeWatch {
     /// The instance that stays, if one does.
-    kept: Option<Kept>,
+    kept: Option<KeptInstance>,
     completion: Arc<Completion>,
 }
 
 /// The instance that stays, as it was when the probe began.
-struct Kept {
+struct KeptInstance {
     cell: Arc<Cell>,
     starved: Duration,
     held: Duration,
 }
 
-impl Watch {
+impl ProbeWatch {
     fn begin(pod: &Pod, completion: &Arc<Completion>) -> Self {
-        let kept = |cell: Arc<Cell>| Kept {
+        let kept = |cell: Arc<Cell>| KeptInstance {
             starved: cell.starved(),
             held: cell.run.held(),
             cell,
         };
         Self {
-            kept: pod.shared.instance().map(kept),
+            kept: pod.inner.instance().map(kept),
             completion: Arc::clone(completion),
         }
     }
@@ -216,7 +216,7 @@ impl Watch {
             0 => String::new(),
             millis => format!(" and the {millis} ms in which `limits.cpu` held it back"),
         };
-        let Some(Kept { cell, .. }) = &self.kept else {
+        let Some(KeptInstance { cell, .. }) = &self.kept else {
             return excuse;
         };
         let waits = cell.waits();

@@ -19,7 +19,7 @@ use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::{
     inbox::{Inbox, Job},
-    inner::Shared,
+    inner::PodInner,
 };
 use crate::{host::state::State, observe::cell::Cell};
 
@@ -72,7 +72,7 @@ impl Door {
 /// `over` waits until the responses of all that are under way then have been read.
 pub(super) struct Reception<'a, F, S, O> {
     accessor: &'a Accessor<State>,
-    shared: &'a Shared,
+    pod: &'a PodInner,
     cell: Arc<Cell>,
     handler: Func,
     door: &'a mut Door,
@@ -94,14 +94,14 @@ where
 {
     pub(super) fn new(
         accessor: &'a Accessor<State>,
-        shared: &'a Shared,
+        pod: &'a PodInner,
         service: &Service,
         (door, over): (&'a mut Door, O),
         start: S,
     ) -> Self {
         Self {
             accessor,
-            shared,
+            pod,
             cell: accessor.with(|mut store| Arc::clone(&store.get().cell)),
             handler: *service.wasi_http_handler().func_handle().func(),
             door,
@@ -148,7 +148,7 @@ where
         while let Poll::Ready(Some(ended)) = self.calls.poll_next_unpin(cx) {
             ended?;
             if self.calls.is_empty() {
-                self.alone.end(self.shared, &self.cell);
+                self.alone.end(self.pod, &self.cell);
                 idle();
             }
             // Progress: each guest task that still runs gets the budget of a request from here on.
@@ -158,7 +158,7 @@ where
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, idle: &impl Fn()) -> Poll<wasmtime::Result<()>> {
-        let limit = self.shared.template.concurrency() as usize;
+        let limit = self.pod.template.concurrency() as usize;
         loop {
             self.cell.set_open(false);
             self.progress(cx, idle)?;
@@ -176,7 +176,7 @@ where
             {
                 return Poll::Pending;
             }
-            if !self.gathered && self.calls.is_empty() && self.shared.is_busy() {
+            if !self.gathered && self.calls.is_empty() && self.pod.is_busy() {
                 self.gathered = true;
                 self.cell.run.expect_wake();
                 // Polled once it asks for another turn after all others have had theirs.
@@ -201,7 +201,7 @@ where
     fn turn_to(&self, request_id: Option<Arc<str>>) -> wasmtime::Result<()> {
         self.accessor.with(|mut store| {
             store.get().request.set(request_id);
-            self.shared.template.sandbox.refill(store)
+            self.pod.template.sandbox.refill(store)
         })
     }
 }
@@ -217,10 +217,10 @@ impl Alone {
         self.0 = counts.then(|| cell.cpu.used_now());
     }
 
-    fn end(&mut self, shared: &Shared, cell: &Cell) {
+    fn end(&mut self, pod: &PodInner, cell: &Cell) {
         if let Some(before) = self.0.take() {
             let cpu = cell.cpu.used_now().saturating_sub(before);
-            shared.context.meter.count_request(cpu);
+            pod.context.meter.count_request(cpu);
         }
     }
 }

@@ -16,7 +16,7 @@ use super::{
     driver::Driver,
     failure::Failure,
     inbox::Job,
-    inner::{Shared, Slot},
+    inner::{PodInner, Slot},
     request::{CallError, Expressible, Remains, Task},
     sendable::{self, Promise},
     template::Template,
@@ -38,7 +38,7 @@ const GRACE: Duration = Duration::from_millis(50);
 
 /// A running pod. Dropping it ends its instances at once; drain it first.
 pub struct Pod {
-    pub(super) shared: Arc<Shared>,
+    pub(super) inner: Arc<PodInner>,
     driver: Driver,
 }
 
@@ -51,24 +51,24 @@ impl Pod {
         template: &Arc<Template>,
         watch: Arc<dyn PodWatch>,
     ) -> Result<Self, StartError> {
-        let shared = Shared::new(runtime, name, template, watch);
-        let driver = Driver::start(&shared).await?;
-        Ok(Self { shared, driver })
+        let inner = PodInner::new(runtime, name, template, watch);
+        let driver = Driver::start(&inner).await?;
+        Ok(Self { inner, driver })
     }
 
     /// The pod's name.
     pub fn name(&self) -> &PodName {
-        self.shared.context.log.pod()
+        self.inner.context.log.pod()
     }
 
     /// Requests it takes at once.
     pub fn concurrency(&self) -> u32 {
-        self.shared.template.concurrency()
+        self.inner.template.concurrency()
     }
 
     /// What it has used so far.
     pub fn usage(&self) -> Usage {
-        self.shared.context.meter.usage()
+        self.inner.context.meter.usage()
     }
 
     /// The CPU time of guests for one request, of the requests that have ended, well or badly;
@@ -79,13 +79,13 @@ impl Pod {
     /// what each of them costs cannot be told. Of these only the ones count that had it to themselves,
     /// from their beginning to the head of their response and what came with it.
     pub fn request_cpu(&self) -> Distribution {
-        self.shared.context.meter.request_cpu()
+        self.inner.context.meter.request_cpu()
     }
 
     /// Reports on a pod that is going to be ended, because its guest does not do what it should:
     /// what its instance is at, and what it waits for.
     pub fn killed(&self, reason: String) -> Arc<Termination> {
-        self.shared.killed(reason)
+        self.inner.killed(reason)
     }
 
     /// Ends its instances at once, and with them the requests they have. It takes no more.
@@ -111,8 +111,8 @@ impl Pod {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let shared = &self.shared;
-        let deadline = shared.template.deadline();
+        let pod = &self.inner;
+        let deadline = pod.template.deadline();
         let call = request.extensions().get::<Arc<Call>>().map(Arc::clone);
         if let Some(call) = &call {
             call.reach_host();
@@ -122,11 +122,11 @@ impl Pod {
         let task = match Expressible::parse(request) {
             Ok(request) => Task::Request(Box::new(request)),
             Err(failure) => {
-                shared.say(inbound.id.clone(), &failure);
+                pod.say(inbound.id.clone(), &failure);
                 return Err(CallError::over(failure));
             }
         };
-        match shared.slot(deadline).await {
+        match pod.slot(deadline).await {
             Ok(slot) => {
                 self.exchange(Completion::new(&inbound, task), deadline, slot)
                     .await
@@ -142,20 +142,20 @@ impl Pod {
         deadline: Option<Instant>,
         slot: Slot,
     ) -> Result<http::Response<Body>, CallError> {
-        let shared = &self.shared;
+        let pod = &self.inner;
         let job = Job {
             guard: CompletionGuard::of(&completion),
             deadline,
             slot: slot.clone(),
         };
-        let guard = self.driver.send(shared, job).await?;
-        let patience = match (shared.template.isolation(), shared.template.wasi()) {
+        let guard = self.driver.send(pod, job).await?;
+        let patience = match (pod.template.isolation(), pod.template.wasi()) {
             // The instance outlives the request, so its task does not keep the request's deadline.
             (Isolation::Pod, Wasi::P3) => deadline,
             _ => deadline.map(|deadline| deadline + GRACE),
         };
         let lease = ResponseLease {
-            shared: Arc::clone(shared),
+            pod: Arc::clone(pod),
             completion,
             _slot: slot,
             deadline: patience,
@@ -181,7 +181,7 @@ impl Pod {
             return Err(CallError::before(failure, Some(task)));
         }
         let is_bystander = completion.is_bystander()
-            || failure == Failure::Stopped && !shared.condemned.load(Ordering::Acquire);
+            || failure == Failure::Stopped && !pod.condemned.load(Ordering::Acquire);
         let repeatable = is_bystander && !completion.called_out();
         let remains = Remains::Nothing { repeatable };
         Err(CallError { failure, remains })

@@ -20,7 +20,7 @@ use super::{
     failure::Failure,
     held::IdleGate,
     inbox::{Inbox, Job, Ready},
-    inner::{Made, Shared},
+    inner::{Made, PodInner},
     p3, question,
     reception::{Door, Reception},
     request::Task,
@@ -37,9 +37,9 @@ use crate::{
 ///
 /// It must be dropped before the store, see [`CompletionGuard`].
 #[derive(Default)]
-struct Live(Mutex<Vec<Entry>>);
+struct Live(Mutex<Vec<LiveRequest>>);
 
-struct Entry {
+struct LiveRequest {
     guard: CompletionGuard,
     /// Whether the guest's handler has returned.
     returned: bool,
@@ -49,8 +49,10 @@ impl Live {
     fn add(&self, guard: CompletionGuard) {
         let mut live = self.0.lock();
         // What has returned and has no other owner has no reader any more.
-        live.retain(|entry| !entry.returned || Arc::strong_count(entry.guard.completion()) > 1);
-        live.push(Entry {
+        live.retain(|request| {
+            !request.returned || Arc::strong_count(request.guard.completion()) > 1
+        });
+        live.push(LiveRequest {
             guard,
             returned: false,
         });
@@ -58,9 +60,10 @@ impl Live {
 
     fn returned(&self, completion: &Arc<Completion>) {
         let mut live = self.0.lock();
-        let is_it = |entry: &&mut Entry| Arc::ptr_eq(entry.guard.completion(), completion);
-        if let Some(entry) = live.iter_mut().find(is_it) {
-            entry.returned = true;
+        let is_it =
+            |request: &&mut LiveRequest| Arc::ptr_eq(request.guard.completion(), completion);
+        if let Some(request) = live.iter_mut().find(is_it) {
+            request.returned = true;
         }
     }
 
@@ -70,7 +73,7 @@ impl Live {
         let live = self.0.lock();
         let completions: Vec<_> = live
             .iter()
-            .map(|entry| Arc::clone(entry.guard.completion()))
+            .map(|request| Arc::clone(request.guard.completion()))
             .collect();
         async move {
             for completion in completions {
@@ -84,9 +87,9 @@ impl Live {
     /// Handlers under way whose callers are gone.
     fn stuck(&self) -> usize {
         let live = self.0.lock();
-        let is_stuck = |entry: &&Entry| {
-            let completion = entry.guard.completion();
-            !entry.returned && completion.is_abandoned() && !completion.inbound().is_probe()
+        let is_stuck = |request: &&LiveRequest| {
+            let completion = request.guard.completion();
+            !request.returned && completion.is_abandoned() && !completion.inbound().is_probe()
         };
         live.iter().filter(is_stuck).count()
     }
@@ -95,30 +98,30 @@ impl Live {
     /// that is known: then no other is to blame, and without it one alone only if it is the only one.
     fn fail(
         &self,
-        shared: &Shared,
+        pod: &PodInner,
         ended: InstanceEnd<'_>,
         culprit: Option<GuestTaskId>,
     ) -> Option<Recorded> {
         let failure = ended.failure;
         let live = std::mem::take(&mut *self.0.lock());
-        let running: Vec<_> = live.iter().filter(|entry| !entry.returned).collect();
+        let running: Vec<_> = live.iter().filter(|request| !request.returned).collect();
         let requests: Vec<_> = running
             .iter()
-            .map(|entry| Arc::clone(entry.guard.completion().inbound()))
+            .map(|request| Arc::clone(request.guard.completion().inbound()))
             .collect();
         let recorded = match failure.is_of_host() {
             true => {
-                shared.say(None, failure);
+                pod.say(None, failure);
                 None
             }
-            false => Some(shared.record_failure(InstanceEnd {
+            false => Some(pod.record_failure(InstanceEnd {
                 requests: &requests,
                 ..ended
             })),
         };
         let is_alone = running.len() <= 1;
-        for entry in live {
-            let completion = entry.guard.completion();
+        for request in live {
+            let completion = request.guard.completion();
             let is_it = match culprit {
                 Some(task) => completion.guest_task() == Some(task),
                 None => is_alone,
@@ -130,7 +133,7 @@ impl Live {
                 true => failure.clone(),
                 false => Failure::Neighbour(Box::new(failure.clone())),
             };
-            entry.guard.fail(failure, |_| {});
+            request.guard.fail(failure, |_| {});
         }
         recorded
     }
@@ -140,7 +143,7 @@ impl Live {
 /// be renewed, hands what comes next over to another one; in the second case it goes on until its
 /// last response has been read. `given_up` tells of requests whose callers have gone.
 pub(super) async fn run(
-    shared: Arc<Shared>,
+    pod: Arc<PodInner>,
     mut inbox: Inbox,
     given_up: Arc<watch::Sender<()>>,
     ready: Ready,
@@ -153,20 +156,17 @@ pub(super) async fn run(
     let mut first: Option<Job> = None;
     loop {
         let (hand_over, handed_over) = oneshot::channel();
-        let door = Door::new(inbox, hand_over, shared.template.renewal());
+        let door = Door::new(inbox, hand_over, pod.template.renewal());
         let pace = Arc::new(Pace::default());
         let work: Work<()> = Box::pin(live(
-            Arc::clone(&shared),
+            Arc::clone(&pod),
             door,
             first.take(),
             given_up.subscribe(),
             ready.take(),
             Arc::clone(&pace),
         ));
-        let (runtime, service) = (
-            Arc::clone(&shared.runtime),
-            ServiceKey::of(&*shared.template),
-        );
+        let (runtime, service) = (Arc::clone(&pod.runtime), ServiceKey::of(&*pod.template));
         while instances.try_join_next().is_some() {}
         instances.spawn(async move { runtime.slow_lane.drive(service, &pace, work).await });
         // Without a successor the pod is over.
@@ -184,14 +184,14 @@ pub(super) async fn run(
 
 /// The life of one instance.
 async fn live(
-    shared: Arc<Shared>,
+    pod: Arc<PodInner>,
     mut door: Door,
     first: Option<Job>,
     given_up: watch::Receiver<()>,
     ready: Option<Ready>,
     pace: Arc<Pace>,
 ) {
-    let made = make(&shared, &pace).await;
+    let made = make(&pod, &pace).await;
     if let Some(ready) = ready {
         let told = ready.send(made.as_ref().map(drop).map_err(Clone::clone));
         if told.is_err() || made.is_err() {
@@ -201,9 +201,9 @@ async fn live(
     let served = match made {
         Ok(instance) => {
             provoke::panic_in(provoke::Task::Shared);
-            serve(&shared, instance, &mut door, first, given_up, &pace).await
+            serve(&pod, instance, &mut door, first, given_up, &pace).await
         }
-        Err(failure) => match shared.unmade(failure, first) {
+        Err(failure) => match pod.unmade(failure, first) {
             Scope::Pod => Served::IsOver,
             Scope::Instance => Served::Failed,
         },
@@ -213,12 +213,10 @@ async fn live(
     }
 }
 
-async fn make(shared: &Shared, pace: &Arc<Pace>) -> Result<Made<Service>, Failure> {
-    let made = shared
-        .make(pace, |it, store| Service::new(store, it))
-        .await?;
-    let all = shared.template.concurrency() as usize;
-    made.store.data().cell.cpu.share(&shared.slots, all);
+async fn make(pod: &PodInner, pace: &Arc<Pace>) -> Result<Made<Service>, Failure> {
+    let made = pod.make(pace, |it, store| Service::new(store, it)).await?;
+    let all = pod.template.concurrency() as usize;
+    made.store.data().cell.cpu.share(&pod.slots, all);
     Ok(made)
 }
 
@@ -233,7 +231,7 @@ enum Served {
 /// Runs the instance until it fails, has done what it took before it was to be renewed, or the pod
 /// is gone.
 async fn serve(
-    shared: &Shared,
+    pod: &PodInner,
     made: Made<Service>,
     door: &mut Door,
     first: Option<Job>,
@@ -250,7 +248,7 @@ async fn serve(
     let live = Live::default();
     let gate = IdleGate::default();
     let cell = Arc::clone(&store.data().cell);
-    let limit = shared.template.concurrency() as usize;
+    let limit = pod.template.concurrency() as usize;
     let requests = Arc::clone(&door.requests);
     let start = |job: Job| {
         let completion = Arc::clone(job.guard.completion());
@@ -266,7 +264,7 @@ async fn serve(
     };
     let work = store.run_concurrent(async |accessor| {
         let answer = async |(completion, task): (Arc<Completion>, Option<Task>)| {
-            let result = perform(accessor, shared, guest, &completion, &gate, task).await;
+            let result = perform(accessor, pod, guest, &completion, &gate, task).await;
             live.returned(&completion);
             cell.end(completion.inbound());
             result
@@ -274,7 +272,7 @@ async fn serve(
         let idle = || pace.learn(&cell.cpu);
         let take = |job| answer(start(job));
         let over = || live.over();
-        let mut reception = Reception::new(accessor, shared, handler, (door, over), take);
+        let mut reception = Reception::new(accessor, pod, handler, (door, over), take);
         Turn::between(accessor, reception.run(first, idle)).await
     });
     let work = async { cell.unless_deadlocked(gate.watch(work)).await? };
@@ -283,12 +281,12 @@ async fn serve(
         tokio::select! {
             result = &mut work => match result {
                 Ok(()) => return Served::IsOver,
-                Err(error) => break (Failure::of_error(&error, &shared.template), Some(error)),
+                Err(error) => break (Failure::of_error(&error, &pod.template), Some(error)),
             },
             // A guest cannot be made to give up one request. When all it can take are stuck in
             // requests whose callers are gone, the instance has to go.
             Ok(()) = given_up.changed() => if live.stuck() >= limit {
-                break (Failure::TimedOut(shared.template.request_timeout()), None);
+                break (Failure::TimedOut(pod.template.request_timeout()), None);
             },
         }
     };
@@ -296,12 +294,12 @@ async fn serve(
     drop(work);
     let has_successor = door.is_closed();
     let ended = (failure, error, waits, has_successor);
-    end(shared, &live, (store, place), ended)
+    end(pod, &live, (store, place), ended)
 }
 
 /// Tells of the end of an instance, and has it dumped if that is wanted.
 fn end(
-    shared: &Shared,
+    pod: &PodInner,
     live: &Live,
     (store, place): (Store<State>, Place),
     (failure, error, waits, has_successor): (Failure, Option<wasmtime::Error>, Vec<OpenWait>, bool),
@@ -316,7 +314,7 @@ fn end(
         already_reported: false,
         has_successor,
     };
-    let Some(recorded) = live.fail(shared, ended, culprit) else {
+    let Some(recorded) = live.fail(pod, ended, culprit) else {
         return Served::Failed;
     };
     if let Some(dump) = recorded.dump {
@@ -331,7 +329,7 @@ fn end(
 /// Has the guest do one thing, if that has not been taken back.
 async fn perform(
     accessor: &Accessor<State>,
-    shared: &Shared,
+    pod: &PodInner,
     (instance, handler): (&component::Instance, &Service),
     completion: &Arc<Completion>,
     gate: &IdleGate,
@@ -345,8 +343,7 @@ async fn perform(
                 Ok(request) => request,
                 Err(error) => {
                     let failure = Failure::Host(error.root_cause().to_string());
-                    let say =
-                        |failure: &Failure| shared.say(completion.inbound().id.clone(), failure);
+                    let say = |failure: &Failure| pod.say(completion.inbound().id.clone(), failure);
                     completion.fail(failure, say);
                     return Ok(());
                 }
@@ -354,7 +351,7 @@ async fn perform(
             p3::answer(accessor, handler, request, &cell, completion, gate).await
         }
         Some(Task::Question(question)) => {
-            let exports = &shared.template.loaded.exports;
+            let exports = &pod.template.loaded.exports;
             question::ask_concurrently(exports, accessor, instance, question, completion).await
         }
         None => Ok(()),

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 /// So much at once, and so much a second from then on.
 #[derive(Debug)]
-pub(crate) struct Quota {
+pub(crate) struct TokenBucket {
     burst: u64,
     a_second: u64,
     /// When the bucket will be full again, if nothing more is taken.
     full_at: Option<Instant>,
 }
 
-impl Quota {
+impl TokenBucket {
     pub(crate) fn new(burst: u64, a_second: u64) -> Self {
         Self {
             burst,
@@ -52,27 +52,27 @@ mod tests {
 
     #[test]
     fn a_burst_then_as_much_as_time_brings() {
-        let mut quota = Quota::new(10, 5);
+        let mut bucket = TokenBucket::new(10, 5);
         let start = Instant::now();
-        assert!(quota.take(start, 7));
-        assert!(quota.take(start, 3));
-        assert!(!quota.take(start, 1));
+        assert!(bucket.take(start, 7));
+        assert!(bucket.take(start, 3));
+        assert!(!bucket.take(start, 1));
         let later = |millis| start + Duration::from_millis(millis);
-        assert!(!quota.take(later(199), 1));
-        assert!(quota.take(later(200), 1));
-        assert!(!quota.take(later(200), 1));
+        assert!(!bucket.take(later(199), 1));
+        assert!(bucket.take(later(200), 1));
+        assert!(!bucket.take(later(200), 1));
         // However long nothing is taken, there is never more than the burst.
-        assert!(!quota.take(later(60_000), 11));
-        assert!(quota.take(later(60_000), 10));
-        assert!(!quota.take(later(60_000), 1));
+        assert!(!bucket.take(later(60_000), 11));
+        assert!(bucket.take(later(60_000), 10));
+        assert!(!bucket.take(later(60_000), 1));
     }
 
     #[test]
     fn a_clock_that_stands_still_or_goes_back_gives_nothing() {
-        let mut quota = Quota::new(1, 1);
+        let mut bucket = TokenBucket::new(1, 1);
         let start = Instant::now() + Duration::from_secs(10);
-        assert!(quota.take(start, 1));
-        assert!(!quota.take(start - Duration::from_secs(5), 1));
-        assert!(!quota.take(start, 1));
+        assert!(bucket.take(start, 1));
+        assert!(!bucket.take(start - Duration::from_secs(5), 1));
+        assert!(!bucket.take(start, 1));
     }
 }

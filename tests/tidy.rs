@@ -132,7 +132,6 @@ const MODULES: &[Module] = &[
             "sampan_gateway::RequestContext",
             "sampan_gateway::Upstream",
             "sampan_gateway::UpstreamError",
-            "sampan_gateway::UpstreamErrorKind",
         ],
     },
     Module {

@@ -5,8 +5,8 @@ use std::{error::Error, pin::Pin, sync::Arc};
 use arc_swap::ArcSwapOption;
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
-use sampan_core::histogram::Distribution;
-use sampan_gateway::{Body, BodyError, RequestContext, Upstream, UpstreamError, UpstreamErrorKind};
+use sampan_core::{fault::Fault, histogram::Distribution};
+use sampan_gateway::{Body, BodyError, RequestContext, Upstream, UpstreamError};
 use sampan_runtime::{
     Usage,
     pod::{CallError, Failure, Remains},
@@ -105,7 +105,7 @@ impl<H: PodHandle> Upstream for PodUpstream<H> {
             }
             // It was picked in the moment in which its instance ended.
             None => Box::pin(std::future::ready(Err(UpstreamError::Returned {
-                kind: UpstreamErrorKind::Unavailable,
+                kind: Fault::Unavailable,
                 request: Box::new(request),
             }))),
         }
@@ -115,12 +115,12 @@ impl<H: PodHandle> Upstream for PodUpstream<H> {
 /// What a response body that broke off is to the gateway.
 pub(super) fn broken(error: &(dyn Error + Send + Sync + 'static)) -> BodyError {
     let failure = error.downcast_ref::<Failure>();
-    BodyError::Upstream(failure.map_or(UpstreamErrorKind::Trapped, kind))
+    BodyError::Upstream(failure.map_or(Fault::Trapped, Failure::fault))
 }
 
 /// What the failure of a guest is to the gateway.
 pub(super) fn refused(error: CallError) -> UpstreamError {
-    let kind = kind(&error.failure);
+    let kind = error.failure.fault();
     match error.remains {
         Remains::Whole(request) => UpstreamError::Returned {
             kind,
@@ -136,29 +136,5 @@ fn body_error(error: Box<dyn Error + Send + Sync>) -> BodyError {
         Ok(error) => *error,
         // It was the gateway's own when the pod was given it.
         Err(_) => BodyError::ClientGone,
-    }
-}
-
-fn kind(failure: &Failure) -> UpstreamErrorKind {
-    match failure {
-        Failure::Trapped(_) | Failure::ErrorCode(_) => UpstreamErrorKind::Trapped,
-        Failure::Spinning(_) | Failure::Busy { .. } | Failure::OutOfFuel(_) => {
-            UpstreamErrorKind::Spinning
-        }
-        Failure::Deadlocked(_) => UpstreamErrorKind::Deadlocked,
-        Failure::TimedOut(_) => UpstreamErrorKind::TimedOut,
-        Failure::NoResponse
-        | Failure::OnlyOnce
-        | Failure::Unfinished
-        | Failure::Unsendable(_)
-        | Failure::Stopped => UpstreamErrorKind::NoResponse,
-        Failure::Unavailable(_) | Failure::SlowStart(_) => UpstreamErrorKind::Unavailable,
-        Failure::Inexpressible(_) => UpstreamErrorKind::BadRequest,
-        Failure::Host(_) => UpstreamErrorKind::Host,
-        Failure::Neighbour(failure) => match kind(failure) {
-            // It was not this request that burned the time.
-            UpstreamErrorKind::Spinning => UpstreamErrorKind::Trapped,
-            kind => kind,
-        },
     }
 }

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http_body_util::BodyExt as _;
 use sampan_core::name::{Name, PodName, ServiceKey};
-use sampan_gateway::{
-    BodyError, DispatchError, RequestContext, RequestId, TraceParent, UpstreamErrorKind,
-};
-use sampan_runtime::{Answer, Body, NeighbourError, Neighbours};
+use sampan_gateway::{BodyError, RequestContext, RequestId, TraceParent};
+use sampan_runtime::{Answer, Body, Neighbours};
 
 use crate::edge::Edge;
 
@@ -46,8 +44,7 @@ impl Neighbours for GatewayNeighbours {
             // The calling guest is the client here, and its body is all that can fail.
             let gone = |_| BodyError::ClientGone;
             let request = request.map(|body| body.map_err(gone).boxed_unsync());
-            let response = gateway.dispatch(&service, request, &context).await;
-            let response = response.map_err(refused)?;
+            let response = gateway.dispatch(&service, request, &context).await?;
             Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
         })
     }
@@ -65,19 +62,4 @@ fn context(headers: &http::HeaderMap, request_id: Option<&str>) -> RequestContex
         context.traceparent = trace;
     }
     context
-}
-
-fn refused(error: DispatchError) -> NeighbourError {
-    match error {
-        DispatchError::NoService => NeighbourError::NotFound,
-        DispatchError::QueueFull
-        | DispatchError::QueueTimeout
-        | DispatchError::NoPod
-        | DispatchError::Upstream(UpstreamErrorKind::Unavailable) => NeighbourError::Unavailable,
-        DispatchError::Upstream(UpstreamErrorKind::TimedOut | UpstreamErrorKind::Spinning) => {
-            NeighbourError::TimedOut
-        }
-        DispatchError::Upstream(UpstreamErrorKind::Deadlocked) => NeighbourError::Deadlocked,
-        DispatchError::BodyTooLarge | DispatchError::Upstream(_) => NeighbourError::Failed,
-    }
 }

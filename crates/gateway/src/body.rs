@@ -5,7 +5,7 @@ use std::{convert::Infallible, error::Error, io};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 
-use crate::failure::UpstreamErrorKind;
+use sampan_core::fault::Fault;
 
 /// A request or response body, streamed.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
@@ -30,7 +30,7 @@ pub enum BodyError {
     Malformed(#[source] Box<dyn Error + Send + Sync>),
     /// The upstream failed after it had sent the response head.
     #[error("the pod failed after its response head: {0}")]
-    Upstream(UpstreamErrorKind),
+    Upstream(Fault),
     /// The upstream sent fewer or more bytes than its `Content-Length` said.
     #[error("the body does not have the {expected} bytes its `Content-Length` says")]
     Length {
@@ -76,7 +76,7 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// What a request body that broke off is to its request.
-impl From<&BodyError> for UpstreamErrorKind {
+impl From<&BodyError> for Fault {
     fn from(error: &BodyError) -> Self {
         match error {
             BodyError::TooLarge { .. } => Self::BodyTooLarge,

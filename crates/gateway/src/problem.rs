@@ -7,46 +7,16 @@ use http::{
 };
 use serde::Serialize;
 
-use crate::{
-    Limits, failure::UpstreamErrorKind, filter::Refusal, headers::X_REQUEST_ID, trace::RequestId,
-};
+use sampan_core::fault::Fault;
 
-/// Why a request to a service was not answered by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DispatchError {
-    /// No service has this name, or it was removed while the request waited. 503.
-    #[error("the service is not there")]
-    NoService,
-    /// No pod is free, and as many requests wait as may. 503.
-    #[error("too many requests wait for the service")]
-    QueueFull,
-    /// No pod became free in time. 503.
-    #[error("no pod of the service became free in time")]
-    QueueTimeout,
-    /// No pod is ready, and none can become so while the request may wait. 503.
-    #[error("no pod of the service is ready, and none will be in time")]
-    NoPod,
-    /// The request body is larger than the service allows. 413.
-    #[error("the request body is larger than the service allows")]
-    BodyTooLarge,
-    /// The pod gave no response. The status follows the kind.
-    #[error("the pod gave no response: {0}")]
-    Upstream(UpstreamErrorKind),
-}
-
-impl DispatchError {
-    /// The status that a client sees.
-    pub fn status(self) -> StatusCode {
-        Problem::Dispatch(self).describe().0
-    }
-}
+use crate::{Limits, filter::Refusal, headers::X_REQUEST_ID, trace::RequestId};
 
 /// Everything the gateway answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Problem {
     Refused(Refusal),
     NoRoute,
-    Dispatch(DispatchError),
+    Dispatch(Fault),
 }
 
 /// The methods a `405` offers.
@@ -65,47 +35,13 @@ struct Document<'a> {
 impl Problem {
     /// Status and detail. The words are fixed: nothing of the inside gets out.
     pub(crate) fn describe(self) -> (StatusCode, &'static str) {
-        use {DispatchError as D, StatusCode as S, UpstreamErrorKind as U};
         match self {
             Self::Refused(refusal) => refusal.describe(),
-            Self::NoRoute => (S::NOT_FOUND, "no service answers for this host and path"),
-            Self::Dispatch(error) => match error {
-                D::NoService => (S::SERVICE_UNAVAILABLE, "the service is not there"),
-                D::QueueFull => (
-                    S::SERVICE_UNAVAILABLE,
-                    "no pod is free and too many requests wait",
-                ),
-                D::QueueTimeout => (S::SERVICE_UNAVAILABLE, "no pod became free in time"),
-                D::NoPod => (
-                    S::SERVICE_UNAVAILABLE,
-                    "no pod is ready, and none will be in time",
-                ),
-                D::BodyTooLarge | D::Upstream(U::BodyTooLarge) => {
-                    (S::PAYLOAD_TOO_LARGE, "the request body is too large")
-                }
-                D::Upstream(U::Trapped) => (S::INTERNAL_SERVER_ERROR, "the service failed"),
-                D::Upstream(U::NoResponse) => {
-                    (S::INTERNAL_SERVER_ERROR, "the service gave no answer")
-                }
-                D::Upstream(U::TimedOut) => {
-                    (S::GATEWAY_TIMEOUT, "the service did not answer in time")
-                }
-                D::Upstream(U::Spinning) => (S::GATEWAY_TIMEOUT, "the service took too much CPU"),
-                D::Upstream(U::Deadlocked) => (
-                    S::LOOP_DETECTED,
-                    "the request was part of a deadlock of services",
-                ),
-                D::Upstream(U::Unavailable) => (
-                    S::SERVICE_UNAVAILABLE,
-                    "the service could not take the request",
-                ),
-                D::Upstream(U::Host) => (S::INTERNAL_SERVER_ERROR, "the host failed"),
-                D::Upstream(U::BadRequest) => (S::BAD_REQUEST, "the request is malformed"),
-                D::Upstream(U::ClientSlow) => {
-                    (S::REQUEST_TIMEOUT, "the request body came too slowly")
-                }
-                D::Upstream(U::ClientGone) => (S::BAD_REQUEST, "the request body ended early"),
-            },
+            Self::NoRoute => (
+                StatusCode::NOT_FOUND,
+                "no service answers for this host and path",
+            ),
+            Self::Dispatch(fault) => (status(fault), fault.detail()),
         }
     }
 
@@ -159,4 +95,9 @@ impl Problem {
         }
         response
     }
+}
+
+/// The status of an answer that is given in place of a pod's.
+pub(crate) fn status(fault: Fault) -> StatusCode {
+    StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

@@ -9,7 +9,7 @@ use http::{
     uri::PathAndQuery,
 };
 use http_body_util::BodyExt;
-use sampan_core::name::ServiceKey;
+use sampan_core::{fault::Fault, name::ServiceKey};
 use std::{future::pending, net::SocketAddr, pin::Pin, sync::Arc};
 
 use tokio::time::Instant;
@@ -21,7 +21,6 @@ use crate::{
     client, discard,
     endpoint::Endpoint,
     exchange::Exchange,
-    failure::UpstreamErrorKind,
     filter::{self, Refusal},
     forwarded::{self, Origin},
     gateway::Gateway,
@@ -30,7 +29,7 @@ use crate::{
         X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID,
     },
     peer::{Activity, Cut, Peer},
-    problem::{DispatchError, Problem},
+    problem::{self, Problem},
     queue::{Asker, Lane, NoSlot, Slot},
     request::{self, RequestBody},
     response::ResponseBody,
@@ -70,14 +69,14 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// As [`DispatchError`] says. An answer that fails after its head fails in its body.
+    /// As [`Fault`] says. An answer that fails after its head fails in its body.
     pub async fn dispatch(
         &self,
         service: &ServiceKey,
         request: Request<Body>,
         parent: &RequestContext,
-    ) -> Result<Response<ResponseBody>, DispatchError> {
-        let backend = self.service(service).ok_or(DispatchError::NoService)?;
+    ) -> Result<Response<ResponseBody>, Fault> {
+        let backend = self.service(service).ok_or(Fault::NoService)?;
         let (mut parts, body) = request.into_parts();
         headers::strip_request(&mut parts.headers, Sender::Client);
         set_authority(&mut parts);
@@ -228,7 +227,7 @@ fn say_endpoint(headers: &mut HeaderMap, endpoint: Option<&Endpoint>) {
 
 /// Why there is no answer, and from which pod, if the service wants that to be said.
 struct Failure {
-    error: DispatchError,
+    error: Fault,
     endpoint: Option<Arc<Endpoint>>,
 }
 
@@ -272,10 +271,10 @@ where
             if let Some(slot) = &slot {
                 exchange.placed(slot);
             }
-            if error == DispatchError::Upstream(UpstreamErrorKind::ClientGone) {
+            if error == Fault::ClientGone {
                 exchange.end(End::Canceled);
             } else {
-                exchange.answered(error.status());
+                exchange.answered(problem::status(error));
                 exchange.end(End::Complete);
             }
             let slot = slot.filter(|_| backend.config.debug_headers);
@@ -325,13 +324,13 @@ async fn answer<B>(
     context: &RequestContext,
     is_outside: bool,
     arrived: Instant,
-) -> Result<(Response<Body>, Slot), (DispatchError, Option<Slot>)>
+) -> Result<(Response<Body>, Slot), (Fault, Option<Slot>)>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,
 {
     if request.body().size_hint().lower() > backend.config.body {
-        return Err((DispatchError::BodyTooLarge, None));
+        return Err((Fault::BodyTooLarge, None));
     }
     let queue = &backend.service.queue;
     let (mut parts, body) = request.into_parts();
@@ -392,7 +391,7 @@ impl Attempt<'_> {
         &mut self,
         mut request: Request<Body>,
         mut slot: Slot,
-    ) -> Result<(Response<Body>, Slot), (DispatchError, Option<Slot>)> {
+    ) -> Result<(Response<Body>, Slot), (Fault, Option<Slot>)> {
         let mut returns = 0;
         loop {
             if let Some(sending) = &self.sending {
@@ -403,7 +402,7 @@ impl Attempt<'_> {
                 Ok(response) => return Ok((response, slot)),
                 Err(error) => error,
             };
-            let failed = DispatchError::Upstream(error.kind());
+            let failed = error.kind();
             (request, slot) = match error {
                 UpstreamError::Returned { request, .. } if returns + 1 < MAX_RETURNS => {
                     returns += 1;
@@ -424,12 +423,12 @@ impl Attempt<'_> {
 
     /// The slot of another pod for a request that came back: one that is free, or in the queue for
     /// what is left of its time there.
-    async fn next(&self, slot: Slot) -> Result<Slot, (DispatchError, Option<Slot>)> {
+    async fn next(&self, slot: Slot) -> Result<Slot, (Fault, Option<Slot>)> {
         let counters = &self.backend.service.counters;
         let queue = &self.backend.service.queue;
         // The set of pods may have changed by now.
         let backend = self.gateway.service(&self.backend.config.name);
-        let backend = backend.ok_or((DispatchError::NoService, None))?;
+        let backend = backend.ok_or((Fault::NoService, None))?;
         if let Some(other) = queue.acquire_other(&backend.endpoints, &slot) {
             counters.retried();
             return Ok(other);
@@ -498,7 +497,7 @@ async fn place<B>(
     mut asker: Asker,
     is_outside: bool,
     arrived: Instant,
-) -> Result<Slot, DispatchError>
+) -> Result<Slot, Fault>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,
@@ -509,9 +508,7 @@ where
         return Ok(slot.await?);
     };
     let buffers = queue.buffers();
-    asker.lane = request::read_ahead(body, buffers)
-        .await
-        .map_err(DispatchError::Upstream)?;
+    asker.lane = request::read_ahead(body, buffers).await?;
     let rest = request::read_on(body, buffers);
     let slot = queue.acquire(&backend.endpoints, timeout, Instant::now(), asker, rest);
     Ok(slot.await?)
@@ -540,7 +537,7 @@ async fn call(
     };
     // Nothing after an interim status would be an answer.
     let answer = answer.and_then(|response| match response.status().is_informational() {
-        true => Err(UpstreamError::new(UpstreamErrorKind::NoResponse)),
+        true => Err(UpstreamError::new(Fault::NoResponse)),
         false => Ok(response),
     });
     if answer.as_ref().is_err_and(|error| error.kind().is_of_pod()) {
@@ -549,14 +546,14 @@ async fn call(
     answer
 }
 
-impl From<NoSlot> for DispatchError {
+impl From<NoSlot> for Fault {
     fn from(error: NoSlot) -> Self {
         match error {
             NoSlot::Full => Self::QueueFull,
             NoSlot::TimedOut => Self::QueueTimeout,
             NoSlot::NoChance => Self::NoPod,
             NoSlot::Closed => Self::NoService,
-            NoSlot::Body(kind) => Self::Upstream(kind),
+            NoSlot::Body(fault) => fault,
         }
     }
 }

@@ -58,13 +58,14 @@ use tokio::{
     time::Instant,
 };
 
+use sampan_core::fault::Fault;
+
 use crate::{
     balance,
     buffers::Buffers,
     busy::{Busy, Reading},
     client::{self, Shares},
     endpoint::{Endpoint, EndpointState, Owner},
-    failure::UpstreamErrorKind,
     hold::{self, Contenders, Hold, Holds},
     sending::Sending,
 };
@@ -158,7 +159,7 @@ pub(crate) enum NoSlot {
     /// The service is gone.
     Closed,
     /// Its body failed while it waited.
-    Body(UpstreamErrorKind),
+    Body(Fault),
 }
 
 /// The requests of one service that wait for a slot.
@@ -308,7 +309,7 @@ impl Queue {
         timeout: Duration,
         arrived: Instant,
         asker: Asker,
-        body: impl Future<Output = Result<Lane, UpstreamErrorKind>>,
+        body: impl Future<Output = Result<Lane, Fault>>,
     ) -> Result<Slot, NoSlot> {
         // No request overtakes those that wait.
         if self.waiting() == 0 {
@@ -546,7 +547,7 @@ impl Ticket {
     /// Waits for the slot, and goes on with the body meanwhile.
     async fn wait(
         &mut self,
-        body: impl Future<Output = Result<Lane, UpstreamErrorKind>>,
+        body: impl Future<Output = Result<Lane, Fault>>,
     ) -> Result<Slot, NoSlot> {
         let mut body = std::pin::pin!(body);
         let mut is_there = false;

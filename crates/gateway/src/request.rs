@@ -12,11 +12,12 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use sampan_core::fault::Fault;
+
 use crate::{
     ahead::{Ahead, Extent},
     body::BodyError,
     buffers::{Buffers, Terms},
-    failure::UpstreamErrorKind,
     headers,
     hold::Wait,
     queue::Lane,
@@ -230,7 +231,7 @@ where
 pub(crate) async fn read_ahead<B>(
     body: &mut Pin<Box<RequestBody<B>>>,
     buffers: &Arc<Buffers>,
-) -> Result<Lane, UpstreamErrorKind>
+) -> Result<Lane, Fault>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BodyError>,
@@ -253,7 +254,7 @@ where
 pub(crate) async fn read_on<B>(
     body: &mut Pin<Box<RequestBody<B>>>,
     buffers: &Arc<Buffers>,
-) -> Result<Lane, UpstreamErrorKind>
+) -> Result<Lane, Fault>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BodyError>,

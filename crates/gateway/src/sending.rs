@@ -19,9 +19,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use sampan_core::fault::Fault;
+
 use crate::{
     body::BodyError,
-    failure::UpstreamErrorKind,
     hold::{Holder, Wait},
 };
 
@@ -29,17 +30,17 @@ use crate::{
 /// over, whatever the pod makes of it.
 #[derive(Debug, Default)]
 pub(crate) struct BodyFault {
-    kind: OnceLock<UpstreamErrorKind>,
+    kind: OnceLock<Fault>,
     told: Notify,
 }
 
 impl BodyFault {
-    pub(crate) fn get(&self) -> Option<UpstreamErrorKind> {
+    pub(crate) fn get(&self) -> Option<Fault> {
         self.kind.get().copied()
     }
 
     /// Resolves once the body has broken off.
-    pub(crate) async fn told(&self) -> UpstreamErrorKind {
+    pub(crate) async fn told(&self) -> Fault {
         loop {
             // `notify_one` keeps its permit, so nothing is lost between the look and the wait.
             if let Some(kind) = self.get() {

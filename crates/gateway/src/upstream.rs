@@ -4,9 +4,10 @@ use std::{net::SocketAddr, pin::Pin};
 
 use http::{Request, Response};
 
+use sampan_core::fault::Fault;
+
 use crate::{
     body::Body,
-    failure::UpstreamErrorKind,
     trace::{RequestId, TraceParent},
 };
 
@@ -59,7 +60,7 @@ pub enum UpstreamError {
     #[error("the pod gave the request back: {kind}")]
     Returned {
         /// What happened.
-        kind: UpstreamErrorKind,
+        kind: Fault,
         /// The request as the pod was given it.
         request: Box<Request<Body>>,
     },
@@ -67,7 +68,7 @@ pub enum UpstreamError {
     #[error("the pod gave no response: {kind}")]
     Failed {
         /// What happened.
-        kind: UpstreamErrorKind,
+        kind: Fault,
         /// Whether the request was only near when it happened: something else ended its instance,
         /// which had performed no outgoing call by then. So a second try is harmless if the method is
         /// idempotent. A request that ends an instance would end another one too.
@@ -77,7 +78,7 @@ pub enum UpstreamError {
 
 impl UpstreamError {
     /// An error of this kind after which nothing is tried again.
-    pub fn new(kind: UpstreamErrorKind) -> Self {
+    pub fn new(kind: Fault) -> Self {
         Self::Failed {
             kind,
             repeatable: false,
@@ -85,7 +86,7 @@ impl UpstreamError {
     }
 
     /// What happened.
-    pub fn kind(&self) -> UpstreamErrorKind {
+    pub fn kind(&self) -> Fault {
         match self {
             Self::Returned { kind, .. } | Self::Failed { kind, .. } => *kind,
         }

@@ -36,7 +36,7 @@ pub use engine::PoolSize;
 pub use host::own::protect;
 pub use loaded::{Demands, Loaded, Origin};
 pub use meter::Usage;
-pub use neighbours::{Answer, Body, NeighbourError, Neighbours};
+pub use neighbours::{Answer, Body, Neighbours};
 pub use pod::expects_panic;
 pub use report::ComponentFile;
 pub use runtime::{Runtime, RuntimeConfig, StartError};

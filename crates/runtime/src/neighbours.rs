@@ -4,34 +4,16 @@ use std::{error::Error, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
-use sampan_core::name::{Name, PodName};
+use sampan_core::{
+    fault::Fault,
+    name::{Name, PodName},
+};
 
 /// A body as it passes between pods and their callers.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
-/// Why a call to another service got no response at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NeighbourError {
-    /// There is no such service.
-    #[error("there is no such service")]
-    NotFound,
-    /// No pod of it could take the request in time.
-    #[error("no pod could take the request")]
-    Unavailable,
-    /// It took too long.
-    #[error("the service took too long")]
-    TimedOut,
-    /// The call was part of a proven deadlock, and had to fail for the others to go on.
-    #[error("the call was part of a deadlock")]
-    Deadlocked,
-    /// It failed while answering.
-    #[error("the service failed")]
-    Failed,
-}
-
 /// The answer to a call, when it comes.
-pub type Answer =
-    Pin<Box<dyn Future<Output = Result<http::Response<Body>, NeighbourError>> + Send>>;
+pub type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Fault>> + Send>>;
 
 /// The other services of the node, as a guest's `http://NAME.internal/` reaches them.
 ///

@@ -8,6 +8,7 @@ use std::{
 use http_body_util::{BodyExt as _, Empty};
 use parking_lot::Mutex;
 use sampan_core::{
+    fault::Fault,
     histogram::LogLinear,
     object::{Isolation, RestartPolicy},
     plan::{
@@ -15,7 +16,7 @@ use sampan_core::{
         probe::{Outcome, ProbeKind},
     },
 };
-use sampan_gateway::{Body, RequestContext, Upstream as _, UpstreamErrorKind};
+use sampan_gateway::{Body, RequestContext, Upstream as _};
 use sampan_runtime::Usage;
 use tokio::time::Instant;
 
@@ -35,7 +36,7 @@ fn start(stage: Stage, spec: PodSpec) -> (Rig, Arc<FakeRotation>) {
 }
 
 /// What comes of a request.
-async fn ask(rig: &Rig) -> Result<(), UpstreamErrorKind> {
+async fn ask(rig: &Rig) -> Result<(), Fault> {
     let body: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let request = http::Request::new(body);
     let answer = rig.upstream.call(request, &RequestContext::fresh()).await;
@@ -91,7 +92,7 @@ async fn what_cannot_be_made_is_tried_again() {
         ..Census::default()
     };
     assert_eq!(census, wanted);
-    assert_eq!(ask(&rig).await, Err(UpstreamErrorKind::Unavailable));
+    assert_eq!(ask(&rig).await, Err(Fault::Unavailable));
     *rig.stage.unmakeable.lock() = None;
     rig.until_told("ready after").await;
     assert!(rotation.ready.load(SeqCst));
@@ -111,7 +112,7 @@ async fn a_pod_whose_instance_has_ended_is_out_of_rotation_before_a_client_is_to
     // In this very moment; the worker has not even run.
     assert!(!rotation.ready.load(SeqCst));
     assert_eq!(rig.told().len(), before);
-    assert_eq!(ask(&rig).await, Err(UpstreamErrorKind::Unavailable));
+    assert_eq!(ask(&rig).await, Err(Fault::Unavailable));
     rig.until_told("restarting, restart 1").await;
     rig.until_told("BackOff").await;
     tokio::time::sleep(SECOND).await;

@@ -11,15 +11,14 @@ use std::{
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
     event::Reason,
+    fault::Fault,
     plan::{
         pod::PodSpec,
         probe::{Outcome, ProbeKind},
     },
     spec::node::Node,
 };
-use sampan_gateway::{
-    Body, DispatchError, Endpoint, EndpointState, Gateway, RequestContext, ServiceConfig,
-};
+use sampan_gateway::{Body, Endpoint, EndpointState, Gateway, RequestContext, ServiceConfig};
 
 use sampan_core::name::PodName;
 
@@ -63,7 +62,7 @@ fn gateway(replicas: &[&Replica]) -> Gateway {
     gateway
 }
 
-async fn ask(gateway: &Gateway) -> Result<(), DispatchError> {
+async fn ask(gateway: &Gateway) -> Result<(), Fault> {
     let body: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let request = http::Request::new(body);
     let (service, context) = (service(), RequestContext::fresh());
@@ -161,8 +160,8 @@ async fn a_request_does_not_wait_for_a_restart_that_is_too_far_away() {
     end();
     // The next restart is after twelve seconds: requests that wait already are told so as well.
     let begin = tokio::time::Instant::now();
-    assert_eq!(ask(&gateway).await, Err(DispatchError::NoPod));
-    assert_eq!(ask(&gateway).await, Err(DispatchError::NoPod));
+    assert_eq!(ask(&gateway).await, Err(Fault::NoPod));
+    assert_eq!(ask(&gateway).await, Err(Fault::NoPod));
     assert!(begin.elapsed() < Duration::from_millis(10));
     // When it is near, a request waits for it.
     tokio::time::sleep(Duration::from_secs(4)).await;

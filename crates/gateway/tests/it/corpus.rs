@@ -13,7 +13,8 @@ use std::sync::{
 
 use http::Response;
 use http_body_util::BodyExt as _;
-use sampan_gateway::{Gateway, UpstreamError, UpstreamErrorKind, full};
+use sampan_core::fault::Fault;
+use sampan_gateway::{Gateway, UpstreamError, full};
 
 use crate::fixture::*;
 
@@ -30,7 +31,7 @@ fn counted() -> (Gateway, Arc<AtomicUsize>) {
                     count.fetch_add(1, Relaxed);
                     Ok(Response::new(full("seen")))
                 }
-                Err(_) => Err(UpstreamError::new(UpstreamErrorKind::Trapped)),
+                Err(_) => Err(UpstreamError::new(Fault::Trapped)),
             }
         }
     });

@@ -4,9 +4,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use sampan_gateway::{
-    Body, DispatchError, RequestContext, ServiceConfig, TraceParent, UpstreamErrorKind, empty, full,
-};
+use sampan_core::fault::Fault;
+use sampan_gateway::{Body, RequestContext, ServiceConfig, TraceParent, empty, full};
 use tokio::sync::Semaphore;
 
 use crate::fixture::*;
@@ -99,27 +98,27 @@ async fn a_service_is_reached_by_name_without_a_route() {
 async fn each_failure_is_told_apart() {
     let parent = RequestContext::fresh();
     for (kind, status) in [
-        (UpstreamErrorKind::Deadlocked, 508),
-        (UpstreamErrorKind::Trapped, 500),
-        (UpstreamErrorKind::TimedOut, 504),
+        (Fault::Deadlocked, 508),
+        (Fault::Trapped, 500),
+        (Fault::TimedOut, 504),
     ] {
         let gateway = gateway(internal(), [ready(0, 1, fails(kind))]);
         let error = gateway
             .dispatch(&name("web"), call(&[]), &parent)
             .await
             .unwrap_err();
-        assert_eq!(error, DispatchError::Upstream(kind));
+        assert_eq!(error, kind);
         assert_eq!(error.status(), status);
     }
     let gate = Arc::new(Semaphore::new(0));
     let gateway = gateway(internal(), [ready(0, 1, says_after(&gate, "late"))]);
     let other = gateway.dispatch(&name("other"), call(&[]), &parent).await;
-    assert_eq!(other.unwrap_err(), DispatchError::NoService);
+    assert_eq!(other.unwrap_err(), Fault::NoService);
     let (mut head, _) = call(&[]).into_parts();
     head.method = http::Method::POST;
     let large = Request::from_parts(head, full("12345678901"));
     let large = gateway.dispatch(&name("web"), large, &parent).await;
-    assert_eq!(large.unwrap_err(), DispatchError::BodyTooLarge);
+    assert_eq!(large.unwrap_err(), Fault::BodyTooLarge);
 
     let first = tokio::spawn({
         let (gateway, parent) = (gateway.clone(), parent.clone());
@@ -132,7 +131,7 @@ async fn each_failure_is_told_apart() {
     });
     settle().await;
     let full = gateway.dispatch(&name("web"), call(&[]), &parent).await;
-    assert_eq!(full.unwrap_err(), DispatchError::QueueFull);
+    assert_eq!(full.unwrap_err(), Fault::QueueFull);
     gate.add_permits(1);
     first.await.unwrap().unwrap();
 }

@@ -7,10 +7,10 @@ use std::{
 
 use http::{HeaderMap, Request, Response, Version, header::HeaderName, request::Parts};
 use http_body_util::BodyExt;
-use sampan_core::name::PodName;
+use sampan_core::{fault::Fault, name::PodName};
 use sampan_gateway::{
     Body, Endpoint, EndpointState, Gateway, Limits, RequestContext, ServiceConfig, UpstreamError,
-    UpstreamErrorKind, empty, full,
+    empty, full,
 };
 
 use crate::fixture::*;
@@ -291,7 +291,7 @@ async fn hop_by_hop_fields_of_a_pod_end_here() {
 
 #[tokio::test]
 async fn a_service_says_which_pod_answered_if_it_wants_to() {
-    for (kind, status) in [(None, 200), (Some(UpstreamErrorKind::Trapped), 500)] {
+    for (kind, status) in [(None, 200), (Some(Fault::Trapped), 500)] {
         let upstream = pod(move |_, _| async move {
             kind.map_or(Ok(Response::new(empty())), |kind| {
                 Err(UpstreamError::new(kind))

@@ -15,13 +15,13 @@ use http_body_util::BodyExt;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sampan_core::{
+    fault::Fault,
     name::{Name, PodName, ServiceKey},
     object::Route,
 };
 use sampan_gateway::{
     Accept, Body, Drained, Endpoint, EndpointState, Gateway, Limits, RequestContext, Server,
-    ServiceConfig, Transport, Upstream, UpstreamError, UpstreamErrorKind, UpstreamFuture, empty,
-    full,
+    ServiceConfig, Transport, Upstream, UpstreamError, UpstreamFuture, empty, full,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
@@ -59,7 +59,7 @@ pub(crate) fn says(text: &'static str) -> Arc<dyn Upstream> {
 }
 
 /// A pod that fails before it answers.
-pub(crate) fn fails(kind: UpstreamErrorKind) -> Arc<dyn Upstream> {
+pub(crate) fn fails(kind: Fault) -> Arc<dyn Upstream> {
     pod(move |_, _| async move { Err(UpstreamError::new(kind)) })
 }
 

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, channel::Channel};
+use sampan_core::fault::Fault;
 use sampan_gateway::{
     BodyError, EndpointState, Gateway, Latencies, ServiceConfig, ServiceLoad, Upstream,
-    UpstreamError, UpstreamErrorKind, empty,
+    UpstreamError, empty,
 };
 use tokio::{sync::Semaphore, task::JoinHandle, time::advance};
 
@@ -133,7 +134,7 @@ async fn each_place_counts_a_request_for_as_long_as_it_is_there() {
 
 #[tokio::test(start_paused = true)]
 async fn the_load_says_how_each_pod_is() {
-    let fails = fails(UpstreamErrorKind::TimedOut);
+    let fails = fails(Fault::TimedOut);
     let pods = [
         ready(0, 7, fails),
         ready(1, 8, says("web")),
@@ -187,7 +188,7 @@ fn ends_variously(gate: &Arc<Semaphore>) -> Arc<dyn Upstream> {
             let gate = gate.clone();
             async move {
                 match request.uri().path() {
-                    "/error" => Err(UpstreamError::new(UpstreamErrorKind::Trapped)),
+                    "/error" => Err(UpstreamError::new(Fault::Trapped)),
                     "/endless" => {
                         let (sender, body) = Channel::<Bytes, BodyError>::new(1);
                         std::mem::forget(sender);

@@ -5,9 +5,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, channel::Channel};
+use sampan_core::fault::Fault;
 use sampan_gateway::{
     Body, BodyError, Endpoint, Gateway, Limits, ResponseBody, ServiceConfig, Upstream,
-    UpstreamError, UpstreamErrorKind, full,
+    UpstreamError, full,
 };
 use tokio::{
     sync::Semaphore,
@@ -25,7 +26,7 @@ fn reads() -> Arc<dyn Upstream> {
     pod(|request, _| async move {
         match request.into_body().collect().await {
             Ok(body) => Ok(Response::new(full(body.to_bytes().len().to_string()))),
-            Err(_) => Err(UpstreamError::new(UpstreamErrorKind::Trapped)),
+            Err(_) => Err(UpstreamError::new(Fault::Trapped)),
         }
     })
 }

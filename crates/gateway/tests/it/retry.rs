@@ -11,9 +11,9 @@ use std::{
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, channel::Channel};
+use sampan_core::fault::Fault as Kind;
 use sampan_gateway::{
-    Body, BodyError, Endpoint, EndpointState, Upstream, UpstreamError, UpstreamErrorKind as Kind,
-    empty, full,
+    Body, BodyError, Endpoint, EndpointState, Upstream, UpstreamError, empty, full,
 };
 
 use tokio::{sync::Semaphore, time::Instant};

@@ -4,9 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Response;
 use http_body_util::BodyExt as _;
-use sampan_gateway::{
-    Gateway, Limits, ServiceConfig, Upstream, UpstreamError, UpstreamErrorKind, full,
-};
+use sampan_core::fault::Fault;
+use sampan_gateway::{Gateway, Limits, ServiceConfig, Upstream, UpstreamError, full};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     net::TcpStream,
@@ -24,7 +23,7 @@ fn reads() -> Arc<dyn Upstream> {
     pod(|request, _| async move {
         match request.into_body().collect().await {
             Ok(body) => Ok(Response::new(full(body.to_bytes().len().to_string()))),
-            Err(_) => Err(UpstreamError::new(UpstreamErrorKind::Trapped)),
+            Err(_) => Err(UpstreamError::new(Fault::Trapped)),
         }
     })
 }

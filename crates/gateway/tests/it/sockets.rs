@@ -9,9 +9,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, channel::Channel};
+use sampan_core::fault::Fault;
 use sampan_gateway::{
-    Body, BodyError, Endpoint, EndpointState, ServiceConfig, Upstream, UpstreamErrorKind, empty,
-    full,
+    Body, BodyError, Endpoint, EndpointState, ServiceConfig, Upstream, empty, full,
 };
 use tokio::io::AsyncWriteExt;
 
@@ -26,7 +26,7 @@ fn breaks(length: Option<u64>) -> Arc<dyn Upstream> {
                 .send_data(Bytes::from_static(b"first part"))
                 .await
                 .unwrap();
-            sender.abort(BodyError::Upstream(UpstreamErrorKind::Trapped));
+            sender.abort(BodyError::Upstream(Fault::Trapped));
         });
         let mut response = Response::new(body.boxed_unsync());
         if let Some(length) = length {
@@ -92,7 +92,7 @@ async fn an_answer_that_fails_resets_its_http2_stream_alone() {
                         .await
                         .unwrap();
                     read.notified().await;
-                    sender.abort(BodyError::Upstream(UpstreamErrorKind::Trapped));
+                    sender.abort(BodyError::Upstream(Fault::Trapped));
                 });
                 Ok(Response::new(body.boxed_unsync()))
             }

@@ -5,11 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, channel::Channel};
-use sampan_core::object::Route;
-use sampan_gateway::{
-    Body, BodyError, Endpoint, Gateway, Limits, ServiceConfig, UpstreamErrorKind as Kind, empty,
-    full,
-};
+use sampan_core::{fault::Fault as Kind, object::Route};
+use sampan_gateway::{Body, BodyError, Endpoint, Gateway, Limits, ServiceConfig, empty, full};
 use tokio::sync::Semaphore;
 
 use crate::fixture::*;
@@ -45,6 +42,7 @@ async fn each_failure_of_a_pod_has_its_status() {
         (Kind::NoResponse, 500, "the service gave no answer"),
         (Kind::TimedOut, 504, "the service did not answer in time"),
         (Kind::Spinning, 504, "the service took too much CPU"),
+        (Kind::OutOfFuel, 504, "the service used up its fuel"),
         (
             Kind::Deadlocked,
             508,

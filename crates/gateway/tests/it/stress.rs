@@ -16,9 +16,9 @@ use fastrand::Rng;
 use http::Response;
 use http_body::Frame;
 use http_body_util::BodyExt;
+use sampan_core::fault::Fault;
 use sampan_gateway::{
     BodyError, Endpoint, EndpointState, Gateway, ServiceConfig, Upstream, UpstreamError,
-    UpstreamErrorKind,
 };
 
 use crate::fixture::*;
@@ -85,7 +85,7 @@ fn busy(capacity: u32, seed: u64) -> Arc<dyn Upstream> {
                 tokio::task::yield_now().await;
             }
             if rng.u32(..10) == 0 {
-                return Err(UpstreamError::new(UpstreamErrorKind::TimedOut));
+                return Err(UpstreamError::new(Fault::TimedOut));
             }
             let body = Slow {
                 frames: rng.u32(..4),

@@ -12,6 +12,7 @@ use http_body::Frame;
 use http_body_util::BodyExt as _;
 use pin_project_lite::pin_project;
 use sampan_core::{
+    fault::Fault,
     name::Name,
     object::{self, Grants, HostPattern, Scheme},
     spec::node::GuestLimits,
@@ -25,7 +26,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use super::{client::Client, credentials, own};
 use crate::{
     logs::{CurrentRequest, Note, PodLog},
-    neighbours::{NeighbourError, Neighbours},
+    neighbours::Neighbours,
     observe::{
         body::{read_by, written_by},
         cell::Cell,
@@ -312,15 +313,19 @@ impl Outbound {
         });
         let response = tokio::select! {
             response = answer => response,
-            () = call.failed() => Err(NeighbourError::Deadlocked),
+            () = call.failed() => Err(Fault::Deadlocked),
         };
         call.settle();
         let response = response.map_err(|error| match error {
-            NeighbourError::NotFound => Error::DestinationNotFound,
-            NeighbourError::Unavailable => Error::DestinationUnavailable,
-            NeighbourError::TimedOut => Error::HttpResponseTimeout,
-            NeighbourError::Deadlocked => Error::LoopDetected,
-            NeighbourError::Failed => Error::ConnectionTerminated,
+            Fault::NoService => Error::DestinationNotFound,
+            Fault::QueueFull
+            | Fault::QueueTimeout
+            | Fault::NoPod
+            | Fault::Unavailable
+            | Fault::Unstartable => Error::DestinationUnavailable,
+            Fault::TimedOut | Fault::Spinning | Fault::OutOfFuel => Error::HttpResponseTimeout,
+            Fault::Deadlocked => Error::LoopDetected,
+            _ => Error::ConnectionTerminated,
         })?;
         let cut = |_| Error::HttpResponseIncomplete;
         Ok(response.map(|body| body.map_err(cut).boxed_unsync()))

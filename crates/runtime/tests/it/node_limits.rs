@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use sampan_core::{
+    fault::Fault,
     name::Name,
     object::{Access, Grants, Isolation, Mount},
     spec::node::GuestLimits,
 };
-use sampan_runtime::{Body, NeighbourError, Neighbours, Runtime, RuntimeConfig};
+use sampan_runtime::{Body, Neighbours, Runtime, RuntimeConfig};
 
 use super::rig::{Plan, SHORT, ask, config, get, in_time, plan, workload};
 use super::text::{component, sleepy_handler};
@@ -146,7 +147,7 @@ impl Neighbours for Town {
         service: &Name,
         _: http::Request<Body>,
         _: Option<Arc<str>>,
-    ) -> futures::future::BoxFuture<'static, Result<http::Response<Body>, NeighbourError>> {
+    ) -> futures::future::BoxFuture<'static, Result<http::Response<Body>, Fault>> {
         let body = match service.as_str() {
             "api" => {
                 let body = Full::new(Bytes::from_static(b"hello"));

@@ -11,11 +11,12 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use sampan_core::{
+    fault::Fault,
     name::Name,
     object::{HostPattern, Isolation, Outbound, Scheme},
 };
 use sampan_runtime::{
-    Answer, Body, NeighbourError, Neighbours,
+    Answer, Body, Neighbours,
     logs::{Line, Stream},
     pod::{Failure, Pod, Remains},
 };
@@ -200,10 +201,10 @@ impl Neighbours for Recorder {
                 Ok(http::Response::new(body))
             }
             "never" => return Box::pin(std::future::pending()),
-            "full" => Err(NeighbourError::Unavailable),
-            "late" => Err(NeighbourError::TimedOut),
-            "broken" => Err(NeighbourError::Failed),
-            _ => Err(NeighbourError::NotFound),
+            "full" => Err(Fault::Unavailable),
+            "late" => Err(Fault::TimedOut),
+            "broken" => Err(Fault::NoResponse),
+            _ => Err(Fault::NoService),
         };
         Box::pin(std::future::ready(answer))
     }

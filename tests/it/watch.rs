@@ -96,13 +96,15 @@ async fn what_is_gone_runs_on_and_comes_back() {
     let file = place.path().join("c.wasm");
     let mut running = up(place.path());
     let address = running.address();
-    for (bytes, wanted) in [(&counter, COUNTER), (&hello, HELLO)] {
+    for (revision, bytes, wanted) in [(2, &counter, COUNTER), (1, &hello, HELLO)] {
         let before = get(address, "web.test", "/").await.body;
         fs::remove_file(&file).expect("removed");
         running.line_with("cannot read the component");
         assert_eq!(get(address, "web.test", "/").await.body, before);
         fs::write(&file, bytes).expect("written");
         eventually(address, "web.test", "/", |it| it.body == wanted).await;
+        // Until then the old pod may answer too.
+        running.line_with(&format!("revision {revision} has taken over"));
     }
     let (status, talk) = running.interrupt();
     assert_eq!(status.code(), Some(0), "{talk}");

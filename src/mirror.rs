@@ -94,32 +94,24 @@ impl Mirror {
         all.take_while(move |(name, _)| name.app == *app)
     }
 
-    fn take(&mut self, key: &Key, entry: Option<&Entry>) {
-        match key {
-            Key::App(name) => put(&mut self.apps, name.clone(), entry),
-            Key::Service(name) => put(&mut self.services, name.clone(), entry),
-            Key::Revision(name, number) => {
-                let key = (name.clone(), *number);
-                match entry {
-                    Some(_) => self.revisions.insert(key),
-                    None => self.revisions.remove(&key),
-                };
+    /// Puts an object in the place of the one with this key; without one that one is gone.
+    fn put(&mut self, key: Key, object: Option<Object>) {
+        match (key, object) {
+            (Key::App(name), Some(Object::App(app))) => drop(self.apps.insert(name, app)),
+            (Key::App(name), _) => drop(self.apps.remove(&name)),
+            (Key::Service(name), Some(Object::Service(service))) => {
+                self.services.insert(name, service);
             }
-            Key::Pod(name) => put(&mut self.pods, name.clone(), entry),
-            Key::Job(name) => put(&mut self.jobs, name.clone(), entry),
-        }
-    }
-
-    /// Takes the changes of a transaction. Returns their keys.
-    fn take_all(&mut self, batch: &Batch) -> BTreeSet<Key> {
-        let mut keys = BTreeSet::new();
-        for change in &batch.changes {
-            if let Some(key) = Key::parse(&change.key) {
-                self.take(&key, change.entry.as_ref());
-                keys.insert(key);
+            (Key::Service(name), _) => drop(self.services.remove(&name)),
+            (Key::Revision(name, number), Some(Object::Revision)) => {
+                self.revisions.insert((name, number));
             }
+            (Key::Revision(name, number), _) => drop(self.revisions.remove(&(name, number))),
+            (Key::Pod(name), Some(Object::Pod(pod))) => drop(self.pods.insert(name, pod)),
+            (Key::Pod(name), _) => drop(self.pods.remove(&name)),
+            (Key::Job(name), Some(Object::Job(job))) => drop(self.jobs.insert(name, job)),
+            (Key::Job(name), _) => drop(self.jobs.remove(&name)),
         }
-        keys
     }
 
     fn keys(&self) -> BTreeSet<Key> {
@@ -137,27 +129,49 @@ impl Mirror {
     }
 }
 
-/// Puts what is stored in its place. What cannot be read is as if it were not there: it was written
-/// by another version, and is left alone.
-fn put<K: Ord, T: DeserializeOwned>(
-    map: &mut BTreeMap<K, Stored<T>>,
-    name: K,
-    entry: Option<&Entry>,
-) {
-    let Some(entry) = entry else {
-        map.remove(&name);
-        return;
-    };
-    match serde_json::from_slice(&entry.value) {
-        Ok(value) => {
-            let (value, modified) = (Arc::new(value), entry.modified);
-            map.insert(name, Stored { value, modified });
-        }
-        Err(error) => {
+/// An object, decoded. Of a revision only that it is there is mirrored.
+enum Object {
+    App(Stored<App>),
+    Service(Stored<Service>),
+    Revision,
+    Pod(Stored<Pod>),
+    Job(Stored<Job>),
+}
+
+impl Object {
+    /// What cannot be read is as if it were not there: another version has written it, and it is
+    /// left alone.
+    fn decode(key: &Key, entry: &Entry) -> Option<Self> {
+        let object = match key {
+            Key::App(_) => stored(entry).map(Self::App),
+            Key::Service(_) => stored(entry).map(Self::Service),
+            Key::Revision(..) => Ok(Self::Revision),
+            Key::Pod(_) => stored(entry).map(Self::Pod),
+            Key::Job(_) => stored(entry).map(Self::Job),
+        };
+        let unreadable = |error: &serde_json::Error| {
             tracing::error!(key = %entry.key, %error, "an object in the store cannot be read");
-            map.remove(&name);
-        }
+        };
+        object.inspect_err(unreadable).ok()
     }
+}
+
+fn stored<T: DeserializeOwned>(entry: &Entry) -> serde_json::Result<Stored<T>> {
+    Ok(Stored {
+        value: Arc::new(serde_json::from_slice(&entry.value)?),
+        modified: entry.modified,
+    })
+}
+
+/// The changes of a transaction, decoded.
+fn decode(batch: &Batch) -> BTreeMap<Key, Option<Object>> {
+    let changes = batch.changes.iter().filter_map(|change| {
+        let key = Key::parse(&change.key)?;
+        let entry = change.entry.as_ref();
+        let object = entry.and_then(|entry| Object::decode(&key, entry));
+        Some((key, object))
+    });
+    changes.collect()
 }
 
 /// Keeps the mirror of a process up to date, until this is dropped or the store is closed.
@@ -278,8 +292,15 @@ impl Follower {
 impl Shared {
     /// Changes the mirror, and then tells of the keys that this returns. It has all up to this
     /// transaction then.
+    ///
+    /// Readers wait while it changes, so what is decoded or freed is so outside of this.
     fn change(&self, revision: Revision, change: impl FnOnce(&mut Mirror) -> BTreeSet<Key>) {
         let keys = change(&mut self.mirror.write());
+        self.tell(&keys);
+        self.seen.send_replace(revision);
+    }
+
+    fn tell(&self, keys: &BTreeSet<Key>) {
         for (kinds, changes) in &self.followers.lock().all {
             let own = keys.iter().filter(|key| kinds.contains(&key.kind()));
             let mut own = own.cloned().peekable();
@@ -290,7 +311,6 @@ impl Shared {
                 changes.arrived.notify_one();
             }
         }
-        self.seen.send_replace(revision);
     }
 
     fn close(&self) {
@@ -307,17 +327,27 @@ async fn follow(store: Arc<dyn Store>, mut watch: Watch, shared: Arc<Shared>) {
     loop {
         provoke::panic_in(provoke::Task::Mirror);
         match watch.next().await {
-            Ok(batch) => shared.change(batch.revision, |mirror| mirror.take_all(&batch)),
+            Ok(batch) => {
+                let changes = decode(&batch);
+                shared.change(batch.revision, |mirror| {
+                    let keys = changes.keys().cloned().collect();
+                    for (key, object) in changes {
+                        mirror.put(key, object);
+                    }
+                    keys
+                });
+            }
             Err(WatchError::Closed) => break,
             Err(WatchError::Compacted { .. }) => match read_again(&store).await {
-                Some((anew, revision, next)) => {
+                Some((mut other, revision, next)) => {
                     watch = next;
+                    let anew = other.keys();
                     shared.change(revision, |mirror| {
-                        let mut keys = mirror.keys();
-                        keys.extend(anew.keys());
-                        *mirror = anew;
-                        keys
+                        std::mem::swap(mirror, &mut other);
+                        anew
                     });
+                    // What was there before is gone, or has changed.
+                    shared.tell(&other.keys());
                 }
                 None => break,
             },
@@ -344,7 +374,8 @@ async fn read(store: &Arc<dyn Store>) -> Result<(Mirror, Revision, Watch), Store
     let mut mirror = Mirror::default();
     for entry in &listing.entries {
         if let Some(key) = Key::parse(&entry.key) {
-            mirror.take(&key, Some(entry));
+            let object = Object::decode(&key, entry);
+            mirror.put(key, object);
         }
     }
     let watch = store.watch("/", listing.revision).await?;

@@ -286,9 +286,6 @@ const FENCES: &[Fence] = &[
     },
 ];
 
-/// Folders whose files still import one another in a circle: the list only gets shorter.
-const CIRCLES: &[&str] = &[];
-
 /// The page that has the table of the modules of every crate.
 const PAGE_OF_LAYERS: &str = "ARCHITECTURE.md";
 

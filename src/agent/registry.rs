@@ -111,9 +111,9 @@ pub(crate) struct PodMeasure {
     pub(crate) spec: Arc<PodSpec>,
 }
 
-/// How one pod is.
+/// What the node knows of one pod.
 #[derive(Clone, Default)]
-pub(crate) struct PodStatus {
+pub(crate) struct KnownPod {
     /// Where it is in its life, in one word.
     pub(crate) phase: &'static str,
     pub(crate) ready: bool,
@@ -273,7 +273,7 @@ impl PodRegistry {
     }
 
     /// A pod, if it is known.
-    pub(crate) fn get(&self, pod: &PodName) -> Option<PodStatus> {
+    pub(crate) fn get(&self, pod: &PodName) -> Option<KnownPod> {
         let registry = self.0.lock();
         let known = registry.pods.get(pod).map(Entry::status);
         known.or_else(|| registry.waiting.get(pod).map(Waiting::status))
@@ -313,14 +313,14 @@ impl Waiting {
         }
     }
 
-    fn status(&self) -> PodStatus {
+    fn status(&self) -> KnownPod {
         let now = Instant::now();
-        PodStatus {
+        KnownPod {
             phase: self.phase(),
             restarts: self.earlier,
             reason: Some(self.reason.clone()),
             next_try_in: self.next_try.map(|at| at.saturating_duration_since(now)),
-            ..PodStatus::default()
+            ..KnownPod::default()
         }
     }
 }
@@ -331,15 +331,15 @@ impl Entry {
         self.state.phase(Timestamp::ZERO).word()
     }
 
-    fn status(&self) -> PodStatus {
+    fn status(&self) -> KnownPod {
         let stored = (self.state).status(Boot::default(), Timestamp::ZERO, self.earlier);
-        let mut status = PodStatus {
+        let mut status = KnownPod {
             phase: stored.phase.word(),
             restarts: stored.restarts,
             reason: stored.reason,
             usage: self.account.usage(),
             ends: self.ends.iter().cloned().collect(),
-            ..PodStatus::default()
+            ..KnownPod::default()
         };
         match &self.state {
             PodState::Pending

@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use sampan_core::object::{App, Mount};
+use sampan_core::object::{App, Grants, Mount};
 
 use super::error::{ApiError, Code};
 
@@ -18,11 +18,19 @@ pub(super) fn resolve(app: &mut App, base: &Path, roots: &[PathBuf]) -> Result<(
         .collect();
     let mut refused = Vec::new();
     let services = app.services.values_mut();
-    let services = services.map(|it| ("service", &it.name, &mut it.grants.files));
+    let services = services.map(|it| ("service", &it.name, &mut it.grants));
     let jobs = app.jobs.values_mut();
-    let jobs = jobs.map(|it| ("job", &it.name, &mut it.grants.files));
-    for (kind, name, mounts) in services.chain(jobs) {
-        for mount in mounts {
+    let jobs = jobs.map(|it| ("job", &it.name, &mut it.grants));
+    for (kind, name, grants) in services.chain(jobs) {
+        // A grant that is new asks here whether it lends a path of the host.
+        let Grants {
+            files,
+            env: _,
+            config: _,
+            services: _,
+            outbound: _,
+        } = grants;
+        for mount in files {
             if let Err(reason) = resolve_one(mount, base, &roots) {
                 refused.push(format!("{kind}.{name}.allow.files: {reason}"));
             }

@@ -254,3 +254,28 @@ fn json(subject: &Subject) -> serde_json::Value {
         "exports": found.exports,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use sampan_core::object::Grants;
+
+    use super::*;
+
+    #[test]
+    fn every_grant_is_one_that_a_component_can_be_told_to_need() {
+        // A grant that is new asks here for its row.
+        let Grants {
+            env: _,
+            config: _,
+            services: _,
+            outbound: _,
+            files: _,
+        } = Grants::default();
+        let keys = GRANTS.iter().flat_map(|grant| grant.key.split(", "));
+        let mut keys: Vec<_> = keys.collect();
+        keys.sort_unstable();
+        let all = ["files", "outbound", "services"].map(|key| format!("allow.{key}"));
+        assert_eq!(keys[..3], all);
+        assert_eq!(keys[3..], ["config", "env"]);
+    }
+}

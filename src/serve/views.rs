@@ -16,7 +16,7 @@ use sampan_runtime::{StartError, Symbols, logs, off_thread, pod::Termination};
 use super::{Node, chronicle::Chronicle, metrics, seen::Seen};
 use crate::events::{Change, Events, Subject};
 use crate::{
-    agent::{handle::one_line, loader::RuntimeLoader, registry::PodStatus},
+    agent::{handle::one_line, loader::RuntimeLoader, registry::KnownPod},
     api::{Admission, LogBatch, NextEvents, NextLogs, OnePod, Views},
     controllers::rollouts::Rollouts,
     load::{Decided, Decisions, Loads},
@@ -157,7 +157,7 @@ fn log_line(line: logs::Line) -> view::LogLine {
 /// How a pod of the store is, by what the node knows of it, if it does.
 fn pod(
     wanted: &record::Pod,
-    status: Option<PodStatus>,
+    status: Option<KnownPod>,
     explain: &dyn Fn(&Termination) -> String,
 ) -> view::Pod {
     let unseen = view::Pod::unseen(wanted);

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use crate::PAGE_OF_LAYERS;
 use crate::modules::{self, Graph};
 use crate::tree::{Rule, Tree, Violation};
-use crate::{CIRCLES, PAGE_OF_LAYERS};
 
 static CIRCLE: Rule = Rule {
     name: "import circles",
@@ -13,12 +13,6 @@ static CIRCLE: Rule = Rule {
           read, tested or replaced without all the others",
     remedy: "move what both need into a file below both, or let the lower one take a trait or a \
              value; `mod a;` in a parent is no import, `use a::A` and `a::f()` are",
-};
-
-static MENDED: Rule = Rule {
-    name: "mended circles",
-    why: "a folder on the list may get its circle back, and the build would not say so",
-    remedy: "take the row out of `CIRCLES` in `tests/tidy.rs`",
 };
 
 static TABLE: Rule = Rule {
@@ -37,25 +31,18 @@ const MARKS: [&str; 2] = [
 
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
     let graphs = modules::graphs(tree);
-    let circles: Vec<_> = graphs.iter().flat_map(circles).collect();
+    let circles = graphs.iter().flat_map(circles);
     let mut found: Vec<_> = circles
-        .iter()
-        .filter(|circle| !CIRCLES.iter().any(|row| circle.is_below(row)))
         .map(|circle| Violation {
-            path: circle.paths[0].clone(),
+            path: circle.path,
             line: 1,
             rule: &CIRCLE,
-            found: circle.text.clone(),
+            found: circle.text,
         })
         .collect();
     let Some(page) = tree.file(PAGE_OF_LAYERS) else {
         return found;
     };
-    for row in CIRCLES {
-        if !circles.iter().any(|circle| circle.is_below(row)) {
-            found.push(page.violation(1, &MENDED, format!("`{row}` has no circle")));
-        }
-    }
     match written(&page.text, &graphs) {
         Some(text) => {
             let lines = text.lines().zip(page.text.lines()).enumerate();
@@ -129,19 +116,9 @@ pub(crate) fn shown(graph: &Graph) -> String {
 }
 
 struct Circle {
-    paths: Vec<String>,
+    /// The first of its files.
+    path: String,
     text: String,
-}
-
-impl Circle {
-    /// Whether all of it is the module `row` and what is in its folder.
-    fn is_below(&self, row: &str) -> bool {
-        let below = |path: &String| {
-            path.strip_prefix(row)
-                .is_some_and(|rest| rest.starts_with(['.', '/']))
-        };
-        self.paths.iter().all(below)
-    }
 }
 
 /// The circles of a crate's files; of its modules if the files have none.
@@ -156,15 +133,17 @@ fn circles(graph: &Graph) -> Vec<Circle> {
 }
 
 fn circle(graph: &Graph, knot: &[usize]) -> Circle {
-    let paths: Vec<_> = knot.iter().map(|&file| path(graph, file)).collect();
-    let mut text = format!("{} files name one another\n", paths.len());
+    let mut text = format!("{} files name one another\n", knot.len());
     for &file in knot {
         for other in named(graph, file).filter(|other| knot.contains(other)) {
             text += &edge(graph, file, other);
         }
     }
     text.pop();
-    Circle { paths, text }
+    Circle {
+        path: path(graph, knot[0]),
+        text,
+    }
 }
 
 fn path(graph: &Graph, file: usize) -> String {

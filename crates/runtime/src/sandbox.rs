@@ -166,8 +166,16 @@ impl Sandbox {
             node,
             ..
         } = spec;
+        // A grant that is new asks here who opens it. `Outbound` has the last two.
+        let Grants {
+            env,
+            config,
+            files,
+            services: _,
+            outbound: _,
+        } = grants;
         let mut lent = Lent::new(node.open_files);
-        for mount in &grants.files {
+        for mount in files {
             let path = spec.base.join(&mount.host);
             let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
             let directory =
@@ -183,19 +191,9 @@ impl Sandbox {
             lent.add(directory, &mount.guest, access);
         }
         Ok(Self {
-            env: grants
-                .env
-                .iter()
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect(),
+            env: env.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             args: spec.args.to_vec(),
-            config: Arc::new(
-                grants
-                    .config
-                    .iter()
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect(),
-            ),
+            config: Arc::new(config.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
             lent: Arc::new(lent),
             outbound: Arc::new(Outbound::new(grants, spec.neighbours, node)),
             stdio: spec.stdio,

@@ -194,7 +194,15 @@ impl Draft<'_> {
 
     /// The grants with absolute directories.
     fn absolute(&self, grants: &mut object::Grants) {
-        for mount in &mut grants.files {
+        // A grant that is new asks here whether it names a path of the host.
+        let object::Grants {
+            files,
+            env: _,
+            config: _,
+            services: _,
+            outbound: _,
+        } = grants;
+        for mount in files {
             mount.host = normal(&self.wanted.base.join(&mount.host));
         }
     }

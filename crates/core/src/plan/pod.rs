@@ -2,15 +2,19 @@
 //!
 //! ```text
 //! Pending ──Begin──▶ Starting ──came up──▶ Running (ready or not) ──Stop──▶ Draining ──▶ Stopped
-//!                     ▲    │                  │
-//!         time is up  │    │ could not start, │ instance ended, liveness failed,
-//!                     │    │ startup failed   │ too many requests trapped
-//!                     │    ▼                  │
-//!                    BackOff ◀────────────────┘
+//!    ╎                ▲    │                  │
+//!    ╎    time is up  │    │ could not start, │ instance ended, liveness failed,
+//!    ╎                │    │ startup failed   │ too many requests trapped
+//!    ╎                │    ▼                  │
+//!    └╌╌╌╌╌╌╌╌╌╌╌╌╌╌ BackOff ◀────────────────┘
 //! ```
 //!
-//! A pod that the restart policy does not start again goes to `Stopped` instead of `BackOff`. One
-//! that has no requests goes there at once when it is stopped.
+//! A pod that the restart policy does not start again goes to `Stopped` instead of `BackOff`. A
+//! stop leads to `Stopped` at once where no instance has come up, and through `Draining` from
+//! `Running`, with requests in flight or without.
+//!
+//! The dashed line is no step: what a pod is made from is prepared before `Begin`, and while that
+//! fails ([`Preparation`]) its object says `BackOff`.
 
 mod notice;
 mod preparation;
@@ -85,7 +89,7 @@ pub struct Record {
 /// Where a pod is in its life.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PodState {
-    /// It waits for its component, or for what it depends on.
+    /// What it is made from is being prepared, or requests to its service are not taken yet.
     Pending,
     /// Its instance is being made, or has not come up yet.
     Starting {
@@ -247,7 +251,7 @@ pub enum Phase {
 /// What happens to a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Its component is there, and so is what it depends on.
+    /// What it is made from is there, and requests to its service are taken.
     Begin,
     /// The instance has been made.
     Started,

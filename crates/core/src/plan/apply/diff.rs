@@ -274,19 +274,22 @@ fn limits(limits: &Limits, fields: &mut Fields) {
 }
 
 fn grants(grants: &Grants, fields: &mut Fields) {
-    for (table, values) in [("env", &grants.env), ("config", &grants.config)] {
+    let Grants {
+        env,
+        config,
+        services,
+        outbound: servers,
+        files,
+    } = grants;
+    for (table, values) in [("env", env), ("config", config)] {
         for (name, value) in values {
             fields.insert(format!("{table}.{name}"), Shown::Hidden(value.clone()));
         }
     }
-    let services = grants.services.iter().map(ToString::to_string);
+    let services = services.iter().map(ToString::to_string);
     list(fields, "allow.services", services);
-    list(
-        fields,
-        "allow.outbound",
-        grants.outbound.iter().map(outbound),
-    );
-    let files = grants.files.iter().map(|mount| {
+    list(fields, "allow.outbound", servers.iter().map(outbound));
+    let files = files.iter().map(|mount| {
         let access = match mount.access {
             Access::ReadOnly => "read-only",
             Access::ReadWrite => "read-write",

@@ -2,6 +2,9 @@
 //!
 //! [`crate::spec`] makes these; the runtime, the gateway and the command line use them. Defaults
 //! are already filled in, `${…}` is already replaced, names are known to exist.
+//!
+//! Many of these types are parts of what the store holds, and so may only grow: a new field has
+//! `#[serde(default, skip_serializing_if = …)]`. [`crate::record`] says why.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 

@@ -3,6 +3,19 @@
 //! Each has a key below a prefix of its kind, and is written as JSON. What a user wants is in a
 //! `spec`, what was observed in a `status`. A change of the spec raises `generation`;
 //! `observed_generation` is the last generation that the component which acts on it has seen.
+//!
+//! **A record outlives the version that wrote it**, so what is stored may only grow. That holds for
+//! these types and for those of [`crate::object`] that are parts of them.
+//!
+//! - A new field has `#[serde(default, skip_serializing_if = …)]`, and the default means what was so
+//!   before there was the field. Without `default` a record of an earlier version cannot be read: its
+//!   object counts as not there, and its pods go. Without `skip_serializing_if` the JSON of every
+//!   [`Template`] changes, and with it the hash: the next apply replaces all pods of all services.
+//!   (An `Option` needs no `default`; serde takes a missing one for `None`.)
+//! - A field or variant is never renamed, removed or given another type, and the fields of what is
+//!   part of a `Template` keep their order. A new variant is read by no earlier version.
+//! - `tests/it/stored.json` has records as earlier versions wrote them. Its lines are never changed:
+//!   for what is new a line is added.
 
 mod job;
 mod key;

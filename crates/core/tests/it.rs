@@ -6,4 +6,5 @@ mod it {
     mod hostile;
     mod reference;
     mod schema;
+    mod stored;
 }

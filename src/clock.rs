@@ -1,12 +1,40 @@
-//! The clock of one run of a node: what planners are told of the time.
+//! One run of a node: its name, and its clock, which planners are told of.
 
 use std::time::{Duration, SystemTime};
 
 use sampan_core::{
-    record::{Boot, Moment},
+    name::Name,
+    record::{Boot, Boots, Moment},
     time::Timestamp,
 };
 use tokio::time::Instant;
+
+/// The name of a node that is alone.
+pub(crate) const LOCAL: &str = "local";
+
+/// The node of this process.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalNode {
+    pub(crate) name: Name,
+    pub(crate) clock: Clock,
+}
+
+impl LocalNode {
+    /// A node that is alone, in a run which begins now.
+    pub(crate) fn start() -> Self {
+        Self {
+            name: Name::parse(LOCAL).expect("a name"),
+            clock: Clock::start(),
+        }
+    }
+
+    /// All nodes that run: this one.
+    pub(crate) fn boots(&self) -> Boots {
+        [(self.name.clone(), self.clock.boot())]
+            .into_iter()
+            .collect()
+    }
+}
 
 /// When this run began, and which one it is.
 #[derive(Clone, Copy, Debug)]

@@ -23,7 +23,10 @@ use reconciled::{Plan, Told};
 use rollouts::Rollouts;
 use sampan_core::{
     name::{Name, ServiceKey},
-    plan::{autoscale::Decision, rollout::Ended},
+    plan::{
+        autoscale::Decision,
+        rollout::{Ended, Readiness},
+    },
     provoke,
     record::Key,
 };
@@ -35,7 +38,7 @@ use tokio::{
 };
 
 use crate::{
-    clock::Clock,
+    clock::LocalNode,
     events::Journal,
     mirror::{Follower, Mirror},
 };
@@ -110,7 +113,7 @@ impl Due {
 pub(crate) struct Controllers {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) journal: Arc<Journal>,
-    pub(crate) clock: Clock,
+    pub(crate) node: LocalNode,
     pub(crate) autoscaling: Autoscaling,
     /// How rollouts have ended.
     pub(crate) rollouts: Arc<Rollouts>,
@@ -127,6 +130,7 @@ impl Controllers {
         let mut state = Loop {
             autoscaler: Autoscaler::new(self.autoscaling.clone()),
             controllers: Arc::new(self),
+            readiness: Readiness::default(),
             due: BTreeMap::new(),
             running: JoinSet::new(),
             unseen: BTreeSet::new(),
@@ -137,21 +141,28 @@ impl Controllers {
         state.run(follower).await;
     }
 
-    fn reconcile(&self, object: &Object, mirror: &Mirror, autoscaler: &Autoscaler) -> Plan {
+    fn reconcile(
+        &self,
+        object: &Object,
+        mirror: &Mirror,
+        autoscaler: &Autoscaler,
+        readiness: &mut Readiness,
+    ) -> Plan {
         let follow = || prune::follow(object.app(), &object.key(), mirror);
         provoke::panic_in(provoke::Task::Controllers);
         match object {
             Object::Service(key) => {
                 let Some(stored) = mirror.services.get(key) else {
+                    readiness.forget(key);
                     return Plan::default();
                 };
                 follow().unwrap_or_else(|| {
                     let scaling = autoscaler.decision(&stored.value);
-                    rollout::reconcile(stored, mirror, &self.clock, scaling)
+                    rollout::reconcile(stored, mirror, &self.node, readiness, scaling)
                 })
             }
             Object::Job(key) => {
-                follow().unwrap_or_else(|| job::reconcile(key, mirror, &self.clock))
+                follow().unwrap_or_else(|| job::reconcile(key, mirror, &self.node.clock))
             }
             Object::App(name) => prune::reconcile(name, mirror),
         }
@@ -182,6 +193,8 @@ impl Controllers {
 struct Loop {
     controllers: Arc<Controllers>,
     autoscaler: Autoscaler,
+    /// Since when pods have been ready.
+    readiness: Readiness,
     due: BTreeMap<Object, Due>,
     running: JoinSet<(Object, End)>,
     /// What there was at the start and has not been looked at yet, or not with success. However
@@ -274,7 +287,7 @@ impl Loop {
 
     /// Has the services looked at that are to have another number of pods.
     fn scale(&mut self, mirror: &Mirror, news: &News) {
-        let now = self.controllers.clock.now();
+        let now = self.controllers.node.clock.now();
         let services = match news {
             News::Measured => self.autoscaler.decide(mirror, now),
             News::Called => self.autoscaler.wake(mirror, now),
@@ -300,7 +313,12 @@ impl Loop {
                 wake_at,
                 scaled,
                 ended,
-            } = (self.controllers).reconcile(object, &follower.mirror(), &self.autoscaler);
+            } = self.controllers.reconcile(
+                object,
+                &follower.mirror(),
+                &self.autoscaler,
+                &mut self.readiness,
+            );
             if let Some(at) = wake_at {
                 due.by(at);
             }
@@ -333,7 +351,7 @@ impl Loop {
                     return;
                 };
                 if let Some(decision) = scaled {
-                    let now = self.controllers.clock.now();
+                    let now = self.controllers.node.clock.now();
                     self.autoscaler.done(key, &decision, now);
                 }
                 if let Some(ended) = ended {

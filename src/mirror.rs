@@ -30,14 +30,15 @@ use tokio::{
 /// How long to wait before a store that failed is asked again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// An object, and the transaction that wrote it last.
+/// An object, and the transactions that created it and wrote it last.
 #[derive(Debug)]
 pub(crate) struct Stored<T> {
     pub(crate) value: Arc<T>,
+    pub(crate) created: Revision,
     pub(crate) modified: Revision,
 }
 
-/// All objects but events.
+/// All objects.
 #[derive(Debug, Default)]
 pub(crate) struct Mirror {
     pub(crate) apps: BTreeMap<Name, Stored<App>>,
@@ -159,6 +160,7 @@ impl Object {
 fn stored<T: DeserializeOwned>(entry: &Entry) -> serde_json::Result<Stored<T>> {
     Ok(Stored {
         value: Arc::new(serde_json::from_slice(&entry.value)?),
+        created: entry.created,
         modified: entry.modified,
     })
 }
@@ -203,6 +205,9 @@ struct Changes {
     arrived: Notify,
 }
 
+/// Reads the mirror.
+pub(crate) struct Reader(Arc<Shared>);
+
 /// Reads the mirror, and hears of its changes.
 pub(crate) struct Follower {
     shared: Arc<Shared>,
@@ -232,11 +237,7 @@ impl Reflector {
 
     /// Waits until the mirror has all that is in the store now, or the store is closed.
     pub(crate) async fn catch_up(&self) -> Result<(), StoreError> {
-        let now = self.store.revision().await?;
-        let mut seen = self.shared.seen.subscribe();
-        // The sender is here as long as this is.
-        let _ = seen.wait_for(|seen| *seen >= now).await;
-        Ok(())
+        self.shared.catch_up(&*self.store).await
     }
 
     /// Follows the objects of these kinds from now on.
@@ -260,7 +261,24 @@ impl Drop for Reflector {
     }
 }
 
+impl Reader {
+    /// What is known now, as [`Follower::mirror`].
+    pub(crate) fn mirror(&self) -> RwLockReadGuard<'_, Mirror> {
+        self.0.mirror.read()
+    }
+
+    /// Waits until the mirror has all that is in the store now, or the store is closed.
+    pub(crate) async fn catch_up(&self, store: &dyn Store) -> Result<(), StoreError> {
+        self.0.catch_up(store).await
+    }
+}
+
 impl Follower {
+    /// Reads the same mirror.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader(Arc::clone(&self.shared))
+    }
+
     /// What is known now. It changes only once this has been dropped, so it is not to be kept.
     pub(crate) fn mirror(&self) -> RwLockReadGuard<'_, Mirror> {
         self.shared.mirror.read()
@@ -290,6 +308,14 @@ impl Follower {
 }
 
 impl Shared {
+    async fn catch_up(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let now = store.revision().await?;
+        let mut seen = self.seen.subscribe();
+        // The sender is here as long as this is.
+        let _ = seen.wait_for(|seen| *seen >= now).await;
+        Ok(())
+    }
+
     /// Changes the mirror, and then tells of the keys that this returns. It has all up to this
     /// transaction then.
     ///

@@ -11,7 +11,7 @@ use sampan_core::{
     name::{PodName, ServiceKey},
     plan::pod::{PodState, Preparation},
     provoke,
-    record::{Key, Revision},
+    record::{Key, Pod, PodPhase, Revision},
 };
 use sampan_gateway::Upstream;
 use sampan_store::Store;
@@ -31,9 +31,9 @@ use super::{
     worker::{Assignment, Worker},
 };
 use crate::{
-    clock::Clock,
+    clock::LocalNode,
     events::{Change, Journal, Subject},
-    mirror::{Follower, Mirror},
+    mirror::{Follower, Stored},
 };
 
 /// A task that has panicked has ended the process.
@@ -56,7 +56,7 @@ pub(crate) trait EndpointRegistry: Send + Sync + 'static {
 /// The agent of a node.
 pub(crate) struct Agent<W: TemplateLoader> {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: Clock,
+    pub(crate) node: LocalNode,
     pub(crate) loader: Arc<W>,
     pub(crate) endpoints: Arc<dyn EndpointRegistry>,
     pub(crate) journal: Arc<Journal>,
@@ -101,7 +101,8 @@ impl<W: TemplateLoader> Agent<W> {
             tasks: JoinSet::new(),
         };
         pods.see(&follower, follower.keys());
-        let writing = shared.reports.write(&shared.agent.store);
+        let reader = follower.reader();
+        let writing = shared.reports.write(&*shared.agent.store, &reader);
         let running = async {
             loop {
                 tokio::select! {
@@ -124,9 +125,16 @@ impl<W: TemplateLoader> Agent<W> {
     }
 }
 
+/// A pod that there is something of.
+struct Running {
+    /// The revision of the store that created it.
+    created: sampan_store::Revision,
+    wanted: watch::Sender<Wanted>,
+}
+
 struct Pods<W: TemplateLoader> {
     shared: Arc<Shared<W>>,
-    running: BTreeMap<PodName, watch::Sender<Wanted>>,
+    running: BTreeMap<PodName, Running>,
     tasks: JoinSet<PodName>,
 }
 
@@ -150,48 +158,58 @@ impl<W: TemplateLoader> Pods<W> {
     }
 
     fn reconcile(&mut self, follower: &Follower, pod: &PodName) {
-        let wanted = follower
-            .mirror()
-            .pods
-            .get(pod)
-            .map(|it| Arc::clone(&it.value));
-        let stop = wanted.as_ref().is_none_or(|it| it.stop.is_some());
-        match (self.running.get(pod), wanted) {
-            (Some(running), _) if stop => {
-                running.send_replace(Wanted::Stop);
-            }
-            (Some(_), _) => {}
-            // It was stopped before the node went down.
-            (None, Some(_)) if stop => self.shared.reports.gone(pod),
-            (None, Some(record)) => {
-                if record.phase(self.shared.agent.clock.boot())
-                    == sampan_core::record::PodPhase::Ended
-                {
-                    return;
+        let mirror = follower.mirror();
+        let is_own =
+            |it: &&Stored<Pod>| it.value.node.as_ref() == Some(&self.shared.agent.node.name);
+        let stored = mirror.pods.get(pod).filter(is_own);
+        match (self.running.get(pod), stored) {
+            (Some(running), stored) => {
+                let runs_on =
+                    |it: &Stored<Pod>| it.value.stop.is_none() && it.created == running.created;
+                if !stored.is_some_and(runs_on) {
+                    running.wanted.send_replace(Wanted::Stop);
                 }
-                let (sender, receiver) = watch::channel(Wanted::Run);
-                self.running.insert(pod.clone(), sender);
-                let life = Life {
-                    shared: Arc::clone(&self.shared),
-                    pod: pod.clone(),
-                    earlier: record.status.restarts,
-                    wanted: receiver,
-                };
-                self.tasks.spawn(life.run());
             }
             (None, None) => {}
+            (None, Some(stored)) if stored.value.stop.is_some() => {
+                // It was stopped before the node went down.
+                self.shared.reports.gone(pod, stored.created);
+            }
+            (None, Some(stored)) => self.start(pod, stored),
         }
     }
 
-    fn ended(&mut self, follower: &Follower, pod: &PodName) {
-        self.running.remove(pod);
-        self.forget(follower, pod.service());
-        // It may have been wanted again meanwhile.
-        let is_wanted = |mirror: &Mirror| {
-            let stored = mirror.pods.get(pod);
-            stored.is_some_and(|it| it.value.stop.is_none())
+    fn start(&mut self, pod: &PodName, stored: &Stored<Pod>) {
+        // An end is for good.
+        if stored.value.status.phase == PodPhase::Ended {
+            return;
+        }
+        let created = stored.created;
+        let (sender, receiver) = watch::channel(Wanted::Run);
+        let running = Running {
+            created,
+            wanted: sender,
         };
-        if is_wanted(&follower.mirror()) {
+        self.running.insert(pod.clone(), running);
+        let life = Life {
+            shared: Arc::clone(&self.shared),
+            pod: pod.clone(),
+            created,
+            earlier: stored.value.status.restarts,
+            wanted: receiver,
+        };
+        self.tasks.spawn(life.run());
+    }
+
+    fn ended(&mut self, follower: &Follower, pod: &PodName) {
+        let ended = self.running.remove(pod);
+        self.forget(follower, pod.service());
+        // There may be another of its name by now. Of this one all has been said if it is to stop.
+        let is_new = |it: &Stored<Pod>| {
+            it.value.stop.is_none() || ended.is_none_or(|ended| ended.created != it.created)
+        };
+        let is_new = follower.mirror().pods.get(pod).is_some_and(is_new);
+        if is_new {
             self.reconcile(follower, pod);
         }
     }
@@ -199,7 +217,7 @@ impl<W: TemplateLoader> Pods<W> {
     /// Stops all pods, and leaves what the store says of them.
     async fn rest(&mut self) {
         for running in self.running.values() {
-            running.send_if_modified(|wanted| {
+            running.wanted.send_if_modified(|wanted| {
                 let runs = *wanted == Wanted::Run;
                 if runs {
                     *wanted = Wanted::Rest;
@@ -217,6 +235,8 @@ impl<W: TemplateLoader> Pods<W> {
 struct Life<W: TemplateLoader> {
     shared: Arc<Shared<W>>,
     pod: PodName,
+    /// The revision of the store that created it.
+    created: sampan_store::Revision,
     /// Restarts in earlier runs of the node.
     earlier: u32,
     wanted: watch::Receiver<Wanted>,
@@ -224,7 +244,7 @@ struct Life<W: TemplateLoader> {
 
 impl<W: TemplateLoader> Life<W> {
     async fn run(mut self) -> PodName {
-        let reporter = StatusReporter::new(self.shared.agent.clock, self.earlier);
+        let reporter = StatusReporter::new(self.shared.agent.node.clock.boot(), self.earlier);
         let reporter = Arc::new(Mutex::new(reporter));
         if let Some(prepared) = self.prepared(&reporter).await
             && self.opened().await
@@ -236,7 +256,7 @@ impl<W: TemplateLoader> Life<W> {
         }
         self.shared.agent.registry.close(&self.pod);
         if *self.wanted.borrow() == Wanted::Stop {
-            self.shared.reports.gone(&self.pod);
+            self.shared.reports.gone(&self.pod, self.created);
         }
         self.pod
     }
@@ -269,10 +289,11 @@ impl<W: TemplateLoader> Life<W> {
             .endpoints
             .enter(&self.pod, prepared.capacity, upstream.clone());
         let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
+        let created = self.created;
         let report = move |state: &PodState| {
             let mut reporter = reporter.lock();
             if let Some(status) = reporter.tell(state) {
-                shared.reports.is(&pod, status);
+                shared.reports.is(&pod, created, status);
             }
         };
         let _guests = agent.pods.enter();
@@ -320,7 +341,7 @@ impl<W: TemplateLoader> Life<W> {
                 reporter.stuck(reason)
             };
             if let Some(status) = stuck {
-                self.shared.reports.is(&self.pod, status);
+                self.shared.reports.is(&self.pod, self.created, status);
             }
             tokio::select! {
                 () = self.over() => return None,

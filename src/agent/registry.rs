@@ -12,7 +12,6 @@ use sampan_core::{
     name::{PodName, ServiceKey},
     plan::pod::{PodSpec, PodState},
     record::{Boot, PodPhase},
-    time::Timestamp,
 };
 use sampan_runtime::{Usage, pod::Termination};
 use tokio::time::Instant;
@@ -328,11 +327,11 @@ impl Waiting {
 impl Entry {
     /// Where the pod is in its life, in one word.
     fn phase(&self) -> &'static str {
-        self.state.phase(Timestamp::ZERO).word()
+        self.state.phase(0).word()
     }
 
     fn status(&self) -> KnownPod {
-        let stored = (self.state).status(Boot::default(), Timestamp::ZERO, self.earlier);
+        let stored = (self.state).status(Boot::default(), 0, self.earlier);
         let mut status = KnownPod {
             phase: stored.phase.word(),
             restarts: stored.restarts,

@@ -2,21 +2,23 @@
 //!
 //! Reporting never waits. While the store takes one lot, later reports of a pod replace its earlier
 //! ones; a store that is full or slow delays what others know, and no pod.
+//!
+//! A word is about one pod: the one that this node runs and that was created by the revision of the
+//! store which the word names. Another pod of the same name is not written to.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use parking_lot::Mutex;
 use sampan_core::{
     name::PodName,
     plan::pod::PodState,
     provoke,
-    record::{Key, Pod, PodPhase, PodStatus},
-    time::Timestamp,
+    record::{Boot, Key, Pod, PodPhase, PodStatus},
 };
-use sampan_store::{Outcome, Store, StoreError, Transaction};
+use sampan_store::{Outcome, Revision, Store, StoreError, Transaction};
 use tokio::sync::Notify;
 
-use crate::{clock::Clock, mirror};
+use crate::mirror::{self, Mirror, Reader};
 
 /// Pods written in one transaction.
 const PODS_AT_ONCE: usize = 100;
@@ -31,31 +33,34 @@ enum Word {
     Gone,
 }
 
+/// By pod, with the revision that created it.
+type Words = BTreeMap<PodName, (Revision, Word)>;
+
 /// Words that wait to be written.
 #[derive(Default)]
 pub(super) struct Reports {
-    words: Mutex<BTreeMap<PodName, Word>>,
+    words: Mutex<Words>,
     arrived: Notify,
 }
 
 impl Reports {
     /// A pod is as its status says.
-    pub(super) fn is(&self, pod: &PodName, status: PodStatus) {
-        self.say(pod, Word::Is(status));
+    pub(super) fn is(&self, pod: &PodName, created: Revision, status: PodStatus) {
+        self.say(pod, created, Word::Is(status));
     }
 
     /// A pod that was to stop has gone.
-    pub(super) fn gone(&self, pod: &PodName) {
-        self.say(pod, Word::Gone);
+    pub(super) fn gone(&self, pod: &PodName, created: Revision) {
+        self.say(pod, created, Word::Gone);
     }
 
-    fn say(&self, pod: &PodName, word: Word) {
-        self.words.lock().insert(pod.clone(), word);
+    fn say(&self, pod: &PodName, created: Revision, word: Word) {
+        self.words.lock().insert(pod.clone(), (created, word));
         self.arrived.notify_one();
     }
 
     /// Writes what comes, until the store is closed.
-    pub(super) async fn write(&self, store: &Arc<dyn Store>) {
+    pub(super) async fn write(&self, store: &dyn Store, reader: &Reader) {
         loop {
             let lot = self.take();
             if lot.is_empty() {
@@ -63,21 +68,30 @@ impl Reports {
                 continue;
             }
             provoke::panic_in(provoke::Task::Reports);
-            match write(store, &lot).await {
-                Ok(Outcome::Committed(_)) => {}
-                // Another component wrote to one of them, say its `stop`: it is read again first.
-                Ok(Outcome::Conflict(_)) => self.put_back(lot),
+            let transaction = transaction(&reader.mirror(), &lot);
+            let written = match transaction.writes.is_empty() {
+                true => continue,
+                false => store.commit(transaction).await,
+            };
+            let written = match written {
+                Ok(Outcome::Committed(_)) => continue,
+                // Another component wrote to one of them, say its `stop`: the mirror is behind.
+                Ok(Outcome::Conflict(_)) => reader.catch_up(store).await,
+                Err(error) => Err(error),
+            };
+            self.put_back(lot);
+            match written {
+                Ok(()) => {}
                 Err(StoreError::Closed) => return,
                 Err(error) => {
                     tracing::warn!(%error, "cannot write how pods are, trying again");
-                    self.put_back(lot);
                     tokio::time::sleep(RETRY).await;
                 }
             }
         }
     }
 
-    fn take(&self) -> BTreeMap<PodName, Word> {
+    fn take(&self) -> Words {
         let mut words = self.words.lock();
         let Some(rest) = words.keys().nth(PODS_AT_ONCE).cloned() else {
             return std::mem::take(&mut *words);
@@ -87,7 +101,7 @@ impl Reports {
     }
 
     /// What has been said meanwhile is newer.
-    fn put_back(&self, lot: BTreeMap<PodName, Word>) {
+    fn put_back(&self, lot: Words) {
         let mut words = self.words.lock();
         for (pod, word) in lot {
             words.entry(pod).or_insert(word);
@@ -95,45 +109,42 @@ impl Reports {
     }
 }
 
-async fn write(
-    store: &Arc<dyn Store>,
-    lot: &BTreeMap<PodName, Word>,
-) -> Result<Outcome, StoreError> {
-    let mut transaction = Transaction::new();
-    for (name, word) in lot {
+fn transaction(mirror: &Mirror, lot: &Words) -> Transaction {
+    let known = lot.iter().filter_map(|(name, (created, word))| {
+        // One that is not there any more is followed by no component.
+        let stored = mirror.pods.get(name)?;
+        (stored.created == *created).then_some((name, stored, word))
+    });
+    known.fold(Transaction::new(), |transaction, (name, stored, word)| {
         let key = Key::Pod(name.clone()).to_string();
-        // The object is gone: no component follows this pod any more.
-        let Some(entry) = store.get(&key).await? else {
-            continue;
-        };
-        let Ok(mut pod) = serde_json::from_slice::<Pod>(&entry.value) else {
-            continue;
-        };
-        transaction = transaction.compare(key.as_str(), entry.modified);
-        transaction = match word {
+        let transaction = transaction.compare(key.as_str(), stored.modified);
+        match word {
             Word::Gone => transaction.delete(key),
             Word::Is(status) => {
-                pod.status = status.clone();
-                transaction.put(key, mirror::text(&pod))
+                let status = status.clone();
+                let pod = Pod::clone(&stored.value);
+                transaction.put(key, mirror::text(&Pod { status, ..pod }))
             }
-        };
-    }
-    store.commit(transaction).await
+        }
+    })
 }
 
 /// Puts the states of one pod in the words of its object.
 pub(super) struct StatusReporter {
-    clock: Clock,
+    boot: Boot,
     /// Restarts in earlier runs of the node.
     earlier: u32,
+    /// How often the pod has become ready in this run.
+    ready: u32,
     last: Option<PodStatus>,
 }
 
 impl StatusReporter {
-    pub(super) fn new(clock: Clock, earlier: u32) -> Self {
+    pub(super) fn new(boot: Boot, earlier: u32) -> Self {
         Self {
-            clock,
+            boot,
             earlier,
+            ready: 0,
             last: None,
         }
     }
@@ -144,8 +155,10 @@ impl StatusReporter {
             // Its stop is told when it is gone.
             PodState::Stopped { end: None, .. } => None,
             state => {
-                let boot = self.clock.boot();
-                self.status(state.status(boot, self.ready_since(), self.earlier))
+                let last = self.last.as_ref().map(|status| status.phase);
+                let was_ready = matches!(last, Some(PodPhase::Ready { .. }));
+                self.ready += u32::from(state.is_ready() && !was_ready);
+                self.status(state.status(self.boot, self.ready, self.earlier))
             }
         }
     }
@@ -153,7 +166,7 @@ impl StatusReporter {
     /// What to say of a pod that cannot be started.
     pub(super) fn stuck(&mut self, reason: String) -> Option<PodStatus> {
         self.status(PodStatus {
-            boot: self.clock.boot(),
+            boot: self.boot,
             phase: PodPhase::BackOff,
             restarts: self.earlier,
             reason: Some(reason),
@@ -164,13 +177,5 @@ impl StatusReporter {
         let is_new = self.last.as_ref() != Some(&status);
         self.last = Some(status.clone());
         is_new.then_some(status)
-    }
-
-    /// Since when a pod that is ready now has been so.
-    fn ready_since(&self) -> Timestamp {
-        match self.last.as_ref().map(|status| status.phase) {
-            Some(PodPhase::Ready { since }) => since,
-            _ => self.clock.now(),
-        }
     }
 }

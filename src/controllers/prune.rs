@@ -7,7 +7,7 @@ use sampan_core::{
 };
 use sampan_store::{MAX_OPERATIONS, Transaction};
 
-use super::reconciled::Plan;
+use super::reconciled::{Plan, stop};
 use crate::mirror::{Mirror, text};
 
 /// Why pods go that belong to no service.
@@ -85,14 +85,9 @@ fn orphans(app: &Name, mirror: &Mirror) -> Transaction {
     let orphans = prune::orphans(&stored.value, &services, &pods, revisions);
     let key = Key::App(app.clone()).to_string();
     let mut transaction = Transaction::new().compare(key, stored.modified);
-    let stop = orphans.stop.into_iter().filter_map(|pod| {
-        let found = mirror.pods.get(&pod)?;
-        let mut record = Pod::clone(&found.value);
-        record.stop = Some(ORPHANED.to_owned());
-        Some((Key::Pod(pod).to_string(), found.modified, text(&record)))
-    });
-    for (key, modified, record) in stop.take(MAX_OPERATIONS / 2 - 1) {
-        transaction = transaction.compare(key.as_str(), modified).put(key, record);
+    let orphaned = orphans.stop.iter().filter_map(|pod| mirror.pods.get(pod));
+    for pod in orphaned.take(MAX_OPERATIONS / 2 - 1) {
+        transaction = stop(transaction, pod, ORPHANED);
     }
     for (service, number) in orphans.revisions.into_iter().take(MAX_OPERATIONS / 2) {
         transaction = transaction.delete(Key::Revision(service, number).to_string());

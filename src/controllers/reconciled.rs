@@ -1,10 +1,31 @@
 //! What a reconcile comes to.
 
-use sampan_core::plan::{autoscale::Decision, rollout::Ended};
+use sampan_core::{
+    plan::{autoscale::Decision, rollout::Ended},
+    record::{Key, Pod},
+};
 use sampan_store::Transaction;
 use tokio::time::Instant;
 
-use crate::events::{Change, Subject};
+use crate::{
+    events::{Change, Subject},
+    mirror::{Stored, text},
+};
+
+/// Adds to `transaction` that the pod should go: its node drains and removes it. One that no node
+/// runs yet goes at once.
+pub(super) fn stop(transaction: Transaction, found: &Stored<Pod>, reason: &str) -> Transaction {
+    let key = Key::Pod(found.value.name()).to_string();
+    let transaction = transaction.compare(key.as_str(), found.modified);
+    match found.value.node {
+        Some(_) => {
+            let stop = Some(reason.to_owned());
+            let pod = Pod::clone(&found.value);
+            transaction.put(key, text(&Pod { stop, ..pod }))
+        }
+        None => transaction.delete(key),
+    }
+}
 
 /// Something that happened, told once it is written.
 #[derive(Debug)]

@@ -6,15 +6,15 @@ use sampan_core::{
     plan::{
         autoscale::{self, Decision},
         gate::{self, Gate},
-        rollout::{self, Action},
+        rollout::{self, Action, Readiness},
     },
     record::{Key, Pod, Service},
 };
-use sampan_store::{Revision, Transaction};
+use sampan_store::Transaction;
 
-use super::reconciled::{Plan, Told};
+use super::reconciled::{Plan, Told, stop};
 use crate::{
-    clock::Clock,
+    clock::LocalNode,
     events::{Change, Subject},
     mirror::{Mirror, Stored, text},
 };
@@ -23,21 +23,24 @@ use crate::{
 pub(super) fn reconcile(
     stored: &Stored<Service>,
     mirror: &Mirror,
-    clock: &Clock,
+    node: &LocalNode,
+    readiness: &mut Readiness,
     scaling: Option<&Decision>,
 ) -> Plan {
-    let moment = clock.moment();
+    let moment = node.clock.moment();
     let scaled = scaling.and_then(|decision| {
         let scaled = autoscale::carry_out(&stored.value, decision, moment.wall_ms)?;
         Some((scaled, decision.clone()))
     });
     let service = scaled.as_ref().map_or(&*stored.value, |(scaled, _)| scaled);
     let pods = mirror.pods_of(&stored.value.key);
-    let pods: Vec<&Pod> = pods.map(|it| &*it.value).collect();
+    let pods = pods.map(|it| (&*it.value, it.created.0));
+    let pods = readiness.observe(&stored.value.key, pods, &node.boots(), moment.now);
     let planned = rollout::plan(service, &pods, &gate(service, mirror), moment);
     let mut next = service.clone();
     next.status = planned.status;
     let mut writes = Writes {
+        node: &node.name,
         mirror,
         stored,
         told: Vec::new(),
@@ -62,7 +65,7 @@ pub(super) fn reconcile(
         writes.take(action, &mut next);
     }
     Plan {
-        wake_at: planned.wake_at.and_then(|at| clock.instant(at)),
+        wake_at: planned.wake_at.and_then(|at| node.clock.instant(at)),
         told: std::mem::take(&mut writes.told),
         transaction: writes.finish(&next),
         scaled: scaled.map(|(_, decision)| decision),
@@ -81,6 +84,8 @@ fn gate(service: &Service, mirror: &Mirror) -> Gate {
 }
 
 struct Writes<'a> {
+    /// The node that runs what is made.
+    node: &'a Name,
     mirror: &'a Mirror,
     stored: &'a Stored<Service>,
     told: Vec<Told>,
@@ -91,15 +96,19 @@ impl Writes<'_> {
     fn take(&mut self, action: Action, next: &mut Service) {
         match action {
             Action::Create { pod, reason } => {
-                let record = Pod::new(pod.service(), pod.revision(), pod.slot());
-                self.put(&record, Revision(0));
+                let record = Pod {
+                    node: Some(self.node.clone()),
+                    ..Pod::new(pod.service(), pod.revision(), pod.slot())
+                };
+                let key = Key::Pod(pod.clone()).to_string();
+                let transaction = std::mem::take(&mut self.transaction);
+                self.transaction = transaction.absent(key.as_str()).put(key, text(&record));
                 self.tell(Reason::PodCreated, format!("{pod}: {reason}"));
             }
             Action::Stop { pod, reason } => {
                 if let Some(found) = self.mirror.pods.get(&pod) {
-                    let mut record = Pod::clone(&found.value);
-                    record.stop = Some(reason.clone());
-                    self.put(&record, found.modified);
+                    let transaction = std::mem::take(&mut self.transaction);
+                    self.transaction = stop(transaction, found, &reason);
                     self.tell(Reason::PodStopped, format!("{pod}: {reason}"));
                 }
             }
@@ -121,14 +130,6 @@ impl Writes<'_> {
             subject: Subject::Service(self.stored.value.key.clone()),
             change: Change::Announced { reason, message },
         });
-    }
-
-    fn put(&mut self, pod: &Pod, modified: Revision) {
-        let key = Key::Pod(pod.name()).to_string();
-        let transaction = std::mem::take(&mut self.transaction);
-        self.transaction = transaction
-            .compare(key.as_str(), modified)
-            .put(key, text(pod));
     }
 
     /// Everything is decided by the service as it was seen: if that has changed, nothing is done.

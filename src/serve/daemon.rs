@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     agent::{jobs::Jobs, node::Agent},
-    clock::Clock,
+    clock::LocalNode,
     controllers::{Controllers, autoscale::Autoscaling},
 };
 
@@ -53,13 +53,13 @@ impl Daemon {
     /// Starts everything that works on the store, on the threads of the control side. Pods and
     /// jobs run on those of the caller.
     pub(crate) fn start(context: &NodeContext) -> Self {
-        let clock = Clock::start();
+        let node = LocalNode::start();
         let rest = Arc::new(Notify::new());
         let store = || Arc::clone(&context.store);
         let journal = || Arc::clone(&context.journal);
         let agent = Agent {
             store: store(),
-            clock,
+            node: node.clone(),
             loader: Arc::clone(&context.loader),
             endpoints: Arc::new(GatewayEndpoints(Arc::clone(&context.node.edge))),
             journal: journal(),
@@ -79,7 +79,7 @@ impl Daemon {
         let controllers = Controllers {
             store: store(),
             journal: journal(),
-            clock,
+            node: node.clone(),
             autoscaling: autoscaling(context),
             rollouts: Arc::clone(&context.rollouts),
             looked: context.looked.clone(),
@@ -91,7 +91,7 @@ impl Daemon {
         let controllers = Finish { finish, task };
         let jobs = Jobs {
             store: store(),
-            clock,
+            clock: node.clock,
             loader: Arc::clone(&context.loader),
             guests: agent.pods.clone(),
         };

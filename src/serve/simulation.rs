@@ -44,7 +44,7 @@ use crate::{
         node::{Agent, EndpointRegistry},
         rotation::Rotation,
     },
-    clock::Clock,
+    clock::{LOCAL, LocalNode},
     controllers::{
         Controllers,
         autoscale::{Autoscaling, Callers},
@@ -56,6 +56,7 @@ use crate::{
 
 mod day;
 mod doom;
+mod own;
 
 const DEFAULT_SEEDS: u64 = 1000;
 /// Time on the paused clock in which everything must have settled once nothing fails any more.
@@ -76,6 +77,17 @@ struct Faulty {
 }
 
 impl Faulty {
+    fn new(seed: u64, faults: bool) -> Arc<Self> {
+        Arc::new(Self {
+            memory: Arc::default(),
+            chance: Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))),
+            faults: AtomicBool::new(faults),
+            fuse: Mutex::default(),
+            burnt: Notify::new(),
+            broken: Mutex::default(),
+        })
+    }
+
     fn one_in(&self, n: u32) -> bool {
         self.faults.load(SeqCst) && self.chance.lock().u32(0..n) == 0
     }
@@ -414,14 +426,19 @@ fn stepping_clock() -> u64 {
     (looks % 7) * 10 * YEAR_MS + looks
 }
 
-/// One run of a node.
-fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSet<()> {
-    let clock = Clock::start().with_wall(stepping_clock);
+/// The parts of one run of a node.
+fn node(
+    store: &Arc<Faulty>,
+    faults: &Arc<AtomicBool>,
+    loads: &Loads,
+) -> (Agent<FakeLoader>, Controllers) {
+    let mut node = LocalNode::start();
+    node.clock = node.clock.with_wall(stepping_clock);
     let journal = Arc::new(Journal::default());
     let dynamic: Arc<dyn Store> = store.clone();
     let agent = Agent {
         store: Arc::clone(&dynamic),
-        clock,
+        node: node.clone(),
         loader: Arc::new(FakeLoader {
             chance: Arc::clone(&store.chance),
             faults: Arc::clone(faults),
@@ -432,9 +449,9 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSe
         pods: tokio::runtime::Handle::current(),
     };
     let controllers = Controllers {
-        store: Arc::clone(&dynamic),
+        store: dynamic,
         journal,
-        clock,
+        node,
         autoscaling: Autoscaling {
             loads: loads.clone(),
             callers: Arc::new(NoCallers),
@@ -444,6 +461,13 @@ fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSe
         looked: watch::Sender::default(),
         finish: Arc::default(),
     };
+    (agent, controllers)
+}
+
+/// One run of a node.
+fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSet<()> {
+    let (agent, controllers) = node(store, faults, loads);
+    let dynamic: Arc<dyn Store> = store.clone();
     let mut tasks = JoinSet::new();
     // Each with a mirror of its own, which lags in its own way.
     let followed = Arc::clone(&dynamic);
@@ -465,16 +489,9 @@ async fn mirror(store: &Arc<dyn Store>) -> Reflector {
 }
 
 async fn simulate(seed: u64) -> Result<(), String> {
-    let chance = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
     let faults = Arc::new(AtomicBool::new(true));
-    let store = Arc::new(Faulty {
-        memory: Arc::default(),
-        chance: Arc::clone(&chance),
-        faults: AtomicBool::new(true),
-        fuse: Mutex::default(),
-        burnt: Notify::new(),
-        broken: Mutex::default(),
-    });
+    let store = Faulty::new(seed, true);
+    let chance = Arc::clone(&store.chance);
     let replicas = chance.lock().u32(1..=MAX_REPLICAS);
     begin(&store.memory, replicas).await;
     let runs = chance.lock().u32(1..6);

@@ -18,6 +18,7 @@ use crate::events::{Change, Events, Subject};
 use crate::{
     agent::{handle::one_line, loader::RuntimeLoader, registry::KnownPod},
     api::{Admission, LogBatch, NextEvents, NextLogs, OnePod, Views},
+    clock::LOCAL,
     controllers::rollouts::Rollouts,
     load::{Decided, Decisions, Loads},
 };
@@ -70,7 +71,7 @@ impl Views for NodeViews {
     fn node(&self) -> view::Node {
         let since = self.started.duration_since(SystemTime::UNIX_EPOCH);
         view::Node {
-            name: "local".to_owned(),
+            name: LOCAL.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Utc(since.unwrap_or_default()).to_string(),
             http: self.http.map(|it| it.to_string()),

@@ -23,7 +23,10 @@ mod pod;
 mod revision;
 mod service;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,10 +46,27 @@ use crate::{name::Name, time::Timestamp};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Boot(pub u64);
 
+/// The nodes that run, and which run of each it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Boots(BTreeMap<Name, Boot>);
+
+impl Boots {
+    /// The run of this node, if the node runs.
+    pub fn of(&self, node: &Name) -> Option<Boot> {
+        self.0.get(node).copied()
+    }
+}
+
+impl FromIterator<(Name, Boot)> for Boots {
+    fn from_iter<T: IntoIterator<Item = (Name, Boot)>>(nodes: T) -> Self {
+        Self(nodes.into_iter().collect())
+    }
+}
+
 /// What time it is, for a planner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// The run in which it is.
+    /// The run of the planner's own node.
     pub boot: Boot,
     /// On the run's own clock, which only goes forward.
     pub now: Timestamp,

@@ -14,13 +14,7 @@ async fn fifty_thousand_pods_are_listed_while_the_only_thread_does_other_things(
     for (app, service) in (0..apps).flat_map(|app| (0..services).map(move |it| (app, it))) {
         let key = ServiceKey::parse(&format!("app-{app}/service-{service}")).expect("a key");
         let put = |transaction: sampan_store::Transaction, slot| {
-            let pod = record::Pod {
-                service: key.clone(),
-                revision: 1,
-                slot,
-                stop: None,
-                status: record::PodStatus::default(),
-            };
+            let pod = record::Pod::new(&key, 1, slot);
             let name = Key::Pod(pod.name()).to_string();
             transaction.put(name, objects::encode(&pod))
         };

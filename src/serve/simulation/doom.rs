@@ -59,16 +59,8 @@ async fn left(store: &Memory) -> Vec<String> {
 }
 
 async fn doom(seed: u64) {
-    let chance = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
     let faults = Arc::new(AtomicBool::new(false));
-    let store = Arc::new(Faulty {
-        memory: Arc::default(),
-        chance: Arc::clone(&chance),
-        faults: AtomicBool::new(false),
-        fuse: Mutex::default(),
-        burnt: Notify::new(),
-        broken: Mutex::default(),
-    });
+    let store = Faulty::new(seed, false);
     let (_measured, loads) = watch::channel(Arc::default());
     let applied = applied();
     for (service, revision) in &applied.revisions {
@@ -87,9 +79,14 @@ async fn doom(seed: u64) {
     assert_eq!(began, SERVICES / 10, "SAMPAN_SEED={seed}");
     // The intent, with what a change in several transactions might have left.
     let lost = ServiceKey::parse("shop/lost").expect("a key");
-    let orphan = Pod::new(&lost, 1, 0);
     let (_, revision) = &applied.revisions[0];
-    put(&store.memory, Key::Pod(orphan.name()), &orphan).await;
+    for (slot, node) in [(0, None), (1, Name::parse(LOCAL).ok())] {
+        let orphan = Pod {
+            node,
+            ..Pod::new(&lost, 1, slot)
+        };
+        put(&store.memory, Key::Pod(orphan.name()), &orphan).await;
+    }
     put(&store.memory, Key::Revision(lost, 1), revision).await;
     for job in &applied.jobs {
         put(&store.memory, Key::Job(job.key.clone()), job).await;
@@ -102,7 +99,7 @@ async fn doom(seed: u64) {
     put(&store.memory, key, &doomed).await;
     store.faults.store(true, SeqCst);
     for _ in 0..6 {
-        let writes = chance.lock().u32(1..60);
+        let writes = store.chance.lock().u32(1..60);
         *store.fuse.lock() = Some(writes);
         let node = start(&store, &faults, &loads);
         tokio::select! {

@@ -69,7 +69,7 @@ async fn a_data_directory_of_the_first_format_is_carried_over() {
     }
     let store = Sqlite::open(Path::new(&daemon.place("data/sampan.db"))).expect("a store");
     let format = store.get("/format").await.expect("a read").expect("there");
-    assert_eq!(format.value, r#"{"version":2}"#);
+    assert_eq!(format.value, r#"{"version":3}"#);
     let events = store.list("/events/").await.expect("a list").entries;
     assert_eq!(events, [], "they are in the log of the node");
 }

@@ -179,24 +179,24 @@ impl PodState {
         matches!(self, Self::Running(running) if running.ready)
     }
 
-    /// The state as the store has it. A pod that is ready has been so since `ready_since`, and was
-    /// started again `earlier` times before the run of the node that is called `boot`.
-    pub fn status(&self, boot: Boot, ready_since: Timestamp, earlier: u32) -> PodStatus {
+    /// The state as the store has it. A pod that is ready is so for the `nth` time in the run of
+    /// its node that is called `boot`, and was started again `earlier` times before that run.
+    pub fn status(&self, boot: Boot, nth: u32, earlier: u32) -> PodStatus {
         PodStatus {
             boot,
-            phase: self.phase(ready_since),
+            phase: self.phase(nth),
             restarts: earlier.saturating_add(self.record().restarts),
             reason: self.reason(),
         }
     }
 
-    /// The state as the store has it and everything shows it. One that is ready has been so since
-    /// `ready_since`.
-    pub fn phase(&self, ready_since: Timestamp) -> PodPhase {
+    /// The state as the store has it and everything shows it. One that is ready is so for the
+    /// `nth` time.
+    pub fn phase(&self, nth: u32) -> PodPhase {
         match self {
             Self::Pending => PodPhase::Pending,
             Self::Starting { .. } => PodPhase::Starting,
-            Self::Running(running) if running.ready => PodPhase::Ready { since: ready_since },
+            Self::Running(running) if running.ready => PodPhase::Ready { nth },
             Self::Running(_) => PodPhase::Unready,
             Self::BackOff { record, .. } if record.streak >= CRASH_LOOP => {
                 PodPhase::CrashLoopBackOff

@@ -29,6 +29,7 @@ mod ended;
 mod goal;
 mod phase;
 mod pod_set;
+mod readiness;
 mod report;
 mod scale;
 mod steps;
@@ -43,6 +44,7 @@ use crate::{
 use bounds::Bounds;
 pub use ended::{Ended, Outcome};
 pub use phase::plan;
+pub use readiness::{ObservedPod, Readiness};
 
 /// What to do with a service now, what to say of it, and when to look again.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,11 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Boot;
-use crate::{
-    name::{PodName, ServiceKey},
-    time::Timestamp,
-};
+use super::{Boot, Boots};
+use crate::name::{Name, PodName, ServiceKey};
 
 /// A pod that should be there, or should go. Its key says its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +14,8 @@ pub struct Pod {
     pub revision: u64,
     /// Which of the revision's pods it is.
     pub slot: u32,
+    /// The node that runs it, for good: a pod that is to run elsewhere is another pod.
+    pub node: Option<Name>,
     /// Why it should go, once it should: it is drained, stopped, and then removed.
     pub stop: Option<String>,
     /// How it is.
@@ -24,12 +23,13 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// A pod that should be there from now on.
+    /// A pod that should be there from now on, which no node runs yet.
     pub fn new(service: &ServiceKey, revision: u64, slot: u32) -> Self {
         Self {
             service: service.clone(),
             revision,
             slot,
+            node: None,
             stop: None,
             status: PodStatus::default(),
         }
@@ -40,35 +40,25 @@ impl Pod {
         PodName::new(&self.service, self.revision, self.slot)
     }
 
-    /// How it is in this run of the node.
-    pub fn phase(&self, boot: Boot) -> PodPhase {
-        match self.status.boot == boot {
-            true => self.status.phase,
-            // An end is for good.
-            false if self.status.phase == PodPhase::Ended => PodPhase::Ended,
-            false => PodPhase::Pending,
-        }
+    /// What the present run of its node has observed of it. An end is for good, whichever run saw it;
+    /// all else that an earlier run observed holds no more.
+    pub fn observed(&self, boots: &Boots) -> Option<&PodStatus> {
+        let boot = self.node.as_ref().and_then(|node| boots.of(node));
+        let holds = boot == Some(self.status.boot) || self.status.phase == PodPhase::Ended;
+        holds.then_some(&self.status)
     }
 
-    /// Since when it has been ready without a break, if it is.
-    pub fn ready_since(&self, boot: Boot) -> Option<Timestamp> {
-        match self.phase(boot) {
-            PodPhase::Ready { since } => Some(since),
-            PodPhase::Pending
-            | PodPhase::Starting
-            | PodPhase::Unready
-            | PodPhase::BackOff
-            | PodPhase::CrashLoopBackOff
-            | PodPhase::Draining
-            | PodPhase::Ended => None,
-        }
+    /// How it is.
+    pub fn phase(&self, boots: &Boots) -> PodPhase {
+        self.observed(boots)
+            .map_or(PodPhase::Pending, |it| it.phase)
     }
 }
 
 /// How a pod is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PodStatus {
-    /// The run of the node in which this was so.
+    /// The run of its node that observed this.
     pub boot: Boot,
     /// Where it is in its life.
     pub phase: PodPhase,
@@ -88,8 +78,9 @@ pub enum PodPhase {
     Starting,
     /// It has come up and gets requests.
     Ready {
-        /// Since when without a break, on the clock of its run.
-        since: Timestamp,
+        /// How often it has become ready in this run of its node. That it has another number says
+        /// that it was not ready in between; since when it is, another node's clock could not say.
+        nth: u32,
     },
     /// It has come up and gets none.
     Unready,

@@ -1,14 +1,15 @@
 //! How far a rollout is, and what follows from that.
 
-use std::{borrow::Borrow, time::Duration};
+use std::time::Duration;
 
 use super::{
-    Action, Gate, Plan, bounds::Bounds, ended, goal::Goal, pod_set::PodSet, report, steps::steps,
+    Action, Gate, ObservedPod, Plan, bounds::Bounds, ended, goal::Goal, pod_set::PodSet, report,
+    steps::steps,
 };
 use crate::{
     event::Reason,
     object::OnFailure,
-    record::{Moment, Phase, Pod, Progress, Service},
+    record::{Moment, Phase, Progress, Service},
     time::Timestamp,
 };
 
@@ -28,7 +29,7 @@ const MIN_DEADLINE: Duration = Duration::from_millis(1);
 /// - A pod that has ended for good keeps its place and is not available.
 /// - A closed gate holds a revision that has never been complete: none of its pods is made, and
 ///   none of another revision is stopped for it. The deadline does not run.
-pub fn plan(service: &Service, pods: &[impl Borrow<Pod>], gate: &Gate, moment: Moment) -> Plan {
+pub fn plan(service: &Service, pods: &[ObservedPod<'_>], gate: &Gate, moment: Moment) -> Plan {
     let set = PodSet::new(service, pods, moment);
     match service.spec.deleting {
         true => delete(service, set, moment),

@@ -1,14 +1,11 @@
 //! The pods of a service as a plan sees them: those that exist, changed by what it decides.
 
-use std::{
-    borrow::Borrow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Action;
+use super::{Action, ObservedPod};
 use crate::{
     name::{PodName, ServiceKey},
-    record::{Moment, Pod, PodPhase, Service},
+    record::{Moment, PodPhase, Service},
     time::Timestamp,
 };
 
@@ -46,15 +43,16 @@ pub(super) struct Member {
 }
 
 impl Member {
-    fn new(pod: &Pod, service: &Service, moment: Moment) -> Self {
-        let ready_since = pod.ready_since(moment.boot);
-        let available_at = ready_since.map(|since| since + service.spec.rollout.min_ready);
+    fn new(observed: &ObservedPod<'_>, service: &Service, moment: Moment) -> Self {
+        let pod = observed.pod;
+        let min_ready = service.spec.rollout.min_ready;
+        let available_at = observed.ready_since.map(|since| since + min_ready);
         let grade = match available_at {
             Some(at) if at <= moment.now => Grade::Available,
             Some(_) => Grade::Ready,
             None => Grade::NotReady,
         };
-        let state = match pod.phase(moment.boot) {
+        let state = match observed.phase() {
             PodPhase::Pending => "is pending",
             PodPhase::Starting => "is starting",
             PodPhase::Ready { .. } => "has not been ready for long enough",
@@ -64,8 +62,6 @@ impl Member {
             PodPhase::Draining => "is draining",
             PodPhase::Ended => ENDED,
         };
-        // What was said of it in another run holds no more, but that it has ended for good.
-        let is_known = pod.status.boot == moment.boot || state == ENDED;
         Self {
             revision: pod.revision,
             slot: pod.slot,
@@ -73,7 +69,7 @@ impl Member {
             grade,
             available_at,
             state,
-            reason: pod.status.reason.clone().filter(|_| is_known),
+            reason: observed.status.and_then(|it| it.reason.clone()),
         }
     }
 
@@ -105,9 +101,8 @@ pub(super) struct PodSet {
 
 impl PodSet {
     /// Those of `pods` that belong to `service`, each once.
-    pub(super) fn new(service: &Service, pods: &[impl Borrow<Pod>], moment: Moment) -> Self {
-        let own = pods.iter().map(Borrow::borrow);
-        let own = own.filter(|pod: &&Pod| pod.service == service.key);
+    pub(super) fn new(service: &Service, pods: &[ObservedPod<'_>], moment: Moment) -> Self {
+        let own = pods.iter().filter(|it| it.pod.service == service.key);
         let mut members: Vec<_> = own.map(|pod| Member::new(pod, service, moment)).collect();
         members.sort();
         members.dedup_by_key(|member| (member.revision, member.slot));

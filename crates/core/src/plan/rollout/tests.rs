@@ -10,10 +10,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
 use crate::{
-    name::ServiceKey,
+    name::{Name, ServiceKey},
     object::{OnFailure, Rollout, Strategy},
     quantity::Amount,
-    record::{Boot, Moment, Phase, Pod, PodPhase, PodStatus, Service, ServiceSpec},
+    record::{Boot, Boots, Moment, Phase, Pod, PodPhase, PodStatus, Service, ServiceSpec},
 };
 
 const MIN_READY: Duration = Duration::from_secs(5);
@@ -25,6 +25,8 @@ const BOOT: Boot = Boot(7);
 struct World {
     service: Service,
     pods: Vec<Pod>,
+    /// Since when pods have been ready.
+    ready: BTreeMap<PodName, Timestamp>,
     gate: Gate,
     moment: Moment,
     /// The words of all announcements, and of what was done to the service itself.
@@ -68,6 +70,7 @@ impl World {
                 status: ServiceStatus::default(),
             },
             pods: Vec::new(),
+            ready: BTreeMap::new(),
             gate: Gate::Open,
             moment: Moment {
                 boot: BOOT,
@@ -88,7 +91,33 @@ impl World {
     }
 
     fn plan(&self) -> Plan {
-        plan(&self.service, &self.pods, &self.gate, self.moment)
+        let boots = self.boots();
+        let observed = self.pods.iter().map(|pod| ObservedPod {
+            pod,
+            status: pod.observed(&boots),
+            ready_since: self.ready_since(pod),
+        });
+        let pods: Vec<_> = observed.collect();
+        plan(&self.service, &pods, &self.gate, self.moment)
+    }
+
+    /// The one node and its run.
+    fn boots(&self) -> Boots {
+        [(node(), self.moment.boot)].into_iter().collect()
+    }
+
+    /// Since when a pod has been ready, if it is.
+    fn ready_since(&self, pod: &Pod) -> Option<Timestamp> {
+        let ready = matches!(pod.phase(&self.boots()), PodPhase::Ready { .. });
+        self.ready.get(&pod.name()).copied().filter(|_| ready)
+    }
+
+    /// A pod is ready since then.
+    fn be_ready(&mut self, at: usize, since: Timestamp) {
+        let pod = &mut self.pods[at];
+        pod.node = Some(node());
+        set(pod, PodPhase::Ready { nth: 1 });
+        self.ready.insert(pod.name(), since);
     }
 
     /// Plans, and does what was planned.
@@ -105,8 +134,8 @@ impl World {
                     assert!(!reason.is_empty());
                     let taken = self.pods.iter().any(|it| it.name() == *pod);
                     assert!(!taken, "{pod} is there already");
-                    self.pods
-                        .push(Pod::new(pod.service(), pod.revision(), pod.slot()));
+                    let pod = super::tests::pod(pod.service(), pod.revision(), pod.slot());
+                    self.pods.push(pod);
                 }
                 Action::Stop { pod, reason } => {
                     let found = self.pods.iter_mut().find(|it| it.name() == *pod);
@@ -142,17 +171,17 @@ impl World {
     fn live(&mut self, fate: impl Fn(&Pod) -> Fate) {
         let now = self.moment.now;
         self.pods.retain(|pod| pod.stop.is_none());
-        for pod in &mut self.pods {
-            let fated = fate(pod);
-            let phase = match (fated, pod.phase(BOOT)) {
-                (Fate::Good, PodPhase::Ready { since }) => PodPhase::Ready { since },
-                (Fate::Good, _) => PodPhase::Ready { since: now },
-                (Fate::Bad, _) => PodPhase::BackOff,
-                (Fate::Stuck, _) => PodPhase::Unready,
-            };
-            set(pod, phase);
-            if fated == Fate::Bad {
-                pod.status.reason = Some("it trapped".to_owned());
+        for at in 0..self.pods.len() {
+            match fate(&self.pods[at]) {
+                Fate::Good => {
+                    let since = self.ready_since(&self.pods[at]).unwrap_or(now);
+                    self.be_ready(at, since);
+                }
+                Fate::Bad => {
+                    set(&mut self.pods[at], PodPhase::BackOff);
+                    self.pods[at].status.reason = Some("it trapped".to_owned());
+                }
+                Fate::Stuck => set(&mut self.pods[at], PodPhase::Unready),
             }
         }
     }
@@ -218,19 +247,19 @@ impl World {
             (0..).find(|&slot| !taken(slot)).expect("a free slot")
         };
         for _ in 0..number {
-            let mut pod = Pod::new(&self.service.key, revision, slot(&self.pods));
-            let now = self.moment.now;
+            self.pods
+                .push(pod(&self.service.key, revision, slot(&self.pods)));
+            let (at, now) = (self.pods.len() - 1, self.moment.now);
             match kind {
-                Kind::Available => set(&mut pod, since(Timestamp::ZERO)),
-                Kind::Ready => set(&mut pod, since(now)),
-                Kind::NotReady => set(&mut pod, PodPhase::Starting),
-                Kind::Ended => set(&mut pod, PodPhase::Ended),
+                Kind::Available => self.be_ready(at, Timestamp::ZERO),
+                Kind::Ready => self.be_ready(at, now),
+                Kind::NotReady => set(&mut self.pods[at], PodPhase::Starting),
+                Kind::Ended => set(&mut self.pods[at], PodPhase::Ended),
                 Kind::Stopping => {
-                    set(&mut pod, PodPhase::Draining);
-                    pod.stop = Some("it should".to_owned());
+                    set(&mut self.pods[at], PodPhase::Draining);
+                    self.pods[at].stop = Some("it should".to_owned());
                 }
             }
-            self.pods.push(pod);
         }
     }
 
@@ -242,8 +271,16 @@ impl World {
     }
 }
 
-fn since(since: Timestamp) -> PodPhase {
-    PodPhase::Ready { since }
+fn node() -> Name {
+    Name::parse("a").expect("a name")
+}
+
+/// A pod of the one node.
+fn pod(service: &ServiceKey, revision: u64, slot: u32) -> Pod {
+    Pod {
+        node: Some(node()),
+        ..Pod::new(service, revision, slot)
+    }
 }
 
 fn set(pod: &mut Pod, phase: PodPhase) {

@@ -38,7 +38,7 @@ pub(super) fn available(world: &World) -> u32 {
     let now = world.moment.now;
     let min_ready = world.service.spec.rollout.min_ready;
     let available = world.pods.iter().filter(|pod| {
-        let since = pod.ready_since(world.moment.boot);
+        let since = world.ready_since(pod);
         pod.stop.is_none() && since.is_some_and(|since| since + min_ready <= now)
     });
     u32::try_from(available.count()).expect("few pods")

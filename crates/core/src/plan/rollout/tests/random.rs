@@ -55,9 +55,10 @@ fn pods() -> impl Draw<Value = Vec<(u64, u32, u8, u64, bool)>> {
     )
 }
 
-fn drawn(world: &World, (revision, slot, phase, second, stop): (u64, u32, u8, u64, bool)) -> Pod {
-    let mut pod = Pod::new(&world.service.key, revision, slot);
+fn draw(world: &mut World, (revision, slot, phase, second, stop): (u64, u32, u8, u64, bool)) {
+    let mut pod = pod(&world.service.key, revision, slot);
     let at = Timestamp::after(Duration::from_secs(second));
+    world.ready.insert(pod.name(), at);
     let phase = match phase {
         0 => PodPhase::Pending,
         1 => PodPhase::Starting,
@@ -65,12 +66,14 @@ fn drawn(world: &World, (revision, slot, phase, second, stop): (u64, u32, u8, u6
         3 => PodPhase::BackOff,
         4 => PodPhase::Ended,
         5 => PodPhase::Draining,
-        _ => since(at),
+        _ => PodPhase::Ready { nth: 1 },
     };
     set(&mut pod, phase);
     pod.status.boot = Boot(7 - u64::from(second % 11 == 0));
+    // One that no node runs yet.
+    pod.node = pod.node.filter(|_| second % 13 > 0);
     pod.stop = stop.then(|| "it should".to_owned());
-    pod
+    world.pods.push(pod);
 }
 
 fn worlds() -> impl Draw<Value = World> {
@@ -110,7 +113,9 @@ fn worlds() -> impl Draw<Value = World> {
         observed.progress.fewest_old = progress.2;
         world.gate = gate;
         let pods: BTreeMap<_, _> = pods.into_iter().map(|it| ((it.0, it.1), it)).collect();
-        world.pods = pods.into_values().map(|it| drawn(&world, it)).collect();
+        for it in pods.into_values() {
+            draw(&mut world, it);
+        }
         world
     })
 }
@@ -144,10 +149,11 @@ proptest! {
             // Some of what can happen does.
             let now = world.moment.now;
             world.pods.retain(|pod| pod.stop.is_none() || lot >> (pod.slot % 32) & 1 == 0);
-            for pod in &mut world.pods {
-                let ready = pod.ready_since(BOOT).is_some();
+            for at in 0..world.pods.len() {
+                let pod = &world.pods[at];
+                let ready = world.ready_since(pod).is_some();
                 if !ready && lot >> (31 - pod.slot % 32) & 1 == 0 && pod.stop.is_none() {
-                    set(pod, since(now));
+                    world.be_ready(at, now);
                 }
             }
             world.pass(Duration::from_secs(u64::from(lot % 7)));
@@ -181,9 +187,11 @@ proptest! {
         world.service.status.scaled_to = scaled_to;
         world.moment.now = Timestamp::after(now);
         for revision in [0, 1, u64::MAX] {
-            let mut pod = Pod::new(&world.service.key, revision, slot);
-            set(&mut pod, since(Timestamp::after(since_then)));
+            let pod = pod(&world.service.key, revision, slot);
             world.pods.extend([pod.clone(), pod]);
+        }
+        for at in 0..world.pods.len() {
+            world.be_ready(at, Timestamp::after(since_then));
         }
         let plan = world.plan();
         assert!(plan.wake_at.is_none_or(|at| at > world.moment.now));

@@ -77,7 +77,7 @@ fn at_rest_the_worst_and_highest_go_first() {
     let mut world = World::running(5, 1, 0);
     set(&mut world.pods[1], PodPhase::BackOff);
     let now = world.moment.now;
-    set(&mut world.pods[2], since(now));
+    world.be_ready(2, now);
     world.scale(2);
     let plan = world.step();
     assert_eq!(stopped(&plan), ["web-1-1", "web-1-2", "web-1-4"]);

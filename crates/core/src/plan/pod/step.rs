@@ -16,14 +16,18 @@ use crate::{
 
 /// What comes of `event` in `state`. An event that has no meaning there changes nothing.
 pub fn step(state: PodState, event: Event, spec: &PodSpec, now: Timestamp) -> Step {
-    let mut plan = Plan::new(spec, now);
+    let mut plan = Plan {
+        spec,
+        now,
+        actions: Vec::new(),
+    };
     let state = plan.take(state, event);
     // Whatever woke the pod: what is due is done now.
     let state = plan.advance(state);
     Step {
         wake_at: wake_at(&state),
         state,
-        actions: plan.actions(),
+        actions: plan.actions,
     }
 }
 
@@ -47,91 +51,75 @@ struct Plan<'a> {
     actions: Vec<Action>,
 }
 
-impl<'a> Plan<'a> {
-    fn new(spec: &'a PodSpec, now: Timestamp) -> Self {
-        Self {
-            spec,
-            now,
-            actions: Vec::new(),
-        }
-    }
-
-    /// What is to be done.
-    fn actions(self) -> Vec<Action> {
-        self.actions
-    }
-
+impl Plan<'_> {
     /// Takes an event.
     fn take(&mut self, state: PodState, event: Event) -> PodState {
-        match event {
-            Event::Begin => match state {
-                PodState::Pending => self.start(Record::default()),
-                PodState::Starting { .. }
-                | PodState::Running { .. }
-                | PodState::BackOff { .. }
-                | PodState::Draining { .. }
-                | PodState::Stopped { .. } => state,
-            },
-            Event::Started => self.started(state),
-            Event::StartFailed(reason) => match state {
+        match (state, event) {
+            (PodState::Pending, Event::Begin) => self.start(Record::default()),
+            (
+                PodState::Starting {
+                    record,
+                    begun,
+                    phase: Phase::Making,
+                },
+                Event::Started,
+            ) => self.started(record, begun),
+            (
                 PodState::Starting {
                     record,
                     phase: Phase::Making,
                     ..
-                } => {
-                    self.announce(Notice::start_failed(&reason));
-                    self.ended(record, Duration::ZERO, End::Failed(reason))
-                }
-                PodState::Starting {
-                    phase: Phase::ComingUp { .. },
-                    ..
-                }
-                | PodState::Pending
-                | PodState::Running { .. }
-                | PodState::BackOff { .. }
-                | PodState::Draining { .. }
-                | PodState::Stopped { .. } => state,
-            },
-            Event::Terminated(end) => self.terminated(state, end),
-            Event::ProbeDone(kind, outcome) => self.answered(state, kind, &outcome),
-            Event::Sampled(sample) => self.sampled(state, sample),
-            // What is due is done after every event.
-            Event::Tick => state,
-            Event::Stop { in_flight } => self.stop(state, in_flight),
-            Event::Drained => match state {
-                PodState::Draining { record, .. } => {
-                    self.actions.push(Action::DropInstance);
-                    self.stopped(record, None, Notice::stopped())
-                }
-                PodState::Pending
-                | PodState::Starting { .. }
-                | PodState::Running { .. }
-                | PodState::BackOff { .. }
-                | PodState::Stopped { .. } => state,
-            },
-        }
-    }
-
-    /// Does what is due.
-    fn advance(&mut self, state: PodState) -> PodState {
-        match state {
-            PodState::Starting {
-                record,
-                begun,
-                phase:
-                    Phase::ComingUp {
-                        started,
-                        mut startup,
-                    },
-            } => {
-                self.ask(&mut startup);
+                },
+                Event::StartFailed(reason),
+            ) => {
+                self.announce(Notice::start_failed(&reason));
+                self.ended(record, Duration::ZERO, End::Failed(reason))
+            }
+            (
                 PodState::Starting {
                     record,
                     begun,
                     phase: Phase::ComingUp { started, startup },
-                }
+                },
+                Event::ProbeDone(ProbeKind::Startup, outcome),
+            ) => self.startup_answered(record, begun, (started, startup), &outcome),
+            (PodState::Running(running), Event::ProbeDone(kind, outcome)) => {
+                self.answered(running, kind, &outcome)
             }
-            PodState::Running(mut running) => {
+            (PodState::Running(running), Event::Sampled(sample)) => self.sampled(running, sample),
+            (PodState::Draining { record, .. }, Event::Drained) => {
+                self.actions.push(Action::DropInstance);
+                self.stopped(record, None, Notice::stopped())
+            }
+            (state, Event::Terminated(end)) => self.terminated(state, end),
+            (state, Event::Stop { in_flight }) => self.stop(state, in_flight),
+            // What has no meaning in a state. What is due is done after every event.
+            (
+                state @ (PodState::Pending
+                | PodState::Starting { .. }
+                | PodState::Running { .. }
+                | PodState::BackOff { .. }
+                | PodState::Draining { .. }
+                | PodState::Stopped { .. }),
+                Event::Begin
+                | Event::Started
+                | Event::StartFailed(_)
+                | Event::ProbeDone(..)
+                | Event::Sampled(_)
+                | Event::Tick
+                | Event::Drained,
+            ) => state,
+        }
+    }
+
+    /// Does what is due.
+    fn advance(&mut self, mut state: PodState) -> PodState {
+        match &mut state {
+            PodState::Starting {
+                phase: Phase::ComingUp { startup, .. },
+                ..
+            } => self.ask(startup),
+            PodState::Running(running) => {
                 let probes = [&mut running.readiness, &mut running.liveness];
                 for watch in probes.into_iter().flatten() {
                     self.ask(watch);
@@ -140,18 +128,15 @@ impl<'a> Plan<'a> {
                 if traps.is_some_and(|traps| traps.ask(self.now)) {
                     self.actions.push(Action::Sample);
                 }
-                PodState::Running(running)
             }
-            PodState::BackOff {
-                mut record, until, ..
-            } if until <= self.now => {
+            PodState::BackOff { record, until, .. } if *until <= self.now => {
                 record.restarts = record.restarts.saturating_add(1);
                 self.announce(Notice::restarting(record.restarts));
-                self.start(record)
+                return self.start(*record);
             }
-            PodState::Draining { record, until } if until <= self.now => {
+            PodState::Draining { record, until } if *until <= self.now => {
                 self.actions.push(Action::DropInstance);
-                self.stopped(record, None, Notice::cut_off(self.spec.drain))
+                return self.stopped(*record, None, Notice::cut_off(self.spec.drain));
             }
             PodState::Pending
             | PodState::Starting {
@@ -160,8 +145,9 @@ impl<'a> Plan<'a> {
             }
             | PodState::BackOff { .. }
             | PodState::Draining { .. }
-            | PodState::Stopped { .. } => state,
+            | PodState::Stopped { .. } => {}
         }
+        state
     }
 
     fn announce(&mut self, notice: Notice) {
@@ -187,35 +173,18 @@ impl<'a> Plan<'a> {
     }
 
     /// The instance has been made: the startup probe comes first.
-    fn started(&mut self, state: PodState) -> PodState {
-        match state {
-            PodState::Starting {
-                record,
-                begun,
-                phase: Phase::Making,
-            } => match &self.spec.startup {
-                Some(probe) => {
-                    self.announce(Notice::started(ProbeKind::Startup));
-                    PodState::Starting {
-                        record,
-                        begun,
-                        phase: Phase::ComingUp {
-                            started: self.now,
-                            startup: Watch::new(ProbeKind::Startup, probe, self.now, self.now),
-                        },
-                    }
-                }
-                None => self.come_up(record, begun, self.now),
+    fn started(&mut self, record: Record, begun: Timestamp) -> PodState {
+        let Some(probe) = &self.spec.startup else {
+            return self.come_up(record, begun, self.now);
+        };
+        self.announce(Notice::started(ProbeKind::Startup));
+        PodState::Starting {
+            record,
+            begun,
+            phase: Phase::ComingUp {
+                started: self.now,
+                startup: Watch::new(ProbeKind::Startup, probe, self.now, self.now),
             },
-            PodState::Starting {
-                phase: Phase::ComingUp { .. },
-                ..
-            }
-            | PodState::Pending
-            | PodState::Running { .. }
-            | PodState::BackOff { .. }
-            | PodState::Draining { .. }
-            | PodState::Stopped { .. } => state,
         }
     }
 
@@ -248,62 +217,51 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn answered(&mut self, state: PodState, kind: ProbeKind, outcome: &Outcome) -> PodState {
-        match state {
-            PodState::Starting {
+    fn startup_answered(
+        &mut self,
+        record: Record,
+        begun: Timestamp,
+        (started, mut startup): (Timestamp, Watch),
+        outcome: &Outcome,
+    ) -> PodState {
+        let finding = startup.answer(outcome, self.now);
+        match self.judge(&startup, finding, outcome) {
+            Verdict::Good => self.come_up(record, begun, started),
+            Verdict::Bad(reason) => self.kill(record, Duration::ZERO, reason),
+            Verdict::Open => PodState::Starting {
                 record,
                 begun,
-                phase:
-                    Phase::ComingUp {
-                        started,
-                        mut startup,
-                    },
-            } if kind == ProbeKind::Startup => {
-                let finding = startup.answer(outcome, self.now);
-                match self.judge(&startup, finding, outcome) {
-                    Verdict::Good => self.come_up(record, begun, started),
-                    Verdict::Bad(reason) => self.kill(record, Duration::ZERO, reason),
-                    Verdict::Open => PodState::Starting {
-                        record,
-                        begun,
-                        phase: Phase::ComingUp { started, startup },
-                    },
-                }
-            }
-            PodState::Running(mut running) => {
-                let watch = match kind {
-                    ProbeKind::Startup => None,
-                    ProbeKind::Readiness => running.readiness.as_mut(),
-                    ProbeKind::Liveness => running.liveness.as_mut(),
-                };
-                let verdict = watch.map_or(Verdict::Open, |watch| {
-                    let finding = watch.answer(outcome, self.now);
-                    self.judge(watch, finding, outcome)
-                });
-                let ready = running.ready;
-                running.ready = match (kind, verdict) {
-                    (ProbeKind::Liveness, Verdict::Bad(reason)) => {
-                        self.actions.push(Action::SetReady(false));
-                        return self.kill(running.record, self.now - running.since, reason);
-                    }
-                    (ProbeKind::Readiness, Verdict::Good) => self.set_ready(ready, Ok(())),
-                    (ProbeKind::Readiness, Verdict::Bad(reason)) => {
-                        self.set_ready(ready, Err(reason))
-                    }
-                    (ProbeKind::Readiness, Verdict::Open)
-                    | (ProbeKind::Liveness, Verdict::Good | Verdict::Open)
-                    | (ProbeKind::Startup, Verdict::Good | Verdict::Bad(_) | Verdict::Open) => {
-                        ready
-                    }
-                };
-                PodState::Running(running)
-            }
-            PodState::Pending
-            | PodState::Starting { .. }
-            | PodState::BackOff { .. }
-            | PodState::Draining { .. }
-            | PodState::Stopped { .. } => state,
+                phase: Phase::ComingUp { started, startup },
+            },
         }
+    }
+
+    fn answered(&mut self, mut running: Running, kind: ProbeKind, outcome: &Outcome) -> PodState {
+        let watch = match kind {
+            ProbeKind::Startup => None,
+            ProbeKind::Readiness => running.readiness.as_mut(),
+            ProbeKind::Liveness => running.liveness.as_mut(),
+        };
+        let verdict = watch.map_or(Verdict::Open, |watch| {
+            let finding = watch.answer(outcome, self.now);
+            self.judge(watch, finding, outcome)
+        });
+        match (kind, verdict) {
+            (ProbeKind::Liveness, Verdict::Bad(reason)) => {
+                self.actions.push(Action::SetReady(false));
+                return self.kill(running.record, self.now - running.since, reason);
+            }
+            (ProbeKind::Readiness, Verdict::Good) if !running.ready => {
+                self.set_ready(&mut running, true, Notice::ready());
+            }
+            (ProbeKind::Readiness, Verdict::Bad(reason)) if running.ready => {
+                self.set_ready(&mut running, false, Notice::unready(reason));
+            }
+            (ProbeKind::Readiness | ProbeKind::Liveness, Verdict::Good | Verdict::Open)
+            | (ProbeKind::Readiness, Verdict::Bad(_))
+            | (ProbeKind::Startup, Verdict::Good | Verdict::Bad(_) | Verdict::Open) => {}
+        }
+        PodState::Running(running)
     }
 
     /// What a finding comes to. What it does not change, it may still tell.
@@ -333,42 +291,22 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Lets the pod have requests, or, with a reason, not. Returns whether it gets any now.
-    fn set_ready(&mut self, ready: bool, wanted: Result<(), String>) -> bool {
-        match (ready, wanted) {
-            (true, Ok(())) => true,
-            (false, Err(_)) => false,
-            (false, Ok(())) => {
-                self.actions.push(Action::SetReady(true));
-                self.announce(Notice::ready());
-                true
-            }
-            (true, Err(reason)) => {
-                self.actions.push(Action::SetReady(false));
-                self.announce(Notice::unready(reason));
-                false
-            }
-        }
+    /// Lets the pod have requests from now on, or not.
+    fn set_ready(&mut self, running: &mut Running, ready: bool, notice: Notice) {
+        running.ready = ready;
+        self.actions.push(Action::SetReady(ready));
+        self.announce(notice);
     }
 
-    fn sampled(&mut self, state: PodState, sample: Sample) -> PodState {
-        match state {
-            PodState::Running(mut running) => {
-                let traps = running.traps.as_mut();
-                match traps.and_then(|traps| traps.push(sample, self.now)) {
-                    Some(too_many) => {
-                        self.actions.push(Action::SetReady(false));
-                        let healthy = self.now - running.since;
-                        self.kill(running.record, healthy, too_many.to_string())
-                    }
-                    None => PodState::Running(running),
-                }
+    fn sampled(&mut self, mut running: Running, sample: Sample) -> PodState {
+        let traps = running.traps.as_mut();
+        match traps.and_then(|traps| traps.push(sample, self.now)) {
+            Some(too_many) => {
+                self.actions.push(Action::SetReady(false));
+                let healthy = self.now - running.since;
+                self.kill(running.record, healthy, too_many.to_string())
             }
-            PodState::Pending
-            | PodState::Starting { .. }
-            | PodState::BackOff { .. }
-            | PodState::Draining { .. }
-            | PodState::Stopped { .. } => state,
+            None => PodState::Running(running),
         }
     }
 
@@ -420,9 +358,9 @@ impl<'a> Plan<'a> {
 
     fn stop(&mut self, state: PodState, in_flight: u32) -> PodState {
         match state {
-            PodState::Pending => {
+            PodState::Pending | PodState::BackOff { .. } => {
                 self.actions.push(Action::Leave);
-                self.stopped(Record::default(), None, Notice::stopped())
+                self.stopped(state.record(), None, Notice::stopped())
             }
             PodState::Starting { record, .. } => {
                 self.actions.extend([Action::Leave, Action::DropInstance]);
@@ -438,10 +376,6 @@ impl<'a> Plan<'a> {
                     record,
                     until: self.now + self.spec.drain,
                 }
-            }
-            PodState::BackOff { record, .. } => {
-                self.actions.push(Action::Leave);
-                self.stopped(record, None, Notice::stopped())
             }
             PodState::Draining { .. } | PodState::Stopped { .. } => state,
         }

@@ -6,7 +6,7 @@
 //! Many of these types are parts of what the store holds, and so may only grow: a new field has
 //! `#[serde(default, skip_serializing_if = …)]`. [`crate::record`] says why.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -147,6 +147,18 @@ pub struct Route {
     /// Path prefix, starting with `/`, in its normal form (`uri::normal_path`). It matches whole
     /// segments: `/a` matches `/a` and `/a/b`, not `/ab`; `/a/` matches `/a/` and below.
     pub prefix: String,
+}
+
+/// As in a spec.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}{}",
+            self.host.as_deref().unwrap_or_default(),
+            self.prefix
+        )
+    }
 }
 
 /// What must be true of a dependency.

@@ -9,6 +9,8 @@ mod decimal;
 mod duration;
 mod size;
 
+use std::fmt;
+
 pub use duration::{duration_text, format_duration, optional_duration_text, parse_duration};
 
 /// A number of bytes, written `64MiB`, `16MB`, `4KiB` or `512B`.
@@ -36,67 +38,53 @@ pub enum Amount {
 }
 
 /// Why a text is not a quantity. The hint that goes with it is [`QuantityError::hint`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum QuantityError {
-    /// The text has no number where one belongs.
-    #[error("`{text}` is not {kind}")]
-    Malformed {
-        /// What was to be parsed.
-        text: String,
-        /// What it should have been.
-        kind: Kind,
-    },
-    /// The text is a bare number, which could mean several things.
-    #[error("`{text}` has no unit")]
-    NoUnit {
-        /// What was to be parsed.
-        text: String,
-        /// What it should have been.
-        kind: Kind,
-    },
-    /// The text has a unit that does not exist.
-    #[error("`{text}` has the unknown unit `{unit}`")]
-    UnknownUnit {
-        /// What was to be parsed.
-        text: String,
-        /// The unit that was found.
-        unit: String,
-        /// What it should have been.
-        kind: Kind,
-    },
-    /// The text has a unit twice, or a smaller unit before a larger one.
-    #[error("`{text}` has `{unit}` in the wrong place")]
-    UnitOrder {
-        /// What was to be parsed.
-        text: String,
-        /// The unit that stands wrong.
-        unit: String,
-        /// What it should have been.
-        kind: Kind,
-    },
-    /// The text has more digits after the point than the quantity can hold.
-    #[error("`{text}` is not a whole number of {smallest}", smallest = .kind.smallest())]
-    Fraction {
-        /// What was to be parsed.
-        text: String,
-        /// What it should have been.
-        kind: Kind,
-    },
-    /// The value is too large to be held.
-    #[error("`{text}` is too large")]
-    TooLarge {
-        /// What was to be parsed.
-        text: String,
-        /// What it should have been.
-        kind: Kind,
-    },
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuantityError {
+    /// What was to be parsed.
+    text: String,
+    /// What it should have been.
+    kind: Kind,
+    fault: Fault,
 }
+
+/// What is wrong with a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The text has no number where one belongs.
+    Malformed,
+    /// The text is a bare number, which could mean several things.
+    NoUnit,
+    /// The text has this unit, which does not exist.
+    UnknownUnit(String),
+    /// The text has this unit twice, or before a larger one.
+    UnitOrder(String),
+    /// The text has more digits after the point than the quantity can hold.
+    Fraction,
+    /// The value is too large to be held.
+    TooLarge,
+}
+
+impl fmt::Display for QuantityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { text, kind, fault } = self;
+        match fault {
+            Fault::Malformed => write!(f, "`{text}` is not {}", kind.as_str()),
+            Fault::NoUnit => write!(f, "`{text}` has no unit"),
+            Fault::UnknownUnit(unit) => write!(f, "`{text}` has the unknown unit `{unit}`"),
+            Fault::UnitOrder(unit) => write!(f, "`{text}` has `{unit}` in the wrong place"),
+            Fault::Fraction => write!(f, "`{text}` is not a whole number of {}", kind.smallest()),
+            Fault::TooLarge => write!(f, "`{text}` is too large"),
+        }
+    }
+}
+
+impl std::error::Error for QuantityError {}
 
 /// The kinds of quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// [`ByteSize`].
-    Size,
+    ByteSize,
     /// [`Cpu`].
     Cpu,
     /// [`Percent`].
@@ -108,10 +96,21 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What a value of this kind is, as in "a size".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ByteSize => "a size",
+            Self::Cpu => "a CPU share",
+            Self::Percent => "a percentage",
+            Self::Amount => "a number of pods or a percentage",
+            Self::Duration => "a duration",
+        }
+    }
+
     /// How a good value is written, as advice.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Size => {
+            Self::ByteSize => {
                 "write a number and a unit, as in \"64MiB\"; the units are B, KB, MB, GB, TB \
                  and KiB, MiB, GiB, TiB"
             }
@@ -125,9 +124,18 @@ impl Kind {
         }
     }
 
+    /// What `read` makes of a text that should be of this kind.
+    fn parse<T>(self, text: &str, read: fn(&str) -> Result<T, Fault>) -> Result<T, QuantityError> {
+        read(text).map_err(|fault| QuantityError {
+            text: text.to_owned(),
+            kind: self,
+            fault,
+        })
+    }
+
     fn smallest(self) -> &'static str {
         match self {
-            Self::Size => "bytes",
+            Self::ByteSize => "bytes",
             Self::Cpu => "thousandths of a core",
             Self::Percent | Self::Amount => "percent",
             Self::Duration => "milliseconds",
@@ -135,35 +143,23 @@ impl Kind {
     }
 }
 
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Size => "a size",
-            Self::Cpu => "a CPU share",
-            Self::Percent => "a percentage",
-            Self::Amount => "a number of pods or a percentage",
-            Self::Duration => "a duration",
-        })
-    }
-}
-
 impl QuantityError {
     /// How to write the value instead.
     pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Malformed { kind, .. }
-            | Self::NoUnit { kind, .. }
-            | Self::UnknownUnit { kind, .. }
-            | Self::UnitOrder { kind, .. }
-            | Self::Fraction { kind, .. }
-            | Self::TooLarge { kind, .. } => kind.advice(),
-        }
+        self.kind.advice()
     }
 }
 
 /// Parsing from a `str`, and serialization as the canonical text.
 macro_rules! as_text {
-    ($($quantity:ty),*) => {$(
+    ($($quantity:ident),*) => {$(
+        impl $quantity {
+            /// Parses the quantity; the type says how it is written.
+            pub fn parse(text: &str) -> Result<Self, QuantityError> {
+                Kind::$quantity.parse(text, Self::read)
+            }
+        }
+
         impl std::str::FromStr for $quantity {
             type Err = QuantityError;
 

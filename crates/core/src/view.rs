@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 pub use change::{Change, Field, Plan, Verb};
 pub use progress::{Verdict, job_verdict, rollout_verdict};
 pub use request::{Apply, Scale, Undo};
-pub(crate) use show::route;
 pub use top::{Advice, PodTop, Seen, ServiceTop, Suggestion, Top};
 
 /// An app: the services and jobs of one spec.

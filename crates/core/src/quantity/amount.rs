@@ -2,33 +2,25 @@
 
 use std::fmt;
 
-use super::{Amount, Kind, Percent, QuantityError};
+use super::{Amount, Fault, Percent};
 
 impl Percent {
-    /// Parses a whole number and a percent sign, as in `25%`.
-    pub fn parse(text: &str) -> Result<Self, QuantityError> {
-        let kind = Kind::Percent;
+    /// Reads a whole number and a percent sign, as in `25%`.
+    pub(super) fn read(text: &str) -> Result<Self, Fault> {
         match text.strip_suffix('%') {
-            Some(number) => whole(number, text, kind).map(Self),
-            None if whole(text, text, kind).is_ok() => Err(QuantityError::NoUnit {
-                text: text.to_owned(),
-                kind,
-            }),
-            None => Err(QuantityError::Malformed {
-                text: text.to_owned(),
-                kind,
-            }),
+            Some(number) => whole(number).map(Self),
+            None if whole(text).is_ok() => Err(Fault::NoUnit),
+            None => Err(Fault::Malformed),
         }
     }
 }
 
 impl Amount {
-    /// Parses a whole number, as in `3`, or a percentage, as in `25%`.
-    pub fn parse(text: &str) -> Result<Self, QuantityError> {
-        let kind = Kind::Amount;
+    /// Reads a whole number, as in `3`, or a percentage, as in `25%`.
+    pub(super) fn read(text: &str) -> Result<Self, Fault> {
         match text.strip_suffix('%') {
-            Some(number) => whole(number, text, kind).map(Percent).map(Self::Percent),
-            None => whole(text, text, kind).map(Self::Count),
+            Some(number) => whole(number).map(Percent).map(Self::Percent),
+            None => whole(text).map(Self::Count),
         }
     }
 
@@ -40,21 +32,13 @@ impl Amount {
     }
 }
 
-fn whole(number: &str, text: &str, kind: Kind) -> Result<u32, QuantityError> {
-    let text = || text.to_owned();
-    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        let fraction = number.split_once('.').is_some_and(|(whole, rest)| {
-            let mut digits = whole.bytes().chain(rest.bytes());
-            !whole.is_empty() && !rest.is_empty() && digits.all(|byte| byte.is_ascii_digit())
-        });
-        return Err(match fraction {
-            true => QuantityError::Fraction { text: text(), kind },
-            false => QuantityError::Malformed { text: text(), kind },
-        });
+fn whole(number: &str) -> Result<u32, Fault> {
+    let is_whole = |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+    match number.split_once('.') {
+        None if is_whole(number) => number.parse().map_err(|_| Fault::TooLarge),
+        Some((whole, rest)) if is_whole(whole) && is_whole(rest) => Err(Fault::Fraction),
+        Some(_) | None => Err(Fault::Malformed),
     }
-    number
-        .parse()
-        .map_err(|_| QuantityError::TooLarge { text: text(), kind })
 }
 
 impl fmt::Display for Percent {

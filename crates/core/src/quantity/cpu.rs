@@ -3,39 +3,24 @@
 use std::fmt;
 
 use super::{
-    Cpu, Kind, QuantityError,
+    Cpu, Fault,
     decimal::{Decimal, split_unit},
 };
 
 impl Cpu {
-    /// Parses thousandths of a core, `500m`, or cores, `2` or `0.5`.
+    /// Reads thousandths of a core, `500m`, or cores, `2` or `0.5`.
     ///
     /// The syntax is that of CPU resources in Kubernetes.
-    pub fn parse(text: &str) -> Result<Self, QuantityError> {
-        let kind = Kind::Cpu;
+    pub(super) fn read(text: &str) -> Result<Self, Fault> {
         let (number, unit) = split_unit(text);
-        let decimal = Decimal::parse(number).map_err(|error| error.of(text, kind))?;
+        let decimal = Decimal::parse(number)?;
         let per_unit = match unit {
             "" => 1000,
             "m" => 1,
-            unit => {
-                let unit = unit.to_owned();
-                return Err(QuantityError::UnknownUnit {
-                    text: text.to_owned(),
-                    unit,
-                    kind,
-                });
-            }
+            unit => return Err(Fault::UnknownUnit(unit.to_owned())),
         };
-        let millis = decimal
-            .times(per_unit)
-            .map_err(|error| error.of(text, kind))?;
-        u32::try_from(millis)
-            .map(|millis| Self { millis })
-            .map_err(|_| QuantityError::TooLarge {
-                text: text.to_owned(),
-                kind,
-            })
+        let millis = u32::try_from(decimal.times(per_unit)?).map_err(|_| Fault::TooLarge)?;
+        Ok(Self { millis })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Decimal numbers without rounding: digits, and optionally a point and more digits.
 
-use super::{Kind, QuantityError};
+use super::Fault;
 
 /// An unsigned decimal number: `digits` divided by ten to the power of `places`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,40 +9,17 @@ pub(super) struct Decimal {
     places: u32,
 }
 
-/// Why a decimal number could not be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DecimalError {
-    /// The text is not digits, a point and digits.
-    Malformed,
-    /// The product is not a whole number.
-    Fraction,
-    /// The number has too many digits, or the product is larger than a `u64`.
-    TooLarge,
-}
-
-impl DecimalError {
-    /// The same for `text`, which was to be a `kind`.
-    pub(super) fn of(self, text: &str, kind: Kind) -> QuantityError {
-        let text = text.to_owned();
-        match self {
-            Self::Malformed => QuantityError::Malformed { text, kind },
-            Self::Fraction => QuantityError::Fraction { text, kind },
-            Self::TooLarge => QuantityError::TooLarge { text, kind },
-        }
-    }
-}
-
 impl Decimal {
     /// Parses `12` or `1.5`; a sign, an exponent, a bare point and separators are refused.
-    pub(super) fn parse(text: &str) -> Result<Self, DecimalError> {
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         let (whole, fraction) = match text.split_once('.') {
-            Some((_, "")) => return Err(DecimalError::Malformed),
+            Some((_, "")) => return Err(Fault::Malformed),
             Some((whole, fraction)) => (whole, fraction),
             None => (text, ""),
         };
         let digits = whole.bytes().chain(fraction.bytes());
         if whole.is_empty() || !digits.clone().all(|byte| byte.is_ascii_digit()) {
-            return Err(DecimalError::Malformed);
+            return Err(Fault::Malformed);
         }
         // Zeros at the end of a fraction say nothing and must not count as digits.
         let fraction = fraction.trim_end_matches('0');
@@ -51,9 +28,9 @@ impl Decimal {
             value = value
                 .checked_mul(10)
                 .and_then(|value| value.checked_add(u128::from(byte - b'0')))
-                .ok_or(DecimalError::TooLarge)?;
+                .ok_or(Fault::TooLarge)?;
         }
-        let places = u32::try_from(fraction.len()).map_err(|_| DecimalError::TooLarge)?;
+        let places = u32::try_from(fraction.len()).map_err(|_| Fault::TooLarge)?;
         Ok(Self {
             digits: value,
             places,
@@ -61,19 +38,17 @@ impl Decimal {
     }
 
     /// The number times `unit`, which must be whole and fit in a `u64`.
-    pub(super) fn times(self, unit: u64) -> Result<u64, DecimalError> {
+    pub(super) fn times(self, unit: u64) -> Result<u64, Fault> {
         let product = self
             .digits
             .checked_mul(u128::from(unit))
-            .ok_or(DecimalError::TooLarge)?;
+            .ok_or(Fault::TooLarge)?;
         // 10^38 is the largest power of ten in a `u128`; a divisor beyond it leaves a fraction.
-        let divisor = 10u128
-            .checked_pow(self.places)
-            .ok_or(DecimalError::Fraction)?;
+        let divisor = 10u128.checked_pow(self.places).ok_or(Fault::Fraction)?;
         if product % divisor != 0 {
-            return Err(DecimalError::Fraction);
+            return Err(Fault::Fraction);
         }
-        u64::try_from(product / divisor).map_err(|_| DecimalError::TooLarge)
+        u64::try_from(product / divisor).map_err(|_| Fault::TooLarge)
     }
 }
 
@@ -95,15 +70,12 @@ mod tests {
         assert_eq!(times("1.5", 1024), Ok(1536));
         assert_eq!(times("0.000", 1), Ok(0));
         assert_eq!(times("18446744073709551615", 1), Ok(u64::MAX));
-        assert_eq!(
-            times("18446744073709551616", 1),
-            Err(DecimalError::TooLarge)
-        );
-        assert_eq!(times("0.3", 1), Err(DecimalError::Fraction));
-        assert_eq!(times(&"9".repeat(60), 1), Err(DecimalError::TooLarge));
+        assert_eq!(times("18446744073709551616", 1), Err(Fault::TooLarge));
+        assert_eq!(times("0.3", 1), Err(Fault::Fraction));
+        assert_eq!(times(&"9".repeat(60), 1), Err(Fault::TooLarge));
         assert_eq!(
             times(&format!("0.{}1", "0".repeat(50)), 1),
-            Err(DecimalError::Fraction)
+            Err(Fault::Fraction)
         );
     }
 
@@ -112,7 +84,7 @@ mod tests {
         for bad in [
             "", ".", "1.", ".5", "1.2.3", "+1", "-1", "1e3", "1_000", "١",
         ] {
-            assert_eq!(Decimal::parse(bad), Err(DecimalError::Malformed), "{bad:?}");
+            assert_eq!(Decimal::parse(bad), Err(Fault::Malformed), "{bad:?}");
         }
     }
 }

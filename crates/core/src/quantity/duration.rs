@@ -2,70 +2,42 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use super::{Kind, QuantityError};
+use super::{Fault, Kind, QuantityError};
 
 /// Units and their milliseconds, from large to small.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Parses whole numbers with units, largest unit first: `200ms`, `30s`, `1m30s`, `1h`, `0s`.
 pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
-    let kind = Kind::Duration;
-    let whole_text = || text.to_owned();
-    let too_large = || QuantityError::TooLarge {
-        text: whole_text(),
-        kind,
-    };
+    Kind::Duration.parse(text, read)
+}
+
+fn read(mut rest: &str) -> Result<Duration, Fault> {
     let mut millis: u64 = 0;
-    let mut rest = text;
     let mut allowed = &UNITS[..];
     loop {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let (number, after) = rest.split_at(digits);
-        let unit_end = after
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(after.len());
-        let (unit, next) = after.split_at(unit_end);
-        if number.is_empty() {
-            return Err(QuantityError::Malformed {
-                text: whole_text(),
-                kind,
-            });
+        let digits = rest.find(|c: char| !c.is_ascii_digit());
+        let (number, after) = rest.split_at(digits.unwrap_or(rest.len()));
+        let letters = after.find(|c: char| !c.is_ascii_alphabetic());
+        let (unit, next) = after.split_at(letters.unwrap_or(after.len()));
+        if number.is_empty() || unit.is_empty() && !next.is_empty() {
+            return Err(Fault::Malformed);
         }
         if unit.is_empty() {
-            return Err(match next.is_empty() {
-                true => QuantityError::NoUnit {
-                    text: whole_text(),
-                    kind,
-                },
-                false => QuantityError::Malformed {
-                    text: whole_text(),
-                    kind,
-                },
-            });
+            return Err(Fault::NoUnit);
         }
         let Some(index) = allowed.iter().position(|(name, _)| *name == unit) else {
             let known = UNITS.iter().any(|(name, _)| *name == unit);
-            let unit = unit.to_owned();
             return Err(match known {
-                true => QuantityError::UnitOrder {
-                    text: whole_text(),
-                    unit,
-                    kind,
-                },
-                false => QuantityError::UnknownUnit {
-                    text: whole_text(),
-                    unit,
-                    kind,
-                },
+                true => Fault::UnitOrder(unit.to_owned()),
+                false => Fault::UnknownUnit(unit.to_owned()),
             });
         };
-        let part: u64 = number.parse().map_err(|_| too_large())?;
+        let part: u64 = number.parse().map_err(|_| Fault::TooLarge)?;
         millis = part
             .checked_mul(allowed[index].1)
             .and_then(|part| part.checked_add(millis))
-            .ok_or_else(too_large)?;
+            .ok_or(Fault::TooLarge)?;
         allowed = &allowed[index + 1..];
         rest = next;
         if rest.is_empty() {
@@ -113,17 +85,14 @@ pub mod duration_text {
 pub mod optional_duration_text {
     use std::{borrow::Cow, time::Duration};
 
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
 
     /// Writes it.
     pub fn serialize<S: Serializer>(
         duration: &Option<Duration>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        match duration {
-            Some(duration) => serializer.serialize_some(&super::format_duration(*duration)),
-            None => serializer.serialize_none(),
-        }
+        duration.map(super::format_duration).serialize(serializer)
     }
 
     /// Reads it.

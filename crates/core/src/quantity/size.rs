@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    ByteSize, Kind, QuantityError,
+    ByteSize, Fault,
     decimal::{Decimal, split_unit},
 };
 
@@ -21,30 +21,17 @@ const UNITS: [(&str, u64); 9] = [
 ];
 
 impl ByteSize {
-    /// Parses a number and a unit, as in `64MiB` or `1.5GB`. A bare number is refused: it could
+    /// Reads a number and a unit, as in `64MiB` or `1.5GB`. A bare number is refused: it could
     /// be bytes or megabytes.
-    pub fn parse(text: &str) -> Result<Self, QuantityError> {
-        let kind = Kind::Size;
+    pub(super) fn read(text: &str) -> Result<Self, Fault> {
         let (number, unit) = split_unit(text);
-        let decimal = Decimal::parse(number).map_err(|error| error.of(text, kind))?;
+        let decimal = Decimal::parse(number)?;
         if unit.is_empty() {
-            return Err(QuantityError::NoUnit {
-                text: text.to_owned(),
-                kind,
-            });
+            return Err(Fault::NoUnit);
         }
-        let Some(&(_, bytes)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            let unit = unit.to_owned();
-            return Err(QuantityError::UnknownUnit {
-                text: text.to_owned(),
-                unit,
-                kind,
-            });
-        };
-        decimal
-            .times(bytes)
-            .map(Self)
-            .map_err(|error| error.of(text, kind))
+        let known = UNITS.iter().find(|(name, _)| *name == unit);
+        let (_, bytes) = known.ok_or_else(|| Fault::UnknownUnit(unit.to_owned()))?;
+        decimal.times(*bytes).map(Self)
     }
 }
 

@@ -16,32 +16,12 @@ pub(crate) struct Replaced {
 pub(crate) enum Failure {
     /// It would be longer than it may be.
     TooLong,
-    /// It cannot be.
-    Unreplaceable(Unreplaceable),
+    /// It cannot be: what is wrong, and what to do about it.
+    Unreplaceable(String, String),
 }
 
-impl From<Unreplaceable> for Failure {
-    fn from(error: Unreplaceable) -> Self {
-        Self::Unreplaceable(error)
-    }
-}
-
-/// Why a text cannot be replaced.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unreplaceable {
-    /// What is wrong.
-    pub(crate) message: String,
-    /// What to do about it.
-    pub(crate) hint: String,
-}
-
-impl Unreplaceable {
-    fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: hint.into(),
-        }
-    }
+fn unreplaceable(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+    Failure::Unreplaceable(message.into(), hint.into())
 }
 
 /// Replaces the variables in `text`, which may become `limit` bytes long; `None` when there is no
@@ -76,10 +56,10 @@ pub(crate) fn interpolate(
             replaced.variables = true;
             after
         } else {
-            return Err(Failure::from(Unreplaceable::new(
+            return Err(unreplaceable(
                 format!("{} has a lone `$`", quoted(text)),
                 "write `$$` for a dollar sign, or `${NAME}` for the value of a variable",
-            )));
+            ));
         };
         let next = rest.find('$').unwrap_or(rest.len());
         replaced.text.push_str(&rest[..next]);
@@ -89,15 +69,15 @@ pub(crate) fn interpolate(
 }
 
 /// Splits what follows `${` at the closing brace; `$$` may stand inside, a variable may not.
-fn split_braces(text: &str) -> Result<(&str, &str), Unreplaceable> {
+fn split_braces(text: &str) -> Result<(&str, &str), Failure> {
     let Some((inside, after)) = text.split_once('}') else {
-        return Err(Unreplaceable::new(
+        return Err(unreplaceable(
             format!("{} has no closing `}}`", quoted(&format!("${{{text}"))),
             "write `${NAME}` or `${NAME:-default}`; `$$` stands for a dollar sign",
         ));
     };
     if inside.replace("$$", "").contains('$') {
-        return Err(Unreplaceable::new(
+        return Err(unreplaceable(
             format!(
                 "{} has a variable inside a variable",
                 quoted(&format!("${{{inside}}}"))
@@ -109,17 +89,14 @@ fn split_braces(text: &str) -> Result<(&str, &str), Unreplaceable> {
 }
 
 /// The value of `NAME`, `NAME:-default` or `NAME:?message`.
-fn value_of(
-    inside: &str,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<String, Unreplaceable> {
+fn value_of(inside: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<String, Failure> {
     let first = |c: char| c.is_ascii_alphabetic() || c == '_';
     let end = inside
         .find(|c: char| !(first(c) || c.is_ascii_digit()))
         .unwrap_or(inside.len());
     let (name, operation) = inside.split_at(end);
     if !name.starts_with(first) {
-        return Err(Unreplaceable::new(
+        return Err(unreplaceable(
             format!(
                 "{} has no name of a variable",
                 quoted(&format!("${{{inside}}}"))
@@ -129,7 +106,7 @@ fn value_of(
     }
     if operation.is_empty() {
         return environment(name).ok_or_else(|| {
-            Unreplaceable::new(
+            unreplaceable(
                 format!("the variable {} is not set", quoted(name)),
                 format!("set it in the environment, or give a default: `${{{name}:-default}}`"),
             )
@@ -145,13 +122,13 @@ fn value_of(
                 "" => String::new(),
                 message => format!(": {}", message.replace("$$", "$")),
             };
-            Unreplaceable::new(
+            unreplaceable(
                 format!("the variable {} is not set or empty{why}", quoted(name)),
                 "set it in the environment",
             )
         });
     }
-    Err(Unreplaceable::new(
+    Err(unreplaceable(
         format!("{} cannot be understood", quoted(&format!("${{{inside}}}"))),
         "the forms are `${NAME}`, `${NAME:-default}` and `${NAME:?message}`",
     ))
@@ -217,7 +194,7 @@ mod tests {
         }
         looked.set(0);
         let unknown = interpolate("${A:x}", &environment, 950);
-        assert!(matches!(unknown, Err(Failure::Unreplaceable(_))));
+        assert!(matches!(unknown, Err(Failure::Unreplaceable(..))));
         assert_eq!(looked.get(), 0, "a form that there is not needs no value");
     }
 
@@ -243,10 +220,10 @@ mod tests {
             ),
         ] {
             let error = interpolate(text, &environment, 100).expect_err(text);
-            let Failure::Unreplaceable(error) = error else {
+            let Failure::Unreplaceable(found, _) = error else {
                 panic!("{text} is short");
             };
-            assert_eq!(error.message, message);
+            assert_eq!(found, message);
         }
     }
 

@@ -7,94 +7,45 @@ use super::{
     raw::{self, schema::variable},
 };
 
-/// A table of the reference.
-struct Section {
-    /// Name of the table in the JSON Schema.
-    name: &'static str,
-    heading: &'static str,
-    /// Its keys, in the order to show them in.
-    keys: &'static [&'static str],
-}
+/// A table of the reference: its name in the JSON Schema, its heading, and its keys in the order to
+/// show them in.
+type Section = (&'static str, &'static str, &'static [&'static str]);
 
 const SECTIONS: [Section; 10] = [
-    Section {
-        name: "App",
-        heading: "Top level",
-        keys: raw::App::KEYS,
-    },
-    Section {
-        name: "Service",
-        heading: "`[service.NAME]`",
-        keys: raw::Service::KEYS,
-    },
-    Section {
-        name: "Job",
-        heading: "`[job.NAME]`",
-        keys: raw::Job::KEYS,
-    },
-    Section {
-        name: "Allow",
-        heading: "`[service.NAME.allow]` and `[job.NAME.allow]`",
-        keys: raw::Allow::KEYS,
-    },
-    Section {
-        name: "Mount",
-        heading: "An entry of `allow.files`",
-        keys: raw::Mount::KEYS,
-    },
-    Section {
-        name: "Limits",
-        heading: "`[service.NAME.limits]` and `[job.NAME.limits]`",
-        keys: raw::Limits::KEYS,
-    },
-    Section {
-        name: "Probe",
-        heading: "`[service.NAME.startup]`, `[service.NAME.readiness]` and `[service.NAME.liveness]`",
-        keys: raw::Probe::KEYS,
-    },
-    Section {
-        name: "Restart",
-        heading: "`[service.NAME.restart]`",
-        keys: raw::Restart::KEYS,
-    },
-    Section {
-        name: "Rollout",
-        heading: "`[service.NAME.rollout]`",
-        keys: raw::Rollout::KEYS,
-    },
-    Section {
-        name: "Autoscale",
-        heading: "`[service.NAME.autoscale]`",
-        keys: raw::Autoscale::KEYS,
-    },
+    ("App", "Top level", raw::App::KEYS),
+    ("Service", "`[service.NAME]`", raw::Service::KEYS),
+    ("Job", "`[job.NAME]`", raw::Job::KEYS),
+    (
+        "Allow",
+        "`[service.NAME.allow]` and `[job.NAME.allow]`",
+        raw::Allow::KEYS,
+    ),
+    ("Mount", "An entry of `allow.files`", raw::Mount::KEYS),
+    (
+        "Limits",
+        "`[service.NAME.limits]` and `[job.NAME.limits]`",
+        raw::Limits::KEYS,
+    ),
+    (
+        "Probe",
+        "`[service.NAME.startup]`, `[service.NAME.readiness]` and `[service.NAME.liveness]`",
+        raw::Probe::KEYS,
+    ),
+    ("Restart", "`[service.NAME.restart]`", raw::Restart::KEYS),
+    ("Rollout", "`[service.NAME.rollout]`", raw::Rollout::KEYS),
+    (
+        "Autoscale",
+        "`[service.NAME.autoscale]`",
+        raw::Autoscale::KEYS,
+    ),
 ];
 
 const NODE_SECTIONS: [Section; 5] = [
-    Section {
-        name: "Gateway",
-        heading: "`[gateway]`",
-        keys: raw::node::Gateway::KEYS,
-    },
-    Section {
-        name: "Guest",
-        heading: "`[guest]`",
-        keys: raw::node::Guest::KEYS,
-    },
-    Section {
-        name: "Compile",
-        heading: "`[compile]`",
-        keys: raw::node::Compile::KEYS,
-    },
-    Section {
-        name: "Quota",
-        heading: "`[quota]`",
-        keys: raw::node::Quota::KEYS,
-    },
-    Section {
-        name: "AppQuota",
-        heading: "`[quota.app]`",
-        keys: raw::node::AppQuota::KEYS,
-    },
+    ("Gateway", "`[gateway]`", raw::node::Gateway::KEYS),
+    ("Guest", "`[guest]`", raw::node::Guest::KEYS),
+    ("Compile", "`[compile]`", raw::node::Compile::KEYS),
+    ("Quota", "`[quota]`", raw::node::Quota::KEYS),
+    ("AppQuota", "`[quota.app]`", raw::node::AppQuota::KEYS),
 ];
 
 /// The reference of `sampan.toml`, in Markdown: every key with its type, default and meaning.
@@ -111,15 +62,15 @@ pub fn node_reference() -> String {
 /// What comes before the tables, and the tables.
 fn write(text: &str, schema: &Json, sections: &[Section]) -> String {
     let mut text = text.to_owned();
-    for section in sections {
-        let table = match section.name {
+    for (name, heading, keys) in sections {
+        let table = match *name {
             "App" => schema,
             name => &schema["$defs"][name],
         };
-        text.push_str(&format!("\n## {}\n\n", section.heading));
+        text.push_str(&format!("\n## {heading}\n\n"));
         text.push_str(text_of(&table["description"]));
         text.push_str("\n\n| key | type | default | meaning |\n|---|---|---|---|\n");
-        for key in section.keys {
+        for key in *keys {
             text.push_str(&row(table, key));
         }
     }

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     name::ServiceKey,
-    object::Route,
     record::{self, ConditionKind, PodPhase},
     time::Utc,
 };
@@ -63,7 +62,7 @@ impl Service {
             updated_available: counts.updated_available,
             paused: spec.paused,
             deleting: spec.deleting,
-            routes: spec.routes.iter().map(route).collect(),
+            routes: spec.routes.iter().map(ToString::to_string).collect(),
             conditions: status.conditions.iter().map(condition).collect(),
             refused: status.refused.as_ref().map(|refused| Refusal {
                 reason: refused.reason.clone(),
@@ -72,12 +71,6 @@ impl Service {
             scalings: status.scalings.iter().map(scaling).collect(),
         }
     }
-}
-
-/// A route as in the spec.
-pub(crate) fn route(route: &Route) -> String {
-    let host = route.host.as_deref().unwrap_or_default();
-    format!("{host}{}", route.prefix)
 }
 
 fn condition(condition: &record::Condition) -> Condition {

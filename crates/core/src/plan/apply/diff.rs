@@ -1,15 +1,16 @@
 //! What is different between two services or jobs, in words.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    object::{Access, Grants, HostPattern, Limits, Outbound, Scheme, Strategy},
+    name::ServiceKey,
+    object::{Access, Grants, HostPattern, Outbound, Scheme, Strategy},
     quantity::{Amount, Percent, format_duration},
     record::{Component, Job, JobSpec, Service, ServiceSpec, Template},
-    view::{Change, Field, Verb, route},
+    view::{Change, Field, Verb},
 };
 
 /// What stands for a value that is not shown.
@@ -43,38 +44,25 @@ pub(super) fn service(old: Option<(&Service, &Template)>, new: (&Service, &Templ
         Some(old) if old.spec == service.spec => Verb::Unchanged,
         Some(_) => Verb::Changed,
     };
+    let pods = pods(old.filter(|old| !old.spec.deleting), service);
     Change {
-        kind: "service".to_owned(),
-        name: service.key.name.to_string(),
-        verb,
-        generation: service.generation,
         revision: Some(service.spec.revision),
         fields: match verb {
             Verb::Changed => fields,
             Verb::Added | Verb::Deleted | Verb::Unchanged => Vec::new(),
         },
-        pods: pods(old.filter(|old| !old.spec.deleting), service),
-        awaited: true,
+        ..change("service", &service.key, verb, service.generation, pods)
     }
 }
 
 /// That a service goes.
 pub(super) fn deleted_service(old: &Service, gone: &Service) -> Change {
-    let alive = old.status.counts.alive;
-    Change {
-        kind: "service".to_owned(),
-        name: gone.key.name.to_string(),
-        verb: Verb::Deleted,
-        generation: gone.generation,
-        revision: None,
-        fields: Vec::new(),
-        pods: match (old.spec.deleting, alive) {
-            (true, _) => "it is being deleted already".to_owned(),
-            (false, 0) => "it has no pods".to_owned(),
-            (false, _) => format!("{} drained and stopped", are(alive)),
-        },
-        awaited: false,
-    }
+    let pods = match (old.spec.deleting, old.status.counts.alive) {
+        (true, _) => "it is being deleted already".to_owned(),
+        (false, 0) => "it has no pods".to_owned(),
+        (false, alive) => format!("{} drained and stopped", are(alive)),
+    };
+    change("service", &gone.key, Verb::Deleted, gone.generation, pods)
 }
 
 /// What becomes of a job.
@@ -94,32 +82,37 @@ pub(super) fn job(old: Option<&Job>, new: &Job) -> Change {
         (Verb::Added | Verb::Changed | Verb::Deleted, _) => (Vec::new(), "it runs once"),
     };
     Change {
-        kind: "job".to_owned(),
-        name: new.key.name.to_string(),
-        verb,
-        generation: new.generation,
-        revision: None,
         fields,
-        pods: pods.to_owned(),
-        awaited: true,
+        ..change("job", &new.key, verb, new.generation, pods)
     }
 }
 
 /// That a job goes.
 pub(super) fn deleted_job(old: &Job, gone: &Job) -> Change {
+    let pods = match old.deleting {
+        true => "it is being deleted already",
+        false => "it is stopped if it runs",
+    };
+    change("job", &gone.key, Verb::Deleted, gone.generation, pods)
+}
+
+/// A change of which no field is told.
+fn change(
+    kind: &str,
+    key: &ServiceKey,
+    verb: Verb,
+    generation: u64,
+    pods: impl Into<String>,
+) -> Change {
     Change {
-        kind: "job".to_owned(),
-        name: gone.key.name.to_string(),
-        verb: Verb::Deleted,
-        generation: gone.generation,
+        kind: kind.to_owned(),
+        name: key.name.to_string(),
+        verb,
+        generation,
         revision: None,
         fields: Vec::new(),
-        pods: match old.deleting {
-            true => "it is being deleted already",
-            false => "it is stopped if it runs",
-        }
-        .to_owned(),
-        awaited: false,
+        pods: pods.into(),
+        awaited: verb != Verb::Deleted,
     }
 }
 
@@ -226,7 +219,7 @@ fn service_fields(spec: &ServiceSpec, template: &Template) -> Fields {
     let mut fields = Fields::new();
     component(&template.component, &mut fields);
     grants(&template.grants, &mut fields);
-    limits(&template.limits, &mut fields);
+    put(&mut fields, "limits", &template.limits);
     put(&mut fields, "isolation", &template.isolation);
     put(&mut fields, "concurrency", &template.concurrency);
     let renewal = &template.renewal;
@@ -248,7 +241,11 @@ fn service_fields(spec: &ServiceSpec, template: &Template) -> Fields {
     put(&mut fields, "debug_headers", &spec.debug_headers);
     put(&mut fields, "autoscale", &spec.autoscale);
     put(&mut fields, "paused", &spec.paused);
-    list(&mut fields, "route", spec.routes.iter().map(route));
+    list(
+        &mut fields,
+        "route",
+        spec.routes.iter().map(ToString::to_string),
+    );
     fields
 }
 
@@ -256,7 +253,7 @@ fn job_fields(spec: &JobSpec) -> Fields {
     let mut fields = Fields::new();
     component(&spec.component, &mut fields);
     grants(&spec.grants, &mut fields);
-    limits(&spec.limits, &mut fields);
+    put(&mut fields, "limits", &spec.limits);
     list(&mut fields, "args", spec.args.iter().cloned());
     put(&mut fields, "retries", &spec.retries);
     put(&mut fields, "depends_on", &spec.depends_on);
@@ -267,10 +264,6 @@ fn component(component: &Component, fields: &mut Fields) {
     let digest: String = component.digest.chars().take(DIGEST_DIGITS).collect();
     let text = Shown::Text(format!("sha256:{digest}…"));
     fields.insert("component".to_owned(), text);
-}
-
-fn limits(limits: &Limits, fields: &mut Fields) {
-    put(fields, "limits", limits);
 }
 
 fn grants(grants: &Grants, fields: &mut Fields) {
@@ -308,11 +301,9 @@ fn outbound(outbound: &Outbound) -> String {
     match &outbound.host {
         HostPattern::Exact(name) => format!("{scheme}://{name}:{port}"),
         HostPattern::Below(name) => format!("{scheme}://*.{name}:{port}"),
-        HostPattern::Address(std::net::IpAddr::V4(address)) => {
-            format!("{scheme}://{address}:{port}")
-        }
-        HostPattern::Address(std::net::IpAddr::V6(address)) => {
-            format!("{scheme}://[{address}]:{port}")
+        // An IPv6 address stands in brackets.
+        HostPattern::Address(address) => {
+            format!("{scheme}://{}", SocketAddr::new(*address, port))
         }
     }
 }

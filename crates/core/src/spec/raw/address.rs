@@ -1,20 +1,16 @@
 //! Leaves that name hosts: routes into the app, and servers outside it.
 
-use std::{
-    borrow::Cow,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use schemars::Schema;
 
 use super::{
-    leaf::{Leaf, Refusal, Scalar},
+    leaf::{Leaf, Refusal, Scalar, Wanted},
     schema::text,
 };
 use crate::{
     name::MAX_NAME_BYTES,
     object::{HostPattern, Outbound, Route, Scheme},
-    spec::problem::quoted,
     uri,
 };
 
@@ -22,32 +18,17 @@ use crate::{
 const MAX_HOST_BYTES: usize = 253;
 
 impl Leaf for Route {
-    fn what() -> String {
-        "a route".to_owned()
-    }
-
-    fn hint() -> String {
-        "write a host and a path prefix, as in \"shop.localhost/\", or a path prefix alone for any \
-         host, as in \"/api\""
-            .to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "a route",
+            "write a host and a path prefix, as in \"shop.localhost/\", or a path prefix alone for \
+             any host, as in \"/api\"",
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
         let text = scalar.text()?;
-        if text.contains("://") {
-            return Err(Refusal::value(format!("{} has a scheme", quoted(text))));
-        }
-        let Some(slash) = text.find('/') else {
-            return Err(Refusal::value(format!("{} has no path", quoted(text))));
-        };
-        let (host, prefix) = text.split_at(slash);
-        let host = match host {
-            "" => None,
-            host => Some(route_host(host).map_err(|why| refusal(text, why))?),
-        };
-        let before = &text[..slash];
-        let prefix = path_prefix(before, prefix).map_err(|why| refusal(text, why))?;
-        Ok(Self { host, prefix })
+        parse_route(text).map_err(|it| it.about(text))
     }
 
     fn schema() -> Schema {
@@ -59,60 +40,32 @@ impl Leaf for Route {
     }
 }
 
-impl std::fmt::Display for Route {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}{}",
-            self.host.as_deref().unwrap_or_default(),
-            self.prefix
-        )
+fn parse_route(text: &str) -> Result<Route, Refusal> {
+    if text.contains("://") {
+        return Err(Refusal::value("has a scheme"));
     }
+    let slash = text.find('/');
+    let (host, prefix) = text.split_at(slash.ok_or_else(|| Refusal::value("has no path"))?);
+    Ok(Route {
+        host: match host {
+            "" => None,
+            host => Some(route_host(host)?),
+        },
+        prefix: path_prefix(host, prefix)?,
+    })
 }
 
-/// What is wrong with a part of a text, as a sentence about the whole text.
-fn refusal(text: &str, why: Why) -> Refusal {
-    let message = format!("{} {}", quoted(text), why.message);
-    match why.hint {
-        Some(hint) => Refusal::with_hint(message, hint),
-        None => Refusal::value(message),
-    }
-}
-
-struct Why {
-    message: String,
-    hint: Option<Cow<'static, str>>,
-}
-
-impl Why {
-    fn new(message: impl Into<String>, hint: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            message: message.into(),
-            hint: Some(hint.into()),
-        }
-    }
-}
-
-impl From<&str> for Why {
-    fn from(message: &str) -> Self {
-        Self {
-            message: message.to_owned(),
-            hint: None,
-        }
-    }
-}
-
-fn route_host(host: &str) -> Result<String, Why> {
+fn route_host(host: &str) -> Result<String, Refusal> {
     if host.contains('*') {
         let hint = "name one host, or leave the host out for any, as in \"/\"";
-        return Err(Why::new("has a `*` in its host", hint));
+        return Err(Refusal::with_hint("has a `*` in its host", hint));
     }
     if let Some(address) = bracketed(host)? {
         return Ok(format!("[{address}]"));
     }
     if host.contains(':') {
         let hint = "leave the port out: the gateway listens on one port for all routes";
-        return Err(Why::new("has a port", hint));
+        return Err(Refusal::with_hint("has a port", hint));
     }
     match host.parse::<Ipv4Addr>() {
         Ok(address) => Ok(address.to_string()),
@@ -121,56 +74,59 @@ fn route_host(host: &str) -> Result<String, Why> {
 }
 
 /// An address in square brackets, and nothing else; `None` without brackets.
-fn bracketed(host: &str) -> Result<Option<Ipv6Addr>, Why> {
+fn bracketed(host: &str) -> Result<Option<Ipv6Addr>, Refusal> {
     let Some(rest) = host.strip_prefix('[') else {
         return Ok(None);
     };
     let Some((inside, after)) = rest.split_once(']') else {
-        return Err("has a `[` that is not closed".into());
+        return Err(Refusal::value("has a `[` that is not closed"));
     };
     if !after.is_empty() {
         let hint = "leave out what stands between `]` and the path";
-        return Err(Why::new("has text after the `]`", hint));
+        return Err(Refusal::with_hint("has text after the `]`", hint));
     }
     match inside.parse() {
         Ok(address) => Ok(Some(address)),
-        Err(_) => Err("has no IPv6 address in its brackets".into()),
+        Err(_) => Err(Refusal::value("has no IPv6 address in its brackets")),
     }
 }
 
 /// A host name in lower case and without a dot at the end.
-fn host_name(host: &str) -> Result<String, Why> {
+fn host_name(host: &str) -> Result<String, Refusal> {
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     if name.len() > MAX_HOST_BYTES {
-        return Err("has a host of more than 253 characters".into());
+        return Err(Refusal::value("has a host of more than 253 characters"));
     }
     if !name.is_ascii() {
         let hint = "write the host in its ASCII form, as in \"xn--bcher-kva.example\"";
-        return Err(Why::new("has a host beyond ASCII", hint));
+        return Err(Refusal::with_hint("has a host beyond ASCII", hint));
     }
     for label in name.split('.') {
         let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if label.is_empty() {
-            return Err("has a host with an empty part".into());
+            return Err(Refusal::value("has a host with an empty part"));
         }
         if label.len() > MAX_NAME_BYTES {
-            return Err("has a part of its host with more than 63 characters".into());
+            return Err(Refusal::value(
+                "has a part of its host with more than 63 characters",
+            ));
         }
         if let Some(bad) = label.chars().find(|&c| !allowed(c)) {
             let message = format!("has the character `{}` in its host", bad.escape_debug());
-            return Err(Why {
-                message,
-                hint: None,
-            });
+            return Err(Refusal::value(message));
         }
         if label.starts_with('-') || label.ends_with('-') {
-            return Err("has a part of its host that begins or ends with `-`".into());
+            return Err(Refusal::value(
+                "has a part of its host that begins or ends with `-`",
+            ));
         }
     }
     // Such a name would be taken for an address by some and for a name by others.
     let last = name.rsplit('.').next().unwrap_or_default();
     match last.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => Err("has a host that is neither a name nor an IP address".into()),
+        true => Err(Refusal::value(
+            "has a host that is neither a name nor an IP address",
+        )),
         false => Ok(name),
     }
 }
@@ -183,10 +139,10 @@ const PATTERN: &[char] = &[
 
 /// A path prefix in its normal form: what a request line can carry, without a query and without
 /// parts that a client would resolve before it sends. `host` is what stands before it.
-fn path_prefix(host: &str, prefix: &str) -> Result<String, Why> {
+fn path_prefix(host: &str, prefix: &str) -> Result<String, Refusal> {
     let is_bad = |c: &char| !c.is_ascii_graphic() || matches!(c, '?' | '#');
     if let Some(bad) = prefix.chars().find(is_bad) {
-        return Err(Why::new(
+        return Err(Refusal::with_hint(
             format!("has the character `{}` in its path", bad.escape_debug()),
             "a path prefix has no query, and other characters stand as `%` and hex digits",
         ));
@@ -194,7 +150,7 @@ fn path_prefix(host: &str, prefix: &str) -> Result<String, Why> {
     let percents = prefix.match_indices('%');
     let mut escapes = percents.map(|(at, _)| uri::escaped_byte(&prefix.as_bytes()[at..]));
     if escapes.any(|byte| byte.is_none()) {
-        return Err(Why::new(
+        return Err(Refusal::with_hint(
             "has a `%` without two hex digits in its path",
             "write `%25` for a `%`",
         ));
@@ -206,7 +162,7 @@ fn path_prefix(host: &str, prefix: &str) -> Result<String, Why> {
         match part.as_str() {
             "" if is_last && prefix != "//" => {}
             "" | "." | ".." => {
-                return Err(Why::new(
+                return Err(Refusal::with_hint(
                     format!("has the part `/{part}/` in its path"),
                     "write the path without `//`, `/./` and `/../`",
                 ));
@@ -214,7 +170,7 @@ fn path_prefix(host: &str, prefix: &str) -> Result<String, Why> {
             part if given.contains(PATTERN) || is_pattern(part, is_last) => {
                 let above = parts[..number].iter().map(|it| format!("/{it}"));
                 let below = format!("{host}{}/", above.collect::<String>());
-                return Err(Why::new(
+                return Err(Refusal::with_hint(
                     format!("has the pattern `{given}` in its path"),
                     format!("a path stands for all below it: \"{below}\" is what can be written"),
                 ));
@@ -235,19 +191,17 @@ fn is_pattern(part: &str, is_last: bool) -> bool {
 }
 
 impl Leaf for Outbound {
-    fn what() -> String {
-        "a server".to_owned()
-    }
-
-    fn hint() -> String {
-        "write scheme, host and perhaps a port, as in \"https://api.example.com\", \
-         \"https://*.example.com\" or \"http://127.0.0.1:9000\""
-            .to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "a server",
+            "write scheme, host and perhaps a port, as in \"https://api.example.com\", \
+             \"https://*.example.com\" or \"http://127.0.0.1:9000\"",
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
         let text = scalar.text()?;
-        parse_outbound(text).map_err(|why| refusal(text, why))
+        parse_outbound(text).map_err(|it| it.about(text))
     }
 
     fn schema() -> Schema {
@@ -259,14 +213,14 @@ impl Leaf for Outbound {
     }
 }
 
-fn parse_outbound(text: &str) -> Result<Outbound, Why> {
+fn parse_outbound(text: &str) -> Result<Outbound, Refusal> {
     let Some((scheme, authority)) = text.split_once("://") else {
-        return Err("has no scheme".into());
+        return Err(Refusal::value("has no scheme"));
     };
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
-        _ => return Err("has a scheme other than `http` and `https`".into()),
+        _ => return Err(Refusal::value("has a scheme other than `http` and `https`")),
     };
     if let Some(end) = authority.find(['/', '?', '#']) {
         let hint = "leave out what follows the host: a grant covers the whole server";
@@ -275,17 +229,17 @@ fn parse_outbound(text: &str) -> Result<Outbound, Why> {
             "?" => "a query",
             _ => "a fragment",
         };
-        return Err(Why::new(format!("has {part}"), hint));
+        return Err(Refusal::with_hint(format!("has {part}"), hint));
     }
     if authority.contains('@') {
         let hint = "leave it out: the guest sends its own credentials";
-        return Err(Why::new("has a user", hint));
+        return Err(Refusal::with_hint("has a user", hint));
     }
     let (host, port) = split_port(authority)?;
     let port = match (port, scheme) {
         (Some(port), _) => match port.parse() {
             Ok(number @ 1..) if port.bytes().all(|byte| byte.is_ascii_digit()) => number,
-            Ok(_) | Err(_) => return Err("has a port that is not from 1 to 65535".into()),
+            Ok(_) | Err(_) => return Err(Refusal::value("has a port that is not from 1 to 65535")),
         },
         (None, Scheme::Http) => 80,
         (None, Scheme::Https) => 443,
@@ -298,7 +252,7 @@ fn parse_outbound(text: &str) -> Result<Outbound, Why> {
 }
 
 /// Splits `host:port`, where the host may be an address in brackets that has colons itself.
-fn split_port(authority: &str) -> Result<(&str, Option<&str>), Why> {
+fn split_port(authority: &str) -> Result<(&str, Option<&str>), Refusal> {
     let after_brackets = authority.rfind(']').map_or(0, |at| at + 1);
     let (host, port) = match authority[after_brackets..].find(':') {
         Some(at) => {
@@ -308,7 +262,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), Why> {
         None => (authority, None),
     };
     match port.is_some_and(|port| port.contains(':')) {
-        true => Err(Why::new(
+        true => Err(Refusal::with_hint(
             "has a host with colons",
             "write an IPv6 address in square brackets, as in \"http://[::1]:9000\"",
         )),
@@ -316,9 +270,9 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), Why> {
     }
 }
 
-fn host_pattern(host: &str) -> Result<HostPattern, Why> {
+fn host_pattern(host: &str) -> Result<HostPattern, Refusal> {
     if host.is_empty() {
-        return Err("has no host".into());
+        return Err(Refusal::value("has no host"));
     }
     if let Some(address) = bracketed(host)? {
         return Ok(HostPattern::Address(IpAddr::V6(address)));
@@ -328,12 +282,12 @@ fn host_pattern(host: &str) -> Result<HostPattern, Why> {
     }
     if host == "*" {
         let hint = "name the servers, or all below a name, as in \"https://*.example.com\"";
-        return Err(Why::new("allows every host", hint));
+        return Err(Refusal::with_hint("allows every host", hint));
     }
     match host.strip_prefix("*.") {
         Some(below) if !below.contains('*') => host_name(below).map(HostPattern::Below),
         None if !host.contains('*') => host_name(host).map(HostPattern::Exact),
-        Some(_) | None => Err(Why::new(
+        Some(_) | None => Err(Refusal::with_hint(
             "has a `*` in the wrong place",
             "a `*` stands for all names below one, as in \"https://*.example.com\"",
         )),
@@ -345,6 +299,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::spec::problem::quoted;
 
     fn outbound(text: &str) -> Result<Outbound, Refusal> {
         Outbound::accept(&Scalar::Text(text, false))

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use super::{
     decode::listed,
-    leaf::{Leaf, Refusal, Scalar},
+    leaf::{Leaf, Refusal, Scalar, Wanted},
     schema::or_variable,
 };
 use crate::{
@@ -21,12 +21,9 @@ use crate::{
 macro_rules! choices {
     ($($choice:ty),*) => {$(
         impl Leaf for $choice {
-            fn what() -> String {
-                format!("one of {}", hint_words::<Self>())
-            }
-
-            fn hint() -> String {
-                format!("write one of {} in quotes", hint_words::<Self>())
+            fn wanted() -> Wanted {
+                let words = hint_words::<Self>();
+                Wanted::new(format!("one of {words}"), format!("write one of {words} in quotes"))
             }
 
             fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {

@@ -6,7 +6,7 @@ use toml::{
 };
 
 use crate::spec::{
-    interpolate::{Failure, interpolate},
+    interpolate::{Failure, Replaced, interpolate},
     problem::{Draft, Place, ProblemKind, Report, nearest, quoted},
 };
 
@@ -15,14 +15,13 @@ use crate::spec::{
 /// Without it a short spec that names one long variable again and again would fill the memory.
 const MAX_EXPANDED_BYTES: usize = 16 << 20;
 
+/// A value of the TOML tree, with its place.
+pub(crate) type Value<'i> = Spanned<DeValue<'i>>;
+
 /// Something a spec can hold at a key: a leaf, a list or a table.
 pub(crate) trait Decode: Sized {
     /// Reads the value at `place`. `None` when there is none to be had, which was reported then.
-    fn decode(
-        value: &Spanned<DeValue<'_>>,
-        place: Place,
-        decoder: &mut Decoder<'_>,
-    ) -> Option<Self>;
+    fn decode(value: &Value<'_>, place: Place, decoder: &mut Decoder<'_>) -> Option<Self>;
 }
 
 /// Something that has a meaning when its key is missing: an empty list, a table of defaults.
@@ -73,23 +72,24 @@ impl<'a> Decoder<'a> {
     }
 
     /// Replaces the variables in a text. `None` when it has none, or after a report.
-    pub(super) fn interpolate(&mut self, text: &str, place: &Place) -> Result<Option<Text>, ()> {
+    pub(super) fn interpolate(
+        &mut self,
+        text: &str,
+        place: &Place,
+    ) -> Result<Option<Replaced>, ()> {
         let left = MAX_EXPANDED_BYTES.saturating_sub(self.expanded);
         match interpolate(text, self.environment, left) {
             Ok(None) => Ok(None),
             Ok(Some(replaced)) => match self.expand(place, replaced.text.len()) {
-                true => Ok(Some(Text {
-                    text: replaced.text,
-                    variables: replaced.variables,
-                })),
+                true => Ok(Some(replaced)),
                 false => Err(()),
             },
             Err(Failure::TooLong) => {
                 self.expand(place, usize::MAX);
                 Err(())
             }
-            Err(Failure::Unreplaceable(error)) => {
-                self.problem(place, ProblemKind::Interpolation, error.message, error.hint);
+            Err(Failure::Unreplaceable(message, hint)) => {
+                self.problem(place, ProblemKind::Interpolation, message, hint);
                 Err(())
             }
         }
@@ -98,7 +98,7 @@ impl<'a> Decoder<'a> {
     /// The table a value must be.
     pub(super) fn table<'t, 'i>(
         &mut self,
-        value: &'t Spanned<DeValue<'i>>,
+        value: &'t Value<'i>,
         place: &Place,
         hint: &str,
     ) -> Option<&'t DeTable<'i>> {
@@ -191,13 +191,6 @@ impl Decoder<'_> {
             None => T::absent(place.child(name, place.span.clone()), self),
         }
     }
-}
-
-/// A text after replacement.
-pub(super) struct Text {
-    pub(super) text: String,
-    /// Whether it came out of a variable.
-    pub(super) variables: bool,
 }
 
 /// Words in backticks with commas between them.

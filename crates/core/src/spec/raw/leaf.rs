@@ -2,27 +2,39 @@
 
 use schemars::Schema;
 use serde_json::Value as Json;
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
-};
+use toml::de::{DeTable, DeValue};
 
-use super::decode::{Decode, Decoder, Text, description};
-use crate::spec::problem::{Place, ProblemKind, quoted};
+use super::decode::{Decode, Decoder, Value, description};
+use crate::spec::{
+    interpolate::Replaced,
+    problem::{Place, ProblemKind, quoted},
+};
 
 /// A kind of single value.
 pub(crate) trait Leaf: Sized {
-    /// What a good value is, as in "a size".
-    fn what() -> String;
-
-    /// How a good value is written. It says nothing of the value found.
-    fn hint() -> String;
+    /// What a good value is.
+    fn wanted() -> Wanted;
 
     /// Takes the value in.
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal>;
 
     /// The JSON Schema of a good value.
     fn schema() -> Schema;
+}
+
+/// What a good value is, in words, which say nothing of the value found.
+pub(crate) struct Wanted {
+    /// As in "a size".
+    pub(crate) what: String,
+    /// How it is written.
+    pub(crate) hint: String,
+}
+
+impl Wanted {
+    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        let (what, hint) = (what.into(), hint.into());
+        Self { what, hint }
+    }
 }
 
 /// A value of the file, after replacement.
@@ -64,13 +76,13 @@ pub(crate) enum Refusal {
     Type,
     /// It is a text with a NUL character, which would be cut off there.
     Nul,
-    /// It cannot be: what is wrong, and advice better than [`Leaf::hint`], if there is any. The
+    /// It cannot be: what is wrong, and advice better than [`Wanted::hint`], if there is any. The
     /// advice says nothing of the value.
     Value(String, Option<String>),
 }
 
 impl Refusal {
-    /// The value cannot be, and [`Leaf::hint`] says how it can.
+    /// The value cannot be, and [`Wanted::hint`] says how it can.
     pub(crate) fn value(message: impl Into<String>) -> Self {
         Self::Value(message.into(), None)
     }
@@ -78,6 +90,14 @@ impl Refusal {
     /// The value cannot be, and here is how it can.
     pub(crate) fn with_hint(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Value(message.into(), Some(hint.into()))
+    }
+
+    /// The refusal of a part of `text`, whose message is what the text has, as a sentence about it.
+    pub(crate) fn about(self, text: &str) -> Self {
+        match self {
+            Self::Value(has, hint) => Self::Value(format!("{} {has}", quoted(text)), hint),
+            Self::Type | Self::Nul => self,
+        }
     }
 }
 
@@ -179,11 +199,7 @@ impl Decoder<'_> {
 }
 
 impl<T: Leaf> Decode for At<T> {
-    fn decode(
-        value: &Spanned<DeValue<'_>>,
-        place: Place,
-        decoder: &mut Decoder<'_>,
-    ) -> Option<Self> {
+    fn decode(value: &Value<'_>, place: Place, decoder: &mut Decoder<'_>) -> Option<Self> {
         let found = value.get_ref();
         let replaced = match found.as_str() {
             Some(text) => decoder.interpolate(text, &place).ok()?,
@@ -209,7 +225,7 @@ impl<T: Leaf> Decode for At<T> {
 }
 
 /// A value of the file, after replacement, if it is a single one that a spec can hold.
-fn scalar<'s>(found: &'s DeValue<'_>, replaced: Option<&'s Text>) -> Option<Scalar<'s>> {
+fn scalar<'s>(found: &'s DeValue<'_>, replaced: Option<&'s Replaced>) -> Option<Scalar<'s>> {
     match found {
         DeValue::String(text) => Some(match replaced {
             Some(replaced) => Scalar::Text(&replaced.text, replaced.variables),
@@ -237,6 +253,7 @@ fn refuse<T: Leaf>(
     place: &Place,
     decoder: &mut Decoder<'_>,
 ) {
+    let Wanted { what, hint: usual } = T::wanted();
     let mut kind = ProblemKind::Value;
     let (message, hint) = match (refusal, written) {
         (Refusal::Nul, written) => {
@@ -248,15 +265,16 @@ fn refuse<T: Leaf>(
             (message, hint.to_owned())
         }
         (Refusal::Type | Refusal::Value(..), Some(written)) => {
-            let message = format!("{} does not become {}", quoted(written), T::what());
-            (message, T::hint())
+            (format!("{} does not become {what}", quoted(written)), usual)
         }
         (Refusal::Type, None) => {
             kind = ProblemKind::Type;
-            let message = format!("expected {}, found {}", T::what(), description(found));
-            (message, T::hint())
+            (
+                format!("expected {what}, found {}", description(found)),
+                usual,
+            )
         }
-        (Refusal::Value(message, hint), None) => (message, hint.unwrap_or_else(T::hint)),
+        (Refusal::Value(message, hint), None) => (message, hint.unwrap_or(usual)),
     };
     decoder.problem(place, kind, message, hint);
 }
@@ -267,7 +285,7 @@ impl<T: Leaf> schemars::JsonSchema for At<T> {
     }
 
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        T::what().into()
+        T::wanted().what.into()
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> Schema {

@@ -1,11 +1,11 @@
 //! Lists, and tables whose keys the user chooses.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use toml::{Spanned, de::DeValue};
+use toml::de::DeValue;
 
 use super::{
-    decode::{Absent, Decode, Decoder, description},
-    leaf::{At, Leaf, Refusal, Scalar},
+    decode::{Absent, Decode, Decoder, Value, description},
+    leaf::{At, Leaf, Refusal, Scalar, Wanted},
 };
 use crate::{
     name::Name,
@@ -30,11 +30,7 @@ fn too_many(elements: usize, place: &Place, decoder: &mut Decoder<'_>) -> bool {
 }
 
 impl<T: Decode> Decode for Vec<T> {
-    fn decode(
-        value: &Spanned<DeValue<'_>>,
-        place: Place,
-        decoder: &mut Decoder<'_>,
-    ) -> Option<Self> {
+    fn decode(value: &Value<'_>, place: Place, decoder: &mut Decoder<'_>) -> Option<Self> {
         let DeValue::Array(array) = value.get_ref() else {
             let hint = match value.get_ref().is_str() {
                 true => "put it in square brackets: [\"…\"]",
@@ -47,7 +43,7 @@ impl<T: Decode> Decode for Vec<T> {
             return None;
         }
         let elements = array.iter().enumerate();
-        let element = |(index, value): (usize, &Spanned<DeValue<'_>>)| {
+        let element = |(index, value): (usize, &Value<'_>)| {
             T::decode(value, place.element(index, value.span()), decoder)
         };
         Some(elements.filter_map(element).collect())
@@ -65,11 +61,7 @@ impl<T> Absent for Vec<T> {
 pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
 
 impl<T: Decode> Decode for OneOrMany<T> {
-    fn decode(
-        value: &Spanned<DeValue<'_>>,
-        place: Place,
-        decoder: &mut Decoder<'_>,
-    ) -> Option<Self> {
+    fn decode(value: &Value<'_>, place: Place, decoder: &mut Decoder<'_>) -> Option<Self> {
         match value.get_ref().is_array() {
             true => Vec::decode(value, place, decoder).map(Self),
             false => T::decode(value, place, decoder).map(|one| Self(vec![one])),
@@ -103,11 +95,7 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 pub(crate) struct Map<K, V>(pub(crate) Vec<(At<K>, V)>);
 
 impl<K: Leaf, V: Decode> Decode for Map<K, V> {
-    fn decode(
-        value: &Spanned<DeValue<'_>>,
-        place: Place,
-        decoder: &mut Decoder<'_>,
-    ) -> Option<Self> {
+    fn decode(value: &Value<'_>, place: Place, decoder: &mut Decoder<'_>) -> Option<Self> {
         let hint = "write a table, as in `[header]` with keys below it or { key = … }";
         let table = decoder.table(value, &place, hint)?;
         if too_many(table.len(), &place, decoder) {
@@ -132,11 +120,11 @@ fn decode_key<K: Leaf>(name: &str, place: Place, decoder: &mut Decoder<'_>) -> O
     match K::accept(&Scalar::Text(name, false)) {
         Ok(key) => Some(At::key(key, place)),
         Err(refusal) => {
+            let Wanted { what, hint: usual } = K::wanted();
             let (message, hint) = match refusal {
-                Refusal::Type | Refusal::Nul => (format!("expected {}", K::what()), None),
-                Refusal::Value(message, hint) => (message, hint),
+                Refusal::Type | Refusal::Nul => (format!("expected {what}"), usual),
+                Refusal::Value(message, hint) => (message, hint.unwrap_or(usual)),
             };
-            let hint = hint.unwrap_or_else(K::hint);
             decoder.problem(&place, ProblemKind::Value, message, hint);
             None
         }
@@ -173,11 +161,7 @@ impl<K: Leaf, V: JsonSchema> JsonSchema for Map<K, V> {
 pub(crate) struct Dependencies(pub(crate) Vec<(At<Name>, Option<At<Condition>>)>);
 
 impl Decode for Dependencies {
-    fn decode(
-        value: &Spanned<DeValue<'_>>,
-        place: Place,
-        decoder: &mut Decoder<'_>,
-    ) -> Option<Self> {
+    fn decode(value: &Value<'_>, place: Place, decoder: &mut Decoder<'_>) -> Option<Self> {
         match value.get_ref() {
             DeValue::Array(_) => {
                 let names: Vec<At<Name>> = Vec::decode(value, place, decoder)?;

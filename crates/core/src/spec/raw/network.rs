@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use schemars::Schema;
 
 use super::{
-    leaf::{Leaf, Refusal, Scalar},
+    leaf::{Leaf, Refusal, Scalar, Wanted},
     schema::text,
 };
 use crate::spec::problem::quoted;
@@ -16,12 +16,11 @@ use crate::spec::problem::quoted;
 pub(crate) struct Network(pub(crate) IpNet);
 
 impl Leaf for Network {
-    fn what() -> String {
-        "an address or a network".to_owned()
-    }
-
-    fn hint() -> String {
-        "write an IP address, as in \"192.0.2.7\", or a network, as in \"10.0.0.0/8\"".to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "an address or a network",
+            "write an IP address, as in \"192.0.2.7\", or a network, as in \"10.0.0.0/8\"",
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {

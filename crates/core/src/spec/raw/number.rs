@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::{Schema, json_schema};
 
 use super::{
-    leaf::{Leaf, Refusal, Scalar},
+    leaf::{Leaf, Refusal, Scalar, Wanted},
     schema::{or_variable, text},
 };
 use crate::{
@@ -26,12 +26,11 @@ const MAX_CORES: u32 = 1024;
 pub(crate) struct Flag(pub(crate) bool);
 
 impl Leaf for Flag {
-    fn what() -> String {
-        "`true` or `false`".to_owned()
-    }
-
-    fn hint() -> String {
-        "write `true` or `false` without quotes".to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "`true` or `false`",
+            "write `true` or `false` without quotes",
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -53,12 +52,11 @@ impl Leaf for Flag {
 pub(crate) struct Count<const MIN: u32, const MAX: u32>(pub(crate) u32);
 
 impl<const MIN: u32, const MAX: u32> Leaf for Count<MIN, MAX> {
-    fn what() -> String {
-        "a whole number".to_owned()
-    }
-
-    fn hint() -> String {
-        format!("write a whole number from {MIN} to {MAX}, without quotes")
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "a whole number",
+            format!("write a whole number from {MIN} to {MAX}, without quotes"),
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -83,14 +81,13 @@ impl<const MIN: u32, const MAX: u32> std::fmt::Display for Count<MIN, MAX> {
 pub(crate) struct Fuel(pub(crate) u64);
 
 impl Leaf for Fuel {
-    fn what() -> String {
-        "a whole number".to_owned()
-    }
-
-    fn hint() -> String {
-        format!(
-            "write a whole number from 1 to {}, without quotes",
-            i64::MAX
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "a whole number",
+            format!(
+                "write a whole number from 1 to {}, without quotes",
+                i64::MAX
+            ),
         )
     }
 
@@ -132,12 +129,11 @@ fn shown_integer(value: i128) -> String {
 pub(crate) struct Positive(pub(crate) f64);
 
 impl Leaf for Positive {
-    fn what() -> String {
-        "a number".to_owned()
-    }
-
-    fn hint() -> String {
-        "write a number above 0, as in 40 or 2.5, without quotes".to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "a number",
+            "write a number above 0, as in 40 or 2.5, without quotes",
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -168,12 +164,8 @@ impl Leaf for Positive {
 pub(crate) struct Time<const MIN_MS: u64>(pub(crate) Duration);
 
 impl<const MIN_MS: u64> Leaf for Time<MIN_MS> {
-    fn what() -> String {
-        Kind::Duration.to_string()
-    }
-
-    fn hint() -> String {
-        Kind::Duration.advice().to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(Kind::Duration.as_str(), Kind::Duration.advice())
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -223,12 +215,8 @@ impl<const MIN_MS: u64> std::fmt::Display for Time<MIN_MS> {
 pub(crate) struct Size<const MIN: u64, const MAX: u64>(pub(crate) ByteSize);
 
 impl<const MIN: u64, const MAX: u64> Leaf for Size<MIN, MAX> {
-    fn what() -> String {
-        Kind::Size.to_string()
-    }
-
-    fn hint() -> String {
-        Kind::Size.advice().to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(Kind::ByteSize.as_str(), Kind::ByteSize.advice())
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -264,12 +252,11 @@ impl<const MIN: u64, const MAX: u64> Leaf for Size<MIN, MAX> {
 pub(crate) struct CpuShare(pub(crate) Cpu);
 
 impl Leaf for CpuShare {
-    fn what() -> String {
-        Kind::Cpu.to_string()
-    }
-
-    fn hint() -> String {
-        format!("{}; quotes are needed for both", Kind::Cpu.advice())
+    fn wanted() -> Wanted {
+        Wanted::new(
+            Kind::Cpu.as_str(),
+            format!("{}; quotes are needed for both", Kind::Cpu.advice()),
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -295,14 +282,12 @@ impl Leaf for CpuShare {
 pub(crate) struct Share(pub(crate) Percent);
 
 impl Leaf for Share {
-    fn what() -> String {
-        Kind::Percent.to_string()
-    }
-
-    fn hint() -> String {
-        "write a percentage from \"1%\" to \"95%\": no pod uses more than its limit, so the rest is \
-         what the autoscaler has to see that more is needed"
-            .to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(
+            Kind::Percent.as_str(),
+            "write a percentage from \"1%\" to \"95%\": no pod uses more than its limit, so \
+             the rest is what the autoscaler has to see that more is needed",
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -312,7 +297,7 @@ impl Leaf for Share {
             1..=95 => Ok(Self(percent)),
             _ => Err(Refusal::with_hint(
                 format!("{} is not from 1 to 95 percent", quoted(text)),
-                Self::hint(),
+                Self::wanted().hint,
             )),
         }
     }
@@ -327,13 +312,12 @@ impl Leaf for Share {
 pub(crate) struct Pods(pub(crate) Amount);
 
 impl Leaf for Pods {
-    fn what() -> String {
-        Kind::Amount.to_string()
-    }
-
-    fn hint() -> String {
-        "write a number of pods from 0 to 1000, as in 1, or a percentage to \"100%\", as in \"25%\""
-            .to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(
+            Kind::Amount.as_str(),
+            "write a number of pods from 0 to 1000, as in 1, or a percentage to \"100%\", \
+             as in \"25%\"",
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -347,7 +331,7 @@ impl Leaf for Pods {
                 Amount::Count(value)
             }
             Scalar::Text(text, _) => Amount::parse(text)
-                .map_err(|error| Refusal::with_hint(error.to_string(), Self::hint()))?,
+                .map_err(|error| Refusal::with_hint(error.to_string(), Self::wanted().hint))?,
             Scalar::Float(_) | Scalar::Boolean(_) => return Err(Refusal::Type),
         };
         match (amount, scalar) {

@@ -58,7 +58,7 @@ macro_rules! table {
 
         impl $crate::spec::raw::decode::Decode for $table {
             fn decode(
-                value: &toml::Spanned<toml::de::DeValue<'_>>,
+                value: &$crate::spec::raw::decode::Value<'_>,
                 place: $crate::spec::problem::Place,
                 decoder: &mut $crate::spec::raw::decode::Decoder<'_>,
             ) -> Option<Self> {

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::{Schema, json_schema};
 
 use super::{
-    leaf::{Leaf, Refusal, Scalar},
+    leaf::{Leaf, Refusal, Scalar, Wanted},
     schema::{or_variable, text},
 };
 use crate::{
@@ -18,12 +18,8 @@ use crate::{
 pub(crate) struct Text(pub(crate) String);
 
 impl Leaf for Text {
-    fn what() -> String {
-        "text".to_owned()
-    }
-
-    fn hint() -> String {
-        "write it in quotes".to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new("text", "write it in quotes")
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -44,12 +40,8 @@ impl Leaf for Text {
 pub(crate) struct HostPath(pub(crate) String);
 
 impl Leaf for HostPath {
-    fn what() -> String {
-        "a path".to_owned()
-    }
-
-    fn hint() -> String {
-        "write a path in quotes, relative to this file".to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new("a path", "write a path in quotes, relative to this file")
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -76,12 +68,11 @@ impl fmt::Display for HostPath {
 pub(crate) struct GuestPath(pub(crate) String);
 
 impl Leaf for GuestPath {
-    fn what() -> String {
-        "an absolute path".to_owned()
-    }
-
-    fn hint() -> String {
-        "write an absolute path in quotes, as in \"/data\"".to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "an absolute path",
+            "write an absolute path in quotes, as in \"/data\"",
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -123,12 +114,11 @@ impl fmt::Display for GuestPath {
 pub(crate) struct RequestPath(pub(crate) String);
 
 impl Leaf for RequestPath {
-    fn what() -> String {
-        "the path of a request".to_owned()
-    }
-
-    fn hint() -> String {
-        "write a path that begins with `/`, as in \"/healthz\"".to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "the path of a request",
+            "write a path that begins with `/`, as in \"/healthz\"",
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -163,12 +153,11 @@ impl Leaf for RequestPath {
 pub(crate) struct VariableName(pub(crate) String);
 
 impl Leaf for VariableName {
-    fn what() -> String {
-        "the name of a variable".to_owned()
-    }
-
-    fn hint() -> String {
-        "a name has at least one character, and no `=` and no NUL character".to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "the name of a variable",
+            "a name has at least one character, and no `=` and no NUL character",
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -192,12 +181,8 @@ impl Leaf for VariableName {
 pub(crate) struct ConfigKey(pub(crate) String);
 
 impl Leaf for ConfigKey {
-    fn what() -> String {
-        "the name of a value".to_owned()
-    }
-
-    fn hint() -> String {
-        "a name has at least one character".to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new("the name of a value", "a name has at least one character")
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
@@ -213,13 +198,13 @@ impl Leaf for ConfigKey {
 }
 
 impl Leaf for Name {
-    fn what() -> String {
-        "a name".to_owned()
-    }
-
-    fn hint() -> String {
-        format!(
-            "a name has `a` to `z`, `0` to `9` and inner `-`, and at most {MAX_NAME_BYTES} characters"
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "a name",
+            format!(
+                "a name has `a` to `z`, `0` to `9` and inner `-`, and at most {MAX_NAME_BYTES} \
+                 characters"
+            ),
         )
     }
 
@@ -244,7 +229,7 @@ impl Leaf for Name {
             let near = Name::parse(&lower).ok();
             Refusal::Value(
                 message,
-                near.map(|near| format!("did you mean `{near}`? {}", Self::hint())),
+                near.map(|near| format!("did you mean `{near}`? {}", Self::wanted().hint)),
             )
         })
     }
@@ -264,12 +249,11 @@ impl Leaf for Name {
 pub(crate) struct Digest(pub(crate) String);
 
 impl Leaf for Digest {
-    fn what() -> String {
-        "a digest".to_owned()
-    }
-
-    fn hint() -> String {
-        "write `sha256:` and the 64 hex digits that `sampan inspect` prints".to_owned()
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "a digest",
+            "write `sha256:` and the 64 hex digits that `sampan inspect` prints",
+        )
     }
 
     fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {

@@ -79,7 +79,7 @@ impl Callers for GatewayCallers {
     }
 
     fn waiting(&self) -> Vec<ServiceKey> {
-        self.0.waiting_without_pods()
+        self.0.parked_services()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What was read of a request body before its request got a place of a pod: a place is for requests
+//! What was read of a request body before its request got a slot of a pod: a slot is for requests
 //! that the guest can work on.
 
 use std::{mem, sync::Arc};
@@ -87,15 +87,4 @@ impl Ahead {
     pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
         self.trailers.take()
     }
-}
-
-/// How far a body has been read ahead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// All of it is there.
-    Whole,
-    /// As much as may be.
-    Full,
-    /// There is no room for more on this node.
-    NoRoom,
 }

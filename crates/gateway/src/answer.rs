@@ -1,4 +1,4 @@
-//! An answer that is not whole yet, shared by the connection that sends it and what takes its place
+//! An answer that is not whole yet, shared by the connection that sends it and what takes its slot
 //! back when its client does not read.
 
 use std::{
@@ -17,8 +17,8 @@ use crate::{
     body::BodyError,
     buffers::Room,
     exchange::Exchange,
-    hold::{self, Contenders, Hold, Holder, LOOK, Wait},
-    queue::Queue,
+    hold::{Holder, LOOK, Wait},
+    queue::{Hold, Queue},
     stats::End,
     streamed::Streamed,
 };
@@ -37,7 +37,7 @@ pub(crate) struct OpenAnswer {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the pod still sends, with the place that it holds.
+    /// What the pod still sends, with the slot that it holds.
     source: Option<(Streamed, Hold)>,
     /// Once the pod has sent all of it: what is counted as complete when the client has been given
     /// all of it too, and as canceled when it goes before.
@@ -70,16 +70,16 @@ impl OpenAnswer {
     /// Shares an answer of which the client has just been given a part.
     pub(crate) fn new(streamed: Streamed) -> Arc<Self> {
         let queue = Arc::clone(streamed.queue());
-        let wait = Wait::new(queue.buffers().terms, Duration::ZERO, 0);
+        let wait = Wait::new(queue.buffers.terms, Duration::ZERO, 0);
         let answer = Arc::new(Self {
             wait,
             queue,
             state: Mutex::default(),
         });
         answer.wait.begin();
-        let hold = hold::add(&answer.queue, &answer);
+        let hold = answer.queue.hold(&answer);
         answer.state.lock().source = Some((streamed, hold));
-        // While others wait, no place waits for its client first.
+        // While others wait, no slot waits for its client first.
         if answer.queue.is_contended() && answer.can_be_read_ahead() {
             Arc::clone(&answer).read_ahead();
         }
@@ -129,7 +129,7 @@ impl OpenAnswer {
 
     /// Whether it has not been read ahead yet.
     fn can_be_read_ahead(&self) -> bool {
-        self.state.lock().stage == Stage::Direct && self.queue.buffers().answer > 0
+        self.state.lock().stage == Stage::Direct && self.queue.buffers.answer > 0
     }
 
     /// Whether its client takes longer than it may while others wait, with nothing left to be done
@@ -146,7 +146,7 @@ impl OpenAnswer {
             return;
         }
         state.stage = Stage::ReadAhead;
-        state.room = Some(Room::new(self.queue.buffers()));
+        state.room = Some(Room::new(&self.queue.buffers));
         drop(state);
         tokio::spawn(async move { poll_fn(|cx| self.poll_read_ahead(cx)).await });
     }
@@ -154,7 +154,7 @@ impl OpenAnswer {
     fn poll_read_ahead(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         state.pump = Some(cx.waker().clone());
-        while state.source.is_some() && state.has_room(self.queue.buffers().answer) {
+        while state.source.is_some() && state.has_room(self.queue.buffers.answer) {
             match ready!(state.poll_source(cx)) {
                 Some(Ok(frame)) => state.push(frame),
                 Some(Err(error)) => state.failure = Some(error),
@@ -167,7 +167,7 @@ impl OpenAnswer {
         Poll::Ready(())
     }
 
-    /// Ends it before its end: the place is free, and the client is told by a reset.
+    /// Ends it before its end: the slot is free, and the client is told by a reset.
     fn cut(&self) {
         let mut state = self.state.lock();
         let Some((streamed, _hold)) = state.source.take() else {
@@ -211,7 +211,7 @@ impl Holder for OpenAnswer {
 }
 
 impl State {
-    /// The next frame of the pod. With the last one its place is free.
+    /// The next frame of the pod. With the last one its slot is free.
     fn poll_source(
         &mut self,
         cx: &mut Context<'_>,

@@ -10,6 +10,11 @@ use sampan_core::fault::Fault;
 /// A request or response body, streamed.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
 
+/// A request body as its client sends it.
+pub(crate) trait ClientBody: http_body::Body<Data = Bytes, Error: Into<BodyError>> {}
+
+impl<B: http_body::Body<Data = Bytes, Error: Into<BodyError>>> ClientBody for B {}
+
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {

@@ -11,7 +11,7 @@ use std::{
 
 use crate::Limits;
 
-/// How slow a client may be while others wait for its place.
+/// How slow a client may be while others wait for its slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     /// Time that it may be waited for.
@@ -25,12 +25,12 @@ pub(crate) struct Terms {
 pub(crate) struct Buffers {
     used: AtomicUsize,
     total: usize,
-    /// Bytes that may be read of one request body before its request has a place.
+    /// Bytes that may be read of one request body before its request has a slot.
     pub(crate) request: usize,
     /// Bytes that may be read of one answer whose client does not read.
     pub(crate) answer: usize,
     pub(crate) terms: Terms,
-    /// What one client may have of the places of a service, in percent.
+    /// What one client may have of the slots of a service, in percent.
     pub(crate) client_share: u32,
 }
 

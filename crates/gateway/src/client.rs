@@ -1,4 +1,4 @@
-//! Which client an address belongs to, and what one client may have of the places of a service.
+//! Which client an address belongs to, and what one client may have of the slots of a service.
 
 use std::{
     collections::HashMap,
@@ -26,21 +26,21 @@ pub(crate) fn of(address: IpAddr, proxies: &[IpNet]) -> Option<IpAddr> {
     }
 }
 
-/// How many of so many places a share of so many percent is: one at least, if there is one.
-pub(crate) fn share_of(places: u64, percent: u32) -> u64 {
-    (places * u64::from(percent)).div_ceil(100)
+/// How many of so many slots a share of so many percent is: one at least, if there is one.
+pub(crate) fn share_of(slots: u64, percent: u32) -> u64 {
+    (slots * u64::from(percent)).div_ceil(100)
 }
 
 /// Locks among which the clients of a service are spread, so that their requests do not wait for
 /// each other.
 const SHARDS: usize = 16;
 
-/// How many places of a service each client has.
+/// How many slots of a service each client has.
 #[derive(Debug, Default)]
 pub(crate) struct Shares([Mutex<HashMap<IpAddr, u32>>; SHARDS]);
 
 impl Shares {
-    /// Notes one place more for a client, if `may` agrees to that many.
+    /// Notes one slot more for a client, if `may` agrees to that many.
     pub(crate) fn take(&self, client: Option<IpAddr>, may: impl FnOnce(u32) -> bool) -> bool {
         let Some(client) = client else {
             return true;
@@ -54,7 +54,7 @@ impl Shares {
         is_taken
     }
 
-    /// Whether `may` agrees to one place more for a client.
+    /// Whether `may` agrees to one slot more for a client.
     pub(crate) fn could_take(&self, client: Option<IpAddr>, may: impl FnOnce(u32) -> bool) -> bool {
         client.is_none_or(|client| {
             let count = self.shard(client).get(&client).map_or(1, |count| count + 1);
@@ -83,7 +83,7 @@ impl Shares {
         shard.lock()
     }
 
-    /// Whether no client has a place.
+    /// Whether no client has a slot.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(|shard| shard.lock().is_empty())

@@ -70,7 +70,8 @@ pub struct Endpoint {
     pod: PodName,
     revision: u64,
     idle: Notify,
-    /// The queue of its service, while it is published. Only the control side locks it.
+    /// The queue of its service, while it is published. Locked where its state changes, by the
+    /// control side and by the task of a guest that ends its pod; no request takes it on its way.
     owner: Mutex<Option<Weak<dyn Owner>>>,
     /// Where its answers are counted, once it has been published.
     answers: OnceLock<Arc<Answers>>,
@@ -141,8 +142,10 @@ impl Endpoint {
     }
 
     /// Changes the state at once: when this returns, every later request sees it. A pod that
-    /// became ready gets the requests that wait. `Terminating` is final: what follows it is
-    /// ignored.
+    /// became ready gets the requests that wait, and those that wait for nothing any more are sent
+    /// away when one terminates. One that is not ready ends no wait: it may become ready again, and
+    /// [`rest_until`](Self::rest_until) says when not before. `Terminating` is final: what follows
+    /// it is ignored.
     pub fn set_state(&self, state: EndpointState) {
         self.update(|word| match state {
             _ if word & TERMINATING != 0 => word,
@@ -309,17 +312,10 @@ impl Endpoint {
     }
 
     fn update(&self, change: impl Fn(u64) -> u64) {
-        let mut word = self.word.load(SeqCst);
-        loop {
-            match self
-                .word
-                .compare_exchange_weak(word, change(word), SeqCst, SeqCst)
-            {
-                Ok(_) => break,
-                Err(now) => word = now,
-            }
-        }
-        if is_drained(change(word)) {
+        let (Ok(before) | Err(before)) = self
+            .word
+            .fetch_update(SeqCst, SeqCst, |word| Some(change(word)));
+        if is_drained(change(before)) {
             self.idle.notify_waiters();
         }
     }

@@ -80,13 +80,8 @@ impl Gateway {
 
     /// What a service has done since it was first published. `None` if it is not published.
     pub fn stats(&self, service: &ServiceKey) -> Option<ServiceStats> {
-        let backend = self.service(service)?;
-        Some(
-            backend
-                .service
-                .counters
-                .snapshot(backend.service.queue.waiting()),
-        )
+        let service = &self.service(service)?.service;
+        Some(service.counters.snapshot(service.queue.waiting()))
     }
 
     /// The same by revision, and first what no pod got. Nothing if the service is not published.
@@ -132,7 +127,7 @@ impl Gateway {
 
     /// Resolves when a request waits at a service that has no pod for it: none that is published
     /// and not terminating. It does so at once if that has happened since it last resolved, whether
-    /// or not the request still waits; [`waiting_without_pods`](Self::waiting_without_pods) says
+    /// or not the request still waits; [`parked_services`](Self::parked_services) says
     /// where. Also when the last such pod goes while requests wait.
     ///
     /// It is for one task: of several that wait, one is told.
@@ -144,8 +139,8 @@ impl Gateway {
     /// one: there are none, or all are terminating. In the order of names.
     ///
     /// A service whose queue is 0 long is never among them: no request waits there.
-    pub fn waiting_without_pods(&self) -> Vec<ServiceKey> {
-        self.0.snapshot.load().waiting_without_pods()
+    pub fn parked_services(&self) -> Vec<ServiceKey> {
+        self.0.snapshot.load().parked_services()
     }
 
     /// Requests from outside that reached no service: malformed ones and those without a route.

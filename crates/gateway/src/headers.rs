@@ -131,7 +131,7 @@ fn accepts_trailers(value: &HeaderValue) -> bool {
     codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-const FORBIDDEN_TRAILERS: [&str; 32] = [
+const FORBIDDEN_TRAILERS: [&str; 30] = [
     "age",
     "authentication-info",
     "authorization",
@@ -162,8 +162,6 @@ const FORBIDDEN_TRAILERS: [&str; 32] = [
     "via",
     "warning",
     "www-authenticate",
-    "x-real-ip",
-    "x-request-id",
 ];
 
 /// Keeps of a trailer section what RFC 9110 §6.5.1 lets be sent there: nothing that says how the

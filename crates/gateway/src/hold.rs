@@ -1,39 +1,31 @@
-//! Places that are held while a client is waited for, and how they are taken back.
+//! How long a client may keep waiting what holds a slot for it.
 //!
-//! A place is scarce once a request waits for it. Then the queue looks at the places whose holders
+//! A slot is scarce once a request waits for it. Then the queue looks at the slots whose holders
 //! wait for their clients: at request bodies that are not whole yet, and at answers that are not
-//! read. An answer is read ahead, so that its place becomes free; what keeps a place longer than
+//! read. An answer is read ahead, so that its slot becomes free; what keeps a slot longer than
 //! the [`Terms`] allow loses it. While no request waits, slow clients cost no other client anything
 //! and may take their time.
 //!
-//! How a holder gives its place back is its own affair: see [`Sending`](crate::sending::Sending) for
+//! How a holder gives its slot back is its own affair: see [`Sending`](crate::sending::Sending) for
 //! bodies and [`OpenAnswer`](crate::answer::OpenAnswer) for answers.
-//!
-//! One task for each service looks, and only while a request waits and a holder is known. It is
-//! started by the request that begins to wait ([`look`] after `wanted` was stored) and by the holder
-//! that becomes known ([`look`] after it was entered); it says that it has ended, in
-//! `is_looked_at`, under the lock under which it saw that one of the two is missing. So either it
-//! has seen both, or the later of the two starts it again.
 //!
 //! The clock of a [`Wait`] is written by the task that waits for the client, and only read by the
 //! looking task: what that reads is late by one step at most.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::buffers::Terms;
 
-/// How often places are looked at while requests wait for them. An answer that was not read for so
+/// How often slots are looked at while requests wait for them. An answer that was not read for so
 /// long is read ahead.
 pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
@@ -124,128 +116,17 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(NONE - 1)
 }
 
-/// What holds a place and may wait for its client.
+/// What holds a slot and may wait for its client.
 pub(crate) trait Holder: fmt::Debug + Send + Sync {
     /// How long it has waited for its client, if it does now.
     fn stall(&self) -> Option<Duration>;
 
-    /// Whether its place can be taken back: it waits for its client, which has used up this part of
+    /// Whether its slot can be taken back: it waits for its client, which has used up this part of
     /// the patience that was left with it.
     fn is_slow(&self, part: f64) -> bool;
 
-    /// Does without its place, at once or as soon as it can.
+    /// Does without its slot, at once or as soon as it can.
     fn take_back(self: Arc<Self>);
-}
-
-/// The requests that wait for the places of a service: its queue.
-pub(crate) trait Contenders: Send + Sync + 'static {
-    /// The places whose holders may wait for their clients.
-    fn holds(&self) -> &Arc<Holds>;
-
-    /// How many wait.
-    fn waiting(&self) -> u32;
-
-    /// Whether a request waits for which a place may be taken back from slow clients.
-    fn is_contended(&self) -> bool;
-
-    /// How many wait for which a place is taken back from slow clients: not those whose client has
-    /// its share of the slots.
-    fn wanted(&self) -> usize;
-}
-
-/// The places of a service whose holders may wait for their clients.
-#[derive(Debug, Default)]
-pub(crate) struct Holds(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    next_id: u64,
-    holders: HashMap<u64, Weak<dyn Holder>>,
-    /// Whether a task looks at them.
-    is_looked_at: bool,
-    /// The most that waited at once since that task began, slow ones among them.
-    most_waiting: u32,
-}
-
-/// A holder that is known, until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    holds: Arc<Holds>,
-    id: u64,
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.holds.0.lock().holders.remove(&self.id);
-    }
-}
-
-/// Makes a holder known: a request body or an answer that is not whole.
-pub(crate) fn add<H: Holder + 'static>(queue: &Arc<impl Contenders>, holder: &Arc<H>) -> Hold {
-    let holds = Arc::clone(queue.holds());
-    let holder = Arc::downgrade(holder);
-    let mut inner = holds.0.lock();
-    let id = inner.next_id;
-    inner.next_id += 1;
-    inner.holders.insert(id, holder);
-    drop(inner);
-    look(queue);
-    Hold { holds, id }
-}
-
-/// Looks at the places, and again until no request waits for one or no holder can be waiting for
-/// its client. To be called when either may have changed.
-pub(crate) fn look(queue: &Arc<impl Contenders>) {
-    if !queue.is_contended() {
-        return;
-    }
-    let mut inner = queue.holds().0.lock();
-    if inner.is_looked_at || inner.holders.is_empty() {
-        return;
-    }
-    inner.is_looked_at = true;
-    drop(inner);
-    let queue = Arc::clone(queue);
-    tokio::spawn(async move {
-        while take_back(&*queue) {
-            tokio::time::sleep(LOOK).await;
-        }
-    });
-}
-
-/// Takes places back from slow clients, no more than are waited for, from the slowest first.
-/// Whether there may be more to do.
-fn take_back(queue: &impl Contenders) -> bool {
-    let mut inner = queue.holds().0.lock();
-    if !queue.is_contended() || inner.holders.is_empty() {
-        inner.is_looked_at = false;
-        inner.most_waiting = 0;
-        return false;
-    }
-    let holders: Vec<_> = inner.holders.values().cloned().collect();
-    drop(inner);
-    let wanted = queue.wanted();
-    if wanted == 0 {
-        return true;
-    }
-    let mut inner = queue.holds().0.lock();
-    inner.most_waiting = inner.most_waiting.max(queue.waiting()).max(1);
-    let most = inner.most_waiting;
-    drop(inner);
-    let mut waits: Vec<_> = holders
-        .iter()
-        .filter_map(Weak::upgrade)
-        .filter_map(|holder| Some((holder.stall()?, holder)))
-        .collect();
-    // The more wait for each place, the less each holder may cost them: together they lose no more
-    // than about one pause, however many slow clients stand in the line, before them or behind; and
-    // when these are many, no request waits long for one of them.
-    let part = (waits.len() as f64 / f64::from(most)).min(1.0).powi(2);
-    waits.retain(|(_, holder)| holder.is_slow(part));
-    waits.sort_unstable_by_key(|(stall, _)| std::cmp::Reverse(*stall));
-    let slow = waits.into_iter().take(wanted);
-    slow.for_each(|(_, holder)| holder.take_back());
-    true
 }
 
 #[cfg(test)]
@@ -268,7 +149,7 @@ mod tests {
         wait.begin();
         tokio::time::advance(step).await;
         assert!(!wait.is_overdue(1.0), "just as long as it may");
-        assert!(wait.is_overdue(0.9), "more wait for its place");
+        assert!(wait.is_overdue(0.9), "more wait for its slot");
         // A hundred bytes at a thousand a second.
         wait.end(100);
         assert!(!wait.is_overdue(0.0), "it is not waited for");

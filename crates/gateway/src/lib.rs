@@ -5,9 +5,9 @@
 //! ([`Upstream`]). A request from another service comes in at [`Gateway::dispatch`] and goes the
 //! same way from the queue on.
 //!
-//! The request path reads one snapshot that [`Gateway::publish`] replaces whole. It takes no lock
-//! shared with the control side, except that a request which has to wait, and what ends its wait,
-//! meet in the queue of their service.
+//! The request path reads one snapshot that [`Gateway::publish`] replaces whole. It meets the
+//! control side at one lock only: that of the queue of its service, if the request has to wait or
+//! ends a wait. Where its guest ends its pod, [`Endpoint::set_state`] takes that of the endpoint.
 
 mod ahead;
 mod answer;

@@ -17,7 +17,7 @@ use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{
     Limits,
-    body::{self, Body, BodyError},
+    body::{self, Body, BodyError, ClientBody},
     client, discard,
     endpoint::Endpoint,
     exchange::Exchange,
@@ -30,7 +30,7 @@ use crate::{
     },
     peer::{Activity, Cut, Peer},
     problem::{self, Problem},
-    queue::{Asker, Lane, NoSlot, Slot},
+    queue::{Asker, Lane, Slot},
     request::{self, RequestBody},
     response::ResponseBody,
     sending::{BodyFault, Sending},
@@ -54,8 +54,7 @@ impl Gateway {
         client: Option<SocketAddr>,
     ) -> Response<ResponseBody>
     where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BodyError>,
+        B: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
     {
         let peer = Peer::new(client, Arc::<Cut>::default(), self.limits());
         self.serve(request, &peer).await
@@ -91,15 +90,11 @@ impl Gateway {
     }
 
     /// Answers a request that came on a connection.
-    pub(crate) async fn serve<B>(
+    pub(crate) async fn serve(
         &self,
-        request: Request<B>,
+        request: Request<impl ClientBody + Send + 'static>,
         peer: &Arc<Peer>,
-    ) -> Response<ResponseBody>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BodyError>,
-    {
+    ) -> Response<ResponseBody> {
         let activity = Activity::begin(peer, request.version());
         let (mut parts, body) = request.into_parts();
         let (id, origin) = match peer.sender {
@@ -232,17 +227,13 @@ struct Failure {
 }
 
 /// Gets the answer of a service, and counts it.
-async fn forward<B>(
+async fn forward(
     gateway: &Gateway,
     backend: &Arc<Backend>,
-    request: Request<B>,
+    request: Request<impl ClientBody + Send + 'static>,
     context: &RequestContext,
     peer: Option<&Arc<Peer>>,
-) -> Result<Response<ResponseBody>, Failure>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BodyError>,
-{
+) -> Result<Response<ResponseBody>, Failure> {
     let mut exchange = Exchange::begin(&backend.service, peer, span(backend, context));
     let is_head = request.method() == Method::HEAD;
     let arrived = exchange.started();
@@ -317,18 +308,14 @@ const MAX_RETURNS: u32 = 3;
 
 /// Calls a pod, and others if a request comes back from it or has failed harmlessly. With an error
 /// comes the slot of the pod that failed, if one did.
-async fn answer<B>(
+async fn answer(
     gateway: &Gateway,
     backend: &Arc<Backend>,
-    request: Request<B>,
+    request: Request<impl ClientBody + Send + 'static>,
     context: &RequestContext,
     is_outside: bool,
     arrived: Instant,
-) -> Result<(Response<Body>, Slot), (Fault, Option<Slot>)>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BodyError>,
-{
+) -> Result<(Response<Body>, Slot), (Fault, Option<Slot>)> {
     if request.body().size_hint().lower() > backend.config.body {
         return Err((Fault::BodyTooLarge, None));
     }
@@ -337,7 +324,7 @@ where
     let mut body = (!body.is_end_stream())
         .then(|| limited(gateway.limits(), body, backend.config.body, is_outside));
     let asker = asker(gateway, context, is_outside);
-    let slot = place(backend, body.as_mut(), asker, is_outside, arrived).await;
+    let slot = slot_for(backend, body.as_mut(), asker, is_outside, arrived).await;
     let slot = slot.map_err(|error| (error, None))?;
 
     parts
@@ -352,7 +339,7 @@ where
     let mut sending = None;
     let (body, fault) = match body {
         Some(mut body) => {
-            sending = body.as_mut().send(queue.buffers().terms);
+            sending = body.as_mut().send(queue.buffers.terms);
             let fault = body.fault();
             (body.boxed_unsync(), Some(fault))
         }
@@ -438,7 +425,7 @@ impl Attempt<'_> {
         let left = left.saturating_sub(self.arrived.elapsed());
         let now = Instant::now();
         let slot = queue.acquire(&backend.endpoints, left, now, self.asker, pending());
-        let slot = slot.await.map_err(|error| (error.into(), None))?;
+        let slot = slot.await.map_err(|error| (error, None))?;
         counters.retried();
         Ok(slot)
     }
@@ -489,29 +476,25 @@ fn limited<B: http_body::Body>(
     Box::pin(RequestBody::new(body, most, limits.body_chunk, pace))
 }
 
-/// Gets a place for a request, once its client keeps pace with its body. A call from another service
+/// Gets a slot for a request, once its client keeps pace with its body. A call from another service
 /// gets it at once: what its guest still writes may depend on the answer.
-async fn place<B>(
+async fn slot_for(
     backend: &Backend,
-    body: Option<&mut Pin<Box<RequestBody<B>>>>,
+    body: Option<&mut Pin<Box<RequestBody<impl ClientBody>>>>,
     mut asker: Asker,
     is_outside: bool,
     arrived: Instant,
-) -> Result<Slot, Fault>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BodyError>,
-{
+) -> Result<Slot, Fault> {
     let (queue, timeout) = (&backend.service.queue, backend.config.queue_timeout);
     let Some(body) = body.filter(|_| is_outside) else {
         let slot = queue.acquire(&backend.endpoints, timeout, arrived, asker, pending());
-        return Ok(slot.await?);
+        return slot.await;
     };
-    let buffers = queue.buffers();
+    let buffers = &queue.buffers;
     asker.lane = request::read_ahead(body, buffers).await?;
     let rest = request::read_on(body, buffers);
     let slot = queue.acquire(&backend.endpoints, timeout, Instant::now(), asker, rest);
-    Ok(slot.await?)
+    slot.await
 }
 
 /// Calls one pod once, and notes if it gave no answer. One that it gave is judged when it is whole.
@@ -528,9 +511,9 @@ async fn call(
         Some(fault) => tokio::select! {
             // Not what the pod made of the broken body, if both are there.
             biased;
-            kind = fault.told() => Err(UpstreamError::new(kind)),
+            kind = fault.wait() => Err(UpstreamError::new(*kind)),
             answer = answer => match fault.get() {
-                Some(kind) => Err(UpstreamError::new(kind)),
+                Some(kind) => Err(UpstreamError::new(*kind)),
                 None => answer,
             },
         },
@@ -544,16 +527,4 @@ async fn call(
         backend.service.judge(slot, false);
     }
     answer
-}
-
-impl From<NoSlot> for Fault {
-    fn from(error: NoSlot) -> Self {
-        match error {
-            NoSlot::Full => Self::QueueFull,
-            NoSlot::TimedOut => Self::QueueTimeout,
-            NoSlot::NoChance => Self::NoPod,
-            NoSlot::Closed => Self::NoService,
-            NoSlot::Body(fault) => fault,
-        }
-    }
 }

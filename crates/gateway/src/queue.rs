@@ -1,4 +1,4 @@
-//! The queue of a service: requests that wait for a slot of a pod, first come, first served.
+//! The queue of a service: requests that wait for a slot of a pod, in the order of [`line`].
 //!
 //! A slot is the right to send one request to one pod. A request goes this way:
 //!
@@ -11,14 +11,14 @@
 //! Ticket ──────────────────────────────────────────────┘
 //!    │ full, closed, no chance, out of time, its body failed
 //!    ▼
-//! NoSlot
+//! Fault
 //! ```
 //!
 //! | what | written by | read by |
 //! |---|---|---|
 //! | the word of an [`Endpoint`]: its state, and requests in flight | the balancer, `Slot::drop`, the control side | the balancer, without a lock |
 //! | `Inner`: the line and the endpoints | requests that enter or leave, `serve`, the control side: under the lock | the same |
-//! | `waiting`, `wanted`: lengths of the line | `note_length`, under the lock after each change | `acquire`, `Slot::drop`, [`hold`], without the lock |
+//! | `waiting`, `wanted`: lengths of the line | `note_length`, under the lock after each change | `acquire`, `Slot::drop`, [`holds`], without the lock |
 //! | the channel of a ticket | who takes its waiter out of the line, under the lock, once | the task of the request |
 //!
 //! While no request waits, taking and giving back a slot are single atomic operations on the
@@ -27,18 +27,36 @@
 //! - a request that waits first says so in `waiting`, then looks at the endpoints;
 //! - a request that frees a slot first frees it, then looks at `waiting`.
 //!
-//! All four accesses are sequentially consistent, so at least one of the two sees the other. A
-//! change of state or of the set of endpoints always looks into the queue ([`Owner`]), and the end
-//! of an ejection, which is a time that the balancer compares, has a timer that does.
+//! All four accesses are sequentially consistent, so at least one of the two sees the other.
+//!
+//! Who wakes a request that waits, and when:
+//!
+//! | what happens | through |
+//! |---|---|
+//! | a slot is dropped | `Slot::drop`, `hand_out` |
+//! | a pod becomes ready | [`Endpoint::set_state`], [`Owner::slot_freed`], `hand_out` |
+//! | a snapshot is published | `install`, `hand_out` |
+//! | an ejection, which is a time that the balancer compares, ends | the timer of `eject`, `hand_out` |
+//! | another request begins to wait, or may not have the slot that it found | `enter`, `acquire` |
+//!
+//! | what ends its wait without a slot | through |
+//! |---|---|
+//! | its time is up | `acquire`: [`Fault::QueueTimeout`] |
+//! | no pod is ready, and none can become so in its time: one terminates or backs off, or a snapshot is published | [`Owner::pod_left`], `dismiss_hopeless`: [`Fault::NoPod`] |
+//! | its service is gone | `close`: [`Fault::NoService`] |
+//! | its client is slow, and another one needs its place in the full queue | `enter`: [`Fault::QueueFull`] |
+//! | its body fails | `Ticket::wait`: its fault |
+//! | its client goes | `Ticket::drop` |
+//!
+//! A request that no pod could ever take waits *parked*: `enter` says so on `parked` for the first
+//! one, and `pod_left` when the last pod goes; [`Gateway::parked`](crate::Gateway::parked) wakes the
+//! autoscaler. A pod that becomes unready ends no wait.
 //!
 //! A waiter is taken out of the line before its channel is used, so it is told once. A slot that
 //! was sent to a request that has gone comes back to `serve`, or is dropped with the channel. Both
 //! happen without the lock, because dropping a slot takes it.
-//!
-//! Among clients it is not first come, first served: they take turns, see [`line`]. A request whose
-//! client is slow waits behind the others, and what the others wait for is taken back from slow
-//! clients, see [`hold`].
 
+mod holds;
 mod line;
 mod pods;
 
@@ -52,7 +70,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -66,9 +84,11 @@ use crate::{
     busy::{Busy, Reading},
     client::{self, Shares},
     endpoint::{Endpoint, EndpointState, Owner},
-    hold::{self, Contenders, Hold, Holds},
+    hold::{Holder, LOOK},
     sending::Sending,
 };
+pub(crate) use holds::Hold;
+use holds::{Holds, take_back};
 pub(crate) use line::{Asker, Lane};
 use line::{Line, Ticket as Number};
 use pods::Pods;
@@ -79,7 +99,7 @@ pub(crate) struct Slot {
     endpoint: Arc<Endpoint>,
     queue: Arc<Queue>,
     /// Until when it was used, if that is known before it is dropped.
-    until: Option<Instant>,
+    pub(crate) until: Option<Instant>,
     /// The client that it is counted for.
     client: Option<IpAddr>,
     /// What of the request body is still to come.
@@ -106,7 +126,7 @@ impl Slot {
 
     /// Lets it be taken back when the client is too slow with the rest of its body.
     pub(crate) fn hold_for(&mut self, sending: &Arc<Sending>) {
-        let hold = hold::add(&self.queue, sending);
+        let hold = self.queue.hold(sending);
         self.sending = Some((Arc::clone(sending), hold));
     }
 
@@ -118,11 +138,6 @@ impl Slot {
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
         &self.queue
-    }
-
-    /// Notes that its use has just ended, for one who has looked at the clock and drops it now.
-    pub(crate) fn used_until(&mut self, now: Instant) {
-        self.until = Some(now);
     }
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
@@ -147,21 +162,6 @@ impl Drop for Slot {
     }
 }
 
-/// Why a request got no slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NoSlot {
-    /// As many wait already as may.
-    Full,
-    /// It waited as long as it may.
-    TimedOut,
-    /// No pod is ready, and none can become so as long as it may wait.
-    NoChance,
-    /// The service is gone.
-    Closed,
-    /// Its body failed while it waited.
-    Body(Fault),
-}
-
 /// The requests of one service that wait for a slot.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -172,7 +172,9 @@ pub(crate) struct Queue {
     holds: Arc<Holds>,
     /// The slots that each client has.
     shares: Shares,
-    buffers: Arc<Buffers>,
+    /// What is kept of bodies on their way.
+    pub(crate) buffers: Arc<Buffers>,
+    /// No code of others runs under the lock.
     inner: Mutex<Inner>,
     /// Told when a request waits that no pod could ever take.
     parked: Arc<Notify>,
@@ -194,14 +196,14 @@ struct Waiter {
     /// How long it may.
     until: Instant,
     /// Where its slot is sent to, or why it gets none.
-    slot: oneshot::Sender<Result<Slot, NoSlot>>,
+    slot: oneshot::Sender<Result<Slot, Fault>>,
 }
 
 /// A place in the queue. Dropping it leaves the queue.
 struct Ticket {
     number: Number,
     queue: Arc<Queue>,
-    slot: oneshot::Receiver<Result<Slot, NoSlot>>,
+    slot: oneshot::Receiver<Result<Slot, Fault>>,
 }
 
 enum Entry {
@@ -220,22 +222,17 @@ impl Queue {
         }
     }
 
-    /// What is kept of bodies on their way.
-    pub(crate) fn buffers(&self) -> &Arc<Buffers> {
-        &self.buffers
-    }
-
     /// Whether one client may have so many slots of these endpoints.
     fn is_share(&self, count: u32, endpoints: &[Arc<Endpoint>]) -> bool {
         let percent = self.buffers.client_share;
-        let mut places = 0;
+        let mut slots = 0;
         // Nearly always the first one is enough.
         percent >= 100
             || endpoints.iter().any(|endpoint| {
                 if endpoint.state() == EndpointState::Ready {
-                    places += u64::from(endpoint.capacity());
+                    slots += u64::from(endpoint.capacity());
                 }
-                u64::from(count) <= client::share_of(places, percent)
+                u64::from(count) <= client::share_of(slots, percent)
             })
     }
 
@@ -262,7 +259,7 @@ impl Queue {
 
     /// How many wait, over time.
     pub(crate) fn read(&self, now: Instant) -> Reading {
-        self.lock().busy.read(now)
+        self.inner.lock().busy.read(now)
     }
 
     /// Sets the endpoints that waiting requests go to, how many may wait, and whether other
@@ -271,12 +268,12 @@ impl Queue {
         self: &Arc<Self>,
         endpoints: Arc<[Arc<Endpoint>]>,
         max: u32,
-        expects_pods: bool,
+        expects_more: bool,
     ) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let pods = Pods {
             endpoints,
-            expects_more: expects_pods,
+            expects_more,
         };
         let old = std::mem::replace(&mut inner.pods, pods);
         inner.max = max;
@@ -289,7 +286,7 @@ impl Queue {
 
     /// Sends away all that wait, and all that come later.
     pub(crate) fn close(&self) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.closed = true;
         inner.pods.endpoints = Arc::default();
         let now = Instant::now();
@@ -310,8 +307,8 @@ impl Queue {
         arrived: Instant,
         asker: Asker,
         body: impl Future<Output = Result<Lane, Fault>>,
-    ) -> Result<Slot, NoSlot> {
-        // No request overtakes those that wait.
+    ) -> Result<Slot, Fault> {
+        // No new request overtakes those that wait.
         if self.waiting() == 0 {
             if let Some(slot) = self.take(endpoints, asker.client, arrived) {
                 return Ok(slot);
@@ -328,12 +325,13 @@ impl Queue {
         match tokio::time::timeout(timeout, ticket.wait(body)).await {
             Ok(slot) => slot,
             // A slot may have come in the same moment.
-            Err(_) => ticket.leave().ok_or(NoSlot::TimedOut),
+            Err(_) => ticket.leave().ok_or(Fault::QueueTimeout),
         }
     }
 
     /// Takes a slot of one of `endpoints` other than that of `slot`, which is given back soon, for
-    /// the same client, without waiting.
+    /// the same client, without waiting: the request has had its turn, and those that wait get the
+    /// slot that it gives back.
     pub(crate) fn acquire_other(
         self: &Arc<Self>,
         endpoints: &[Arc<Endpoint>],
@@ -346,7 +344,7 @@ impl Queue {
 
     /// Gives free slots to those that wait, in their order.
     fn hand_out(self: &Arc<Self>) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let unused = self.serve(&mut inner, Instant::now());
         drop(inner);
         // Giving it back may lock the queue.
@@ -356,14 +354,9 @@ impl Queue {
     /// Whether requests wait that none of the installed endpoints could ever take.
     pub(crate) fn is_parked(&self) -> bool {
         // Nearly always no request waits, and seeing that takes no lock.
-        self.waiting() > 0 && self.lock().is_parked()
-    }
-
-    /// Tells of requests that wait and that no pod can take any more. To be called after an endpoint
-    /// has gone.
-    fn look_for_parked(&self) {
-        if self.is_parked() {
-            self.parked.notify_one();
+        self.waiting() > 0 && {
+            let inner = self.inner.lock();
+            inner.waiters.len() > 0 && inner.pods.are_gone()
         }
     }
 
@@ -373,7 +366,7 @@ impl Queue {
         if self.waiting() == 0 {
             return;
         }
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let is_hopeless = |waiter: &Waiter| !inner.pods.have_chance(waiter.until);
         let dismissed = inner.waiters.take_all(is_hopeless);
@@ -381,7 +374,7 @@ impl Queue {
         for waiter in dismissed {
             inner.busy.end(now);
             // One that has gone needs no answer.
-            let _ = waiter.slot.send(Err(NoSlot::NoChance));
+            let _ = waiter.slot.send(Err(Fault::NoPod));
         }
         self.note_length(inner);
     }
@@ -389,7 +382,7 @@ impl Queue {
     /// Gives a pod that keeps failing no requests for a while, unless too few would be left. Whether
     /// it did. The ejection ends with its time; the timer is for the requests that wait then.
     fn eject(self: &Arc<Self>, endpoint: &Endpoint) -> bool {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         if endpoint.is_ejected() || !inner.pods.may_eject() {
             return false;
         }
@@ -407,10 +400,10 @@ impl Queue {
         true
     }
 
-    fn enter(self: &Arc<Self>, asker: Asker, timeout: Duration) -> Result<Entry, NoSlot> {
-        let mut inner = self.lock();
+    fn enter(self: &Arc<Self>, asker: Asker, timeout: Duration) -> Result<Entry, Fault> {
+        let mut inner = self.inner.lock();
         if inner.closed {
-            return Err(NoSlot::Closed);
+            return Err(Fault::NoService);
         }
         inner.pods.end_panic();
         let now = Instant::now();
@@ -423,7 +416,7 @@ impl Queue {
         // What is too far away to be an instant never comes.
         let until = now.checked_add(timeout).unwrap_or(now + FAR);
         if !inner.pods.have_chance(until) {
-            return Err(NoSlot::NoChance);
+            return Err(Fault::NoPod);
         }
         let (sender, slot) = oneshot::channel();
         let waiter = Waiter {
@@ -433,22 +426,22 @@ impl Queue {
         let max = inner.max as usize;
         let share = client::share_of(max as u64, self.buffers.client_share) as usize;
         let Some((number, displaced)) = inner.waiters.push(asker, waiter, max, share) else {
-            return Err(NoSlot::Full);
+            return Err(Fault::QueueFull);
         };
         match displaced {
             // One for one: as many wait as before.
-            Some(waiter) => drop(waiter.slot.send(Err(NoSlot::Full))),
+            Some(waiter) => drop(waiter.slot.send(Err(Fault::QueueFull))),
             None => inner.busy.begin(now),
         }
         self.note_length(&inner);
         let unused = self.serve(&mut inner, now);
         // Later requests wait for what the first one has set off.
-        if inner.waiters.len() == 1 && inner.is_parked() {
+        if inner.waiters.len() == 1 && inner.pods.are_gone() {
             self.parked.notify_one();
         }
         drop(inner);
         drop(unused);
-        hold::look(self);
+        self.look_for_slow();
         Ok(Entry::Ticket(Ticket {
             number,
             queue: self.clone(),
@@ -481,15 +474,54 @@ impl Queue {
         unused
     }
 
+    /// Makes what holds a slot known that may wait for its client, until what comes back is dropped.
+    pub(crate) fn hold<H: Holder + 'static>(self: &Arc<Self>, holder: &Arc<H>) -> Hold {
+        let hold = self.holds.add(holder);
+        self.look_for_slow();
+        hold
+    }
+
+    /// Whether a request waits for which a slot may be taken back from slow clients.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.wanted.load(SeqCst) > 0
+    }
+
+    /// Has a task look for slow clients until no request waits for a slot or no holder can be
+    /// waiting for its client. To be called when either may have changed.
+    fn look_for_slow(self: &Arc<Self>) {
+        if !self.is_contended() || !self.holds.begin() {
+            return;
+        }
+        let queue = Arc::clone(self);
+        tokio::spawn(async move {
+            // Since this task began, slow ones among them.
+            let mut most_waiting = 1;
+            while let Some(holders) = queue.holds.look(|| queue.is_contended()) {
+                let wanted = queue.wanted();
+                if wanted > 0 {
+                    most_waiting = queue.waiting().max(most_waiting);
+                    take_back(holders, wanted, most_waiting);
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        });
+    }
+
+    /// How many wait for which a slot is taken back from slow clients: not those whose client has
+    /// its share of the slots.
+    fn wanted(&self) -> usize {
+        let inner = self.inner.lock();
+        let may = |client| {
+            let may = |count| self.is_share(count, &inner.pods.endpoints);
+            self.shares.could_take(client, may)
+        };
+        inner.waiters.ahead_of(may)
+    }
+
     /// Says how many wait to those that do not take the lock.
     fn note_length(&self, inner: &Inner) {
         self.waiting.store(inner.waiters.len() as u32, SeqCst);
         self.wanted.store(inner.waiters.ahead() as u32, SeqCst);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No code of others runs under the lock.
-        self.inner.lock()
     }
 }
 
@@ -499,43 +531,15 @@ impl Owner for Queue {
     }
 
     fn pod_left(&self) {
-        self.look_for_parked();
+        if self.is_parked() {
+            self.parked.notify_one();
+        }
         self.dismiss_hopeless();
-    }
-}
-
-impl Contenders for Queue {
-    fn holds(&self) -> &Arc<Holds> {
-        &self.holds
-    }
-
-    fn waiting(&self) -> u32 {
-        self.waiting()
-    }
-
-    fn is_contended(&self) -> bool {
-        self.wanted.load(SeqCst) > 0
-    }
-
-    fn wanted(&self) -> usize {
-        let inner = self.lock();
-        let may = |client| {
-            let may = |count| self.is_share(count, &inner.pods.endpoints);
-            self.shares.could_take(client, may)
-        };
-        inner.waiters.ahead_of(may)
     }
 }
 
 /// Longer than any request may wait.
 const FAR: Duration = Duration::from_secs(1 << 30);
-
-impl Inner {
-    /// Whether requests wait that none of the pods could ever take.
-    fn is_parked(&self) -> bool {
-        self.waiters.len() > 0 && self.pods.are_gone()
-    }
-}
 
 impl Ticket {
     /// Leaves the queue, with the slot if it has come.
@@ -548,15 +552,15 @@ impl Ticket {
     async fn wait(
         &mut self,
         body: impl Future<Output = Result<Lane, Fault>>,
-    ) -> Result<Slot, NoSlot> {
+    ) -> Result<Slot, Fault> {
         let mut body = std::pin::pin!(body);
         let mut is_there = false;
         loop {
             tokio::select! {
                 biased;
-                slot = &mut self.slot => return slot.unwrap_or(Err(NoSlot::Closed)),
+                slot = &mut self.slot => return slot.unwrap_or(Err(Fault::NoService)),
                 read = body.as_mut(), if !is_there => {
-                    let lane = read.map_err(NoSlot::Body)?;
+                    let lane = read?;
                     is_there = true;
                     self.promote(lane);
                 }
@@ -566,16 +570,16 @@ impl Ticket {
 
     /// Its client is not slow any more.
     fn promote(&self, lane: Lane) {
-        let mut inner = self.queue.lock();
+        let mut inner = self.queue.inner.lock();
         inner.waiters.promote(self.number, lane);
         self.queue.note_length(&inner);
         drop(inner);
-        hold::look(&self.queue);
+        self.queue.look_for_slow();
     }
 
     /// After this no slot is sent here any more.
     fn remove(&self) {
-        let mut inner = self.queue.lock();
+        let mut inner = self.queue.inner.lock();
         if inner.waiters.remove(self.number).is_some() {
             inner.busy.end(Instant::now());
             self.queue.note_length(&inner);

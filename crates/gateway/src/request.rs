@@ -15,8 +15,8 @@ use pin_project_lite::pin_project;
 use sampan_core::fault::Fault;
 
 use crate::{
-    ahead::{Ahead, Extent},
-    body::BodyError,
+    ahead::Ahead,
+    body::{BodyError, ClientBody},
     buffers::{Buffers, Terms},
     headers,
     hold::Wait,
@@ -25,7 +25,7 @@ use crate::{
     stall::BodyPace,
 };
 
-/// Time a body may take whose length is not known, before its request gets a place all the same: it
+/// Time a body may take whose length is not known, before its request gets a slot all the same: it
 /// may be one half of a conversation, and its client may wait for the other half.
 const PATIENCE: Duration = Duration::from_millis(30);
 
@@ -67,7 +67,7 @@ impl<B: http_body::Body> RequestBody<B> {
         self.fault.clone()
     }
 
-    /// Its request has a place now. What is still to come, if anything is, can be taken back.
+    /// Its request has a slot now. What is still to come, if anything is, can be taken back.
     pub(crate) fn send(self: Pin<&mut Self>, terms: Terms) -> Option<Arc<Sending>> {
         let this = self.project();
         if this.ahead.is_whole() {
@@ -81,27 +81,25 @@ impl<B: http_body::Body> RequestBody<B> {
     }
 }
 
-impl<B> RequestBody<B>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BodyError>,
-{
-    /// Reads what may be read before its request has a place. Ready when that is there.
+impl<B: ClientBody> RequestBody<B> {
+    /// Reads what may be read before its request has a slot. Ready when that is there, with where
+    /// a request of which so much is there stands in the queue.
     pub(crate) fn poll_ahead(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffers: &Arc<Buffers>,
-    ) -> Poll<Result<Extent, BodyError>> {
+    ) -> Poll<Result<Lane, BodyError>> {
         loop {
             let this = self.as_mut().project();
             if this.ahead.is_whole() {
-                return Poll::Ready(Ok(Extent::Whole));
+                return Poll::Ready(Ok(Lane::Ahead));
             }
             if !this.ahead.has_room() {
-                return Poll::Ready(Ok(Extent::NoRoom));
+                // There is no room for more on this node.
+                return Poll::Ready(Ok(Lane::Behind));
             }
             if this.ahead.len() >= buffers.request {
-                return Poll::Ready(Ok(Extent::Full));
+                return Poll::Ready(Ok(Lane::Long));
             }
             let frame = ready!(self.as_mut().poll_inner(cx)).transpose()?;
             let this = self.as_mut().project();
@@ -154,17 +152,14 @@ where
         });
         if let Err(error) = &frame {
             *this.failed = true;
-            this.fault.tell(error);
+            // Of two ways to break off the first counts.
+            let _ = this.fault.set(error.into());
         }
         Poll::Ready(Some(frame))
     }
 }
 
-impl<B> http_body::Body for RequestBody<B>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BodyError>,
-{
+impl<B: ClientBody> http_body::Body for RequestBody<B> {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -228,49 +223,37 @@ where
 }
 
 /// Reads ahead, as far as the client keeps pace, and says where its request stands in the queue.
-pub(crate) async fn read_ahead<B>(
-    body: &mut Pin<Box<RequestBody<B>>>,
+pub(crate) async fn read_ahead(
+    body: &mut Pin<Box<RequestBody<impl ClientBody>>>,
     buffers: &Arc<Buffers>,
-) -> Result<Lane, Fault>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BodyError>,
-{
+) -> Result<Lane, Fault> {
     let is_known = http_body::Body::size_hint(&**body).exact().is_some();
-    let reading = poll_fn(|cx| body.as_mut().poll_ahead(cx, buffers));
-    let read = match is_known {
-        true => Ok(reading.await),
-        false => tokio::time::timeout(PATIENCE, reading).await,
-    };
-    match read {
-        Ok(Ok(extent)) => Ok(lane(extent)),
-        Ok(Err(error)) => Err((&error).into()),
-        Err(_) => Ok(Lane::Behind),
+    let reading = read(body, buffers);
+    match is_known {
+        true => reading.await,
+        false => {
+            let read = tokio::time::timeout(PATIENCE, reading).await;
+            read.unwrap_or(Ok(Lane::Behind))
+        }
     }
 }
 
-/// Reads on while the request waits for a place. Resolves when its client has caught up, and says
+/// Reads on while the request waits for a slot. Resolves when its client has caught up, and says
 /// where the request stands then.
-pub(crate) async fn read_on<B>(
-    body: &mut Pin<Box<RequestBody<B>>>,
+pub(crate) async fn read_on(
+    body: &mut Pin<Box<RequestBody<impl ClientBody>>>,
     buffers: &Arc<Buffers>,
-) -> Result<Lane, Fault>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<BodyError>,
-{
-    match poll_fn(|cx| body.as_mut().poll_ahead(cx, buffers)).await {
-        Ok(Extent::NoRoom) => std::future::pending().await,
-        Ok(extent) => Ok(lane(extent)),
-        Err(error) => Err((&error).into()),
+) -> Result<Lane, Fault> {
+    match read(body, buffers).await {
+        Ok(Lane::Behind) => std::future::pending().await,
+        read => read,
     }
 }
 
-/// Where a request of which so much is there stands in the queue.
-fn lane(extent: Extent) -> Lane {
-    match extent {
-        Extent::Whole => Lane::Ahead,
-        Extent::Full => Lane::Long,
-        Extent::NoRoom => Lane::Behind,
-    }
+async fn read(
+    body: &mut Pin<Box<RequestBody<impl ClientBody>>>,
+    buffers: &Arc<Buffers>,
+) -> Result<Lane, Fault> {
+    let read = poll_fn(|cx| body.as_mut().poll_ahead(cx, buffers)).await;
+    read.map_err(|error| (&error).into())
 }

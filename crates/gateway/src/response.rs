@@ -66,7 +66,7 @@ impl ResponseBody {
         }
     }
 
-    /// Makes the rest of an answer one whose place can be taken back.
+    /// Makes the rest of an answer one whose slot can be taken back.
     fn open(&mut self) {
         let content = std::mem::replace(&mut self.content, Content::Fixed(Bytes::new()));
         self.content = match content {

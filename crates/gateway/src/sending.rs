@@ -1,4 +1,4 @@
-//! A request body that was not whole when its request got a place, and how that place is taken back.
+//! A request body that was not whole when its request got a slot, and how that slot is taken back.
 //!
 //! It is *coming* until its request has ended, or until the looking task of [`hold`](crate::hold)
 //! *cuts* it: `is_cut` is stored (Release) before the guest's and the server's tasks are woken, and
@@ -6,18 +6,18 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{
             AtomicBool,
             Ordering::{Acquire, Release},
         },
     },
-    task::{Context, Waker},
+    task::Context,
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use tokio::sync::Notify;
+use atomic_waker::AtomicWaker;
+use tokio::sync::SetOnce;
 
 use sampan_core::fault::Fault;
 
@@ -26,66 +26,20 @@ use crate::{
     hold::{Holder, Wait},
 };
 
-/// Tells the task that waits for the response that the request body broke off. Then the request is
-/// over, whatever the pod makes of it.
-#[derive(Debug, Default)]
-pub(crate) struct BodyFault {
-    kind: OnceLock<Fault>,
-    told: Notify,
-}
+/// Tells the task that waits for the response that the request body broke off, and how. Then the
+/// request is over, whatever the pod makes of it.
+pub(crate) type BodyFault = SetOnce<Fault>;
 
-impl BodyFault {
-    pub(crate) fn get(&self) -> Option<Fault> {
-        self.kind.get().copied()
-    }
-
-    /// Resolves once the body has broken off.
-    pub(crate) async fn told(&self) -> Fault {
-        loop {
-            // `notify_one` keeps its permit, so nothing is lost between the look and the wait.
-            if let Some(kind) = self.get() {
-                return kind;
-            }
-            self.told.notified().await;
-        }
-    }
-
-    pub(crate) fn tell(&self, error: &BodyError) {
-        if self.kind.set(error.into()).is_ok() {
-            self.told.notify_one();
-        }
-    }
-}
-
-/// The task to wake when a place is taken back.
-#[derive(Debug, Default)]
-struct Sleeper(Mutex<Option<Waker>>);
-
-impl Sleeper {
-    fn register(&self, cx: &Context<'_>) {
-        let mut waker = self.0.lock();
-        match &mut *waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-    }
-
-    fn wake(&self) {
-        let waker = self.0.lock().take();
-        waker.inspect(Waker::wake_by_ref);
-    }
-}
-
-/// A request body that was not whole when its request got a place.
+/// A request body that was not whole when its request got a slot.
 #[derive(Debug)]
 pub(crate) struct Sending {
     pub(crate) wait: Wait,
     fault: Arc<BodyFault>,
     is_cut: AtomicBool,
     /// The guest that reads the body.
-    guest: Sleeper,
+    guest: AtomicWaker,
     /// The server that sends the answer.
-    server: Sleeper,
+    server: AtomicWaker,
 }
 
 impl Sending {
@@ -94,26 +48,27 @@ impl Sending {
             wait,
             fault,
             is_cut: AtomicBool::new(false),
-            guest: Sleeper::default(),
-            server: Sleeper::default(),
+            guest: AtomicWaker::new(),
+            server: AtomicWaker::new(),
         })
     }
 
-    /// Whether the place was taken back. If not, the task that asks for the guest is woken then.
+    /// Whether the slot was taken back. If not, the task that asks for the guest is woken then.
     pub(crate) fn is_over_for_guest(&self, cx: &Context<'_>) -> bool {
-        self.guest.register(cx);
+        self.guest.register(cx.waker());
         self.is_cut.load(Acquire)
     }
 
-    /// Whether the place was taken back. If not, the task that sends the answer is woken then.
+    /// Whether the slot was taken back. If not, the task that sends the answer is woken then.
     pub(crate) fn is_over_for_server(&self, cx: &Context<'_>) -> bool {
-        self.server.register(cx);
+        self.server.register(cx.waker());
         self.is_cut.load(Acquire)
     }
 
     fn cut(&self) {
         self.is_cut.store(true, Release);
-        self.fault.tell(&BodyError::TooSlow);
+        // Of two ways to break off the first counts.
+        let _ = self.fault.set((&BodyError::TooSlow).into());
         self.guest.wake();
         self.server.wake();
     }

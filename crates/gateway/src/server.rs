@@ -39,7 +39,7 @@ pub struct Server<A = TcpAccept> {
 }
 
 /// How a server ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// Connections that were still open at the end of the drain time and were cut.
     pub connections: usize,
@@ -122,10 +122,7 @@ impl<A: Accept> Server<A> {
             .await
             .is_ok()
         {
-            return Drained {
-                connections: 0,
-                requests: 0,
-            };
+            return Drained::default();
         }
         let connections = tasks.connections();
         cut.begun.store(true, Ordering::Release);

@@ -192,7 +192,7 @@ impl Snapshot {
     }
 
     /// The services with requests that wait and that no pod could ever take, in the order of names.
-    pub(crate) fn waiting_without_pods(&self) -> Vec<ServiceKey> {
+    pub(crate) fn parked_services(&self) -> Vec<ServiceKey> {
         let mut parked: Vec<_> = self
             .services
             .iter()

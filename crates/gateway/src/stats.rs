@@ -104,10 +104,8 @@ pub(crate) struct Counters {
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     classes: [AtomicU64; 5],
-    complete: AtomicU64,
-    broken: AtomicU64,
-    canceled: AtomicU64,
-    dropped: AtomicU64,
+    /// By [`End`], in its order.
+    ends: [AtomicU64; 4],
     latency: Histogram,
 }
 
@@ -127,20 +125,14 @@ impl Answers {
     }
 
     pub(crate) fn ended(&self, end: End, latency: Duration) {
-        let count = match end {
-            End::Complete => &self.complete,
-            End::Broken => &self.broken,
-            End::Canceled => &self.canceled,
-            End::Dropped => &self.dropped,
-        };
-        count.fetch_add(1, Relaxed);
+        self.ends[end as usize].fetch_add(1, Relaxed);
         if matches!(end, End::Complete | End::Broken) {
             self.latency.record(latency);
         }
     }
 
     fn ends(&self) -> [u64; 4] {
-        [&self.complete, &self.broken, &self.canceled, &self.dropped].map(|c| c.load(Relaxed))
+        self.ends.each_ref().map(|count| count.load(Relaxed))
     }
 
     fn classes(&self) -> [u64; 5] {
@@ -161,14 +153,8 @@ impl Answers {
 
     /// Adds all that another has counted, which counts no more.
     fn absorb(&self, other: &Self) {
-        let pairs = self.classes.iter().zip(&other.classes);
-        let ends = [
-            (&self.complete, &other.complete),
-            (&self.broken, &other.broken),
-            (&self.canceled, &other.canceled),
-            (&self.dropped, &other.dropped),
-        ];
-        for (own, its) in pairs.chain(ends) {
+        let classes = self.classes.iter().zip(&other.classes);
+        for (own, its) in classes.chain(self.ends.iter().zip(&other.ends)) {
             own.fetch_add(its.load(Relaxed), Relaxed);
         }
         self.latency.absorb(&other.latency);

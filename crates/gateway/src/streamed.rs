@@ -51,7 +51,7 @@ impl Streamed {
         }
     }
 
-    /// Where its place comes from.
+    /// Where its slot comes from.
     pub(crate) fn queue(&self) -> &Arc<Queue> {
         self.slot.queue()
     }
@@ -82,7 +82,7 @@ impl Streamed {
     /// The answer is complete when its client has been given what was read ahead.
     pub(crate) fn sent(&mut self) -> Exchange {
         self.exchange.judge(&self.slot, true);
-        self.slot.used_until(Instant::now());
+        self.slot.until = Some(Instant::now());
         self.exchange.hand_over()
     }
 
@@ -93,7 +93,7 @@ impl Streamed {
             return false;
         };
         self.exchange.judge(&self.slot, true);
-        self.slot.used_until(now);
+        self.slot.until = Some(now);
         true
     }
 

@@ -2,13 +2,10 @@
 
 use std::fmt;
 
-use bytes::Bytes;
 use http::HeaderValue;
 
 /// The longest `X-Request-Id` taken from a client, in bytes.
 pub const MAX_REQUEST_ID_BYTES: usize = 128;
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// The id of a request: 1 to 128 visible ASCII characters. Cheap to clone, also into a header. The
 /// runtime, which knows no header and writes the id beside lines of logs, has it as a text.
@@ -25,10 +22,8 @@ impl RequestId {
 
     /// A new id: 128 random bits as 32 lower-case hex digits.
     pub fn random() -> Self {
-        let mut text = vec![0; 32];
-        write_hex(&mut text, fastrand::u128(..));
-        let text = Bytes::from(text);
-        Self(HeaderValue::from_maybe_shared(text).expect("hex digits are a field value"))
+        let text = format!("{:032x}", fastrand::u128(..));
+        Self(HeaderValue::try_from(text).expect("hex digits are a field value"))
     }
 
     /// The id as text.
@@ -130,30 +125,15 @@ impl TraceParent {
         self.flags & Self::SAMPLED != 0
     }
 
-    fn encode(self) -> [u8; Self::LEN] {
-        let mut text = *b"00-................................-................-..";
-        write_hex(&mut text[3..35], self.trace_id);
-        write_hex(&mut text[36..52], self.parent_id.into());
-        write_hex(&mut text[53..55], self.flags.into());
-        text
-    }
-
     pub(crate) fn to_header(self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.encode()).expect("hex and hyphens are a field value")
+        HeaderValue::try_from(self.to_string()).expect("hex and hyphens are a field value")
     }
 }
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&self.encode()).expect("hex and hyphens are ASCII"))
-    }
-}
-
-/// Fills `text` with the low digits of `value`.
-fn write_hex(text: &mut [u8], mut value: u128) {
-    for digit in text.iter_mut().rev() {
-        *digit = HEX[(value & 15) as usize];
-        value >>= 4;
+        let (trace, parent, flags) = (self.trace_id, self.parent_id, self.flags);
+        write!(f, "00-{trace:032x}-{parent:016x}-{flags:02x}")
     }
 }
 
@@ -262,7 +242,12 @@ mod tests {
         }
         let random = RequestId::random();
         assert_eq!(random.as_str().len(), 32);
-        assert!(random.as_str().bytes().all(|c| HEX.contains(&c)));
+        assert!(
+            random
+                .as_str()
+                .bytes()
+                .all(|c| b"0123456789abcdef".contains(&c))
+        );
         assert_ne!(random, RequestId::random());
     }
 }

@@ -21,7 +21,7 @@ pub(crate) enum Lane {
     /// All of its body is there: the pod can work on it without its client.
     #[default]
     Ahead,
-    /// Its body is longer than what is read ahead of the place, so it keeps the place for as long
+    /// Its body is longer than what is read ahead of the slot, so it keeps the slot for as long
     /// as its client sends: [`PASSING`] of those ahead pass each one.
     Long,
     /// Its client has kept it waiting: it gets what the others leave.
@@ -29,7 +29,7 @@ pub(crate) enum Lane {
 }
 
 /// How many of those ahead pass each one with a long body. Many of these at once, however fast they
-/// send, hold up no short request for longer than one place takes to become free.
+/// send, hold up no short request for longer than one slot takes to become free.
 const PASSING: u32 = 3;
 
 /// A place in the line. They are in the order of turns, and of coming in each turn.
@@ -57,9 +57,8 @@ struct Client {
 /// Those that wait.
 #[derive(Debug)]
 pub(super) struct Line<T> {
-    ahead: VecDeque<Entry<T>>,
-    long: VecDeque<Entry<T>>,
-    behind: VecDeque<Entry<T>>,
+    /// By [`Lane`], in its order.
+    lanes: [VecDeque<Entry<T>>; 3],
     /// How many of those ahead have passed the first one with a long body.
     passed: u32,
     clients: HashMap<IpAddr, Client>,
@@ -71,10 +70,8 @@ pub(super) struct Line<T> {
 impl<T> Default for Line<T> {
     fn default() -> Self {
         Self {
-            ahead: VecDeque::new(),
-            long: VecDeque::new(),
+            lanes: Default::default(),
             passed: 0,
-            behind: VecDeque::new(),
             clients: HashMap::new(),
             turn: 0,
             next_id: 0,
@@ -85,18 +82,20 @@ impl<T> Default for Line<T> {
 impl<T> Line<T> {
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.ahead() + self.behind.len()
+        self.lanes.iter().map(VecDeque::len).sum()
     }
 
     /// How many of them do not stand behind.
     pub(super) fn ahead(&self) -> usize {
-        self.ahead.len() + self.long.len()
+        let [ahead, long, _] = &self.lanes;
+        ahead.len() + long.len()
     }
 
     /// How many of them do not stand behind and have a client that may be served.
     pub(super) fn ahead_of(&self, may: impl Fn(Option<IpAddr>) -> bool) -> usize {
-        let ahead = self.ahead.iter().chain(&self.long);
-        ahead.filter(|entry| may(entry.client)).count()
+        let [ahead, long, _] = &self.lanes;
+        let all = ahead.iter().chain(long);
+        all.filter(|entry| may(entry.client)).count()
     }
 
     /// Adds one, if there are fewer than `max`, or if another one stands behind, which has to go
@@ -141,7 +140,7 @@ impl<T> Line<T> {
             client: asker.client,
             item,
         };
-        insert(self.lane(asker.lane), entry);
+        insert(&mut self.lanes[asker.lane as usize], entry);
         Some((ticket, displaced))
     }
 
@@ -154,17 +153,18 @@ impl<T> Line<T> {
             let index = lane.iter().position(|entry| may(entry.client))?;
             lane.remove(index)
         };
-        let long = self.long.len();
+        let [ahead, long, behind] = &mut self.lanes;
+        let before = long.len();
         let due = match self.passed >= PASSING {
-            true => next(&mut self.long),
+            true => next(long),
             false => None,
         };
         let entry = due
-            .or_else(|| next(&mut self.ahead))
-            .or_else(|| next(&mut self.long))
-            .or_else(|| next(&mut self.behind))?;
-        self.passed = match self.long.len() {
-            left if left > 0 && left == long => self.passed + 1,
+            .or_else(|| next(ahead))
+            .or_else(|| next(long))
+            .or_else(|| next(behind))?;
+        self.passed = match long.len() {
+            left if left > 0 && left == before => self.passed + 1,
             _ => 0,
         };
         self.turn = self.turn.max(entry.ticket.turn);
@@ -175,7 +175,7 @@ impl<T> Line<T> {
     /// Takes all out of which this is so.
     pub(super) fn take_all(&mut self, is: impl Fn(&T) -> bool) -> Vec<T> {
         let mut taken: Vec<Entry<T>> = Vec::new();
-        for lane in [&mut self.ahead, &mut self.long, &mut self.behind] {
+        for lane in &mut self.lanes {
             let entries = std::mem::take(lane).into_iter();
             let (out, kept): (VecDeque<_>, _) = entries.partition(|entry| is(&entry.item));
             *lane = kept;
@@ -189,30 +189,21 @@ impl<T> Line<T> {
 
     /// Takes this one out, if it still waits.
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<T> {
-        let lanes = [&mut self.ahead, &mut self.long, &mut self.behind];
-        let entry = lanes.into_iter().find_map(|lane| take(lane, ticket))?;
+        let entry = self.lanes.iter_mut().find_map(|lane| take(lane, ticket))?;
         self.forget(entry.client);
         Some(entry.item)
     }
 
     /// Lets this one stand behind no longer, but in this lane.
     pub(super) fn promote(&mut self, ticket: Ticket, lane: Lane) {
-        if let Some(entry) = take(&mut self.behind, ticket) {
-            insert(self.lane(lane), entry);
-        }
-    }
-
-    fn lane(&mut self, lane: Lane) -> &mut VecDeque<Entry<T>> {
-        match lane {
-            Lane::Ahead => &mut self.ahead,
-            Lane::Long => &mut self.long,
-            Lane::Behind => &mut self.behind,
+        if let Some(entry) = take(&mut self.lanes[Lane::Behind as usize], ticket) {
+            insert(&mut self.lanes[lane as usize], entry);
         }
     }
 
     /// Takes out the last of those that stand behind.
     fn displace(&mut self) -> Option<T> {
-        let entry = self.behind.pop_back()?;
+        let entry = self.lanes[Lane::Behind as usize].pop_back()?;
         self.forget(entry.client);
         Some(entry.item)
     }

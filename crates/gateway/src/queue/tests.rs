@@ -127,7 +127,7 @@ async fn nobody_overtakes_even_while_a_slot_changes_hands() {
             std::future::pending(),
         )
         .await;
-    assert_eq!(second.err(), Some(NoSlot::TimedOut));
+    assert_eq!(second.err(), Some(Fault::QueueTimeout));
     let slot = first.slot.try_recv().expect("the first has it").unwrap();
     assert!(endpoint.room().is_none());
     std::mem::forget(held);
@@ -173,7 +173,7 @@ fn a_closed_queue_lets_nobody_in_until_it_is_opened_again() {
     drop(held);
     assert!(matches!(
         queue.enter(Asker::default(), Duration::from_secs(1)),
-        Err(NoSlot::Closed)
+        Err(Fault::NoService)
     ));
     queue.install([endpoint].into(), 1, true);
     drop(slot(&queue));

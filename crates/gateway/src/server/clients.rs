@@ -1,60 +1,51 @@
 //! How many connections each client has.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
-use parking_lot::Mutex;
 
-use crate::{Limits, client};
+use crate::{
+    Limits,
+    client::{self, Shares},
+};
 
 /// Connections by client.
 #[derive(Debug)]
 pub(super) struct Clients {
     limit: usize,
     proxies: Vec<IpNet>,
-    counts: Mutex<HashMap<IpAddr, usize>>,
+    held: Shares,
 }
 
 /// One connection of a client, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Option<(Arc<Clients>, IpAddr)>);
+pub(super) struct Place {
+    clients: Arc<Clients>,
+    client: Option<IpAddr>,
+}
 
 impl Clients {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             limit: limits.connections_per_client,
             proxies: limits.trusted_proxies.clone(),
-            counts: Mutex::default(),
+            held: Shares::default(),
         })
     }
 
     /// A place for one more connection of a client, if it may have one.
     pub(super) fn place(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let Some(client) = client::of(address, &self.proxies) else {
-            return Some(Place(None));
-        };
-        let mut counts = self.counts.lock();
-        let count = counts.entry(client).or_default();
-        if *count >= self.limit {
-            return None;
-        }
-        *count += 1;
-        Some(Place(Some((Arc::clone(self), client))))
+        let client = client::of(address, &self.proxies);
+        let may = |count| count as usize <= self.limit;
+        let clients = Arc::clone(self);
+        let is_taken = self.held.take(client, may);
+        is_taken.then(|| Place { clients, client })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some((clients, client)) = self.0.take() else {
-            return;
-        };
-        let mut counts = clients.counts.lock();
-        if let Some(count) = counts.get_mut(&client) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&client);
-            }
-        }
+        self.clients.held.give_back(self.client);
     }
 }
 
@@ -88,7 +79,7 @@ mod tests {
             drop(first);
             drop(clients.place(ip(same)).expect("a place"));
             drop((second, elsewhere));
-            assert!(clients.counts.lock().is_empty());
+            assert!(clients.held.is_empty());
         }
     }
 

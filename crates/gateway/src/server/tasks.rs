@@ -11,26 +11,17 @@ pub(super) struct Tasks {
 }
 
 /// A task that runs, until this is dropped.
-pub(super) struct Task {
-    _connection: Option<Receiver<()>>,
-    _any: Receiver<()>,
-}
+pub(super) type Task = Receiver<()>;
 
 impl Tasks {
     /// Counts a task.
     pub(super) fn begin(&self) -> Task {
-        Task {
-            _connection: None,
-            _any: self.all.subscribe(),
-        }
+        self.all.subscribe()
     }
 
-    /// Counts a connection.
-    pub(super) fn begin_connection(&self) -> Task {
-        Task {
-            _connection: Some(self.connections.subscribe()),
-            _any: self.all.subscribe(),
-        }
+    /// Counts a connection, first as one and then as a task.
+    pub(super) fn begin_connection(&self) -> [Task; 2] {
+        [self.connections.subscribe(), self.all.subscribe()]
     }
 
     pub(super) fn connections(&self) -> usize {

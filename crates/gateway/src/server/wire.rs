@@ -21,12 +21,10 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 enum At {
     /// A line of a head.
     Head(Head),
-    /// Bytes of a body.
-    Body(u64),
+    /// So many bytes of a body, or of a chunk and the end of its line.
+    Bytes { left: u64, is_chunk: bool },
     /// The line with the size of a chunk.
     ChunkSize,
-    /// The rest of a chunk, and the end of its line.
-    Chunk(u64),
     /// A line behind the last chunk.
     Trailer,
     /// What is of no interest any more.
@@ -67,9 +65,13 @@ impl Wire {
         while !bytes.is_empty() {
             match self.at {
                 At::Blind => return None,
-                At::Body(left) | At::Chunk(left) => {
+                At::Bytes { left, is_chunk } => {
                     let taken = left.min(bytes.len() as u64);
-                    self.skipped(left - taken);
+                    self.at = match (left - taken, is_chunk) {
+                        (0, true) => At::ChunkSize,
+                        (0, false) => At::Head(Head::default()),
+                        (left, is_chunk) => At::Bytes { left, is_chunk },
+                    };
                     bytes = &mut bytes[taken as usize..];
                 }
                 At::Head(_) | At::ChunkSize | At::Trailer => {
@@ -108,16 +110,6 @@ impl Wire {
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    /// Part of a body has passed.
-    fn skipped(&mut self, left: u64) {
-        self.at = match (self.at, left) {
-            (At::Body(_), 0) => At::Head(Head::default()),
-            (At::Body(_), left) => At::Body(left),
-            (At::Chunk(_), 0) => At::ChunkSize,
-            (_, left) => At::Chunk(left),
-        };
-    }
-
     fn line_ended(&mut self, line: &mut [u8]) {
         let end = line.trim_ascii_end().len();
         let is_whole = line.ends_with(b"\n");
@@ -132,12 +124,15 @@ impl Wire {
             At::ChunkSize => match chunk_size(line) {
                 Some(0) => At::Trailer,
                 // Behind its bytes the line ends.
-                Some(size) => At::Chunk(size.saturating_add(2)),
+                Some(size) => At::Bytes {
+                    left: size.saturating_add(2),
+                    is_chunk: true,
+                },
                 None => At::Blind,
             },
             At::Trailer if line.is_empty() => At::Head(Head::default()),
             At::Trailer => At::Trailer,
-            At::Head(_) | At::Body(_) | At::Chunk(_) | At::Blind => At::Blind,
+            At::Head(_) | At::Bytes { .. } | At::Blind => At::Blind,
         };
     }
 
@@ -147,16 +142,13 @@ impl Wire {
             return At::Head(head);
         }
         self.heads += 1;
-        match head {
-            Head { is_coded: true, .. } => At::ChunkSize,
-            Head {
-                length: None | Some(0),
-                ..
-            } => At::Head(Head::default()),
-            Head {
-                length: Some(length),
-                ..
-            } => At::Body(length),
+        match (head.is_coded, head.length) {
+            (true, _) => At::ChunkSize,
+            (false, None | Some(0)) => At::Head(Head::default()),
+            (false, Some(left)) => At::Bytes {
+                left,
+                is_chunk: false,
+            },
         }
     }
 }

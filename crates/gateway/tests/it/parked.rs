@@ -32,12 +32,12 @@ async fn a_request_without_pods_is_told_of_and_answered_when_one_is_ready() {
     settle().await;
     let request = spawn(&gateway, "/");
     assert!(told.await.unwrap());
-    assert_eq!(gateway.waiting_without_pods(), [name("web")]);
+    assert_eq!(gateway.parked_services(), [name("web")]);
     assert!(!is_told(&gateway).await, "once for each time");
     let endpoint = ready(0, 1, says("web"));
     endpoint.set_state(EndpointState::Unready);
     gateway.publish(vec![(web(), vec![endpoint.clone()])]);
-    assert_eq!(gateway.waiting_without_pods(), []);
+    assert_eq!(gateway.parked_services(), []);
     assert!(!is_told(&gateway).await, "there is a pod now");
     assert!(!request.is_finished());
     endpoint.set_state(EndpointState::Ready);
@@ -54,7 +54,7 @@ async fn what_happened_before_somebody_asks_is_not_lost() {
     }
     settle().await;
     assert!(is_told(&gateway).await);
-    assert_eq!(gateway.waiting_without_pods(), [], "they have gone");
+    assert_eq!(gateway.parked_services(), [], "they have gone");
     assert!(!is_told(&gateway).await, "many are told of once");
     let dispatched = spawn(&gateway, "/2");
     settle().await;
@@ -73,7 +73,7 @@ async fn who_waits_for_a_pod_that_is_there_is_not_told_of() {
     let unready = spawn(&gateway, "/2");
     assert!(!is_told(&gateway).await, "it is not ready");
     assert_eq!(gateway.stats(&name("web")).unwrap().queued, 2);
-    assert_eq!(gateway.waiting_without_pods(), []);
+    assert_eq!(gateway.parked_services(), []);
     endpoint.set_state(EndpointState::Ready);
     gate.add_permits(3);
     for request in full.into_iter().chain([unready]) {
@@ -87,7 +87,7 @@ async fn nobody_waits_where_there_is_no_queue() {
     let gateway = gateway(config, []);
     assert_eq!(send_status(&gateway, get("/")).await, 503);
     assert!(!is_told(&gateway).await);
-    assert_eq!(gateway.waiting_without_pods(), []);
+    assert_eq!(gateway.parked_services(), []);
 }
 
 /// Two pods go while a request waits, each in its own way; the last one is told of.
@@ -109,7 +109,7 @@ async fn the_last_pod_that_goes_is_told_of() {
             false => pods[1].set_state(EndpointState::Terminating),
         }
         assert!(is_told(&gateway).await);
-        assert_eq!(gateway.waiting_without_pods(), [name("web")]);
+        assert_eq!(gateway.parked_services(), [name("web")]);
         gateway.publish(vec![(web(), vec![ready(2, 1, says("web"))])]);
         assert_eq!(request.await.unwrap(), 200);
         assert!(!is_told(&gateway).await, "nobody waits");
@@ -143,10 +143,10 @@ async fn services_are_told_apart() {
     assert_eq!(b.await.unwrap().unwrap(), 200);
     settle().await;
     assert!(is_told(&gateway).await);
-    assert_eq!(gateway.waiting_without_pods(), [name("a"), name("c")]);
+    assert_eq!(gateway.parked_services(), [name("a"), name("c")]);
     gateway.publish(vec![(service("a"), vec![])]);
     assert!(c.await.unwrap().is_err());
-    assert_eq!(gateway.waiting_without_pods(), [name("a")]);
+    assert_eq!(gateway.parked_services(), [name("a")]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -217,11 +217,10 @@ async fn the_only_pod_is_asked_once() {
     assert_eq!(gateway.stats(&name("web")).unwrap().retries, 0);
 }
 
-#[tokio::test]
-async fn the_second_try_goes_to_a_busier_pod_rather_than_the_same() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = says_after(&gate, "held");
-    let busy = pod(move |request, context| {
+/// A pod that answers at once, and requests of `/hold` when the gate lets it.
+fn busy(gate: &Arc<Semaphore>) -> Arc<dyn Upstream> {
+    let held = says_after(gate, "held");
+    pod(move |request, context| {
         let is_held = request.uri().path() == "/hold";
         let answer = held.call(request, &context);
         async move {
@@ -231,9 +230,14 @@ async fn the_second_try_goes_to_a_busier_pod_rather_than_the_same() {
                 Ok(http::Response::new(full("busy")))
             }
         }
-    });
+    })
+}
+
+#[tokio::test]
+async fn the_second_try_goes_to_a_busier_pod_rather_than_the_same() {
+    let gate = Arc::new(Semaphore::new(0));
     let near = unwilling(Kind::Trapped, Does::Fail(true));
-    let endpoints = [ready(0, 9, near), ready(1, 9, busy)];
+    let endpoints = [ready(0, 9, near), ready(1, 9, busy(&gate))];
     let gateway = gateway(web(), &endpoints);
     endpoints[0].set_state(EndpointState::Unready);
     for _ in 0..3 {
@@ -311,6 +315,35 @@ async fn a_pod_that_keeps_failing_is_left_out_for_a_while() {
         }
         assert_eq!(asked(), tries, "after {pause} ms more");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_is_served_when_an_ejection_ends() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (upstream, asked) = broken();
+    let pods = [ready(0, 1, busy(&gate)), ready(1, 1, upstream)];
+    let gateway = gateway(web(), &pods);
+    for _ in 0..300 {
+        send_status(&gateway, post("/", empty())).await;
+    }
+    assert!(pods[1].is_ejected());
+    asked.store(0, Relaxed);
+    let held = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { send(&gateway, post("/hold", empty())).await }
+    });
+    settle().await;
+    // The other pod is full: nothing but the end of the ejection, after a second, helps this one.
+    let begin = Instant::now();
+    assert_eq!(send_status(&gateway, post("/", empty())).await, 500);
+    let waited = begin.elapsed();
+    assert_eq!(
+        (asked.load(Relaxed), waited.as_secs()),
+        (1, 1),
+        "{waited:?}"
+    );
+    gate.add_permits(1);
+    assert_eq!(held.await.unwrap().body(), "held");
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,11 +25,14 @@ pub enum Fault {
     TimedOut,
     /// The guest returned without a whole response, or with one that cannot be sent.
     NoResponse,
-    /// No instance could be made.
+    /// The pod was stopped while its guest was at the request.
+    Stopped,
+    /// The guest did not get ready for its first request in time.
     Unstartable,
     /// The pod did not do what probes asked for, though it was given a processor.
     Unhealthy,
-    /// The pod could not take the request: it was stopping, or its instance had just ended.
+    /// The pod could not take the request, and that is no fault of its guest: it had been stopped,
+    /// its instance had just ended, its slots stayed busy, or the host had no room for an instance.
     Unavailable,
     /// The host failed while no code of the guest ran.
     Host,
@@ -55,9 +58,21 @@ pub enum Fault {
 struct Row {
     word: &'static str,
     status: u16,
-    /// Against the pod: its answer, or its instance.
-    blames: [bool; 2],
+    against: Against,
     detail: &'static str,
+}
+
+/// What a fault speaks against.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Against {
+    /// The pod that had the request, which gets none for a while if that comes often.
+    Pod,
+    /// The instance that a pod keeps: the pod is over with it.
+    Instance,
+    /// Both.
+    Both,
+    /// The client, or the host.
+    Neither,
 }
 
 impl Fault {
@@ -76,32 +91,30 @@ impl Fault {
 
     #[rustfmt::skip]
     const fn row(self) -> Row {
-        const ANSWER: [bool; 2] = [true, false];
-        const INSTANCE: [bool; 2] = [true, true];
-        const START: [bool; 2] = [false, true];
-        const NONE: [bool; 2] = [false, false];
-        let (word, status, blames, detail) = match self {
-            Self::Trapped => ("Trapped", 500, INSTANCE, "the service failed"),
-            Self::OutOfMemory => ("OutOfMemory", 500, INSTANCE, "the service failed"),
-            Self::Spinning => ("Spinning", 504, INSTANCE, "the service took too much CPU"),
-            Self::OutOfFuel => ("OutOfFuel", 504, INSTANCE, "the service used up its fuel"),
-            Self::Deadlocked => ("Deadlocked", 508, INSTANCE, "the request was part of a deadlock of services"),
-            Self::TimedOut => ("TimedOut", 504, ANSWER, "the service did not answer in time"),
-            Self::NoResponse => ("NoResponse", 500, ANSWER, "the service gave no answer"),
-            Self::Unstartable => ("Unstartable", 503, START, "the service could not take the request"),
-            Self::Unhealthy => ("Unhealthy", 503, INSTANCE, "the service is not healthy"),
-            Self::Unavailable => ("Unavailable", 503, NONE, "the service could not take the request"),
-            Self::Host => ("Host", 500, NONE, "the host failed"),
-            Self::BodyTooLarge => ("BodyTooLarge", 413, NONE, "the request body is too large"),
-            Self::BadRequest => ("BadRequest", 400, NONE, "the request is malformed"),
-            Self::ClientSlow => ("ClientSlow", 408, NONE, "the request body came too slowly"),
-            Self::ClientGone => ("ClientGone", 400, NONE, "the request body ended early"),
-            Self::NoService => ("NoService", 503, NONE, "the service is not there"),
-            Self::QueueFull => ("QueueFull", 503, NONE, "no pod is free and too many requests wait"),
-            Self::QueueTimeout => ("QueueTimeout", 503, NONE, "no pod became free in time"),
-            Self::NoPod => ("NoPod", 503, NONE, "no pod is ready, and none will be in time"),
+        use Against::{Both, Instance, Neither, Pod};
+        let (word, status, against, detail) = match self {
+            Self::Trapped => ("Trapped", 500, Both, "the service failed"),
+            Self::OutOfMemory => ("OutOfMemory", 500, Both, "the service failed"),
+            Self::Spinning => ("Spinning", 504, Both, "the service took too much CPU"),
+            Self::OutOfFuel => ("OutOfFuel", 504, Both, "the service used up its fuel"),
+            Self::Deadlocked => ("Deadlocked", 508, Both, "the request was part of a deadlock of services"),
+            Self::TimedOut => ("TimedOut", 504, Pod, "the service did not answer in time"),
+            Self::NoResponse => ("NoResponse", 500, Pod, "the service gave no answer"),
+            Self::Stopped => ("Stopped", 500, Pod, "the service gave no answer"),
+            Self::Unstartable => ("Unstartable", 503, Instance, "the service could not take the request"),
+            Self::Unhealthy => ("Unhealthy", 503, Both, "the service is not healthy"),
+            Self::Unavailable => ("Unavailable", 503, Neither, "the service could not take the request"),
+            Self::Host => ("Host", 500, Neither, "the host failed"),
+            Self::BodyTooLarge => ("BodyTooLarge", 413, Neither, "the request body is too large"),
+            Self::BadRequest => ("BadRequest", 400, Neither, "the request is malformed"),
+            Self::ClientSlow => ("ClientSlow", 408, Neither, "the request body came too slowly"),
+            Self::ClientGone => ("ClientGone", 400, Neither, "the request body ended early"),
+            Self::NoService => ("NoService", 503, Neither, "the service is not there"),
+            Self::QueueFull => ("QueueFull", 503, Neither, "no pod is free and too many requests wait"),
+            Self::QueueTimeout => ("QueueTimeout", 503, Neither, "no pod became free in time"),
+            Self::NoPod => ("NoPod", 503, Neither, "no pod is ready, and none will be in time"),
         };
-        Row { word, status, blames, detail }
+        Row { word, status, against, detail }
     }
 
     /// The word that events, metrics and reports use, in the manner of Kubernetes' reasons.
@@ -122,13 +135,13 @@ impl Fault {
     /// Whether it speaks against the pod that had the request. What a client did wrong does not, and
     /// neither does what the host lacks.
     pub fn is_of_pod(self) -> bool {
-        self.row().blames[0]
+        matches!(self.row().against, Against::Pod | Against::Both)
     }
 
     /// Whether a pod that keeps one instance is over with it. Otherwise the fault is of the request:
-    /// the instance cannot be used any more, and the pod makes another one at once.
+    /// the instance cannot be used any more, and the pod makes another one for the next request.
     pub fn ends_pod(self) -> bool {
-        self.row().blames[1]
+        matches!(self.row().against, Against::Instance | Against::Both)
     }
 }
 

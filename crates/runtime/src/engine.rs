@@ -15,7 +15,7 @@ use wasmtime::{
 };
 
 pub use pool::PoolSize;
-pub(crate) use pool::{NoPlace, Place, Places};
+pub(crate) use pool::{Place, Places};
 
 use crate::{epoch::EpochTicker, observe, quota::Backlog};
 use pool::{Budget, NoRoom};

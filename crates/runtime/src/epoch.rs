@@ -1,15 +1,7 @@
 //! The clock that interrupts guests: a thread that moves every engine's epoch, and lets those go on
 //! who were held back until there was more of their pod's share.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use parking_lot::Mutex;
 use sampan_core::provoke;
@@ -22,55 +14,31 @@ pub(crate) const EPOCH_TICK: Duration = Duration::from_millis(5);
 
 /// A thread of its own, not a task: when every worker thread is inside a guest, a task would not
 /// run and no guest would be interrupted.
-pub(crate) struct EpochTicker {
-    engines: Arc<Mutex<Vec<EngineWeak>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
-}
+pub(crate) struct EpochTicker(Arc<Mutex<Vec<EngineWeak>>>);
 
 impl EpochTicker {
+    /// Starts the thread, which ends within a tick once this is dropped.
     pub(crate) fn start(backlog: &Arc<Backlog>) -> io::Result<Self> {
-        let engines = Arc::new(Mutex::new(Vec::<EngineWeak>::new()));
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = thread::Builder::new()
-            .name("sampan-epoch".to_owned())
-            .spawn({
-                let engines = Arc::clone(&engines);
-                let stop = Arc::clone(&stop);
-                let backlog = Arc::clone(backlog);
-                move || {
-                    while !stop.load(Ordering::Relaxed) {
-                        thread::park_timeout(EPOCH_TICK);
-                        provoke::panic_in(provoke::Task::Epoch);
-                        for engine in engines.lock().iter() {
-                            if let Some(engine) = engine.upgrade() {
-                                engine.increment_epoch();
-                            }
-                        }
-                        backlog.look();
-                    }
+        let engines = Arc::<Mutex<Vec<EngineWeak>>>::default();
+        let (ticked, backlog) = (Arc::downgrade(&engines), Arc::clone(backlog));
+        let tick = move || {
+            while let Some(engines) = ticked.upgrade() {
+                provoke::panic_in(provoke::Task::Epoch);
+                for engine in engines.lock().iter().filter_map(EngineWeak::upgrade) {
+                    engine.increment_epoch();
                 }
-            })?;
-        Ok(Self {
-            engines,
-            stop,
-            thread: Some(thread),
-        })
+                drop(engines);
+                backlog.look();
+                thread::park_timeout(EPOCH_TICK);
+            }
+        };
+        let thread = thread::Builder::new().name("sampan-epoch".to_owned());
+        thread.spawn(tick)?;
+        Ok(Self(engines))
     }
 
     /// Ticks this engine too, as long as it lives.
     pub(crate) fn add(&self, engine: EngineWeak) {
-        self.engines.lock().push(engine);
-    }
-}
-
-impl Drop for EpochTicker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // The thread only ever sleeps and adds: it cannot fail, and ends within a tick.
-            let _ = thread.join();
-        }
+        self.0.lock().push(engine);
     }
 }

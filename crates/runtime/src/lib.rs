@@ -21,6 +21,7 @@ mod meter;
 mod neighbours;
 mod observe;
 pub mod pod;
+mod private;
 mod quota;
 mod report;
 mod run_state;

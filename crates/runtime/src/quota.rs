@@ -13,16 +13,14 @@
 use std::{
     collections::VecDeque,
     fmt,
-    num::NonZeroUsize,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use sampan_core::quantity::Cpu;
 
-use crate::run_state::RunState;
+use crate::{run_state::RunState, threads};
 
 /// How often a pod gets its share: the default period of `cpu.max`, and that of Kubernetes.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -223,10 +221,9 @@ pub(crate) struct Backlog {
 
 impl Default for Backlog {
     fn default() -> Self {
-        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             quotas: Mutex::default(),
-            at_once: 2 * processors,
+            at_once: 2 * threads::processors(),
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
         compile::{ChildCommand, CompileLimits, Compiler},
     },
     deadlock::Detector,
-    engine::{CodeClass, EngineClass, Engines, MAX_MEMORY_BYTES, PoolSize, Pooled, fingerprint},
+    engine::{CodeClass, EngineClass, Engines, PoolSize, Pooled, fingerprint},
     exports::Exports,
     host::linker::linker,
     host::state::State,
@@ -138,17 +138,6 @@ impl Runtime {
     /// How long components and instances have taken to be there.
     pub fn timings(&self) -> &Timings {
         &self.timings
-    }
-
-    /// Checks everything about a component that can be checked without compiling it.
-    pub fn admit(&self, bytes: &[u8], metered: bool) -> Result<Inspection, LoadError> {
-        let inspection = inspect(bytes, MAX_MEMORY_BYTES as u64)?;
-        link::check(
-            self.linker(class_of(&inspection, metered, false))?,
-            bytes,
-            &inspection,
-        )?;
-        Ok(inspection)
     }
 
     /// Makes a component ready to be instantiated, from the cache or by compiling it.

@@ -16,13 +16,13 @@ use sampan_core::{
     spec::node::GuestLimits,
 };
 use wasmtime::{AsContextMut, Engine, Store, component::ResourceTable};
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, filesystem::WasiFilesystemCtx};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::{
     host::{
-        files::{self, Lent},
+        files::Lent,
         outbound::{Hooks, Outbound},
         state::State,
         stdio::GuestOutput,
@@ -93,15 +93,14 @@ pub(crate) struct NodeParts {
 }
 
 /// The pod a store is made for.
-#[derive(Clone)]
 pub(crate) struct PodContext {
     pub(crate) meter: Arc<PodMeter>,
     pub(crate) log: Arc<PodLog>,
     suspects: Arc<Suspects<Cell>>,
     /// Whether its guests are of WASI 0.3.
     concurrent: bool,
-    autopsies: Arc<Mutex<TokenBucket>>,
-    dumps: Arc<Mutex<TokenBucket>>,
+    autopsies: Mutex<TokenBucket>,
+    dumps: Mutex<TokenBucket>,
 }
 
 impl PodContext {
@@ -114,14 +113,11 @@ impl PodContext {
             meter,
             suspects: Arc::clone(&node.suspects),
             concurrent,
-            autopsies: Arc::new(Mutex::new(TokenBucket::new(
+            autopsies: Mutex::new(TokenBucket::new(
                 MAX_BURST_AUTOPSIES,
                 MAX_AUTOPSIES_A_SECOND,
-            ))),
-            dumps: Arc::new(Mutex::new(TokenBucket::new(
-                MAX_BURST_DUMPS * SECONDS_A_DUMP,
-                1,
-            ))),
+            )),
+            dumps: Mutex::new(TokenBucket::new(MAX_BURST_DUMPS * SECONDS_A_DUMP, 1)),
         }
     }
 
@@ -191,9 +187,9 @@ impl Sandbox {
             lent.add(directory, &mount.guest, access);
         }
         Ok(Self {
-            env: env.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            env: env.clone().into_iter().collect(),
             args: spec.args.to_vec(),
-            config: Arc::new(config.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
+            config: Arc::new(config.clone().into_iter().collect()),
             lent: Arc::new(lent),
             outbound: Arc::new(Outbound::new(grants, spec.neighbours, node)),
             stdio: spec.stdio,
@@ -220,13 +216,14 @@ impl Sandbox {
         let files = files.then(|| cell.register("files", Source::Outside("files".into())));
         let mut table = ResourceTable::new();
         table.set_max_capacity(self.node.handles);
+        let wasi = self.wasi(pod, &request);
         let state = State {
             table,
-            wasi: self.wasi(pod, &request)?,
+            wasi,
             http,
             hooks: Hooks {
                 outbound: Arc::clone(&self.outbound),
-                request: Arc::clone(&request),
+                request,
                 log: Arc::clone(&pod.log),
                 cell: Arc::clone(&cell),
                 sent: None,
@@ -239,11 +236,10 @@ impl Sandbox {
             turn: Turn::default(),
             samples: Vec::new(),
             _files: files,
-            files: files::context(),
+            // Directories are lent by `Lent`.
+            files: WasiFilesystemCtx::default(),
             lent: Arc::clone(&self.lent),
-            log: Arc::clone(&pod.log),
             pace: Arc::clone(pace),
-            request,
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
@@ -274,7 +270,7 @@ impl Sandbox {
         }
     }
 
-    fn wasi(&self, pod: &PodContext, request: &Arc<CurrentRequest>) -> wasmtime::Result<WasiCtx> {
+    fn wasi(&self, pod: &PodContext, request: &Arc<CurrentRequest>) -> WasiCtx {
         let mut wasi = WasiCtxBuilder::new();
         wasi.envs(&self.env)
             .args(&self.args)
@@ -292,6 +288,6 @@ impl Sandbox {
                 .stderr(output(Stream::Stderr)),
             Stdio::Inherit => wasi.inherit_stdio(),
         };
-        Ok(wasi.build())
+        wasi.build()
     }
 }

@@ -1,7 +1,5 @@
 //! What happens to a guest that runs at an epoch tick: it goes on, gives way, or is ended.
 
-use std::fmt;
-
 use wasmtime::{StoreContextMut, UpdateDeadline, WasmBacktrace};
 
 use crate::{
@@ -13,16 +11,9 @@ use crate::{
 };
 
 /// A guest that used its CPU budget up. The error of the epoch callback, so of the call.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the guest's CPU budget is spent")]
 pub(crate) struct OverBudget(pub(crate) Over);
-
-impl fmt::Display for OverBudget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the guest's CPU budget is spent")
-    }
-}
-
-impl std::error::Error for OverBudget {}
 
 /// In how many parts a budget is cut; at the end of each but the last it is noted where the guest is.
 const SAMPLES: u32 = 4;

@@ -7,11 +7,9 @@
 //! their owner alone.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{
-        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-    },
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
@@ -20,6 +18,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use sampan_core::digest::Digest;
 
 use super::compile::read_whole;
+use crate::private;
 
 const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;
@@ -82,17 +81,8 @@ impl Cache {
             path: directory.to_owned(),
             source,
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(at)?;
-        let metadata = fs::metadata(directory).map_err(at)?;
-        if metadata.uid() != rustix::process::geteuid().as_raw() {
+        if !private::open(directory).map_err(at)? {
             return Err(CacheError::Foreign(directory.to_owned()));
-        }
-        if metadata.mode() & 0o077 != 0 {
-            fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(at)?;
         }
         let key = load_key(directory)?;
         Ok(Self {
@@ -245,6 +235,11 @@ fn load_key(directory: &Path) -> Result<[u8; KEY_BYTES], CacheError> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    };
+
     use super::*;
     use crate::artifact::compile::read_whole;
 

@@ -151,10 +151,7 @@ pub(crate) struct Places {
 }
 
 /// A place in a pool, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
-}
+pub(crate) type Place = OwnedSemaphorePermit;
 
 impl Places {
     pub(super) fn new(size: PoolSize) -> Self {
@@ -168,13 +165,11 @@ impl Places {
     pub(crate) async fn take(&self) -> Result<Place, NoPlace> {
         // Nearly always there is one, and then no clock has to be read.
         if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
-            return Ok(Place { _permit: permit });
+            return Ok(permit);
         }
         let permit = Arc::clone(&self.free).acquire_owned();
         match tokio::time::timeout(PATIENCE, permit).await {
-            Ok(permit) => Ok(Place {
-                _permit: permit.expect("the semaphore is never closed"),
-            }),
+            Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
             Err(_) => Err(NoPlace(self.size.instances)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error as StdError,
-    fmt, io,
+    io,
     net::SocketAddr,
     pin::Pin,
     sync::OnceLock,
@@ -120,16 +120,9 @@ fn tls_client(lookup: Lookup) -> Result<Tls, String> {
 struct CheckedResolver(Lookup);
 
 /// All addresses of a name are ones that may not be reached through it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the name resolves to no public address")]
 struct Prohibited;
-
-impl fmt::Display for Prohibited {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name resolves to no public address")
-    }
-}
-
-impl StdError for Prohibited {}
 
 impl tower_service::Service<Name> for CheckedResolver {
     type Response = vec::IntoIter<SocketAddr>;

@@ -15,7 +15,7 @@ use std::{fs::File, os::fd::OwnedFd, sync::Arc};
 use wasmtime::component::{HasData, Resource};
 use wasmtime_wasi::{
     FsPerms, OpenMode,
-    filesystem::{Descriptor, Dir, WasiFilesystemCtx, WasiFilesystemCtxView},
+    filesystem::{Descriptor, Dir, WasiFilesystemCtxView},
 };
 
 use crate::logs::{CurrentRequest, Note, PodLog};
@@ -97,8 +97,3 @@ impl Files<'_> {
 /// What is neither a file nor a directory.
 const DEVICE: &str = "a device";
 const OTHER: &str = "a FIFO or a socket";
-
-/// What wasmtime's own functions for files want. Directories are lent by [`Lent`].
-pub(crate) fn context() -> WasiFilesystemCtx {
-    WasiFilesystemCtx::default()
-}

@@ -325,7 +325,16 @@ impl Outbound {
             | Fault::Unstartable => Error::DestinationUnavailable,
             Fault::TimedOut | Fault::Spinning | Fault::OutOfFuel => Error::HttpResponseTimeout,
             Fault::Deadlocked => Error::LoopDetected,
-            _ => Error::ConnectionTerminated,
+            Fault::Trapped
+            | Fault::OutOfMemory
+            | Fault::NoResponse
+            | Fault::Stopped
+            | Fault::Unhealthy
+            | Fault::Host
+            | Fault::BodyTooLarge
+            | Fault::BadRequest
+            | Fault::ClientSlow
+            | Fault::ClientGone => Error::ConnectionTerminated,
         })?;
         let cut = |_| Error::HttpResponseIncomplete;
         Ok(response.map(|body| body.map_err(cut).boxed_unsync()))

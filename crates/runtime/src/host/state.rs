@@ -18,7 +18,6 @@ use super::{
 use crate::{
     lane::Pace,
     limiter::Limiter,
-    logs::{CurrentRequest, PodLog},
     observe::{
         cell::{Cell, WaitNote},
         recorder::Recorder,
@@ -46,9 +45,7 @@ pub(crate) struct State {
     pub(crate) _files: Option<WaitNote>,
     pub(crate) files: WasiFilesystemCtx,
     pub(crate) lent: Arc<Lent>,
-    pub(crate) log: Arc<PodLog>,
     pub(crate) pace: Arc<Pace>,
-    pub(crate) request: Arc<CurrentRequest>,
 }
 
 impl State {
@@ -60,8 +57,8 @@ impl State {
                 table: &mut self.table,
             },
             lent: &self.lent,
-            log: &self.log,
-            request: &self.request,
+            log: &self.hooks.log,
+            request: &self.hooks.request,
         }
     }
 

@@ -23,7 +23,6 @@ const CLOCK_P3: &str = "wasi:clocks/monotonic-clock@0.3.0";
 
 /// Wraps those of WASI 0.2.
 pub(crate) fn observe_p2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
     io::observe(linker)?;
     http::observe(linker)?;
     let mut clock = linker.instance(CLOCK_P2)?;
@@ -55,13 +54,11 @@ pub(crate) fn observe_p2(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         state.recorder.note("random.get-random-bytes");
         Ok((state.random().get_random_bytes(length)?,))
     })?;
-    linker.allow_shadowing(false);
     Ok(())
 }
 
 /// Wraps those of WASI 0.3 that do not register themselves.
 pub(crate) fn observe_p3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
     let mut clock = linker.instance(CLOCK_P3)?;
     clock.func_wrap_concurrent("wait-until", |accessor, (when,): (u64,)| {
         let clocks = accessor.with_getter::<WasiClocks>(State::clocks);
@@ -73,7 +70,6 @@ pub(crate) fn observe_p3(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         let note = accessor.with(|mut store| timer(store.get(), "monotonic-clock.wait-for"));
         Box::pin(async move { note.wait(WasiClocks::wait_for(&clocks, duration)).await })
     })?;
-    linker.allow_shadowing(false);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use sampan_core::{escape, name::PodName, quantity::ByteSize};
 
 use super::{
@@ -73,10 +73,6 @@ impl Rationed {
     }
 }
 
-fn lock(rationed: &Mutex<Rationed>) -> MutexGuard<'_, Rationed> {
-    rationed.lock()
-}
-
 impl PodLog {
     pub(crate) fn new(
         ring: &Arc<Ring>,
@@ -120,7 +116,7 @@ impl PodLog {
         partial: bool,
     ) {
         let amount = (text.len() + LINE_OVERHEAD_BYTES) as u64;
-        let mut printed = lock(&self.printed);
+        let mut printed = self.printed.lock();
         let Some(dropped) = printed.take(Instant::now(), amount) else {
             // Nothing may follow that could say so.
             if printed.dropped == 1 {
@@ -152,7 +148,7 @@ impl PodLog {
             Note::Failure => &self.failures,
             Note::Denial => &self.denials,
         };
-        let Some(dropped) = lock(rationed).take(Instant::now(), 1) else {
+        let Some(dropped) = rationed.lock().take(Instant::now(), 1) else {
             return self.meter.count_dropped_line();
         };
         let text = match dropped {
@@ -176,7 +172,7 @@ impl PodLog {
 
 impl Drop for PodLog {
     fn drop(&mut self) {
-        let dropped = lock(&self.printed).dropped;
+        let dropped = self.printed.lock().dropped;
         if dropped > 0 {
             self.note_dropped(&format!("{dropped} lines dropped at its end"));
         }
@@ -238,7 +234,7 @@ mod tests {
     fn what_was_dropped_is_said_with_the_next_line() {
         let (ring, meter) = (Arc::default(), Arc::default());
         let log = log(&ring, &meter);
-        lock(&log.printed).dropped = 7;
+        log.printed.lock().dropped = 7;
         log.print(Stream::Stdout, None, b"next", false);
         let lines = ring.read(0, 10).lines;
         assert_eq!(
@@ -260,7 +256,7 @@ mod tests {
         for millis in 0..10_000 {
             let now = start + std::time::Duration::from_millis(millis);
             for _ in 0..10 {
-                match lock(&printed).take(now, 10) {
+                match printed.lock().take(now, 10) {
                     Some(0) => taken += 1,
                     Some(_) => (taken, told) = (taken + 1, told + 1),
                     None => {}
@@ -320,8 +316,8 @@ mod tests {
         assert!(lines.len() <= most, "{} lines", lines.len());
         assert_eq!(lines.last().expect("a line").text, "denied");
         assert_eq!(lines.len() as u64 + meter.usage().log_lines_dropped, 1001);
-        lock(&log.failures).bucket = TokenBucket::new(1, 1);
-        let before = lock(&log.failures).dropped;
+        log.failures.lock().bucket = TokenBucket::new(1, 1);
+        let before = log.failures.lock().dropped;
         log.note(Note::Failure, None, || "trap".to_owned());
         let last = ring.read(0, usize::MAX).lines.pop().expect("a line");
         assert_eq!(last.text, format!("trap (and {before} more before it)"));

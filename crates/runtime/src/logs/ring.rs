@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use sampan_core::name::PodName;
 use tokio::sync::Notify;
 
@@ -72,13 +72,9 @@ pub struct Batch {
 }
 
 impl Ring {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     /// Adds a line.
     pub fn push(&self, line: Line) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.bytes += line.text.len() + LINE_OVERHEAD_BYTES;
         state.lines.push_back(line);
         while state.bytes > MAX_RING_BYTES
@@ -93,7 +89,7 @@ impl Ring {
 
     /// The lines from `position` on that are there now, at most `limit`.
     pub fn read(&self, position: u64, limit: usize) -> Batch {
-        let state = self.lock();
+        let state = self.state.lock();
         let missed = state.first.saturating_sub(position);
         let skip = usize::try_from(position.saturating_sub(state.first)).unwrap_or(usize::MAX);
         let lines: Vec<_> = state.lines.iter().skip(skip).take(limit).cloned().collect();
@@ -108,7 +104,7 @@ impl Ring {
     /// The last lines of a pod, together at most so many bytes, the oldest first. If not even the
     /// last one fits, its end and how much is missing before that.
     pub fn tail(&self, pod: &PodName, bytes: usize) -> Vec<Line> {
-        let state = self.lock();
+        let state = self.state.lock();
         let recent = state.lines.iter().rev().take(MAX_TAIL_LINES);
         let mut left = bytes;
         let mut lines: Vec<Line> = Vec::new();

@@ -66,8 +66,9 @@ pub(crate) struct Waited {
 }
 
 /// What a guest may use, and what it has used and waited. All in nanoseconds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Allowance {
+    /// 0 is any time.
     budget: AtomicU64,
     /// What the instance had used when the budget was given.
     given_at: AtomicU64,
@@ -83,29 +84,9 @@ pub(super) struct Allowance {
     slots: OnceLock<(Arc<Semaphore>, usize)>,
 }
 
-impl Default for Allowance {
-    /// Any time.
-    fn default() -> Self {
-        Self {
-            budget: AtomicU64::new(u64::MAX),
-            given_at: AtomicU64::new(0),
-            waited_at: AtomicU64::new(0),
-            lead: AtomicU64::new(0),
-            times: AtomicU64::new(0),
-            waited: AtomicU64::new(0),
-            has_waited: AtomicBool::new(false),
-            slots: OnceLock::new(),
-        }
-    }
-}
-
 impl Allowance {
     /// Gives a budget to an instance that has used so much by now; zero means any time.
     pub(super) fn give(&self, used: u64, budget: u64) {
-        let budget = match budget {
-            0 => u64::MAX,
-            some => some,
-        };
         self.budget.store(budget, Relaxed);
         self.given_at.store(used, Relaxed);
         self.waited_at.store(used, Relaxed);
@@ -154,7 +135,10 @@ impl Allowance {
             self.waited_at.store(used, Relaxed);
             self.times.fetch_add(1, Relaxed);
         }
-        let budget = self.budget.load(Relaxed);
+        let budget = match self.budget.load(Relaxed) {
+            0 => u64::MAX,
+            some => some,
+        };
         let spent = used.saturating_sub(self.given_at.load(Relaxed));
         let unwaited = used.saturating_sub(self.waited_at.load(Relaxed));
         let lead = self.lead.load(Relaxed).saturating_add(running);

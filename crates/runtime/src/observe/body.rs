@@ -108,11 +108,11 @@ impl Body for Written {
             if !was_empty {
                 // It was there before its reader. Only so much fits in between, and then the writer
                 // waits.
-                this.note.end_wait();
+                this.note.cell.end_wait();
             }
         } else {
             // From now on the reader does nothing for the guest.
-            this.note.reconsider();
+            this.note.cell.reconsider();
         }
         frame
     }

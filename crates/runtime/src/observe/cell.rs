@@ -24,8 +24,6 @@
 //! the host function if it has noted one, as a whole if not.
 
 use std::{
-    error::Error as StdError,
-    fmt,
     future::poll_fn,
     pin::pin,
     sync::{
@@ -293,7 +291,7 @@ impl Drop for Noted<'_> {
 /// Takes a registered wait back when it is dropped.
 #[must_use]
 pub(crate) struct WaitNote {
-    cell: Arc<Cell>,
+    pub(super) cell: Arc<Cell>,
     id: u64,
 }
 
@@ -313,16 +311,6 @@ impl WaitNote {
         }
         output
     }
-
-    /// Like [`Cell::end_wait`].
-    pub(crate) fn end_wait(&self) {
-        self.cell.end_wait();
-    }
-
-    /// Like [`Cell::reconsider`].
-    pub(crate) fn reconsider(&self) {
-        self.cell.reconsider();
-    }
 }
 
 impl Drop for WaitNote {
@@ -332,13 +320,6 @@ impl Drop for WaitNote {
 }
 
 /// The error of a wait that never would have ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the wait can never end: it is part of a deadlock")]
 pub(crate) struct DeadlockVictim(pub(crate) Arc<Deadlock>);
-
-impl fmt::Display for DeadlockVictim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the wait can never end: it is part of a deadlock")
-    }
-}
-
-impl StdError for DeadlockVictim {}

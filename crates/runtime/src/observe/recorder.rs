@@ -9,21 +9,11 @@ pub(crate) const KEPT: usize = 32;
 ///
 /// Calls that only look something up are counted, not recorded: a clock is read for each one that
 /// is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Recorder {
     calls: [Option<(&'static str, Instant)>; KEPT],
     made: usize,
     counted: usize,
-}
-
-impl Default for Recorder {
-    fn default() -> Self {
-        Self {
-            calls: [None; KEPT],
-            made: 0,
-            counted: 0,
-        }
-    }
 }
 
 impl Recorder {

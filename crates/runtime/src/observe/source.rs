@@ -2,18 +2,18 @@
 
 use std::{
     fmt,
-    future::poll_fn,
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Poll, Wake, Waker},
+    task::{Wake, Waker},
     time::Instant,
 };
 
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use sampan_core::name::{Name, PodName, ServiceKey};
+use tokio::sync::SetOnce;
 
 use crate::{neighbours::Neighbours, report::Deadlock, run_state::RunState};
 
@@ -138,8 +138,7 @@ pub(crate) struct Call {
     neighbours: Arc<dyn Neighbours>,
     at: Mutex<At>,
     settled: AtomicBool,
-    failed: OnceLock<Arc<Deadlock>>,
-    waker: AtomicWaker,
+    failed: SetOnce<Arc<Deadlock>>,
 }
 
 impl fmt::Debug for Call {
@@ -176,8 +175,7 @@ impl Call {
             neighbours: Arc::clone(neighbours),
             at: Mutex::new(At::Begun),
             settled: AtomicBool::new(false),
-            failed: OnceLock::new(),
-            waker: AtomicWaker::new(),
+            failed: SetOnce::new(),
         })
     }
 
@@ -231,19 +229,11 @@ impl Call {
     pub(crate) fn fail(&self, deadlock: &Arc<Deadlock>) {
         // Of two reports the first has ended it.
         let _ = self.failed.set(Arc::clone(deadlock));
-        self.waker.wake();
     }
 
-    /// Waits for [`Self::fail`]; one task may.
+    /// Waits for [`Self::fail`].
     pub(crate) async fn failed(&self) {
-        poll_fn(|cx| {
-            self.waker.register(cx.waker());
-            match self.failed.get() {
-                Some(_) => Poll::Ready(()),
-                None => Poll::Pending,
-            }
-        })
-        .await;
+        self.failed.wait().await;
     }
 }
 

@@ -34,29 +34,24 @@ impl Turn {
     {
         let mut host = pin!(host);
         poll_fn(|cx| {
-            accessor.with(|store| Self::over(store));
+            // No guest runs.
+            accessor
+                .with(|mut store| *store.as_context_mut().data_mut().as_mut() = Self::default());
             let polled = host.as_mut().poll(cx);
             if polled.is_pending() {
-                accessor.with(|store| Self::next(store));
+                // The guest is looked at as soon as it runs.
+                accessor.with(|mut store| {
+                    let mut store = store.as_context_mut();
+                    *store.data_mut().as_mut() = Self {
+                        armed: true,
+                        task: None,
+                    };
+                    store.set_epoch_deadline(0);
+                });
             }
             polled
         })
         .await
-    }
-
-    /// The host is polled: no guest runs.
-    fn over<T: AsMut<Self> + 'static>(mut store: impl AsContextMut<Data = T>) {
-        *store.as_context_mut().data_mut().as_mut() = Self::default();
-    }
-
-    /// The host returns: has the guest looked at as soon as it runs.
-    fn next<T: AsMut<Self> + 'static>(mut store: impl AsContextMut<Data = T>) {
-        let mut store = store.as_context_mut();
-        *store.data_mut().as_mut() = Self {
-            armed: true,
-            task: None,
-        };
-        store.set_epoch_deadline(0);
     }
 
     /// Looks at a guest that runs. Whether it was looked at only for this.

@@ -11,7 +11,7 @@ use tokio::time::{Instant as Deadline, error::Elapsed};
 use wasmtime::{Store, WasmBacktrace};
 
 use super::{
-    completion::{Completion, within},
+    completion::{Completion, CompletionGuard, within},
     coredump::{self, Pending},
     failure::Failure,
     inbox::Job,
@@ -19,6 +19,7 @@ use super::{
     template::Template,
 };
 use crate::{
+    admission::inspect::Wasi,
     host::state::State,
     meter::CpuMeter,
     observe::{cell::Cell, observed::Observed, source::InboundRequest},
@@ -81,26 +82,7 @@ impl Outcome {
                     false => failure.of_making(),
                 })
             }
-            Err(_) => Some(Failure::TimedOut(template.request_timeout())),
-        }
-    }
-
-    /// The end of an instance that was at one request only.
-    pub(super) fn instance_end<'a>(
-        &'a self,
-        failure: &'a Failure,
-        store: &'a Store<State>,
-        inbound: &'a Arc<InboundRequest>,
-        completion: &Completion,
-    ) -> InstanceEnd<'a> {
-        InstanceEnd {
-            failure,
-            error: self.result.as_ref().ok().and_then(|it| it.as_ref().err()),
-            store: Some(store),
-            requests: std::slice::from_ref(inbound),
-            waits: self.waits.clone(),
-            already_reported: completion.failure().is_some(),
-            has_successor: false,
+            Err(_) => Some(Failure::TimedOut(template.request_timeout)),
         }
     }
 
@@ -260,6 +242,39 @@ impl PodInner {
         }
     }
 
+    /// Accounts for an instance that was at one request only, and tells its caller. `is_open` says
+    /// whether the guest still has a body to write.
+    pub(super) fn close(
+        &self,
+        outcome: &Outcome,
+        failure: Failure,
+        store: &Store<State>,
+        guard: CompletionGuard,
+        is_open: bool,
+    ) -> Recorded {
+        let completion = guard.completion();
+        let recorded = self.record_failure(InstanceEnd {
+            failure: &failure,
+            error: outcome
+                .result
+                .as_ref()
+                .ok()
+                .and_then(|it| it.as_ref().err()),
+            store: Some(store),
+            requests: std::slice::from_ref(completion.inbound()),
+            waits: outcome.waits.clone(),
+            already_reported: completion.failure().is_some(),
+            has_successor: false,
+        });
+        if completion.is_answered() && !is_open && self.template.wasi == Wasi::P2 {
+            // A guest that died after finishing its response has answered all the same.
+            guard.well();
+        } else {
+            guard.fail(failure, |_| {});
+        }
+        recorded
+    }
+
     fn gather_evidence(&self, ended: &InstanceEnd<'_>) -> Evidence {
         let log = self.context.log.tail(LOG_BYTES);
         let backtrace = ended
@@ -294,10 +309,8 @@ impl PodInner {
             _ => None,
         };
         let left = || store.get_fuel().unwrap_or(0);
-        evidence.fuel = self
-            .template
-            .fuel()
-            .map(|all| (all.saturating_sub(left()), all));
+        let fuel = self.template.fuel;
+        evidence.fuel = fuel.map(|all| (all.saturating_sub(left()), all));
         (evidence.memory_bytes, evidence.memory_limit_bytes) = state.memory();
         evidence.memory_refused_bytes = state.refused_bytes();
         evidence.host_calls = state.recorder.made();

@@ -35,7 +35,7 @@ pub(super) struct ResponseLease {
 impl ResponseLease {
     /// The deadline has passed: says so, unless something else has been said before.
     pub(super) fn time_out(&self) -> Failure {
-        let failure = Failure::TimedOut(self.pod.template.request_timeout());
+        let failure = Failure::TimedOut(self.pod.template.request_timeout);
         // The instance may well live on: it is not counted as failed.
         let account = |failure: &Failure| {
             let wait = self.completion.instance().and_then(|cell| {
@@ -52,16 +52,16 @@ impl ResponseLease {
             let log = &self.pod.context.log;
             log.note(Note::Failure, self.completion.inbound().id.clone(), || text);
         };
-        self.completion.fail(failure.clone(), account);
-        self.completion.failure().unwrap_or(failure)
+        self.fail(failure, account)
     }
-}
 
-impl ResponseLease {
     /// The answer is not passed on: says why, unless something else has been said before.
     pub(super) fn refuse(&self, failure: Failure) -> Failure {
-        let account =
-            |failure: &Failure| self.pod.say(self.completion.inbound().id.clone(), failure);
+        let id = || self.completion.inbound().id.clone();
+        self.fail(failure, |failure| self.pod.say(id(), failure))
+    }
+
+    fn fail(&self, failure: Failure, account: impl FnOnce(&Failure)) -> Failure {
         self.completion.fail(failure.clone(), account);
         self.completion.failure().unwrap_or(failure)
     }
@@ -123,56 +123,51 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
-        this.lease.completion.watch(cx);
-        match Pin::new(&mut this.inner).poll_frame(cx) {
-            Poll::Ready(None) => {
-                if let Some(failure) = this.lease.completion.failure() {
-                    return Poll::Ready(Some(Err(failure.into())));
+        let completion = &this.lease.completion;
+        completion.watch(cx);
+        let frame = Pin::new(&mut this.inner).poll_frame(cx);
+        if !matches!(frame, Poll::Ready(Some(Ok(_))))
+            && let Some(failure) = completion.failure()
+        {
+            return Poll::Ready(Some(Err(failure.into())));
+        }
+        let failure = match frame {
+            Poll::Ready(None) => match this.promise.as_ref().map_or(Ok(()), Promise::over) {
+                Err(fault) => this.lease.refuse(Failure::Unsendable(fault)),
+                Ok(()) => {
+                    // The guest may still have work of its own to do: it goes on until its deadline.
+                    this.disarm();
+                    this.lease.completion.body_is_over();
+                    return Poll::Ready(None);
                 }
-                let kept = this.promise.as_ref().map_or(Ok(()), Promise::over);
-                if let Err(fault) = kept {
-                    let failure = this.lease.refuse(Failure::Unsendable(fault));
-                    return Poll::Ready(Some(Err(failure.into())));
-                }
-                // The guest may still have work of its own to do: it goes on until its deadline.
-                this.disarm();
-                this.lease.completion.body_is_over();
-                Poll::Ready(None)
-            }
+            },
             Poll::Ready(Some(Err(error))) => {
-                if let Some(failure) = this.lease.completion.failure() {
-                    return Poll::Ready(Some(Err(failure.into())));
-                }
                 // Said and no more: what ends the instance, if anything does, is told by its task.
                 let failure = Failure::Unsendable(format!("its body failed: {error}"));
-                this.lease
-                    .pod
-                    .say(this.lease.completion.inbound().id.clone(), &failure);
-                Poll::Ready(Some(Err(failure.into())))
+                let id = completion.inbound().id.clone();
+                this.lease.pod.say(id, &failure);
+                failure
+            }
+            // A body that always has more never comes to the timer.
+            Poll::Ready(Some(Ok(_)))
+                if this.lease.deadline.is_some_and(|d| d <= Instant::now()) =>
+            {
+                this.lease.time_out()
             }
             Poll::Ready(Some(Ok(frame))) => {
-                // A body that always has more never comes to the timer.
-                if this.lease.deadline.is_some_and(|d| d <= Instant::now()) {
-                    return Poll::Ready(Some(Err(this.lease.time_out().into())));
+                let sent = match (&mut this.promise, frame.data_ref()) {
+                    (Some(promise), Some(data)) => promise.sent(data.len()),
+                    _ => Ok(()),
+                };
+                match sent {
+                    Err(fault) => this.lease.refuse(Failure::Unsendable(fault)),
+                    Ok(()) => return Poll::Ready(Some(Ok(frame))),
                 }
-                if let (Some(promise), Some(data)) = (&mut this.promise, frame.data_ref())
-                    && let Err(fault) = promise.sent(data.len())
-                {
-                    let failure = this.lease.refuse(Failure::Unsendable(fault));
-                    return Poll::Ready(Some(Err(failure.into())));
-                }
-                Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Pending => {
-                if let Some(failure) = this.lease.completion.failure() {
-                    return Poll::Ready(Some(Err(failure.into())));
-                }
-                if this.deadline_passed(cx) {
-                    return Poll::Ready(Some(Err(this.lease.time_out().into())));
-                }
-                Poll::Pending
-            }
-        }
+            Poll::Pending if !this.deadline_passed(cx) => return Poll::Pending,
+            Poll::Pending => this.lease.time_out(),
+        };
+        Poll::Ready(Some(Err(failure.into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -114,12 +114,12 @@ impl Completion {
 
     fn leave(&self, next: Stage) -> Option<Task> {
         let mut stage = self.stage.lock();
-        match &*stage {
-            Stage::Waiting(_) => match std::mem::replace(&mut *stage, next) {
-                Stage::Waiting(task) => Some(task),
-                Stage::Begun | Stage::Withdrawn => None,
-            },
-            Stage::Begun | Stage::Withdrawn => None,
+        match std::mem::replace(&mut *stage, next) {
+            Stage::Waiting(task) => Some(task),
+            left => {
+                *stage = left;
+                None
+            }
         }
     }
 

@@ -6,9 +6,9 @@
 
 use std::{
     cell::Cell,
-    fs::{self, DirBuilder},
+    fs,
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -20,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::{Module, Store, ValType, WasmCoreDump};
 
 use super::inner::PodInner;
-use crate::{host::state::State, report::Coredump, runtime::MAX_DUMPS_AT_ONCE};
+use crate::{host::state::State, private, report::Coredump, runtime::MAX_DUMPS_AT_ONCE};
 
 /// Dumps that are kept of a pod. The oldest make room for the newest.
 const MAX_KEPT_OF_POD: usize = 3;
@@ -72,8 +72,8 @@ enum Undumped {
     Global(String),
     #[error("dumping failed: {0}")]
     Panicked(String),
-    #[error("`{directory}` belongs to another user")]
-    Foreign { directory: PathBuf },
+    #[error("`{0}` belongs to another user")]
+    Foreign(PathBuf),
     #[error("cannot write to `{directory}`: {source}")]
     Io {
         directory: PathBuf,
@@ -89,7 +89,7 @@ pub(super) fn consider(
     error: Option<&wasmtime::Error>,
     verdict: Fault,
 ) -> Option<(Coredump, Option<Pending>)> {
-    let directory = pod.template.coredumps()?;
+    let directory = pod.template.coredumps.as_deref()?;
     // Of an instance that could not be made there is nothing to dump, and one that did not do what
     // probes asked for is not stopped inside the guest.
     let stopped = [
@@ -233,23 +233,12 @@ fn file_name(pod: &PodName, at: SystemTime) -> String {
 
 /// Makes the directory, readable by its owner alone: a dump holds what its guest was told.
 fn open(directory: &Path) -> Result<(), Undumped> {
-    let at = |source| Undumped::Io {
-        directory: directory.to_owned(),
-        source,
-    };
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder.create(directory).map_err(at)?;
-    let metadata = fs::metadata(directory).map_err(at)?;
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Undumped::Foreign {
-            directory: directory.to_owned(),
-        });
+    let directory = directory.to_owned();
+    match private::open(&directory) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Undumped::Foreign(directory)),
+        Err(source) => Err(Undumped::Io { directory, source }),
     }
-    if metadata.mode() & 0o077 != 0 {
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(at)?;
-    }
-    Ok(())
 }
 
 /// Writes a file: whole, or not at all.
@@ -310,6 +299,8 @@ fn remove(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use sampan_core::name::ServiceKey;
 
     use super::*;

@@ -63,7 +63,7 @@ impl Driver {
         let pace = Arc::new(Pace::default());
         let owned = Arc::clone(pod);
         let mut given_up = None;
-        let work: Work<()> = match pod.template.wasi() {
+        let work: Work<()> = match pod.template.wasi {
             Wasi::P2 => Box::pin(kept::run(owned, inbox, ready, Arc::clone(&pace))),
             Wasi::P3 => {
                 let told = Arc::clone(given_up.insert(Arc::default()));

@@ -103,7 +103,7 @@ impl Failure {
         if let Some(limit) = error.downcast_ref::<PoolConcurrencyLimitError>() {
             return Self::Unavailable(limit.to_string());
         }
-        match (error.downcast_ref::<Trap>(), template.fuel()) {
+        match (error.downcast_ref::<Trap>(), template.fuel) {
             (Some(Trap::OutOfFuel), Some(fuel)) => Self::OutOfFuel(fuel),
             // The root cause says what happened; what stands above it is the backtrace.
             (Some(trap), _) => {
@@ -138,11 +138,12 @@ impl Failure {
             | Self::OnlyOnce
             | Self::Unfinished
             | Self::ErrorCode(_)
-            | Self::Unsendable(_)
-            | Self::Stopped => Fault::NoResponse,
+            | Self::Unsendable(_) => Fault::NoResponse,
+            Self::Stopped => Fault::Stopped,
             Self::Inexpressible(_) => Fault::BadRequest,
             Self::Host(_) => Fault::Host,
-            Self::Unavailable(_) | Self::SlowStart(_) => Fault::Unstartable,
+            Self::Unavailable(_) => Fault::Unavailable,
+            Self::SlowStart(_) => Fault::Unstartable,
             Self::Neighbour(failure) => match failure.fault() {
                 // It was not this request that used the CPU.
                 Fault::Spinning | Fault::OutOfFuel => Fault::Trapped,

@@ -61,7 +61,7 @@ impl Fresh {
     pub(super) async fn send(&self, pod: &Arc<PodInner>, job: Job) -> RequestGuard {
         let guard = RequestGuard::new(Arc::clone(job.guard.completion()), None);
         let template = &*pod.template;
-        let pace = Arc::new(Pace::new(template.pace().is_long()));
+        let pace = Arc::new(Pace::new(template.pace.is_long()));
         let mut work: Work<()> = Box::pin(answer(Arc::clone(pod), job, Arc::clone(&pace)));
         if !pace.is_long() {
             let ended = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_ready())).await;
@@ -69,7 +69,7 @@ impl Fresh {
                 return guard;
             }
             if pace.is_long() {
-                template.pace().set(true);
+                template.pace.set(true);
             }
         }
         let (runtime, service) = (Arc::clone(&pod.runtime), ServiceKey::of(template));
@@ -112,7 +112,7 @@ async fn answer(pod: Arc<PodInner>, job: Job, pace: Arc<Pace>) {
     } = job;
     let completion = Arc::clone(guard.completion());
     let inbound = Arc::clone(completion.inbound());
-    store.data().request.set(inbound.id.clone());
+    store.data().hooks.request.set(inbound.id.clone());
     pod.context.meter.count_instance();
     let cell = Arc::clone(&store.data().cell);
     cell.begin(&inbound);
@@ -122,7 +122,7 @@ async fn answer(pod: Arc<PodInner>, job: Job, pace: Arc<Pace>) {
     let Some(outcome) = ended.await else {
         return;
     };
-    pod.template.pace().learn(&cell.cpu);
+    pod.template.pace.learn(&cell.cpu);
     pod.count(&inbound, &cell);
     let unfinished = store.data_mut().holds_unfinished_body();
     let Some(failure) = outcome.failure(&completion, unfinished, &pod.template) else {
@@ -131,14 +131,7 @@ async fn answer(pod: Arc<PodInner>, job: Job, pace: Arc<Pace>) {
     if failure.is_of_host() {
         return guard.fail(failure, |failure| pod.say(inbound.id.clone(), failure));
     }
-    let recorded =
-        pod.record_failure(outcome.instance_end(&failure, &store, &inbound, &completion));
-    if completion.is_answered() && !unfinished && pod.template.wasi() == Wasi::P2 {
-        // A guest that died after finishing its response has answered all the same.
-        guard.well();
-    } else {
-        guard.fail(failure, |_| {});
-    }
+    let recorded = pod.close(&outcome, failure, &store, guard, unfinished);
     if let Some(dump) = recorded.dump {
         dump.make(store, outcome.into_error(), (_place, _slot));
     }
@@ -161,7 +154,7 @@ async fn work(
         }
         None => return Ok(()),
     };
-    match pod.template.wasi() {
+    match pod.template.wasi {
         Wasi::P2 => {
             let proxy = Proxy::new(&mut *store, &instance)?;
             call_p2(&proxy, store, request, completion).await

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 /// The largest body that is held whole.
@@ -38,10 +38,6 @@ struct Waiting {
 }
 
 impl IdleGate {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock()
-    }
-
     /// Drives a store. Each time it has nothing more to do, those who wait for that are woken.
     pub(super) async fn watch<F: Future>(&self, store: F) -> F::Output {
         let mut store = pin!(store);
@@ -59,7 +55,7 @@ impl IdleGate {
                 if woken.again.load(Ordering::Relaxed) {
                     continue;
                 }
-                let mut waiting = self.lock();
+                let mut waiting = self.0.lock();
                 let wakers = std::mem::take(&mut waiting.wakers);
                 if wakers.is_empty() {
                     return Poll::Pending;
@@ -76,13 +72,13 @@ impl IdleGate {
 
     /// Asks to be woken when the store next has nothing to do. The number is another one after it.
     fn expect(&self, cx: &Context<'_>) -> u64 {
-        let mut waiting = self.lock();
+        let mut waiting = self.0.lock();
         waiting.wakers.push(cx.waker().clone());
         waiting.count
     }
 
     fn count(&self) -> u64 {
-        self.lock().count
+        self.0.lock().count
     }
 }
 

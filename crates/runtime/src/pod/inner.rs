@@ -12,7 +12,7 @@ use wasmtime::{Store, component};
 
 use super::{completion::within, failure::Failure, template::Template, watch::PodWatch};
 use crate::{
-    engine::{NoPlace, Place},
+    engine::Place,
     host::state::State,
     lane::Pace,
     logs::Note,
@@ -54,7 +54,7 @@ impl PodInner {
         template: &Arc<Template>,
         watch: Arc<dyn PodWatch>,
     ) -> Arc<Self> {
-        let (concurrent, cpu) = (template.is_concurrent(), template.sandbox.cpu);
+        let (concurrent, cpu) = (template.loaded.concurrent, template.sandbox.cpu);
         Arc::new(Self {
             context: PodContext::new(name, &runtime.node, concurrent, cpu),
             template: Arc::clone(template),
@@ -78,13 +78,8 @@ impl PodInner {
 
     /// A place in the engine's pool. There are fewer than a node may be asked for.
     pub(super) async fn pool_place(&self) -> Result<Place, Failure> {
-        let unavailable = |error: NoPlace| Failure::Unavailable(error.to_string());
-        self.template
-            .loaded
-            .places
-            .take()
-            .await
-            .map_err(unavailable)
+        let place = self.template.loaded.places.take().await;
+        place.map_err(|error| Failure::Unavailable(error.to_string()))
     }
 
     /// Limits the making of an instance: a guest's start function may wait as long as it likes.

@@ -27,17 +27,12 @@ struct Instance {
     since: Instant,
 }
 
-impl Instance {
-    /// Whether it is to take no more requests.
-    fn is_due(&self, pod: &PodInner) -> bool {
-        let renewal = pod.template.renewal();
-        renewal.is_due(self.requests, self.since.elapsed())
-    }
-}
-
 /// Keeps an instance and gives it requests until the pod is gone. One that is due for renewal is
 /// dropped, and the next request gets another.
 pub(super) async fn run(pod: Arc<PodInner>, mut inbox: Inbox, ready: Ready, pace: Arc<Pace>) {
+    // Whether one may take another request.
+    let renewal = pod.template.renewal;
+    let young = |it: &Instance| !renewal.is_due(it.requests, it.since.elapsed());
     let first = make(&pod, &pace).await;
     let (told, mut instance) = match first {
         Ok(instance) => (Ok(()), Some(instance)),
@@ -51,15 +46,14 @@ pub(super) async fn run(pod: Arc<PodInner>, mut inbox: Inbox, ready: Ready, pace
         if job.guard.completion().is_abandoned() {
             continue;
         }
-        // It may have become too old meanwhile.
-        let young = |it: &Instance| !it.is_due(&pod);
-        // A request that was cut off has cost the pod its instance: the next one gets another.
+        // A request that was cut off has cost the pod its instance, or it may have become too old
+        // meanwhile: the next one gets another.
         let alive = match instance.take().filter(young) {
             Some(alive) => Ok(alive),
             None => match within(job.deadline, make(&pod, &pace)).await {
                 Ok(made) => made,
                 Err(_) => {
-                    let late = Failure::TimedOut(pod.template.request_timeout());
+                    let late = Failure::TimedOut(pod.template.request_timeout);
                     let inbound = Arc::clone(job.guard.completion().inbound());
                     job.guard
                         .fail(late, |late| pod.say(inbound.id.clone(), late));
@@ -136,7 +130,7 @@ async fn answer(pod: &PodInner, mut instance: Instance, job: Job, pace: &Pace) -
     let inbound = Arc::clone(completion.inbound());
     let refilled = pod.template.sandbox.refill(&mut made.store);
     let store = &made.store;
-    store.data().request.set(inbound.id.clone());
+    store.data().hooks.request.set(inbound.id.clone());
     let cell = Arc::clone(&store.data().cell);
     cell.forget_calls();
     cell.begin(&inbound);
@@ -150,7 +144,7 @@ async fn answer(pod: &PodInner, mut instance: Instance, job: Job, pace: &Pace) -
     pace.learn(&cell.cpu);
     pod.count(&inbound, &cell);
     let state = made.store.data_mut();
-    state.request.set(None);
+    state.hooks.request.set(None);
     let unfinished = state.holds_unfinished_body();
     let Some(failure) = outcome.failure(&completion, unfinished, &pod.template) else {
         *has_answered |= *requests > 0;
@@ -170,14 +164,7 @@ async fn answer(pod: &PodInner, mut instance: Instance, job: Job, pace: &Pace) -
         }
         other => other,
     };
-    let recorded =
-        pod.record_failure(outcome.instance_end(&failure, &made.store, &inbound, &completion));
-    if completion.is_answered() && !unfinished {
-        // A guest that died after finishing its response has answered all the same.
-        guard.well();
-    } else {
-        guard.fail(failure, |_| {});
-    }
+    let recorded = pod.close(&outcome, failure, &made.store, guard, unfinished);
     if let Some(dump) = recorded.dump {
         let Made { store, place, .. } = instance.made;
         dump.make(store, outcome.into_error(), place);

@@ -200,7 +200,7 @@ where
     /// one that it serves.
     fn turn_to(&self, request_id: Option<Arc<str>>) -> wasmtime::Result<()> {
         self.accessor.with(|mut store| {
-            store.get().request.set(request_id);
+            store.get().hooks.request.set(request_id);
             self.pod.template.sandbox.refill(store)
         })
     }

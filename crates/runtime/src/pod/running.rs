@@ -149,7 +149,7 @@ impl Pod {
             slot: slot.clone(),
         };
         let guard = self.driver.send(pod, job).await?;
-        let patience = match (pod.template.isolation(), pod.template.wasi()) {
+        let patience = match (pod.template.isolation(), pod.template.wasi) {
             // The instance outlives the request, so its task does not keep the request's deadline.
             (Isolation::Pod, Wasi::P3) => deadline,
             _ => deadline.map(|deadline| deadline + GRACE),

@@ -139,9 +139,11 @@ impl Live {
     }
 }
 
-/// Keeps an instance and gives it requests until the pod is gone. One that has failed, or that is to
-/// be renewed, hands what comes next over to another one; in the second case it goes on until its
-/// last response has been read. `given_up` tells of requests whose callers have gone.
+/// Keeps an instance and gives it requests until the pod is gone. One that has failed without being
+/// the end of its pod ([`Fault::ends_pod`](sampan_core::fault::Fault::ends_pod)), or that is to be
+/// renewed, hands over what comes next; another one is made for the first request of that. One that
+/// is renewed goes on until its last response has been read. `given_up` tells of requests whose
+/// callers have gone.
 pub(super) async fn run(
     pod: Arc<PodInner>,
     mut inbox: Inbox,
@@ -156,7 +158,7 @@ pub(super) async fn run(
     let mut first: Option<Job> = None;
     loop {
         let (hand_over, handed_over) = oneshot::channel();
-        let door = Door::new(inbox, hand_over, pod.template.renewal());
+        let door = Door::new(inbox, hand_over, pod.template.renewal);
         let pace = Arc::new(Pace::default());
         let work: Work<()> = Box::pin(live(
             Arc::clone(&pod),
@@ -286,7 +288,7 @@ async fn serve(
             // A guest cannot be made to give up one request. When all it can take are stuck in
             // requests whose callers are gone, the instance has to go.
             Ok(()) = given_up.changed() => if live.stuck() >= limit {
-                break (Failure::TimedOut(pod.template.request_timeout()), None);
+                break (Failure::TimedOut(pod.template.request_timeout), None);
             },
         }
     };

@@ -25,14 +25,18 @@ pub const DEFAULT_CONCURRENCY: u32 = 64;
 pub struct Template {
     pub(crate) loaded: Arc<Loaded>,
     pub(crate) sandbox: Sandbox,
-    wasi: Wasi,
+    pub(super) wasi: Wasi,
     isolation: Isolation,
     concurrency: u32,
-    renewal: Renewal,
-    fuel: Option<u64>,
-    request_timeout: Duration,
-    pace: Pace,
-    coredumps: Option<PathBuf>,
+    /// When an instance that stays makes way for another one.
+    pub(super) renewal: Renewal,
+    pub(super) fuel: Option<u64>,
+    pub(super) request_timeout: Duration,
+    /// Whether its last request with an instance of its own was a long one: the next one probably
+    /// is too.
+    pub(super) pace: Pace,
+    /// Where core dumps of its instances go.
+    pub(super) coredumps: Option<PathBuf>,
 }
 
 /// What a spec says about a service's pods.
@@ -103,39 +107,6 @@ impl Template {
     /// Requests at once in one pod.
     pub fn concurrency(&self) -> u32 {
         self.concurrency
-    }
-
-    /// When an instance that stays makes way for another one.
-    pub(crate) fn renewal(&self) -> Renewal {
-        self.renewal
-    }
-
-    pub(crate) fn wasi(&self) -> Wasi {
-        self.wasi
-    }
-
-    /// Whether its engine is one for WASI 0.3.
-    pub(crate) fn is_concurrent(&self) -> bool {
-        self.loaded.concurrent
-    }
-
-    pub(crate) fn fuel(&self) -> Option<u64> {
-        self.fuel
-    }
-
-    pub(crate) fn request_timeout(&self) -> Duration {
-        self.request_timeout
-    }
-
-    /// Whether its last request with an instance of its own was a long one: the next one probably
-    /// is too.
-    pub(crate) fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    /// Where core dumps of its instances go.
-    pub(crate) fn coredumps(&self) -> Option<&Path> {
-        self.coredumps.as_deref()
     }
 
     /// When a request that comes now must have been answered.

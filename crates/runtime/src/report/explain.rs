@@ -1,14 +1,13 @@
 //! The end of an instance in words: for a person who did not write the guest.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt::{self, Display, Write as _},
     sync::Arc,
-    time::Duration,
 };
 
-use sampan_core::{escape, fault::Fault, quantity::ByteSize};
+use sampan_core::{escape, fault::Fault, quantity::ByteSize, time::Took};
 
-use super::{Coredump, Evidence, Frame, Termination};
+use super::{Coredump, Evidence, Frame, HostCall, Sample, Termination};
 
 /// Frames of a sample that are shown: where it was, and what called that.
 const SAMPLE_FRAMES: usize = 3;
@@ -24,27 +23,46 @@ impl Termination {
 
     /// The same with the source lines of its stack, as far as they are known.
     pub(crate) fn explain_with(&self, lines: &[Option<Arc<str>>]) -> String {
-        let mut text = format!("{}\n", escape::line(&self.to_string()));
-        if let Some(evidence) = &self.evidence {
-            // Writing to a string cannot fail.
-            let _ = evidence.write(self.verdict, lines, &mut text);
-        } else {
-            text.push_str("  no more is known: too many of the pod's instances end so\n");
+        let mut text = Text(format!("{}\n", escape::line(&self.to_string())));
+        match &self.evidence {
+            Some(evidence) => evidence.write(self.verdict, lines, &mut text),
+            None => text.line("  no more is known: too many of the pod's instances end so"),
         }
-        text
+        text.0
+    }
+}
+
+/// The lines of an explanation.
+struct Text(String);
+
+impl Text {
+    fn line(&mut self, line: impl Display) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+
+    fn field(&mut self, name: &str, value: impl Display) {
+        // Much of this comes from the guest: names of its functions, what it asked for and printed.
+        let value = value.to_string();
+        self.line(format_args!("  {name:INDENT$}{}", escape::line(&value)));
+    }
+
+    /// A field for each value, of which the first one is named.
+    fn fields(&mut self, name: &str, values: impl IntoIterator<Item = impl Display>) {
+        let names = [name].into_iter().chain(std::iter::repeat(""));
+        for (name, value) in names.zip(values) {
+            self.field(name, value);
+        }
     }
 }
 
 impl Evidence {
-    fn write(&self, verdict: Fault, lines: &[Option<Arc<str>>], to: &mut String) -> fmt::Result {
+    fn write(&self, verdict: Fault, lines: &[Option<Arc<str>>], to: &mut Text) {
         for request in &self.requests {
             let id = request.id.as_ref().map(|id| format!(" (request {id})"));
-            let (line, since) = (&request.line, Short(request.since));
-            field(
-                to,
-                "request",
-                format_args!("{line}{}, asked {since} before", id.unwrap_or_default()),
-            )?;
+            let (id, since) = (id.unwrap_or_default(), Took(request.since));
+            let line = &request.line;
+            to.field("request", format_args!("{line}{id}, asked {since} before"));
         }
         if verdict == Fault::Spinning {
             let is_burst = self.cpu_since_wait > self.cpu_budget;
@@ -56,146 +74,100 @@ impl Evidence {
             };
             let late = self
                 .late
-                .map(|late| format!("; stopped {} after its budget was spent", Short(late)));
-            field(
-                to,
-                "while",
-                format_args!("{how}{}", late.unwrap_or_default()),
-            )?;
+                .map(|late| format!("; stopped {} after its budget was spent", Took(late)));
+            to.field("while", format_args!("{how}{}", late.unwrap_or_default()));
         }
         for wait in &self.waits {
-            let (function, on, since) = (wait.function, &wait.on, Short(wait.since));
-            field(
-                to,
+            let (function, on, since) = (wait.function, &wait.on, Took(wait.since));
+            to.field(
                 "waiting",
                 format_args!("in `{function}` for {on}, since {since}"),
-            )?;
+            );
         }
         if let Some(deadlock) = &self.deadlock {
-            for (n, member) in deadlock.members.iter().enumerate() {
-                let victim = if n == deadlock.victim {
-                    "  <- the victim"
-                } else {
-                    ""
-                };
-                field(
-                    to,
-                    if n == 0 { "deadlock" } else { "" },
-                    format_args!("{member}{victim}"),
-                )?;
-            }
+            let members = deadlock.members.iter().enumerate();
+            let member = |(n, member)| match n == deadlock.victim {
+                true => format!("{member}  <- the victim"),
+                false => format!("{member}"),
+            };
+            to.fields("deadlock", members.map(member));
         }
-        self.write_stack(lines, to)?;
-        self.write_use(to)?;
-        self.write_calls(to)?;
+        self.write_stack(lines, to);
+        self.write_use(to);
+        self.write_calls(to);
         match self.coredump.as_ref().map(Coredump::outcome) {
-            Some(Some(Ok(path))) => field(to, "core dump", format_args!("`{}`", path.display()))?,
-            Some(Some(Err(reason))) => field(to, "core dump", format_args!("none: {reason}"))?,
-            Some(None) => field(to, "core dump", format_args!("is being written"))?,
+            Some(Some(Ok(path))) => to.field("core dump", format_args!("`{}`", path.display())),
+            Some(Some(Err(reason))) => to.field("core dump", format_args!("none: {reason}")),
+            Some(None) => to.field("core dump", "is being written"),
             None => {}
         }
-        for (n, line) in self.log.iter().enumerate() {
-            field(to, if n == 0 { "log" } else { "" }, format_args!("{line}"))?;
-        }
-        Ok(())
+        to.fields("log", &self.log);
     }
 
-    fn write_stack(&self, lines: &[Option<Arc<str>>], to: &mut String) -> fmt::Result {
-        for (n, frame) in self.backtrace.iter().enumerate() {
+    fn write_stack(&self, lines: &[Option<Arc<str>>], to: &mut Text) {
+        let frame = |(n, frame): (usize, &Frame)| {
             let line = lines.get(n).cloned().flatten();
             let line = line.map(|line| format!("  {line}")).unwrap_or_default();
-            field(
-                to,
-                if n == 0 { "backtrace" } else { "" },
-                format_args!("{n:2}  {frame}{line}"),
-            )?;
-        }
-        for (n, sample) in self.samples.iter().enumerate() {
+            format!("{n:2}  {frame}{line}")
+        };
+        to.fields("backtrace", self.backtrace.iter().enumerate().map(frame));
+        let sample = |sample: &Sample| {
             let stack = sample.backtrace.iter().take(SAMPLE_FRAMES);
-            let stack = stack
-                .map(|frame| frame.function.as_str())
-                .collect::<Vec<_>>();
-            let (cpu, calls) = (Short(sample.cpu), sample.host_calls);
+            let stack: Vec<_> = stack.map(|frame| frame.function.as_str()).collect();
+            let (cpu, calls) = (Took(sample.cpu), sample.host_calls);
             let stack = stack.join(" < ");
-            field(
-                to,
-                if n == 0 { "seen before" } else { "" },
-                format_args!("after {cpu} of CPU and {calls} host calls in {stack}"),
-            )?;
-        }
-        Ok(())
+            format!("after {cpu} of CPU and {calls} host calls in {stack}")
+        };
+        to.fields("seen before", self.samples.iter().map(sample));
     }
 
-    fn write_use(&self, to: &mut String) -> fmt::Result {
-        let (used, all) = (Short(self.cpu), Short(self.cpu_budget));
-        let since = Short(self.cpu_since_wait);
-        match (self.waits_ended, self.cpu_budget.is_zero()) {
-            // Of one that had no store nothing is known.
-            (0, true) if self.cpu.is_zero() => {}
-            (0, true) => field(to, "guest CPU", format_args!("{used}"))?,
-            (0, false) => field(to, "guest CPU", format_args!("{used} of {all}"))?,
-            (_, true) => field(
-                to,
-                "guest CPU",
-                format_args!("{used}, {since} since it last waited"),
-            )?,
-            (_, false) => field(
-                to,
-                "guest CPU",
-                format_args!("{used}, {since} of {all} since it last waited"),
-            )?,
+    fn write_use(&self, to: &mut Text) {
+        let (used, all) = (Took(self.cpu), Took(self.cpu_budget));
+        let since = Took(self.cpu_since_wait);
+        let cpu = match (self.waits_ended, self.cpu_budget.is_zero()) {
+            (0, true) => format!("{used}"),
+            (0, false) => format!("{used} of {all}"),
+            (_, true) => format!("{used}, {since} since it last waited"),
+            (_, false) => format!("{used}, {since} of {all} since it last waited"),
+        };
+        // Of one that had no store nothing is known.
+        if !(self.waits_ended == 0 && self.cpu_budget.is_zero() && self.cpu.is_zero()) {
+            to.field("guest CPU", cpu);
         }
-        let waited = Short(self.waited);
+        let waited = Took(self.waited);
         match self.waits_ended {
             0 => {}
-            1 => field(to, "waited", format_args!("once, {waited}"))?,
-            times => field(to, "waited", format_args!("{times} times, {waited} in all"))?,
+            1 => to.field("waited", format_args!("once, {waited}")),
+            times => to.field("waited", format_args!("{times} times, {waited} in all")),
         }
         if let Some((used, all)) = self.fuel {
-            field(to, "fuel", format_args!("{used} of {all}"))?;
+            to.field("fuel", format_args!("{used} of {all}"));
         }
         if self.memory_limit_bytes > 0 {
             let (now, limit) = (Size(self.memory_bytes), Size(self.memory_limit_bytes));
             let refused = self
                 .memory_refused_bytes
                 .map(|more| format!("; {} more were refused", Size(more)));
-            field(
-                to,
-                "memory",
-                format_args!("{now} of {limit}{}", refused.unwrap_or_default()),
-            )?;
+            let refused = refused.unwrap_or_default();
+            to.field("memory", format_args!("{now} of {limit}{refused}"));
         }
-        Ok(())
     }
 
-    fn write_calls(&self, to: &mut String) -> fmt::Result {
+    fn write_calls(&self, to: &mut Text) {
         let shown = self.last_host_calls.len();
-        for (n, call) in self.last_host_calls.iter().enumerate() {
-            let name = match n {
-                0 if shown < self.host_calls => {
-                    format!("last {shown} of {} host calls", self.host_calls)
-                }
-                0 => "host calls".to_owned(),
-                _ => String::new(),
-            };
-            if name.len() > INDENT {
-                writeln!(to, "  {name}")?;
-            }
-            let name = if name.len() > INDENT { "" } else { &name };
-            field(
-                to,
-                name,
-                format_args!("{} before  {}", Short(call.before), call.function),
-            )?;
+        let mut name = "host calls";
+        if shown > 0 && shown < self.host_calls {
+            // Too long to stand before the first one.
+            to.line(format_args!(
+                "  last {shown} of {} host calls",
+                self.host_calls
+            ));
+            name = "";
         }
-        Ok(())
+        let calls = self.last_host_calls.iter();
+        let call = |call: &HostCall| format!("{} before  {}", Took(call.before), call.function);
+        to.fields(name, calls.map(call));
     }
-}
-
-/// One line; its name only where it begins a group.
-fn field(to: &mut String, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
-    // Much of this comes from the guest: names of its functions, what it asked for and printed.
-    writeln!(to, "  {name:INDENT$}{}", escape::line(&value.to_string()))
 }
 
 impl fmt::Display for Frame {
@@ -205,21 +177,6 @@ impl fmt::Display for Frame {
             (Some(offset), Some(module)) => write!(f, "  ({offset:#x} in {module})"),
             (Some(offset), None) => write!(f, "  ({offset:#x})"),
             (None, _) => Ok(()),
-        }
-    }
-}
-
-/// A length of time with three digits.
-struct Short(Duration);
-
-impl fmt::Display for Short {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = self.0.as_secs_f64() * 1e6;
-        match micros {
-            ..1e3 => write!(f, "{micros:.0} µs"),
-            ..1e4 => write!(f, "{:.2} ms", micros / 1e3),
-            ..1e6 => write!(f, "{:.0} ms", micros / 1e3),
-            _ => write!(f, "{:.2} s", micros / 1e6),
         }
     }
 }

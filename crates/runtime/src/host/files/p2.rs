@@ -16,7 +16,7 @@ use wasmtime_wasi::{
     },
 };
 
-use super::{DEVICE, Files, OTHER, streams_p2};
+use super::{DEVICE, Files, OTHER, streams_p2::OnThreads};
 
 impl preopens::Host for Files<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
@@ -147,7 +147,7 @@ impl types::HostDescriptor for Files<'_> {
     ) -> FsResult<Resource<DynInputStream>> {
         let stream = self.view.read_via_stream(file, offset)?;
         let stream = self.view.table.delete(stream)?;
-        let stream = streams_p2::input(stream, &self.lent.threads);
+        let stream: DynInputStream = OnThreads::new(stream, &self.lent.threads);
         Ok(self.view.table.push(stream)?)
     }
 
@@ -158,7 +158,7 @@ impl types::HostDescriptor for Files<'_> {
     ) -> FsResult<Resource<DynOutputStream>> {
         let stream = self.view.write_via_stream(file, offset)?;
         let stream = self.view.table.delete(stream)?;
-        let stream = streams_p2::output(stream, &self.lent.threads);
+        let stream: DynOutputStream = OnThreads::new(stream, &self.lent.threads);
         Ok(self.view.table.push(stream)?)
     }
 
@@ -168,7 +168,7 @@ impl types::HostDescriptor for Files<'_> {
     ) -> FsResult<Resource<DynOutputStream>> {
         let stream = self.view.append_via_stream(file)?;
         let stream = self.view.table.delete(stream)?;
-        let stream = streams_p2::output(stream, &self.lent.threads);
+        let stream: DynOutputStream = OnThreads::new(stream, &self.lent.threads);
         Ok(self.view.table.push(stream)?)
     }
 

@@ -10,23 +10,21 @@ use wasmtime_wasi::{
 
 use super::threads::FileThreads;
 
-struct OnThreads<S> {
+/// A stream on the threads for files.
+pub(super) struct OnThreads<S> {
     stream: S,
     threads: Arc<FileThreads>,
 }
 
-pub(super) fn input(stream: DynInputStream, threads: &Arc<FileThreads>) -> DynInputStream {
-    let threads = Arc::clone(threads);
-    Box::new(OnThreads { stream, threads })
-}
-
-pub(super) fn output(stream: DynOutputStream, threads: &Arc<FileThreads>) -> DynOutputStream {
-    let threads = Arc::clone(threads);
-    Box::new(OnThreads { stream, threads })
+impl<S> OnThreads<S> {
+    pub(super) fn new(stream: S, threads: &Arc<FileThreads>) -> Box<Self> {
+        let threads = Arc::clone(threads);
+        Box::new(Self { stream, threads })
+    }
 }
 
 #[async_trait]
-impl Pollable for OnThreads<DynInputStream> {
+impl<S: Pollable + ?Sized> Pollable for OnThreads<Box<S>> {
     async fn ready(&mut self) {
         self.threads.run(self.stream.ready()).await;
     }
@@ -48,13 +46,6 @@ impl InputStream for OnThreads<DynInputStream> {
 
     async fn cancel(&mut self) {
         self.threads.within(self.stream.cancel()).await;
-    }
-}
-
-#[async_trait]
-impl Pollable for OnThreads<DynOutputStream> {
-    async fn ready(&mut self) {
-        self.threads.run(self.stream.ready()).await;
     }
 }
 

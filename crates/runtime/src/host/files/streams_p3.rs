@@ -210,17 +210,8 @@ impl StreamConsumer<State> for Writing {
 pub(super) struct Entries {
     threads: Arc<FileThreads>,
     report: Report,
-    state: Listing,
-}
-
-enum Listing {
-    /// Before the first entry.
-    At(Arc<OsFile>),
-    /// After some.
-    Open(Dir),
-    /// More of them are being read.
-    Reads(Job<Result<Batch, ErrorCode>>),
-    Ended,
+    /// What reads more of them. It begins when it is asked for the first time.
+    job: Option<Job<Result<Batch, ErrorCode>>>,
 }
 
 /// Some entries, and the directory if there may be more.
@@ -228,10 +219,11 @@ type Batch = (Vec<DirectoryEntry>, Option<Dir>);
 
 impl Entries {
     pub(super) fn new(threads: &Arc<FileThreads>, directory: Arc<OsFile>, told: Told) -> Self {
+        let first = move || list(Dir::read_from(&directory).map_err(io::Error::from)?);
         Self {
             threads: Arc::clone(threads),
             report: Report(Some(told)),
-            state: Listing::At(directory),
+            job: Some(threads.spawn(first)),
         }
     }
 }
@@ -296,41 +288,26 @@ impl StreamProducer<State> for Entries {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         let this = &mut *self;
-        loop {
-            match std::mem::replace(&mut this.state, Listing::Ended) {
-                Listing::At(directory) => {
-                    let reads = this.threads.spawn(move || {
-                        let directory = Dir::read_from(&directory).map_err(io::Error::from)?;
-                        list(directory)
-                    });
-                    this.state = Listing::Reads(reads);
-                }
-                Listing::Open(directory) => {
-                    this.state = Listing::Reads(this.threads.spawn(move || list(directory)));
-                }
-                Listing::Reads(mut job) => match job.as_mut().poll(cx) {
-                    Poll::Pending => {
-                        this.state = Listing::Reads(job);
-                        return match finish {
-                            true => Poll::Ready(Ok(StreamResult::Cancelled)),
-                            false => Poll::Pending,
-                        };
+        while let Some(job) = &mut this.job {
+            let read = match job.as_mut().poll(cx) {
+                // What it reads is for the next one who asks.
+                Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
+                other => ready!(other),
+            };
+            this.job = None;
+            match read {
+                Ok((entries, rest)) => {
+                    store.data().cell.end_wait();
+                    this.job = rest.map(|rest| this.threads.spawn(move || list(rest)));
+                    if !entries.is_empty() {
+                        to.set_buffer(entries.into());
+                        return Poll::Ready(Ok(StreamResult::Completed));
                     }
-                    Poll::Ready(Ok((entries, rest))) => {
-                        store.data().cell.end_wait();
-                        this.state = rest.map_or(Listing::Ended, Listing::Open);
-                        if !entries.is_empty() {
-                            to.set_buffer(entries.into());
-                            return Poll::Ready(Ok(StreamResult::Completed));
-                        }
-                    }
-                    Poll::Ready(Err(code)) => this.report.tell(Err(code)),
-                },
-                Listing::Ended => {
-                    this.report.tell(Ok(()));
-                    return Poll::Ready(Ok(StreamResult::Dropped));
                 }
+                Err(code) => this.report.tell(Err(code)),
             }
         }
+        this.report.tell(Ok(()));
+        Poll::Ready(Ok(StreamResult::Dropped))
     }
 }

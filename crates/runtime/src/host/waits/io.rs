@@ -87,39 +87,43 @@ fn told<T>(
     }
 }
 
+/// Wraps functions that wait: while one does, the cell knows what could end the wait.
+macro_rules! blocking {
+    ($streams:ident, $host:ident, $sources:ident, $stream:ty:
+     $($name:literal $function:ident($($argument:ident: $type:ty)?);)*) => {$(
+        $streams.func_wrap_async(
+            concat!("[method]", $name),
+            |mut store: StoreContextMut<'_, State>,
+             (stream, $($argument)?): (Resource<$stream>, $($type)?)| {
+                Box::new(async move {
+                    let state = store.data_mut();
+                    state.recorder.note($name);
+                    let (cell, sources) = (state.cell.clone(), $sources(state, &stream));
+                    let work = $host::$function(state.table(), stream, $($argument)?);
+                    let output = cell.block($name, sources, work).await?;
+                    told(store.data_mut(), output)
+                })
+            },
+        )?;
+    )*};
+}
+
+/// The source behind a stream that the guest reads from.
+fn of_input(
+    state: &State,
+    stream: &Resource<DynInputStream>,
+) -> impl FnOnce() -> Vec<Source> + use<> {
+    let source = state.labels.of_input(stream);
+    move || vec![source]
+}
+
 fn input(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut streams = linker.instance(STREAMS)?;
     type In = (Resource<DynInputStream>, u64);
-    streams.func_wrap_async(
-        "[method]input-stream.blocking-read",
-        |mut store: StoreContextMut<'_, State>, (stream, length): In| {
-            Box::new(async move {
-                let state = store.data_mut();
-                state.recorder.note("input-stream.blocking-read");
-                let source = state.labels.of_input(&stream);
-                let cell = state.cell.clone();
-                let work = HostInputStream::blocking_read(state.table(), stream, length);
-                let wait = cell.block("input-stream.blocking-read", || vec![source], work);
-                let read = wait.await?;
-                told(store.data_mut(), read)
-            })
-        },
-    )?;
-    streams.func_wrap_async(
-        "[method]input-stream.blocking-skip",
-        |mut store: StoreContextMut<'_, State>, (stream, length): In| {
-            Box::new(async move {
-                let state = store.data_mut();
-                state.recorder.note("input-stream.blocking-skip");
-                let source = state.labels.of_input(&stream);
-                let cell = state.cell.clone();
-                let work = HostInputStream::blocking_skip(state.table(), stream, length);
-                let wait = cell.block("input-stream.blocking-skip", || vec![source], work);
-                let skipped = wait.await?;
-                told(store.data_mut(), skipped)
-            })
-        },
-    )?;
+    blocking! { streams, HostInputStream, of_input, DynInputStream:
+        "input-stream.blocking-read" blocking_read(length: u64);
+        "input-stream.blocking-skip" blocking_skip(length: u64);
+    }
     streams.func_wrap(
         "[method]input-stream.read",
         |mut store: StoreContextMut<'_, State>, (stream, length): In| {
@@ -160,50 +164,11 @@ fn of_output(
 
 fn output(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut streams = linker.instance(STREAMS)?;
-    streams.func_wrap_async(
-        "[method]output-stream.blocking-write-and-flush",
-        |mut store: StoreContextMut<'_, State>,
-         (to, bytes): (Resource<DynOutputStream>, Vec<u8>)| {
-            Box::new(async move {
-                const NAME: &str = "output-stream.blocking-write-and-flush";
-                let state = store.data_mut();
-                state.recorder.note(NAME);
-                let (cell, sources) = (state.cell.clone(), of_output(state, &to));
-                let work = HostOutputStream::blocking_write_and_flush(state.table(), to, bytes);
-                let written = cell.block(NAME, sources, work).await?;
-                told(store.data_mut(), written)
-            })
-        },
-    )?;
-    streams.func_wrap_async(
-        "[method]output-stream.blocking-write-zeroes-and-flush",
-        |mut store: StoreContextMut<'_, State>, (to, length): (Resource<DynOutputStream>, u64)| {
-            Box::new(async move {
-                const NAME: &str = "output-stream.blocking-write-zeroes-and-flush";
-                let state = store.data_mut();
-                state.recorder.note(NAME);
-                let (cell, sources) = (state.cell.clone(), of_output(state, &to));
-                let table = state.table();
-                let work = HostOutputStream::blocking_write_zeroes_and_flush(table, to, length);
-                let written = cell.block(NAME, sources, work).await?;
-                told(store.data_mut(), written)
-            })
-        },
-    )?;
-    streams.func_wrap_async(
-        "[method]output-stream.blocking-flush",
-        |mut store: StoreContextMut<'_, State>, (to,): (Resource<DynOutputStream>,)| {
-            Box::new(async move {
-                const NAME: &str = "output-stream.blocking-flush";
-                let state = store.data_mut();
-                state.recorder.note(NAME);
-                let (cell, sources) = (state.cell.clone(), of_output(state, &to));
-                let work = HostOutputStream::blocking_flush(state.table(), to);
-                let flushed = cell.block(NAME, sources, work).await?;
-                told(store.data_mut(), flushed)
-            })
-        },
-    )?;
+    blocking! { streams, HostOutputStream, of_output, DynOutputStream:
+        "output-stream.blocking-write-and-flush" blocking_write_and_flush(bytes: Vec<u8>);
+        "output-stream.blocking-write-zeroes-and-flush" blocking_write_zeroes_and_flush(length: u64);
+        "output-stream.blocking-flush" blocking_flush();
+    }
     let ty = ResourceType::host::<DynOutputStream>();
     streams.resource_async("output-stream", ty, |mut store, rep| {
         Box::new(async move {

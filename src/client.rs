@@ -3,7 +3,7 @@
 mod error;
 mod place;
 
-use std::{ops::ControlFlow, path::Path};
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
@@ -13,31 +13,14 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sampan_core::view;
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(crate) use error::ClientError;
-use place::Place;
+pub(crate) use {error::ClientError, place::Client};
 
 /// The longest line of an answer.
 const MAX_LINE_BYTES: usize = 4 << 20;
 /// The largest answer that is one document.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
-/// Whatever answers as an API.
-pub(crate) struct Client {
-    place: Place,
-}
-
 impl Client {
-    /// The API that `asked` or the environment names; else the socket of `sampan serve` in
-    /// `directory`, else the only one there. Through a port the token is that of the environment or
-    /// in `token_file`.
-    pub(crate) fn find(
-        asked: Option<&str>,
-        token_file: Option<&Path>,
-        directory: &Path,
-    ) -> Result<Self, ClientError> {
-        Place::find(asked, token_file, directory).map(|place| Self { place })
-    }
-
     /// One JSON document.
     pub(crate) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
         let response = self.send(Method::GET, target, None).await?;
@@ -66,7 +49,7 @@ impl Client {
             status if status.is_success() => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
             // An answer to `HEAD` has no text that could say more.
-            status => Err(self.place.broken(&format!("status {status}"))),
+            status => Err(self.broken(&format!("status {status}"))),
         }
     }
 
@@ -85,7 +68,7 @@ impl Client {
         let mut body = self.send(Method::GET, target, None).await?.into_body();
         let mut rest = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| self.place.broken(&error))?;
+            let frame = frame.map_err(|error| self.broken(&error))?;
             rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
             while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
                 if line(&String::from_utf8_lossy(&rest[..end])).is_break() {
@@ -94,7 +77,7 @@ impl Client {
                 rest.drain(..=end);
             }
             if rest.len() > MAX_LINE_BYTES {
-                return Err(self.place.broken(&"a line has no end"));
+                return Err(self.broken(&"a line has no end"));
             }
         }
         Ok(())
@@ -105,13 +88,13 @@ impl Client {
         response: http::Response<Incoming>,
     ) -> Result<T, ClientError> {
         let bytes = self.bytes(response).await?;
-        serde_json::from_slice(&bytes).map_err(|error| self.place.broken(&error))
+        serde_json::from_slice(&bytes).map_err(|error| self.broken(&error))
     }
 
     async fn bytes(&self, response: http::Response<Incoming>) -> Result<Bytes, ClientError> {
         let body = http_body_util::Limited::new(response.into_body(), MAX_ANSWER_BYTES);
         let body = body.collect().await;
-        let body = body.map_err(|error| self.place.broken(&error))?;
+        let body = body.map_err(|error| self.broken(&error))?;
         Ok(body.to_bytes())
     }
 
@@ -130,7 +113,7 @@ impl Client {
         let bytes = self.bytes(response).await?;
         Err(match serde_json::from_slice::<view::Error>(&bytes) {
             Ok(error) => ClientError::Refused(Box::new(error)),
-            Err(_) => self.place.broken(&format!("status {status}")),
+            Err(_) => self.broken(&format!("status {status}")),
         })
     }
 
@@ -140,12 +123,12 @@ impl Client {
         target: &str,
         body: Option<(&str, Bytes)>,
     ) -> Result<http::Response<Incoming>, ClientError> {
-        let mut sender = self.place.connect().await?;
+        let mut sender = self.connect().await?;
         let mut request = http::Request::builder()
             .method(method)
             .uri(target)
-            .header(header::HOST, self.place.host());
-        if let Some(token) = self.place.token() {
+            .header(header::HOST, self.host());
+        if let Some(token) = self.token() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let body = match body {
@@ -156,9 +139,9 @@ impl Client {
             None => Bytes::new(),
         };
         let request = request.body(Full::new(body));
-        let request = request.map_err(|error| self.place.broken(&error))?;
+        let request = request.map_err(|error| self.broken(&error))?;
         let response = sender.send_request(request).await;
-        response.map_err(|error| self.place.broken(&error))
+        response.map_err(|error| self.broken(&error))
     }
 }
 

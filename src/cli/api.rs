@@ -1,11 +1,12 @@
 //! What the verbs have in common that ask something that runs.
 
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf};
 
+use anyhow::anyhow;
 use clap::Args;
 use sampan_core::view;
+use serde::de::DeserializeOwned;
 
-use super::{EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, Stop};
 use crate::{
     client::{Client, ClientError, quoted},
     config,
@@ -25,9 +26,9 @@ pub(super) struct ApiArguments {
 }
 
 impl ApiArguments {
-    pub(super) fn client(&self) -> Result<Client, Stop> {
+    pub(super) fn client(&self) -> Result<Client, ClientError> {
         let directory = config::socket_directory();
-        Client::find(self.api.as_deref(), self.token_file.as_deref(), &directory).map_err(stop)
+        Client::find(self.api.as_deref(), self.token_file.as_deref(), &directory)
     }
 }
 
@@ -53,21 +54,13 @@ impl AppArgument {
     }
 }
 
-/// What an error of the client comes to.
-pub(super) fn stop(error: ClientError) -> Stop {
-    let code = match &error {
-        ClientError::Refused(refused) if refused.code == "InvalidSpec" => EXIT_USAGE,
-        ClientError::Refused(_) => EXIT_FAILED,
-        ClientError::Elsewhere(_) | ClientError::Address(_) | ClientError::NoToken { .. } => {
-            EXIT_USAGE
-        }
-        ClientError::NoDaemon(_)
-        | ClientError::Unsafe(_)
-        | ClientError::Several(_)
-        | ClientError::Unreachable { .. }
-        | ClientError::Broken { .. } => EXIT_UNREACHABLE,
-    };
-    Stop::Because(code, error.into())
+/// All objects of a kind, of the app if one is named.
+pub(super) async fn all<T: DeserializeOwned>(
+    client: &Client,
+    kind: &str,
+    app: &AppArgument,
+) -> Result<Vec<T>, ClientError> {
+    client.get(&format!("/v1/{kind}{}", app.query(&[]))).await
 }
 
 /// The one service of this name.
@@ -75,21 +68,11 @@ pub(super) async fn service(
     client: &Client,
     app: &AppArgument,
     name: &str,
-) -> Result<view::Service, Stop> {
-    let services: Vec<view::Service> = client
-        .get(&format!("/v1/services{}", app.query(&[])))
-        .await
-        .map_err(stop)?;
-    one("service", services, name, |it| (&it.app, &it.name)).map_err(Stop::from)
-}
-
-/// The one job of this name.
-pub(super) async fn job(client: &Client, app: &AppArgument, name: &str) -> Result<view::Job, Stop> {
-    let jobs: Vec<view::Job> = client
-        .get(&format!("/v1/jobs{}", app.query(&[])))
-        .await
-        .map_err(stop)?;
-    one("job", jobs, name, |it| (&it.app, &it.name)).map_err(Stop::from)
+) -> anyhow::Result<view::Service> {
+    let services = all(client, "services", app).await?;
+    one("service", services, name, |it: &view::Service| {
+        (&it.app, &it.name)
+    })
 }
 
 /// The one object of this name, or an error that says which there are.
@@ -99,32 +82,36 @@ pub(super) fn one<T>(
     name: &str,
     names: impl Fn(&T) -> (&String, &String),
 ) -> anyhow::Result<T> {
-    let known: Vec<_> = objects
-        .iter()
-        .map(|object| format!("`{}`", names(object).1))
-        .collect();
-    let mut named: Vec<_> = objects
-        .into_iter()
-        .filter(|object| names(object).1 == name)
-        .collect();
-    match named.len() {
-        1 => Ok(named.remove(0)),
-        0 if known.is_empty() => anyhow::bail!("there is no {kind} `{name}`; there are none"),
-        0 => anyhow::bail!(
-            "there is no {kind} `{name}`; there are {}",
-            known.join(", ")
-        ),
+    let is_named = |object: &T| names(object).1 == name;
+    match objects.iter().filter(|it| is_named(it)).count() {
+        1 => {
+            let mut named = objects.into_iter().filter(is_named);
+            Ok(named.next().expect("there is one"))
+        }
+        0 => Err(absent(kind, name, objects.iter().map(|it| names(it).1))),
         _ => {
-            let apps: Vec<_> = named
-                .iter()
-                .map(|object| format!("`{}`", names(object).0))
-                .collect();
+            let named = objects.iter().filter(|it| is_named(it));
+            let apps: Vec<_> = named.map(|it| format!("`{}`", names(it).0)).collect();
             anyhow::bail!(
                 "there is a {kind} `{name}` in each of {}; `--app` says which",
                 apps.join(", ")
             )
         }
     }
+}
+
+/// There is nothing of this name; `known` are the names that there are.
+pub(super) fn absent(
+    kind: &str,
+    name: &str,
+    known: impl Iterator<Item = impl Display>,
+) -> anyhow::Error {
+    let known: Vec<_> = known.map(|it| format!("`{it}`")).collect();
+    let known = match known.is_empty() {
+        true => "none".to_owned(),
+        false => known.join(", "),
+    };
+    anyhow!("there is no {kind} `{name}`; there are {known}")
 }
 
 /// The target of a service's own requests.

@@ -7,8 +7,8 @@ use http::Method;
 use sampan_core::view;
 
 use super::{
-    End, Stop,
-    api::{ApiArguments, stop},
+    End,
+    api::ApiArguments,
     bundle::Bundle,
     output::{Output, one_line},
     process::runtime,
@@ -63,10 +63,7 @@ async fn apply(bundle: &Bundle, client: &Client, arguments: &Arguments, output: 
         other => other,
     };
     let plan: view::Plan = plan.map_err(refused)?;
-    match arguments.json {
-        true => output.json(&plan)?,
-        false => output.data(&lines(&plan)),
-    }
+    output.answer(arguments.json, &plan, || lines(&plan))?;
     if !arguments.wait {
         return Ok(());
     }
@@ -75,8 +72,8 @@ async fn apply(bundle: &Bundle, client: &Client, arguments: &Arguments, output: 
 }
 
 /// What is refused for several reasons is shown with a line for each.
-fn refused(error: ClientError) -> Stop {
-    let error = match error {
+fn refused(error: ClientError) -> ClientError {
+    match error {
         ClientError::Refused(mut refused) if refused.code == "Refused" => {
             refused.message = refused.details.join("\n");
             refused.hint = None;
@@ -84,30 +81,25 @@ fn refused(error: ClientError) -> Stop {
             ClientError::Refused(refused)
         }
         other => other,
-    };
-    stop(error)
+    }
 }
 
 fn goals(plan: &view::Plan) -> Vec<Goal> {
-    let stays = plan
-        .changes
-        .iter()
-        .filter(|change| change.verb != view::Verb::Deleted && change.revision.is_some());
-    let services = stays.map(|change| Goal {
-        name: change.name.clone(),
-        target: Target::Service(change.revision),
-        is_awaited: change.awaited,
-    });
-    let jobs = plan
-        .changes
-        .iter()
-        .filter(|change| change.kind == "job" && !matches!(change.verb, view::Verb::Deleted));
-    let jobs = jobs.map(|change| Goal {
-        name: change.name.clone(),
-        target: Target::Job,
-        is_awaited: change.awaited,
-    });
-    services.chain(jobs).collect()
+    let changes = plan.changes.iter();
+    let stays = changes.filter(|change| change.verb != view::Verb::Deleted);
+    let goal = |change: &view::Change| {
+        let target = match change.revision {
+            Some(revision) => Target::Service(Some(revision)),
+            None if change.kind == "job" => Target::Job,
+            None => return None,
+        };
+        Some(Goal {
+            name: change.name.clone(),
+            target,
+            is_awaited: change.awaited,
+        })
+    };
+    stays.filter_map(goal).collect()
 }
 
 /// A line for each service and job, and for each field that is different.

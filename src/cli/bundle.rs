@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use sampan_core::{digest::Digest, object::App, view};
 
-use super::{Stop, api::stop, output::Output, spec::SpecArguments};
+use super::{Stop, output::Output, spec::SpecArguments};
 use crate::{
     client::{Client, ClientError, quoted},
     file,
@@ -74,7 +74,7 @@ impl Bundle {
     pub(super) async fn upload(&self, client: &Client, output: &Output) -> Result<(), Stop> {
         for (digest, path) in &self.components {
             let target = format!("/v1/artifacts/{digest}");
-            if client.has(&target).await.map_err(stop)? {
+            if client.has(&target).await? {
                 continue;
             }
             let bar = output.spinner(format!("uploading {}", path.display()));
@@ -89,23 +89,13 @@ impl Bundle {
 }
 
 /// A component that has another digest by now was written to while this went on.
-fn changed(error: ClientError, path: &std::path::Path) -> Stop {
-    match &error {
-        ClientError::Refused(refused) if refused.code == "WrongDigest" => {
-            Stop::from(anyhow::anyhow!(
-                "the component `{}` changed while it was uploaded: try again",
-                path.display()
-            ))
-        }
-        ClientError::Refused(_)
-        | ClientError::NoDaemon(_)
-        | ClientError::Unsafe(_)
-        | ClientError::Several(_)
-        | ClientError::Elsewhere(_)
-        | ClientError::Address(_)
-        | ClientError::NoToken { .. }
-        | ClientError::Unreachable { .. }
-        | ClientError::Broken { .. } => stop(error),
+fn changed(error: ClientError, path: &std::path::Path) -> anyhow::Error {
+    match error {
+        ClientError::Refused(refused) if refused.code == "WrongDigest" => anyhow::anyhow!(
+            "the component `{}` changed while it was uploaded: try again",
+            path.display()
+        ),
+        other => other.into(),
     }
 }
 

@@ -11,7 +11,7 @@ use clap_complete::{
     engine::{ArgValueCompleter, CompletionCandidate},
     env::Shells,
 };
-use sampan_core::view;
+use serde_json::Value;
 
 use super::{End, output::Output};
 use crate::{client::Client, config};
@@ -50,36 +50,31 @@ pub(super) fn answer(command: fn() -> Command) {
 
 /// Completes names of services.
 pub(super) fn services() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| candidates(typed, Names::Services))
+    completer(&["services"])
 }
 
 /// Completes names of services and jobs.
 pub(super) fn services_and_jobs() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| candidates(typed, Names::ServicesAndJobs))
+    completer(&["services", "jobs"])
 }
 
 /// Completes names of services and pods.
 pub(super) fn services_and_pods() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| candidates(typed, Names::ServicesAndPods))
+    completer(&["services", "pods"])
 }
 
-/// Which names are completed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Names {
-    Services,
-    ServicesAndJobs,
-    ServicesAndPods,
+fn completer(kinds: &'static [&'static str]) -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let typed = typed.to_string_lossy();
+        let names = names(kinds).unwrap_or_default();
+        let fitting = names.into_iter().filter(|name| name.starts_with(&*typed));
+        fitting.map(CompletionCandidate::new).collect()
+    })
 }
 
-fn candidates(typed: &OsStr, wanted: Names) -> Vec<CompletionCandidate> {
-    let typed = typed.to_string_lossy();
-    let names = names(wanted).unwrap_or_default();
-    let fitting = names.into_iter().filter(|name| name.starts_with(&*typed));
-    fitting.map(CompletionCandidate::new).collect()
-}
-
-/// What runs, if the API answers in time. A shell that completes a word has no place for an error.
-fn names(wanted: Names) -> Option<BTreeSet<String>> {
+/// The names of all objects of these kinds, if the API answers in time. A shell that completes a
+/// word has no place for an error.
+fn names(kinds: &[&str]) -> Option<BTreeSet<String>> {
     let client = Client::find(None, None, &config::socket_directory()).ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -87,15 +82,10 @@ fn names(wanted: Names) -> Option<BTreeSet<String>> {
         .ok()?;
     let asked = async {
         let mut names = BTreeSet::new();
-        let services: Vec<view::Service> = client.get("/v1/services").await.ok()?;
-        names.extend(services.into_iter().map(|service| service.name));
-        if wanted == Names::ServicesAndJobs {
-            let jobs: Vec<view::Job> = client.get("/v1/jobs").await.ok()?;
-            names.extend(jobs.into_iter().map(|job| job.name));
-        }
-        if wanted == Names::ServicesAndPods {
-            let pods: Vec<view::Pod> = client.get("/v1/pods").await.ok()?;
-            names.extend(pods.into_iter().map(|pod| pod.name));
+        for kind in kinds {
+            let objects: Vec<Value> = client.get(&format!("/v1/{kind}")).await.ok()?;
+            let known = objects.iter().filter_map(|object| object["name"].as_str());
+            names.extend(known.map(str::to_owned));
         }
         Some(names)
     };

@@ -7,12 +7,7 @@ use http::Method;
 use sampan_core::{quantity::format_duration, view};
 
 use super::{
-    End,
-    api::{ApiArguments, stop},
-    apply::lines,
-    output::Output,
-    process::runtime,
-    spec::SpecArguments,
+    End, api::ApiArguments, apply::lines, output::Output, process::runtime, spec::SpecArguments,
     wait::duration,
 };
 use crate::client::{Client, ClientError, quoted};
@@ -58,7 +53,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let target = format!("/v1/apps/{}", quoted(&app));
     runtime()?.block_on(async {
         let asked = client.change(Method::DELETE, &target, None::<&()>);
-        let plan: view::Plan = asked.await.map_err(stop)?;
+        let plan: view::Plan = asked.await?;
         output.data(&lines(&plan));
         if !arguments.wait {
             return Ok(());
@@ -78,7 +73,7 @@ async fn gone(client: &Client, target: &str) -> End {
         match client.get::<view::App>(target).await {
             Ok(_) => tokio::time::sleep(LOOK).await,
             Err(ClientError::Refused(refused)) if refused.code == "NotFound" => return Ok(()),
-            Err(error) => return Err(stop(error)),
+            Err(error) => return Err(error.into()),
         }
     }
 }

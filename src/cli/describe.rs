@@ -5,16 +5,17 @@ mod text;
 use std::ops::ControlFlow;
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, ValueEnum as _};
 use sampan_core::view;
 
 use super::{
     End, Stop,
-    api::{ApiArguments, AppArgument, job, service, stop, target},
+    api::{ApiArguments, AppArgument, all, one, service, target},
+    get::Kind,
     output::Output,
     process::runtime,
 };
-use crate::client::{Client, quoted};
+use crate::client::{Client, ClientError, quoted};
 
 /// Events that are shown of one thing.
 const EVENTS: usize = 10;
@@ -40,17 +41,8 @@ pub(super) struct Arguments {
     api: ApiArguments,
 }
 
-/// What is described.
-#[derive(Debug, PartialEq, Eq)]
-enum Object {
-    App(String),
-    Service(String),
-    Job(String),
-    Pod(String),
-}
-
 /// `KIND/NAME`, or `KIND` and `NAME`.
-fn parse(object: &str, name: Option<&str>) -> anyhow::Result<Object> {
+fn parse(object: &str, name: Option<&str>) -> anyhow::Result<(Kind, String)> {
     let (kind, name) = match (object.split_once('/'), name) {
         (Some((kind, name)), None) if !name.is_empty() => (kind, name),
         (None, Some(name)) => (object, name),
@@ -58,46 +50,39 @@ fn parse(object: &str, name: Option<&str>) -> anyhow::Result<Object> {
             "write it as `KIND/NAME`: `service/web`, `pod/web-1-0`, `job/migrate`, `app/shop`"
         ),
     };
-    let name = name.to_owned();
-    Ok(match kind {
-        "app" | "apps" => Object::App(name),
-        "service" | "services" | "svc" => Object::Service(name),
-        "job" | "jobs" => Object::Job(name),
-        "pod" | "pods" | "po" => Object::Pod(name),
-        other => bail!("there is no kind `{other}`: there are `app`, `service`, `job` and `pod`"),
-    })
+    match Kind::from_str(kind, false) {
+        Ok(found @ (Kind::Apps | Kind::Services | Kind::Jobs | Kind::Pods)) => {
+            Ok((found, name.to_owned()))
+        }
+        _ => bail!("there is no kind `{kind}`: there are `app`, `service`, `job` and `pod`"),
+    }
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let object = parse(&arguments.object, arguments.name.as_deref()).map_err(Stop::usage)?;
+    let parsed = parse(&arguments.object, arguments.name.as_deref());
+    let (kind, name) = parsed.map_err(Stop::usage)?;
     let client = arguments.api.client()?;
     runtime()?.block_on(async {
-        match object {
-            Object::App(name) => describe_app(&client, &name, arguments, output).await,
-            Object::Service(name) => describe_service(&client, &name, arguments, output).await,
-            Object::Job(name) => describe_job(&client, &name, arguments, output).await,
-            Object::Pod(name) => describe_pod(&client, &name, arguments, output).await,
+        match kind {
+            Kind::Apps => describe_app(&client, &name, arguments, output).await,
+            Kind::Services => describe_service(&client, &name, arguments, output).await,
+            Kind::Jobs => describe_job(&client, &name, arguments, output).await,
+            _ => describe_pod(&client, &name, arguments, output).await,
         }
     })
 }
 
 async fn describe_app(client: &Client, name: &str, arguments: &Arguments, output: &Output) -> End {
-    let app: view::App = client
-        .get(&format!("/v1/apps/{}", quoted(name)))
-        .await
-        .map_err(stop)?;
+    let target = format!("/v1/apps/{}", quoted(name));
+    let app: view::App = client.get(&target).await?;
     if arguments.json {
         return output.json(&app);
     }
-    let query = format!("?app={}", quoted(name));
-    let services: Vec<view::Service> = client
-        .get(&format!("/v1/services{query}"))
-        .await
-        .map_err(stop)?;
-    let jobs: Vec<view::Job> = client
-        .get(&format!("/v1/jobs{query}"))
-        .await
-        .map_err(stop)?;
+    let of = AppArgument {
+        app: Some(name.to_owned()),
+    };
+    let services: Vec<view::Service> = all(client, "services", &of).await?;
+    let jobs: Vec<view::Job> = all(client, "jobs", &of).await?;
     let events = events(client, name, &|_| true).await?;
     output.data(&text::app(&app, &services, &jobs, &events));
     Ok(())
@@ -115,9 +100,9 @@ async fn describe_service(
     }
     let (app, service) = (quoted(&found.app), quoted(&found.name));
     let target = target(&found, "revisions");
-    let revisions: Vec<view::Revision> = client.get(&target).await.map_err(stop)?;
+    let revisions: Vec<view::Revision> = client.get(&target).await?;
     let target = format!("/v1/pods?app={app}&service={service}");
-    let pods: Vec<view::Pod> = client.get(&target).await.map_err(stop)?;
+    let pods: Vec<view::Pod> = client.get(&target).await?;
     let objects: Vec<_> = pods.iter().map(|pod| format!("pod/{}", pod.name)).collect();
     let itself = format!("service/{}", found.name);
     let ours = |event: &view::Event| event.object == itself || objects.contains(&event.object);
@@ -127,7 +112,8 @@ async fn describe_service(
 }
 
 async fn describe_job(client: &Client, name: &str, arguments: &Arguments, output: &Output) -> End {
-    let found = job(client, &arguments.app, name).await?;
+    let jobs: Vec<view::Job> = all(client, "jobs", &arguments.app).await?;
+    let found = one("job", jobs, name, |it| (&it.app, &it.name))?;
     if arguments.json {
         return output.json(&found);
     }
@@ -140,14 +126,8 @@ async fn describe_job(client: &Client, name: &str, arguments: &Arguments, output
 async fn describe_pod(client: &Client, name: &str, arguments: &Arguments, output: &Output) -> End {
     let query = arguments.app.query(&[]);
     let target = format!("/v1/pods/{}{query}", quoted(name));
-    let pod: view::Pod = client.get(&target).await.map_err(stop)?;
-    match arguments.json {
-        true => output.json(&pod),
-        false => {
-            output.data(&text::pod(&pod));
-            Ok(())
-        }
-    }
+    let pod: view::Pod = client.get(&target).await?;
+    output.answer(arguments.json, &pod, || text::pod(&pod))
 }
 
 /// The last events of an app that are asked for.
@@ -155,7 +135,7 @@ async fn events(
     client: &Client,
     app: &str,
     ours: &dyn Fn(&view::Event) -> bool,
-) -> Result<Vec<view::Event>, Stop> {
+) -> Result<Vec<view::Event>, ClientError> {
     let mut events = Vec::new();
     let take = |line: &str| {
         if let Ok(event) = serde_json::from_str::<view::Event>(line)
@@ -169,7 +149,7 @@ async fn events(
         ControlFlow::Continue(())
     };
     let target = format!("/v1/events?app={}", quoted(app));
-    client.lines(&target, take).await.map_err(stop)?;
+    client.lines(&target, take).await?;
     Ok(events)
 }
 
@@ -182,15 +162,15 @@ mod tests {
         let parsed = |object: &str, name| parse(object, name).map_err(|error| error.to_string());
         assert_eq!(
             parsed("pod/web-1-0", None),
-            Ok(Object::Pod("web-1-0".to_owned()))
+            Ok((Kind::Pods, "web-1-0".to_owned()))
         );
         assert_eq!(
             parsed("svc", Some("web")),
-            Ok(Object::Service("web".to_owned()))
+            Ok((Kind::Services, "web".to_owned()))
         );
         assert_eq!(
             parsed("apps/shop", None),
-            Ok(Object::App("shop".to_owned()))
+            Ok((Kind::Apps, "shop".to_owned()))
         );
         for (object, name) in [("web", None), ("pod/", None), ("pod/a", Some("b"))] {
             let error = parsed(object, name).expect_err(object);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     End,
-    api::{ApiArguments, AppArgument, stop},
+    api::{ApiArguments, AppArgument},
     output::{Output, one_line},
     process::runtime,
 };
@@ -41,9 +41,8 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         }
         ControlFlow::Continue(())
     };
-    runtime()?
-        .block_on(client.lines(&format!("/v1/events{query}"), print))
-        .map_err(stop)
+    runtime()?.block_on(client.lines(&format!("/v1/events{query}"), print))?;
+    Ok(())
 }
 
 /// Time, object, reason and message.

@@ -1,5 +1,7 @@
 //! How a verb ends, and the exit codes of this program.
 
+use crate::client::ClientError;
+
 /// The thing that was asked for failed.
 pub(super) const EXIT_FAILED: u8 = 1;
 /// The command line or the spec is wrong.
@@ -25,7 +27,25 @@ impl Stop {
 
 impl<E: Into<anyhow::Error>> From<E> for Stop {
     fn from(reason: E) -> Self {
-        Self::Because(EXIT_FAILED, reason.into())
+        let reason = reason.into();
+        let code = reason.downcast_ref().map_or(EXIT_FAILED, code_of);
+        Self::Because(code, reason)
+    }
+}
+
+/// The exit code of a request that failed.
+fn code_of(error: &ClientError) -> u8 {
+    match error {
+        ClientError::Refused(refused) if refused.code == "InvalidSpec" => EXIT_USAGE,
+        ClientError::Refused(_) => EXIT_FAILED,
+        ClientError::Elsewhere(_) | ClientError::Address(_) | ClientError::NoToken { .. } => {
+            EXIT_USAGE
+        }
+        ClientError::NoDaemon(_)
+        | ClientError::Unsafe(_)
+        | ClientError::Several(_)
+        | ClientError::Unreachable { .. }
+        | ClientError::Broken { .. } => EXIT_UNREACHABLE,
     }
 }
 

@@ -11,15 +11,15 @@ use sampan_core::escape;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use kind::Kind;
+pub(super) use kind::Kind;
 
 use super::{
-    End, Stop,
-    api::{ApiArguments, AppArgument, stop},
+    End,
+    api::{ApiArguments, AppArgument, absent},
     output::Output,
     process::runtime,
 };
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 
 /// List what there is
 #[derive(Args)]
@@ -66,17 +66,17 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     })
 }
 
-async fn fetch(client: &Client, arguments: &Arguments) -> Result<Vec<Value>, Stop> {
+async fn fetch(client: &Client, arguments: &Arguments) -> Result<Vec<Value>, ClientError> {
     let target = arguments.kind.target(&arguments.app);
     if arguments.kind != Kind::Events {
-        return client.get(&target).await.map_err(stop);
+        return client.get(&target).await;
     }
     let mut events = Vec::new();
     let take = |line: &str| {
         events.extend(serde_json::from_str::<Value>(line));
         ControlFlow::Continue(())
     };
-    client.lines(&target, take).await.map_err(stop)?;
+    client.lines(&target, take).await?;
     Ok(events)
 }
 
@@ -86,21 +86,12 @@ fn named(mut objects: Vec<Value>, arguments: &Arguments) -> anyhow::Result<Vec<V
         return Ok(objects);
     };
     let field = arguments.kind.name();
-    let known: Vec<_> = objects
-        .iter()
-        .filter_map(|object| object[field].as_str().map(|name| format!("`{name}`")))
-        .collect();
-    objects.retain(|object| object[field] == name.as_str());
-    if objects.is_empty() {
-        let kind = arguments.kind.words().0;
-        match known.is_empty() {
-            true => anyhow::bail!("there is no {kind} `{name}`; there are none"),
-            false => anyhow::bail!(
-                "there is no {kind} `{name}`; there are {}",
-                known.join(", ")
-            ),
-        }
+    let is_named = |object: &Value| object[field] == name.as_str();
+    if !objects.iter().any(is_named) {
+        let known = objects.iter().filter_map(|object| object[field].as_str());
+        return Err(absent(arguments.kind.words().0, name, known));
     }
+    objects.retain(is_named);
     Ok(objects)
 }
 
@@ -121,7 +112,7 @@ async fn watch(
     tokio::pin!(follow);
     loop {
         tokio::select! {
-            ended = &mut follow => return ended.map_err(stop),
+            ended = &mut follow => return Ok(ended?),
             () = changed.notified() => {}
         }
         let now = fetch(client, arguments).await?;

@@ -1,6 +1,12 @@
 //! `sampan inspect`: what a component is and what it needs.
 
-use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    fmt::Write as _,
+    iter::successors,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -17,6 +23,7 @@ use sampan_runtime::{
 use super::{
     End,
     output::{self, Output},
+    run::label,
 };
 use crate::file;
 
@@ -37,9 +44,8 @@ struct Grant {
     interfaces: &'static [&'static str],
     /// The key, for the table.
     key: &'static str,
-    /// A line to paste. `allow` lines go into their own table.
+    /// A line to paste. Those of `allow` go into their own table.
     line: &'static str,
-    allow: bool,
 }
 
 const GRANTS: &[Grant] = &[
@@ -47,25 +53,21 @@ const GRANTS: &[Grant] = &[
         interfaces: &["wasi:http/outgoing-handler", "wasi:http/client"],
         key: "allow.outbound, allow.services",
         line: "outbound = []  # for example [\"https://api.example.com\"]",
-        allow: true,
     },
     Grant {
         interfaces: &["wasi:filesystem/"],
         key: "allow.files",
         line: "files = []  # for example [{ host = \"data\", guest = \"/data\" }]",
-        allow: true,
     },
     Grant {
         interfaces: &["wasi:cli/environment"],
         key: "env",
         line: "env = {}  # for example { LEVEL = \"info\" }",
-        allow: false,
     },
     Grant {
         interfaces: &["wasi:config/"],
         key: "config",
         line: "config = {}  # for example { theme = \"dark\" }",
-        allow: false,
     },
 ];
 
@@ -104,13 +106,10 @@ impl Subject {
 
 /// The error with its causes.
 fn reason(error: &LoadError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
+    let first: &dyn Error = error;
+    let causes = successors(Some(first), |&cause| cause.source());
+    let texts: Vec<_> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
 }
 
 /// Interfaces the host has and never opens.
@@ -190,14 +189,7 @@ fn paste(path: &str, found: &Inspection) -> String {
     } else {
         "job"
     };
-    let stem = PathBuf::from(path)
-        .file_stem()
-        .map_or_else(String::new, |stem| stem.to_string_lossy().into());
-    let name: String = stem
-        .to_ascii_lowercase()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
+    let name = label(Path::new(path));
     let name = match name.trim_matches('-') {
         "" => "app",
         name => name,
@@ -205,7 +197,8 @@ fn paste(path: &str, found: &Inspection) -> String {
     let quoted = serde_json::Value::from(path);
     let mut text = format!("[{kind}.{name}]\ncomponent = {quoted}\n");
     let lines = |allow| {
-        let of = |import: &String| grants_of(import).filter(|grant| grant.allow == allow);
+        let is_wanted = |grant: &&Grant| grant.key.starts_with("allow.") == allow;
+        let of = |import: &String| grants_of(import).filter(is_wanted);
         found
             .imports
             .iter()

@@ -7,14 +7,14 @@ use clap::Args;
 use sampan_core::view;
 
 use super::{
-    End, Stop,
-    api::{ApiArguments, AppArgument, stop},
+    End,
+    api::{ApiArguments, AppArgument, absent, all},
     completions::services_and_pods,
     output::{Channel, Output, Prefix},
     process::runtime,
     wait::duration,
 };
-use crate::client::{Client, quoted};
+use crate::client::{Client, ClientError, quoted};
 
 /// Show what the pods of a service or job, or one pod, have printed
 #[derive(Args)]
@@ -70,7 +70,8 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
             }
             ControlFlow::Continue(())
         };
-        client.lines(&target, print).await.map_err(stop)
+        client.lines(&target, print).await?;
+        Ok(())
     })
 }
 
@@ -104,20 +105,10 @@ pub(super) fn whole(text: &str, partial: bool) -> Cow<'_, str> {
 }
 
 /// Everything whose lines could be asked for.
-async fn choices(client: &Client, app: &AppArgument) -> Result<BTreeSet<Choice>, Stop> {
-    let query = app.query(&[]);
-    let pods: Vec<view::Pod> = client
-        .get(&format!("/v1/pods{query}"))
-        .await
-        .map_err(stop)?;
-    let services: Vec<view::Service> = client
-        .get(&format!("/v1/services{query}"))
-        .await
-        .map_err(stop)?;
-    let jobs: Vec<view::Job> = client
-        .get(&format!("/v1/jobs{query}"))
-        .await
-        .map_err(stop)?;
+async fn choices(client: &Client, app: &AppArgument) -> Result<BTreeSet<Choice>, ClientError> {
+    let pods: Vec<view::Pod> = all(client, "pods", app).await?;
+    let services: Vec<view::Service> = all(client, "services", app).await?;
+    let jobs: Vec<view::Job> = all(client, "jobs", app).await?;
     let mut choices = BTreeSet::new();
     for pod in pods {
         choices.insert((pod.app.clone(), "service", pod.service));
@@ -157,13 +148,10 @@ fn choose(choices: &BTreeSet<Choice>, name: &str) -> anyhow::Result<Choice> {
         .filter(|choice| choice.1 == "service")
         .map(|choice| &choice.2)
         .collect();
-    let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+    let absent = absent("service, job or pod", name, known.iter());
     match known.is_empty() {
-        true => bail!("there is no service, job or pod `{name}`; there are none"),
-        false => bail!(
-            "there is no service, job or pod `{name}`; there are {} and their pods",
-            known.join(", ")
-        ),
+        true => Err(absent),
+        false => bail!("{absent} and their pods"),
     }
 }
 

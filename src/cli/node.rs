@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +13,7 @@ use sampan_core::spec::node::{self, Node as NodeLimits};
 use super::{EXIT_USAGE, Stop, output::Output};
 use crate::{
     config, file,
-    serve::{AppSource, Node},
+    serve::{AppSource, Node, app::Listening},
 };
 
 /// Which limits hold for everything.
@@ -69,4 +70,17 @@ fn node(coredumps: Option<PathBuf>, instances: u32, limits: NodeLimits) -> anyho
     let cache = config::cache_directory().ok();
     let opened = Node::open(cache, coredumps, instances, limits);
     Ok(opened?)
+}
+
+/// Accepts requests at an address, which an option names.
+pub(super) async fn listen(
+    node: &Node,
+    source: Option<&AppSource>,
+    address: SocketAddr,
+    option: &str,
+) -> anyhow::Result<Listening> {
+    let listening = Listening::start(node, source, address).await;
+    listening.with_context(|| {
+        format!("cannot listen on `{address}`; `{option} 127.0.0.1:0` picks a free port")
+    })
 }

@@ -90,6 +90,20 @@ impl Output {
         Ok(())
     }
 
+    /// Prints data as JSON if that is asked for, and else as `text` puts it.
+    pub(super) fn answer(
+        &self,
+        json: bool,
+        value: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> End {
+        match json {
+            true => return self.json(value),
+            false => self.data(&text()),
+        }
+        Ok(())
+    }
+
     /// Prints data that is JSON. It means the same afterwards.
     pub(super) fn json_text(&self, json: &str) {
         self.write(Channel::Out, &format!("{}\n", escape::json(json)));

@@ -6,7 +6,7 @@ use sampan_core::view;
 
 use super::{
     End,
-    api::{ApiArguments, stop},
+    api::ApiArguments,
     bundle::Bundle,
     output::{Output, one_line},
     process::runtime,
@@ -32,14 +32,8 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let client = arguments.api.client()?;
     let target = bundle.target("/plan");
     let asked = client.change(Method::POST, &target, Some(&bundle.body));
-    let plan: view::Plan = runtime()?.block_on(asked).map_err(stop)?;
-    match arguments.json {
-        true => output.json(&plan),
-        false => {
-            output.data(&text(&plan));
-            Ok(())
-        }
-    }
+    let plan: view::Plan = runtime()?.block_on(asked)?;
+    output.answer(arguments.json, &plan, || text(&plan))
 }
 
 /// Each service and job with the fields that are different.

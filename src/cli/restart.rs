@@ -7,14 +7,14 @@ use http::Method;
 use sampan_core::view;
 
 use super::{
-    End, Stop,
-    api::{ApiArguments, AppArgument, one, stop},
+    End,
+    api::{ApiArguments, AppArgument, all, one},
     completions::services_and_jobs,
     output::Output,
     process::runtime,
     wait::{self, Goal, Target, duration},
 };
-use crate::client::{Client, quoted};
+use crate::client::{Client, ClientError, quoted};
 
 /// Replace all pods of services by others just like them, without a pause, or run jobs once more
 ///
@@ -121,33 +121,25 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     })
 }
 
-async fn everything(client: &Client, app: &AppArgument) -> Result<Vec<Found>, Stop> {
-    let query = app.query(&[]);
-    let services = client.get(&format!("/v1/services{query}")).await;
-    let services: Vec<view::Service> = services.map_err(stop)?;
-    let jobs = client.get(&format!("/v1/jobs{query}")).await;
-    let jobs: Vec<view::Job> = jobs.map_err(stop)?;
-    let services = services.into_iter().map(|it| Found {
-        app: it.app,
-        name: it.name,
-        kind: Kind::Service,
-    });
-    let jobs = jobs.into_iter().map(|it| Found {
-        app: it.app,
-        name: it.name,
-        kind: Kind::Job,
-    });
+async fn everything(client: &Client, app: &AppArgument) -> Result<Vec<Found>, ClientError> {
+    let services: Vec<view::Service> = all(client, "services", app).await?;
+    let jobs: Vec<view::Job> = all(client, "jobs", app).await?;
+    let found = |app, name, kind| Found { app, name, kind };
+    let services = services.into_iter();
+    let services = services.map(|it| found(it.app, it.name, Kind::Service));
+    let jobs = jobs.into_iter();
+    let jobs = jobs.map(|it| found(it.app, it.name, Kind::Job));
     Ok(services.chain(jobs).collect())
 }
 
 /// Restarts it, and says what there is to wait for.
-async fn restart(client: &Client, found: &Found, output: &Output) -> Result<Target, Stop> {
+async fn restart(client: &Client, found: &Found, output: &Output) -> Result<Target, ClientError> {
     let (app, name) = (quoted(&found.app), quoted(&found.name));
     match found.kind {
         Kind::Service => {
             let target = format!("/v1/apps/{app}/services/{name}/restart");
             let asked = client.change(Method::POST, &target, None::<&()>);
-            let restarted: view::Service = asked.await.map_err(stop)?;
+            let restarted: view::Service = asked.await?;
             let revision = restarted.revision;
             output.data(&format!(
                 "service/{} restarted as revision {revision}\n",
@@ -158,7 +150,7 @@ async fn restart(client: &Client, found: &Found, output: &Output) -> Result<Targ
         Kind::Job => {
             let target = format!("/v1/apps/{app}/jobs/{name}/restart");
             let asked = client.change(Method::POST, &target, None::<&()>);
-            let restarted: view::Job = asked.await.map_err(stop)?;
+            let restarted: view::Job = asked.await?;
             output.data(&format!("job/{} runs once more\n", restarted.name));
             Ok(Target::Job)
         }

@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use super::{
     EXIT_FAILED, End, Stop,
-    api::{ApiArguments, AppArgument, service, stop, target},
+    api::{ApiArguments, AppArgument, service, target},
     completions::services,
-    get::table,
+    get::table::{REVISION, table},
     output::Output,
     process::runtime,
     wait::{self, Goal, Target, duration},
 };
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 
 /// Follow, undo or hold the replacement of a service's pods
 #[derive(Args)]
@@ -112,12 +112,9 @@ async fn post(
     service: &view::Service,
     verb: &str,
     body: Option<&impl Serialize>,
-) -> Result<view::Service, Stop> {
+) -> Result<view::Service, ClientError> {
     let target = target(service, verb);
-    client
-        .change(Method::POST, &target, body)
-        .await
-        .map_err(stop)
+    client.change(Method::POST, &target, body).await
 }
 
 async fn said(
@@ -137,21 +134,17 @@ async fn status(client: &Client, found: &view::Service, asked: &Status, output: 
         let goal = Goal::new(found.name.clone(), Target::Service(None));
         return wait::until(client, &found.app, vec![goal], asked.timeout, output).await;
     }
-    match view::rollout_verdict(found, None) {
-        view::Verdict::Going(text) | view::Verdict::Done(text) => {
-            output.data(&format!("service/{}: {text}\n", found.name));
-            Ok(())
-        }
-        view::Verdict::Failed(text) => {
-            output.data(&format!("service/{}: {text}\n", found.name));
-            Err(Stop::Quiet(EXIT_FAILED))
-        }
-    }
+    let (text, end) = match view::rollout_verdict(found, None) {
+        view::Verdict::Going(text) | view::Verdict::Done(text) => (text, Ok(())),
+        view::Verdict::Failed(text) => (text, Err(Stop::Quiet(EXIT_FAILED))),
+    };
+    output.data(&format!("service/{}: {text}\n", found.name));
+    end
 }
 
 async fn history(client: &Client, found: &view::Service, output: &Output) -> End {
     let target = target(found, "revisions");
-    let revisions: Vec<view::Revision> = client.get(&target).await.map_err(stop)?;
-    output.data(&format!("{}\n", table::revisions(&revisions)));
+    let revisions: Vec<view::Revision> = client.get(&target).await?;
+    output.data(&format!("{}\n", table(true, REVISION, &revisions)));
     Ok(())
 }

@@ -81,10 +81,20 @@ pub(super) struct Arguments {
     args: Vec<String>,
 }
 
+/// What requests share.
 #[derive(Clone, Copy, ValueEnum)]
-enum IsolationArgument {
+pub(super) enum IsolationArgument {
     Pod,
     Request,
+}
+
+impl From<IsolationArgument> for Isolation {
+    fn from(argument: IsolationArgument) -> Self {
+        match argument {
+            IsolationArgument::Pod => Self::Pod,
+            IsolationArgument::Request => Self::Request,
+        }
+    }
 }
 
 /// `NAME=VALUE`, or `NAME` alone.
@@ -143,10 +153,7 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
         grants.clone(),
         &|service| {
             service.replicas = arguments.replicas;
-            service.isolation = arguments.isolation.map(|isolation| match isolation {
-                IsolationArgument::Pod => Isolation::Pod,
-                IsolationArgument::Request => Isolation::Request,
-            });
+            service.isolation = arguments.isolation.map(Into::into);
         },
     );
     runtime()?.block_on(async {
@@ -168,13 +175,16 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
         let loaded = loaded?;
         let loaded = loaded.with_context(|| format!("cannot run `{path}`"))?;
         if loaded.inspection.http.is_some() {
-            let single = Single {
+            let component = (loaded, bytes);
+            return serve(
                 node,
                 source,
-                loaded,
-                bytes,
-            };
-            return serve(single, arguments.addr, &mut interrupts, output).await;
+                component,
+                arguments.addr,
+                &mut interrupts,
+                output,
+            )
+            .await;
         }
         let args: Vec<_> = [program_name(&arguments.component)]
             .into_iter()
@@ -203,55 +213,36 @@ fn command_end(exit: single::Exit, output: &Output) -> End {
     }
 }
 
-/// A component that answers HTTP, about to be served.
-struct Single {
+async fn serve(
     node: Node,
     source: AppSource,
-    loaded: Arc<Loaded>,
-    bytes: Bytes,
-}
-
-async fn serve(
-    single: Single,
+    (loaded, bytes): (Arc<Loaded>, Bytes),
     address: SocketAddr,
     interrupts: &mut Interrupts,
     output: &Output,
 ) -> End {
-    let Single {
-        node,
-        source,
-        loaded,
-        bytes,
-    } = single;
-    let listening = Listening::start(&node, Some(&source), address)
-        .await
-        .with_context(|| {
-            format!("cannot listen on `{address}`; `--addr 127.0.0.1:0` picks a free port")
-        })?;
+    let listening = node::listen(&node, Some(&source), address, "--addr").await?;
     let context = NodeContext::foreground(node).await?;
     let (node, journal) = (&context.node, &context.journal);
     let api = control::api(&context, Some(listening.address));
     let digests = adopted(&context, &source, &loaded, &bytes);
-    let first = FirstStart::Must;
     let printer = Printer::plain(output, journal);
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
     let begun = RunningApp::begin_loaded(&context, &api, source, digests).await;
-    let started = match begun {
+    let running = match begun {
         Ok(running) => tokio::select! {
-            good = running.settled(first) => Ok((running, good)),
+            good = running.settled(FirstStart::Must) => match good {
+                true => Ok(running),
+                false => {
+                    running.rest().await;
+                    Err(None)
+                }
+            },
             signal = interrupts.next() => {
                 stopped(running, listening, interrupts).await?;
                 return Err(Stop::Quiet(signal.exit_code()));
             }
         },
-        Err(reason) => Err(reason),
-    };
-    let running = match started {
-        Ok((running, true)) => Ok(running),
-        Ok((running, false)) => {
-            running.rest().await;
-            Err(None)
-        }
         Err(NotRunning::Refused(reason)) => Err(Some(reason)),
         Err(NotRunning::Components(_) | NotRunning::Failed) => Err(None),
     };
@@ -339,17 +330,17 @@ fn grants(arguments: &Arguments) -> Result<Grants, Stop> {
 
 /// A name for the pods of this component: its file's, as far as that is one.
 fn name_of(component: &Path) -> Name {
-    let stem = component
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_ascii_lowercase();
-    let label: String = stem
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .take(40)
-        .collect();
+    let label: String = label(component).chars().take(40).collect();
     Name::parse(label.trim_matches('-'))
         .or_else(|_| Name::parse("component"))
         .expect("the second is a name")
+}
+
+/// The name of a file without its extension, with what a name may not have replaced by hyphens.
+pub(super) fn label(file: &Path) -> String {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let letters = stem.chars().map(|c| c.to_ascii_lowercase());
+    letters
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect()
 }

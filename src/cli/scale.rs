@@ -6,7 +6,7 @@ use sampan_core::view;
 
 use super::{
     End,
-    api::{ApiArguments, AppArgument, service, stop, target},
+    api::{ApiArguments, AppArgument, service, target},
     completions::services,
     output::Output,
     process::runtime,
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
             };
             let target = target(&found, "scale");
             let asked = client.change(Method::PUT, &target, Some(&body));
-            let scaled: view::Service = asked.await.map_err(stop)?;
+            let scaled: view::Service = asked.await?;
             output.data(&format!(
                 "service/{} scaled to {}\n",
                 scaled.name, scaled.replicas

@@ -20,7 +20,6 @@ use crate::{
         address::{self, ApiPlace},
     },
     serve::{
-        app::Listening,
         context::NodeContext,
         control::{self, Api, Control},
         daemon::Daemon,
@@ -75,17 +74,12 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     let node = node::open_daemon(limits)?;
     let context = NodeContext::open(node, opened, volumes).await?;
     let mut daemon = Daemon::start(&context);
-    let http = arguments.http;
     tokio::select! {
         () = context.node.edge.followed() => {}
         reason = daemon.failed() => return Err(Stop::Because(EXIT_FAILED, anyhow::anyhow!(reason))),
         _ = interrupts.next() => return Err(Stop::Quiet(EXIT_FAILED)),
     }
-    let listening = Listening::start(&context.node, None, http)
-        .await
-        .with_context(|| {
-            format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
-        })?;
+    let listening = node::listen(&context.node, None, arguments.http, "--http").await?;
     let printer = Printer::all(output, &context.journal, arguments.json);
     let printing = tokio::spawn(printer.clone().events(Arc::clone(&context.journal)));
     let logging = tokio::spawn(

@@ -7,7 +7,7 @@ mod table;
 
 use std::ops::ControlFlow;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use sampan_core::view::{self, Top};
 use tokio::{
@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     EXIT_UNREACHABLE, End, Stop,
-    api::{ApiArguments, AppArgument, stop},
+    api::{ApiArguments, AppArgument, absent},
     completions::services,
     interrupts::Interrupts,
     output::{Output, Size},
@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
             return advise(&client, arguments, output).await;
         }
         let target = format!("/v1/top{}", arguments.app.query(&[]));
-        let mut top: Top = client.get(&target).await.map_err(stop)?;
+        let mut top: Top = client.get(&target).await?;
         let services = top.services.iter();
         known(services.map(|it| &it.service), &arguments.names)?;
         arguments.choose(&mut top);
@@ -141,16 +141,9 @@ impl Arguments {
 /// Fails if there is no service of one of the names.
 fn known<'a>(services: impl Iterator<Item = &'a String>, names: &[String]) -> anyhow::Result<()> {
     let services: Vec<_> = services.collect();
-    let Some(name) = names.iter().find(|name| !services.contains(name)) else {
-        return Ok(());
-    };
-    let known: Vec<_> = services.iter().map(|it| format!("`{it}`")).collect();
-    match known.is_empty() {
-        true => bail!("there is no service `{name}`; there are none"),
-        false => bail!(
-            "there is no service `{name}`; there are {}",
-            known.join(", ")
-        ),
+    match names.iter().find(|name| !services.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(absent("service", name, services.iter())),
     }
 }
 
@@ -166,7 +159,7 @@ fn print(text: &str, output: &Output) {
 
 async fn advise(client: &Client, arguments: &Arguments, output: &Output) -> End {
     let target = format!("/v1/advice{}", arguments.app.query(&[]));
-    let mut advice: Vec<view::Advice> = client.get(&target).await.map_err(stop)?;
+    let mut advice: Vec<view::Advice> = client.get(&target).await?;
     known(advice.iter().map(|it| &it.service), &arguments.names)?;
     advice.retain(|it| arguments.names.is_empty() || arguments.names.contains(&it.service));
     match arguments.output {
@@ -207,7 +200,7 @@ async fn live(client: &Client, arguments: &Arguments, first: Top, output: &Outpu
             _ = resized.recv() => {}
             changed = next.changed() => changed.expect("the sender is here"),
             ended = &mut follow => break Err(match ended {
-                Err(error) => stop(error),
+                Err(error) => error.into(),
                 Ok(()) => Stop::Because(EXIT_UNREACHABLE, anyhow!("the node went away")),
             }),
         }

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{
     EXIT_FAILED, End, Stop,
+    api::absent,
     interrupts::Interrupts,
     node::{self, NodeArguments},
     output::Output,
@@ -104,18 +105,14 @@ impl FromStr for Scale {
 pub(super) fn run(arguments: Arguments, output: &Output) -> End {
     let mut app = arguments.spec.load(output)?;
     for Scale { service, replicas } in &arguments.scale {
-        let known = app
-            .services
-            .keys()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>();
-        let Some(found) = app.services.get_mut(service) else {
-            return Err(Stop::usage(anyhow::anyhow!(
-                "`--scale {service}={replicas}`: there is no service `{service}`; there are {}",
-                known.join(", ")
-            )));
-        };
-        found.replicas = *replicas;
+        match app.services.get_mut(service) {
+            Some(found) => found.replicas = *replicas,
+            None => {
+                let absent = absent("service", service.as_str(), app.services.keys());
+                let option = format!("`--scale {service}={replicas}`");
+                return Err(Stop::usage(absent.context(option)));
+            }
+        }
     }
     let source = AppSource {
         app,
@@ -133,14 +130,9 @@ async fn up(
     printer: &Printer,
     output: &Output,
 ) -> End {
-    let http = arguments.http;
     let mut interrupts = Interrupts::listen()?;
     let node = node::open(&source, limits)?;
-    let listening = Listening::start(&node, Some(&source), http)
-        .await
-        .with_context(|| {
-            format!("cannot listen on `{http}`; `--http 127.0.0.1:0` picks a free port")
-        })?;
+    let listening = node::listen(&node, Some(&source), arguments.http, "--http").await?;
     let context = NodeContext::foreground(node).await?;
     let (node, journal) = (&context.node, &context.journal);
     let api = control::api(&context, Some(listening.address));
@@ -247,10 +239,9 @@ fn open_control(
 /// Applies changes of component files until Ctrl-C.
 async fn until_interrupted(
     running: &mut RunningApp,
-    changes: Option<mpsc::Receiver<Name>>,
+    mut changes: Option<mpsc::Receiver<Name>>,
     interrupts: &mut Interrupts,
 ) -> anyhow::Result<()> {
-    let mut changes = changes;
     loop {
         let change = async {
             match &mut changes {

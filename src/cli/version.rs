@@ -18,12 +18,7 @@ const WASMTIME: &str = "48";
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let version = env!("CARGO_PKG_VERSION");
     let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
-    if arguments.json {
-        let json = serde_json::json!({ "sampan": version, "wasmtime": WASMTIME, "target": target });
-        return output.json(&json);
-    }
-    output.data(&format!(
-        "sampan {version} (wasmtime {WASMTIME} LTS, {target})\n"
-    ));
-    Ok(())
+    let json = serde_json::json!({ "sampan": version, "wasmtime": WASMTIME, "target": target });
+    let text = || format!("sampan {version} (wasmtime {WASMTIME} LTS, {target})\n");
+    output.answer(arguments.json, &json, text)
 }

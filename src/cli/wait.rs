@@ -9,7 +9,7 @@ use sampan_core::{
     view::{self, Verdict, Watched},
 };
 
-use super::{EXIT_FAILED, EXIT_UNREACHABLE, End, Stop, api::stop, output::Output};
+use super::{EXIT_FAILED, EXIT_UNREACHABLE, End, Stop, output::Output};
 use crate::client::{Client, quoted};
 
 /// A length of time on the command line.
@@ -43,10 +43,11 @@ impl Goal {
         }
     }
 
-    fn kind(&self) -> &'static str {
+    /// What it is of, with its kind: `service/web`.
+    fn object(&self) -> String {
         match self.target {
-            Target::Service(_) => "service",
-            Target::Job => "job",
+            Target::Service(_) => format!("service/{}", self.name),
+            Target::Job => format!("job/{}", self.name),
         }
     }
 
@@ -116,7 +117,7 @@ pub(super) async fn until(
         return Err(Stop::Because(EXIT_UNREACHABLE, error));
     }
     match followed {
-        Some(followed) => followed.map_err(stop)?,
+        Some(followed) => followed?,
         None => return Err(progress.late(timeout.unwrap_or_default())),
     }
     progress.end()
@@ -156,7 +157,7 @@ impl Progress<'_> {
             return;
         }
         let goal = &self.goals[number];
-        let name = format!("{}/{}", goal.kind(), goal.name);
+        let name = goal.object();
         match &verdict {
             _ if !goal.is_awaited => {}
             Verdict::Going(text) if self.output.is_live() => {
@@ -194,14 +195,12 @@ impl Progress<'_> {
     /// How far each is that has not come about, of those that are awaited or of the others.
     fn rest(&self, is_awaited: bool) -> Vec<String> {
         let rest = self.of(is_awaited).filter_map(|(goal, verdict)| {
-            let name = format!("{}/{}", goal.kind(), goal.name);
-            match verdict {
-                None => Some(format!("{name}: it is not there")),
-                Some(Verdict::Going(text) | Verdict::Failed(text)) => {
-                    Some(format!("{name}: {text}"))
-                }
-                Some(Verdict::Done(_)) => None,
-            }
+            let text = match verdict {
+                None => "it is not there",
+                Some(Verdict::Going(text) | Verdict::Failed(text)) => text,
+                Some(Verdict::Done(_)) => return None,
+            };
+            Some(format!("{}: {text}", goal.object()))
         });
         rest.collect()
     }
@@ -219,12 +218,12 @@ impl Progress<'_> {
         }
         let mut failed = Vec::new();
         for (goal, verdict) in self.of(true) {
-            let name = format!("{}/{}", goal.kind(), goal.name);
-            match verdict {
-                None => failed.push(format!("{name}: it is not there")),
-                Some(Verdict::Failed(text)) => failed.push(format!("{name}: {text}")),
-                Some(Verdict::Going(_) | Verdict::Done(_)) => {}
-            }
+            let text = match verdict {
+                None => "it is not there",
+                Some(Verdict::Failed(text)) => text,
+                Some(Verdict::Going(_) | Verdict::Done(_)) => continue,
+            };
+            failed.push(format!("{}: {text}", goal.object()));
         }
         if !failed.is_empty() {
             return Err(Stop::Because(EXIT_FAILED, anyhow!(failed.join("; "))));

@@ -29,8 +29,8 @@ const TOKEN: &str = "SAMPAN_TOKEN";
 /// The socket of `sampan serve`.
 const SERVE: &str = "sampan.sock";
 
-/// Where an API answers.
-pub(super) enum Place {
+/// Whatever answers as an API, by where that is.
+pub(crate) enum Client {
     Socket(PathBuf),
     Port {
         authority: Authority,
@@ -38,8 +38,11 @@ pub(super) enum Place {
     },
 }
 
-impl Place {
-    pub(super) fn find(
+impl Client {
+    /// The API that `asked` or the environment names; else the socket of `sampan serve` in
+    /// `directory`, else the only one there. Through a port the token is that of the environment or
+    /// in `token_file`.
+    pub(crate) fn find(
         asked: Option<&str>,
         token_file: Option<&Path>,
         directory: &Path,
@@ -77,10 +80,9 @@ impl Place {
         let elsewhere = || ClientError::Elsewhere(format!("http://{text}"));
         let authority = Authority::try_from(text);
         let authority = authority.map_err(|_| elsewhere())?;
-        let host = authority.host();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let host = bare_host(&authority);
         let ours = host.eq_ignore_ascii_case("localhost")
-            || bare.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
+            || host.parse::<IpAddr>().is_ok_and(|it| it.is_loopback());
         if !ours || authority.as_str().contains('@') {
             return Err(elsewhere());
         }
@@ -114,37 +116,28 @@ impl Place {
 
     pub(super) async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
         match self {
-            Self::Socket(path) => {
-                let stream = UnixStream::connect(path).await;
-                self.speak(stream.map_err(|source| self.unreachable(source))?)
-                    .await
-            }
+            Self::Socket(path) => self.speak(UnixStream::connect(path).await).await,
             Self::Port { authority, .. } => {
-                let bare = authority.host();
-                let bare = bare.trim_start_matches('[').trim_end_matches(']');
-                let stream = TcpStream::connect((bare, authority.port_u16().unwrap_or(80))).await;
-                self.speak(stream.map_err(|source| self.unreachable(source))?)
-                    .await
+                let port = authority.port_u16().unwrap_or(80);
+                let stream = TcpStream::connect((bare_host(authority), port)).await;
+                self.speak(stream).await
             }
         }
     }
 
     async fn speak(
         &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        stream: io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     ) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+        let stream = stream.map_err(|source| ClientError::Unreachable {
+            place: self.to_string(),
+            source,
+        })?;
         let spoken = handshake(TokioIo::new(stream)).await;
         let (sender, connection) = spoken.map_err(|error| self.broken(&error))?;
         // It ends with the answer, and what becomes of it shows there.
         tokio::spawn(async move { drop(connection.await) });
         Ok(sender)
-    }
-
-    fn unreachable(&self, source: io::Error) -> ClientError {
-        ClientError::Unreachable {
-            place: self.to_string(),
-            source,
-        }
     }
 
     pub(super) fn broken(&self, reason: &dyn std::fmt::Display) -> ClientError {
@@ -155,7 +148,13 @@ impl Place {
     }
 }
 
-impl std::fmt::Display for Place {
+/// The host without the brackets of an address of IP version 6.
+fn bare_host(authority: &Authority) -> &str {
+    let host = authority.host();
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+impl std::fmt::Display for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Socket(path) => path.display().fmt(f),
@@ -171,7 +170,7 @@ mod tests {
     use super::*;
 
     fn find(asked: Option<&str>, directory: &Path) -> Result<String, String> {
-        let found = Place::find(asked, None, directory);
+        let found = Client::find(asked, None, directory);
         found.map(|it| it.to_string()).map_err(|it| it.to_string())
     }
 

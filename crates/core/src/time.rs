@@ -3,7 +3,7 @@
 use std::{
     fmt,
     ops::{Add, Sub},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,14 @@ impl fmt::Display for Took {
 /// [RFC 3339](https://www.rfc-editor.org/rfc/rfc3339): `2026-02-28T23:59:59.250Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Utc(pub Duration);
+
+impl From<SystemTime> for Utc {
+    /// What is before 1970 counts as its beginning.
+    fn from(at: SystemTime) -> Self {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH);
+        Self(since.unwrap_or_default())
+    }
+}
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,16 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::measuring::{IsolationArgument, component, measured, millis, table};
+use super::measuring::{component_or_own, measured, millis};
 use crate::{
     cli::{
         End,
+        get::table::numbers,
         output::{self, Output},
+        run::IsolationArgument,
     },
-    serve::bench::{
-        Component,
-        cold_start::{Report, Wanted, measure},
-    },
+    serve::bench::cold_start::{Report, Wanted, measure},
 };
 
 /// Measure each step from a component's file to the first byte of an answer
@@ -46,10 +45,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let component = match &arguments.component {
-        Some(path) => component(path)?,
-        None => Component::own(),
-    };
+    let component = component_or_own(arguments.component.as_deref())?;
     let bar = output.spinner(format!("measuring {}", component.name));
     let measured = measured(measure(Wanted {
         component,
@@ -59,11 +55,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     }));
     bar.finish_and_clear();
     let report = measured?;
-    if arguments.json {
-        return output.json(&report);
-    }
-    output.data(&text(&report));
-    Ok(())
+    output.answer(arguments.json, &report, || text(&report))
 }
 
 fn text(report: &Report) -> String {
@@ -82,5 +74,5 @@ fn text(report: &Report) -> String {
         row.extend(times.map(millis));
         row
     });
-    head + &table(&["step", "runs", "p50", "p90", "p99", "max"], rows)
+    head + &numbers(&["step", "runs", "p50", "p90", "p99", "max"], rows) + "\n"
 }

@@ -4,9 +4,6 @@ use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use clap::ValueEnum;
-use comfy_table::{CellAlignment, Table, presets};
-use sampan_core::object::Isolation;
 
 use crate::{
     cli::{EXIT_FAILED, Stop, interrupts::Interrupts, output::time, process::runtime},
@@ -14,20 +11,9 @@ use crate::{
     serve::bench::{BenchError, Component},
 };
 
-/// What requests share.
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum IsolationArgument {
-    Pod,
-    Request,
-}
-
-impl From<IsolationArgument> for Isolation {
-    fn from(argument: IsolationArgument) -> Self {
-        match argument {
-            IsolationArgument::Pod => Self::Pod,
-            IsolationArgument::Request => Self::Request,
-        }
-    }
+/// The component in this file; without one, the small one that is built in.
+pub(super) fn component_or_own(path: Option<&Path>) -> anyhow::Result<Component> {
+    path.map_or_else(|| Ok(Component::own()), component)
 }
 
 /// The component in this file.
@@ -53,19 +39,6 @@ pub(super) fn measured<T>(
             _ = interrupts.next() => Err(Stop::Quiet(EXIT_FAILED)),
         }
     })
-}
-
-/// A table whose columns but the first are numbers.
-pub(super) fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(columns);
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.trim_fmt() + "\n"
 }
 
 /// Milliseconds with three digits.

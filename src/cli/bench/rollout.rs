@@ -5,13 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use sampan_core::quantity::parse_duration;
 
-use super::measuring::{IsolationArgument, component, measured, millis, table};
+use super::measuring::{component, component_or_own, measured, millis};
 use crate::{
-    cli::{EXIT_FAILED, End, Stop, output::Output},
-    serve::bench::{
-        Component,
-        rollout::{Report, Wanted, measure},
-    },
+    cli::{EXIT_FAILED, End, Stop, get::table::numbers, output::Output, run::IsolationArgument},
+    serve::bench::rollout::{Report, Wanted, measure},
 };
 
 /// Measure rollouts under load, there and back: how long they take, and whether a request fails
@@ -54,10 +51,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let first = match &arguments.first {
-        Some(path) => component(path)?,
-        None => Component::own(),
-    };
+    let first = component_or_own(arguments.first.as_deref())?;
     let second = arguments.second.as_deref().map(component).transpose()?;
     let all = arguments.rollouts;
     let bar = output.spinner(format!("rollout 0 of {all}"));
@@ -74,10 +68,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let measured = measured(measure(wanted, progress));
     bar.finish_and_clear();
     let report = measured?;
-    match arguments.json {
-        true => output.json(&report)?,
-        false => output.data(&text(&report)),
-    }
+    output.answer(arguments.json, &report, || text(&report))?;
     match report.requests.failed {
         0 => Ok(()),
         _ => Err(Stop::Quiet(EXIT_FAILED)),
@@ -109,5 +100,5 @@ fn text(report: &Report) -> String {
         row.extend(times.map(millis));
         row
     });
-    text + &table(&["", "answers", "p50", "p99", "max"], rows)
+    text + &numbers(&["", "answers", "p50", "p99", "max"], rows) + "\n"
 }

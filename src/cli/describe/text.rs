@@ -5,7 +5,7 @@ use std::time::Duration;
 use sampan_core::view::{self, Verdict};
 
 use crate::cli::{
-    get::table::{self, cpu},
+    get::table::{Column, EVENT, POD, REVISION, cpu, table, yes},
     output::{one_line, size, time},
 };
 
@@ -27,15 +27,11 @@ impl Text {
         }
     }
 
-    fn events(&mut self, events: &[view::Event]) {
-        if !events.is_empty() {
-            self.part("events", &table::events(events));
+    fn table<T>(&mut self, name: &str, head: bool, columns: &[Column<T>], objects: &[T]) {
+        if !objects.is_empty() {
+            self.part(name, &table(head, columns, objects));
         }
     }
-}
-
-fn yes(is: bool) -> &'static str {
-    if is { "yes" } else { "no" }
 }
 
 pub(super) fn app(
@@ -67,7 +63,7 @@ pub(super) fn app(
         )
     });
     text.part("jobs", &jobs.collect::<String>());
-    text.events(events);
+    text.table("events", false, EVENT, events);
     text.0
 }
 
@@ -111,7 +107,7 @@ pub(super) fn service(
     if let Some(bounds) = service.autoscale {
         text.field("autoscale", &format!("{} to {}", bounds.min, bounds.max));
     }
-    text.field("paused", yes(service.paused));
+    text.field("paused", &yes(service.paused));
     if !service.routes.is_empty() {
         text.field("routes", &service.routes.join(", "));
     }
@@ -127,13 +123,9 @@ pub(super) fn service(
     let scalings = service.scalings.iter();
     let scalings = scalings.map(|it| format!("{}  {}\n", it.time, one_line(&it.message)));
     text.part("scaled", &scalings.collect::<String>());
-    if !revisions.is_empty() {
-        text.part("revisions", &table::revisions(revisions));
-    }
-    if !pods.is_empty() {
-        text.part("pods", &table::pods(pods));
-    }
-    text.events(events);
+    text.table("revisions", true, REVISION, revisions);
+    text.table("pods", true, POD, pods);
+    text.table("events", false, EVENT, events);
     text.0
 }
 
@@ -151,7 +143,7 @@ pub(super) fn job(job: &view::Job, events: &[view::Event]) -> String {
         "component",
         &format!("{} sha256:{}", job.component, job.digest),
     );
-    text.events(events);
+    text.table("events", false, EVENT, events);
     text.0
 }
 

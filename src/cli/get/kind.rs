@@ -25,15 +25,13 @@ pub(in crate::cli) enum Kind {
 
 impl Kind {
     pub(super) fn target(self, app: &AppArgument) -> String {
-        match self {
-            Self::Apps => "/v1/apps".to_owned(),
-            Self::Nodes => "/v1/nodes".to_owned(),
-            Self::Services => format!("/v1/services{}", app.query(&[])),
-            Self::Pods => format!("/v1/pods{}", app.query(&[])),
-            Self::Revisions => format!("/v1/revisions{}", app.query(&[])),
-            Self::Jobs => format!("/v1/jobs{}", app.query(&[])),
-            Self::Events => format!("/v1/events{}", app.query(&[])),
-        }
+        let query = match self {
+            Self::Apps | Self::Nodes => String::new(),
+            Self::Services | Self::Pods | Self::Revisions | Self::Jobs | Self::Events => {
+                app.query(&[])
+            }
+        };
+        format!("/v1/{}{query}", self.words().1)
     }
 
     /// What has a line whenever something of this kind may have changed.
@@ -57,6 +55,7 @@ impl Kind {
         }
     }
 
+    /// One and all of them; the second is also the path of the list.
     pub(super) fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Apps => ("app", "apps"),

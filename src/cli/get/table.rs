@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_table::{Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 use sampan_core::view;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,32 +18,20 @@ pub(in crate::cli) fn cpu(usage: &view::Usage) -> Duration {
     Duration::try_from_secs_f64(usage.cpu_ms / 1e3).unwrap_or_default()
 }
 
+/// A column of a table: its name, and what it says of an object.
+pub(in crate::cli) type Column<T> = (&'static str, fn(&T) -> String);
+
 /// The objects of a kind as a table.
 pub(in crate::cli) fn of(kind: Kind, objects: &[Value], head: bool) -> anyhow::Result<String> {
     Ok(match kind {
-        Kind::Apps => table(head, APP, &typed(objects)?, app),
-        Kind::Services => table(head, SERVICE, &typed(objects)?, service),
-        Kind::Pods => table(head, POD, &typed(objects)?, pod),
-        Kind::Revisions => table(head, REVISION, &typed(objects)?, revision),
-        Kind::Jobs => table(head, JOB, &typed(objects)?, job),
-        Kind::Nodes => table(head, NODE, &typed(objects)?, node),
-        Kind::Events => table(head, EVENT, &typed(objects)?, event),
+        Kind::Apps => table(head, APP, &typed(objects)?),
+        Kind::Services => table(head, SERVICE, &typed(objects)?),
+        Kind::Pods => table(head, POD, &typed(objects)?),
+        Kind::Revisions => table(head, REVISION, &typed(objects)?),
+        Kind::Jobs => table(head, JOB, &typed(objects)?),
+        Kind::Nodes => table(head, NODE, &typed(objects)?),
+        Kind::Events => table(head, EVENT, &typed(objects)?),
     })
-}
-
-/// Revisions as a table.
-pub(in crate::cli) fn revisions(revisions: &[view::Revision]) -> String {
-    table(true, REVISION, revisions, revision)
-}
-
-/// Pods as a table.
-pub(in crate::cli) fn pods(pods: &[view::Pod]) -> String {
-    table(true, POD, pods, pod)
-}
-
-/// Events as a table.
-pub(in crate::cli) fn events(events: &[view::Event]) -> String {
-    table(false, EVENT, events, event)
 }
 
 fn typed<T: DeserializeOwned>(objects: &[Value]) -> serde_json::Result<Vec<T>> {
@@ -51,19 +39,15 @@ fn typed<T: DeserializeOwned>(objects: &[Value]) -> serde_json::Result<Vec<T>> {
     typed.collect()
 }
 
-fn table<T, const N: usize>(
-    head: bool,
-    columns: [&str; N],
-    objects: &[T],
-    row: fn(&T) -> [String; N],
-) -> String {
+/// Objects as a table, with the names of the columns or without.
+pub(in crate::cli) fn table<T>(head: bool, columns: &[Column<T>], objects: &[T]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     if head {
-        table.set_header(columns);
+        table.set_header(columns.iter().map(|(name, _)| name));
     }
     for object in objects {
-        table.add_row(row(object).map(|cell| one_line(&cell)));
+        table.add_row(columns.iter().map(|(_, cell)| one_line(&cell(object))));
     }
     // Each cell begins with a space, and so does each line.
     let text = table.trim_fmt();
@@ -71,7 +55,21 @@ fn table<T, const N: usize>(
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn yes(is: bool) -> String {
+/// A table whose columns but the first are numbers.
+pub(in crate::cli) fn numbers(
+    columns: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(columns);
+    table.add_rows(rows);
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+pub(in crate::cli) fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
 }
 
@@ -79,138 +77,87 @@ fn short(digest: &str) -> String {
     digest.chars().take(DIGEST_CHARACTERS).collect()
 }
 
-const APP: [&str; 5] = ["app", "services", "jobs", "applied", "state"];
-
-fn app(app: &view::App) -> [String; 5] {
-    let state = if app.deleting { "Deleting" } else { "Active" };
-    [
-        app.name.clone(),
-        app.services.join(","),
-        app.jobs.join(","),
-        app.applied.clone(),
-        state.to_owned(),
-    ]
-}
-
-const SERVICE: [&str; 9] = [
-    "app",
-    "service",
-    "phase",
-    "ready",
-    "updated",
-    "available",
-    "revision",
-    "routes",
-    "reason",
+const APP: &[Column<view::App>] = &[
+    ("app", |it| it.name.clone()),
+    ("services", |it| it.services.join(",")),
+    ("jobs", |it| it.jobs.join(",")),
+    ("applied", |it| it.applied.clone()),
+    ("state", |it| {
+        if it.deleting { "Deleting" } else { "Active" }.to_owned()
+    }),
 ];
 
-fn service(service: &view::Service) -> [String; 9] {
-    let refused = service.refused.as_ref();
-    let refused = refused.map(|it| format!("change refused: {}", it.reason));
-    [
-        service.app.clone(),
-        service.name.clone(),
-        format!("{:?}", service.phase),
-        format!("{}/{}", service.ready, service.replicas),
-        service.updated.to_string(),
-        service.available.to_string(),
-        service.revision.to_string(),
-        service.routes.join(","),
-        refused
-            .or_else(|| service.reason.clone())
-            .unwrap_or_default(),
-    ]
-}
-
-const POD: [&str; 9] = [
-    "app",
-    "pod",
-    "service",
-    "phase",
-    "ready",
-    "restarts",
-    "guest CPU",
-    "memory",
-    "reason",
+const SERVICE: &[Column<view::Service>] = &[
+    ("app", |it| it.app.clone()),
+    ("service", |it| it.name.clone()),
+    ("phase", |it| format!("{:?}", it.phase)),
+    ("ready", |it| format!("{}/{}", it.ready, it.replicas)),
+    ("updated", |it| it.updated.to_string()),
+    ("available", |it| it.available.to_string()),
+    ("revision", |it| it.revision.to_string()),
+    ("routes", |it| it.routes.join(",")),
+    ("reason", |it| match &it.refused {
+        Some(refused) => format!("change refused: {}", refused.reason),
+        None => it.reason.clone().unwrap_or_default(),
+    }),
 ];
 
-fn pod(pod: &view::Pod) -> [String; 9] {
-    let next = pod.next_try_ms.map(|millis| {
-        let next = Duration::from_millis(millis);
-        format!("next try in {}; ", time(next))
-    });
-    let reason = pod.reason.as_deref().unwrap_or_default();
-    [
-        pod.app.clone(),
-        pod.name.clone(),
-        pod.service.clone(),
-        pod.phase.clone(),
-        yes(pod.ready),
-        pod.restarts.to_string(),
-        time(cpu(&pod.usage)),
-        size(pod.usage.memory_bytes),
-        format!("{}{reason}", next.unwrap_or_default()),
-    ]
-}
-
-const REVISION: [&str; 7] = [
-    "app",
-    "service",
-    "revision",
-    "current",
-    "component",
-    "created",
-    "cause",
+pub(in crate::cli) const POD: &[Column<view::Pod>] = &[
+    ("app", |it| it.app.clone()),
+    ("pod", |it| it.name.clone()),
+    ("service", |it| it.service.clone()),
+    ("phase", |it| it.phase.clone()),
+    ("ready", |it| yes(it.ready)),
+    ("restarts", |it| it.restarts.to_string()),
+    ("guest CPU", |it| time(cpu(&it.usage))),
+    ("memory", |it| size(it.usage.memory_bytes)),
+    ("reason", |it| {
+        let reason = it.reason.as_deref().unwrap_or_default();
+        match it.next_try_ms.map(Duration::from_millis) {
+            Some(next) => format!("next try in {}; {reason}", time(next)),
+            None => reason.to_owned(),
+        }
+    }),
 ];
 
-fn revision(revision: &view::Revision) -> [String; 7] {
-    [
-        revision.app.clone(),
-        revision.service.clone(),
-        revision.revision.to_string(),
-        yes(revision.current),
-        format!("{} {}", revision.component, short(&revision.digest)),
-        revision.created.clone(),
-        revision.cause.clone(),
-    ]
-}
+pub(in crate::cli) const REVISION: &[Column<view::Revision>] = &[
+    ("app", |it| it.app.clone()),
+    ("service", |it| it.service.clone()),
+    ("revision", |it| it.revision.to_string()),
+    ("current", |it| yes(it.current)),
+    ("component", |it| {
+        format!("{} {}", it.component, short(&it.digest))
+    }),
+    ("created", |it| it.created.clone()),
+    ("cause", |it| it.cause.clone()),
+];
 
-const JOB: [&str; 6] = ["app", "job", "phase", "attempts", "component", "reason"];
+const JOB: &[Column<view::Job>] = &[
+    ("app", |it| it.app.clone()),
+    ("job", |it| it.name.clone()),
+    ("phase", |it| format!("{:?}", it.phase)),
+    ("attempts", |it| it.attempts.to_string()),
+    ("component", |it| {
+        format!("{} {}", it.component, short(&it.digest))
+    }),
+    ("reason", |it| it.reason.clone().unwrap_or_default()),
+];
 
-fn job(job: &view::Job) -> [String; 6] {
-    [
-        job.app.clone(),
-        job.name.clone(),
-        format!("{:?}", job.phase),
-        job.attempts.to_string(),
-        format!("{} {}", job.component, short(&job.digest)),
-        job.reason.clone().unwrap_or_default(),
-    ]
-}
+const NODE: &[Column<view::Node>] = &[
+    ("node", |it| it.name.clone()),
+    ("version", |it| it.version.clone()),
+    ("started", |it| it.started.clone()),
+    ("http", |it| it.http.clone().unwrap_or_default()),
+    ("pods", |it| it.pods.to_string()),
+];
 
-const NODE: [&str; 5] = ["node", "version", "started", "http", "pods"];
-
-fn node(node: &view::Node) -> [String; 5] {
-    [
-        node.name.clone(),
-        node.version.clone(),
-        node.started.clone(),
-        node.http.clone().unwrap_or_default(),
-        node.pods.to_string(),
-    ]
-}
-
-const EVENT: [&str; 5] = ["time", "app", "object", "reason", "message"];
-
-fn event(event: &view::Event) -> [String; 5] {
-    [
-        event.time.clone(),
-        event.app.clone(),
-        event.object.clone(),
-        event.reason.clone(),
-        event.message.clone(),
-    ]
-}
+pub(in crate::cli) const EVENT: &[Column<view::Event>] = &[
+    ("time", |it| it.time.clone()),
+    ("app", |it| it.app.clone()),
+    ("object", |it| it.object.clone()),
+    ("reason", |it| it.reason.clone()),
+    ("message", |it| it.message.clone()),
+];
 
 #[cfg(test)]
 mod tests {

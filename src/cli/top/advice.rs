@@ -7,16 +7,13 @@ use sampan_core::{
     view::{Advice, Seen, Suggestion},
 };
 
-use super::{
-    grid::{Cell, Grid, Row},
-    screen::{Section, fit},
-};
+use super::grid::{Cell, Grid, Lines, Row};
 use crate::cli::output::{count, one_line, size, time};
 
 const HEADS: [&str; 5] = ["service", "limit", "current", "seen", "suggested"];
 
 /// A limit: its key in the spec, what was seen of it, and what is suggested.
-type Limit<'a> = (&'static str, String, &'a Suggestion);
+type Limit<'a> = (&'static str, Option<String>, &'a Suggestion);
 
 fn limits(it: &Advice) -> [Limit<'_>; 3] {
     [
@@ -26,31 +23,23 @@ fn limits(it: &Advice) -> [Limit<'_>; 3] {
     ]
 }
 
-fn memory(seen: &Seen) -> String {
+fn memory(seen: &Seen) -> Option<String> {
     match seen.memory_instance_bytes {
-        0 => String::new(),
-        bytes => format!("peak {}", size(bytes)),
+        0 => None,
+        bytes => Some(format!("peak {}", size(bytes))),
     }
 }
 
-fn cpu(seen: &Seen) -> String {
-    if seen.samples == 0 {
-        return String::new();
-    }
+fn cpu(seen: &Seen) -> Option<String> {
     let millis = |cores: f64| format!("{:.0}m", cores * 1e3);
-    format!(
-        "p95 {}, max {}",
-        millis(seen.cpu_p95_cores),
-        millis(seen.cpu_max_cores)
-    )
+    let (p95, max) = (millis(seen.cpu_p95_cores), millis(seen.cpu_max_cores));
+    (seen.samples > 0).then(|| format!("p95 {p95}, max {max}"))
 }
 
-fn request_cpu(seen: &Seen) -> String {
+fn request_cpu(seen: &Seen) -> Option<String> {
     let shown = |millis: f64| time(Duration::try_from_secs_f64(millis / 1e3).unwrap_or_default());
-    match (seen.request_cpu_p999_ms, seen.request_cpu_max_ms) {
-        (Some(p999), Some(max)) => format!("p99.9 {}, max {}", shown(p999), shown(max)),
-        _ => String::new(),
-    }
+    let (p999, max) = (seen.request_cpu_p999_ms?, seen.request_cpu_max_ms?);
+    Some(format!("p99.9 {}, max {}", shown(p999), shown(max)))
 }
 
 /// The table, and below it what can be put into the spec.
@@ -78,11 +67,7 @@ fn table(advice: &[Advice], columns: usize) -> Vec<String> {
                 name.take().unwrap_or_default(),
                 key.to_owned(),
                 or_none(&suggestion.current),
-                if seen.is_empty() {
-                    "-".to_owned()
-                } else {
-                    seen
-                },
+                or_none(&seen),
                 or_none(&suggestion.suggested),
             ];
             rows.push(Row {
@@ -92,17 +77,13 @@ fn table(advice: &[Advice], columns: usize) -> Vec<String> {
         }
     }
     let grid = Grid {
-        heads: &HEADS,
+        heads: HEADS.to_vec(),
         note: "",
         left: HEADS.len(),
         rows,
     };
-    let lines = grid.lines(columns, &mut Vec::new());
-    let section = Section {
-        thing: "limit",
-        lines,
-    };
-    fit(vec![section], usize::MAX)
+    let Lines { head, rows } = grid.lines(columns, &mut Vec::new());
+    head.into_iter().chain(rows.into_iter().flatten()).collect()
 }
 
 /// The limits of a service as in a spec, each with its reason.

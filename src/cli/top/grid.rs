@@ -41,7 +41,7 @@ pub(super) struct Row {
 /// Rows below a head.
 pub(super) struct Grid {
     /// Names of the columns.
-    pub(super) heads: &'static [&'static str],
+    pub(super) heads: Vec<&'static str>,
     /// The name of the notes.
     pub(super) note: &'static str,
     /// Columns from the first on that stand to the left.
@@ -249,7 +249,7 @@ mod tests {
         };
         for columns in 1..160 {
             let grid = Grid {
-                heads: &[
+                heads: vec![
                     "service", "ready", "replicas", "cpu", "held", "memory", "p50",
                 ],
                 note: "why",
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn columns_do_not_become_narrower() {
         let grid = |text: &str| Grid {
-            heads: &["a", "b"],
+            heads: vec!["a", "b"],
             note: "why",
             left: 1,
             rows: vec![Row {

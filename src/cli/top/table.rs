@@ -10,7 +10,10 @@ use super::{
     grid::{Cell, Grid, Row},
     screen::Section,
 };
-use crate::cli::output::{one_line, size, time};
+use crate::cli::{
+    get::table::yes,
+    output::{one_line, size, time},
+};
 
 /// For values that are worth a look. The cell says the same without it.
 const NOTABLE: Style = AnsiColor::Yellow.on_default();
@@ -21,28 +24,39 @@ const FEW_WAIT: f64 = 0.05;
 /// What stands for a number that there is not.
 const NONE: &str = "-";
 
-const SERVICE: [&str; 10] = [
-    "service",
-    "ready",
-    "replicas",
-    "cpu",
-    "throttled",
-    "memory",
-    "rps",
-    "in flight",
-    "p50",
-    "p99",
+/// A column behind that of the name.
+type Column<T> = (&'static str, fn(&T) -> Cell);
+
+const SERVICE: [Column<ServiceTop>; 9] = [
+    ("ready", |it| {
+        notable(it.ready < it.replicas, it.ready.to_string())
+    }),
+    ("replicas", |it| match it.wanted {
+        Some(wanted) => Cell::new(format!("{}/{wanted}", it.replicas)),
+        None => Cell::new(it.replicas.to_string()),
+    }),
+    ("cpu", |it| cpu(it.cpu_cores, it.cpu_of_limit)),
+    ("throttled", |it| throttled(it.throttled)),
+    ("memory", |it| Cell::new(bytes(it.memory_bytes))),
+    ("rps", |it| Cell::new(number(it.rps))),
+    ("in flight", |it| {
+        notable(it.queued >= FEW_WAIT, number(it.in_flight))
+    }),
+    ("p50", |it| latency(it.p50_ms)),
+    ("p99", |it| latency(it.p99_ms)),
 ];
 
-const POD: [&str; 8] = [
-    "pod",
-    "phase",
-    "ready",
-    "cpu",
-    "throttled",
-    "memory",
-    "rps",
-    "in flight",
+const POD: [Column<PodTop>; 7] = [
+    ("phase", |it| Cell::new(&it.phase)),
+    ("ready", |it| notable(!it.ready, yes(it.ready))),
+    ("cpu", |it| cpu(it.cpu_cores, it.cpu_of_limit)),
+    ("throttled", |it| throttled(it.throttled)),
+    ("memory", |it| {
+        let limit = bytes(it.memory_limit_bytes);
+        Cell::new(format!("{}/{limit}", bytes(it.memory_bytes)))
+    }),
+    ("rps", |it| Cell::new(number(it.rps))),
+    ("in flight", |it| Cell::new(number(it.in_flight))),
 ];
 
 /// By what rows are sorted: the most first, and names from `a` on.
@@ -75,10 +89,15 @@ pub(super) fn sections(
         _ => format!("{app}/{name}"),
     };
     let mut services: Vec<_> = top.services.iter().collect();
-    services.sort_by(|a, b| of_services(sort, a, b));
-    let rows = services.iter().map(|it| service(it, &name));
+    services.sort_by_key(|it| (&it.app, &it.service));
+    services.sort_by(|a, b| {
+        let used = |it: &ServiceTop| (it.cpu_cores, it.memory_bytes, it.rps);
+        most_first(sort, used(a), used(b))
+    });
+    let rows = services.iter();
+    let rows = rows.map(|it| row(name(&it.app, &it.service), &SERVICE, *it, why(it)));
     let services = Grid {
-        heads: &SERVICE,
+        heads: heads("service", &SERVICE),
         note: "why",
         left: 1,
         rows: rows.collect(),
@@ -89,12 +108,17 @@ pub(super) fn sections(
     }];
     if pods && !top.pods.is_empty() {
         let mut pods: Vec<_> = top.pods.iter().collect();
-        pods.sort_by(|a, b| of_pods(sort, a, b));
+        pods.sort_by(|a, b| {
+            let used = |it: &PodTop| (it.cpu_cores, it.memory_bytes, it.rps);
+            most_first(sort, used(a), used(b))
+        });
+        let rows = pods.iter();
+        let rows = rows.map(|it| row(name(&it.app, &it.pod), &POD, *it, String::new()));
         let pods = Grid {
-            heads: &POD,
+            heads: heads("pod", &POD),
             note: "",
             left: 2,
-            rows: pods.iter().map(|it| pod(it, &name)).collect(),
+            rows: rows.collect(),
         };
         sections.push(Section {
             thing: "pod",
@@ -104,51 +128,33 @@ pub(super) fn sections(
     sections
 }
 
-fn service(it: &ServiceTop, name: &dyn Fn(&str, &str) -> String) -> Row {
-    let replicas = match it.wanted {
-        Some(wanted) => format!("{}/{wanted}", it.replicas),
-        None => it.replicas.to_string(),
-    };
-    let is_short = it.ready < it.replicas;
-    let latency = |millis: Option<f64>| match millis {
-        Some(millis) => brief(&time(Duration::from_secs_f64(millis.max(0.0) / 1e3))),
-        None => NONE.to_owned(),
-    };
-    let waits = it.queued >= FEW_WAIT;
-    let queued = waits.then(|| format!("{} in the queue", number(it.queued)));
-    let why: Vec<_> = queued.into_iter().chain(it.why.clone()).collect();
+/// The names of the columns, the first of which is that of the name.
+fn heads<T>(name: &'static str, columns: &[Column<T>]) -> Vec<&'static str> {
+    let others = columns.iter().map(|(head, _)| *head);
+    [name].into_iter().chain(others).collect()
+}
+
+fn row<T>(name: String, columns: &[Column<T>], it: &T, note: String) -> Row {
+    let others = columns.iter().map(|(_, cell)| cell(it));
     Row {
-        cells: vec![
-            Cell::new(name(&it.app, &it.service)),
-            notable(is_short, it.ready.to_string()),
-            Cell::new(replicas),
-            cpu(it.cpu_cores, it.cpu_of_limit),
-            throttled(it.throttled),
-            Cell::new(bytes(it.memory_bytes)),
-            Cell::new(number(it.rps)),
-            notable(waits, number(it.in_flight)),
-            Cell::new(latency(it.p50_ms)),
-            Cell::new(latency(it.p99_ms)),
-        ],
-        note: one_line(&why.join("; ")),
+        cells: [Cell::new(name)].into_iter().chain(others).collect(),
+        note,
     }
 }
 
-fn pod(it: &PodTop, name: &dyn Fn(&str, &str) -> String) -> Row {
-    let limit = bytes(it.memory_limit_bytes);
-    Row {
-        cells: vec![
-            Cell::new(name(&it.app, &it.pod)),
-            Cell::new(&it.phase),
-            notable(!it.ready, if it.ready { "yes" } else { "no" }.to_owned()),
-            cpu(it.cpu_cores, it.cpu_of_limit),
-            throttled(it.throttled),
-            Cell::new(format!("{}/{limit}", bytes(it.memory_bytes))),
-            Cell::new(number(it.rps)),
-            Cell::new(number(it.in_flight)),
-        ],
-        note: String::new(),
-    }
+/// Why a service has so many pods.
+fn why(it: &ServiceTop) -> String {
+    let waits = it.queued >= FEW_WAIT;
+    let queued = waits.then(|| format!("{} in the queue", number(it.queued)));
+    let why: Vec<_> = queued.into_iter().chain(it.why.clone()).collect();
+    one_line(&why.join("; "))
+}
+
+fn latency(millis: Option<f64>) -> Cell {
+    Cell::new(match millis {
+        Some(millis) => brief(&time(Duration::from_secs_f64(millis.max(0.0) / 1e3))),
+        None => NONE.to_owned(),
+    })
 }
 
 fn notable(is: bool, text: String) -> Cell {
@@ -192,29 +198,18 @@ fn brief(text: &str) -> String {
     text.replace(' ', "")
 }
 
-fn of_services(sort: Sort, a: &ServiceTop, b: &ServiceTop) -> Ordering {
-    let names = (&a.app, &a.service).cmp(&(&b.app, &b.service));
-    let most = match sort {
-        Sort::Cpu => most(a.cpu_cores.unwrap_or(0.0), b.cpu_cores.unwrap_or(0.0)),
-        Sort::Memory => b.memory_bytes.cmp(&a.memory_bytes),
-        Sort::Rps => most(a.rps, b.rps),
-        Sort::Name => Ordering::Equal,
-    };
-    most.then(names)
-}
+/// CPU in cores, memory in bytes, requests per second.
+type Used = (Option<f64>, u64, f64);
 
-/// Pods of the same rank keep the order in which they came, which is that of their numbers.
-fn of_pods(sort: Sort, a: &PodTop, b: &PodTop) -> Ordering {
+/// Which of two rows stands first. Those of the same rank keep their order: that of names, and with
+/// pods that of their numbers.
+fn most_first(sort: Sort, a: Used, b: Used) -> Ordering {
     match sort {
-        Sort::Cpu => most(a.cpu_cores.unwrap_or(0.0), b.cpu_cores.unwrap_or(0.0)),
-        Sort::Memory => b.memory_bytes.cmp(&a.memory_bytes),
-        Sort::Rps => most(a.rps, b.rps),
+        Sort::Cpu => b.0.unwrap_or(0.0).total_cmp(&a.0.unwrap_or(0.0)),
+        Sort::Memory => b.1.cmp(&a.1),
+        Sort::Rps => b.2.total_cmp(&a.2),
         Sort::Name => Ordering::Equal,
     }
-}
-
-fn most(a: f64, b: f64) -> Ordering {
-    b.total_cmp(&a)
 }
 
 #[cfg(test)]

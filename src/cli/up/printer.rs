@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
 };
 
 use indicatif::ProgressBar;
@@ -49,6 +48,22 @@ struct Inner {
     bars: Mutex<HashMap<Name, ProgressBar>>,
 }
 
+impl Inner {
+    /// Prints everything after the event `heard`, with no prefixes.
+    fn new(output: &Output, heard: u64) -> Self {
+        Self {
+            output: output.clone(),
+            prefixes: BTreeMap::new(),
+            plain: Prefix::none(),
+            json: false,
+            labels: false,
+            position: AtomicU64::new(0),
+            heard: AtomicU64::new(heard),
+            bars: Mutex::default(),
+        }
+    }
+}
+
 impl Printer {
     pub(in crate::cli) fn new(output: &Output, app: &App, json: bool) -> Self {
         let names: Vec<_> = app.services.keys().chain(app.jobs.keys()).collect();
@@ -61,42 +76,23 @@ impl Printer {
             ((*name).clone(), Prefix::new(name.as_str(), width, number))
         };
         Self(Arc::new(Inner {
-            output: output.clone(),
             prefixes: names.iter().enumerate().map(prefix).collect(),
-            plain: Prefix::none(),
             json,
-            labels: false,
-            position: AtomicU64::new(0),
-            heard: AtomicU64::new(0),
-            bars: Mutex::default(),
+            ..Inner::new(output, 0)
         }))
     }
 
     /// Without prefixes, for a single component, and without the events so far.
     pub(in crate::cli) fn plain(output: &Output, journal: &Journal) -> Self {
-        Self(Arc::new(Inner {
-            output: output.clone(),
-            prefixes: BTreeMap::new(),
-            plain: Prefix::none(),
-            json: false,
-            labels: false,
-            position: AtomicU64::new(0),
-            heard: AtomicU64::new(journal.last()),
-            bars: Mutex::default(),
-        }))
+        Self(Arc::new(Inner::new(output, journal.last())))
     }
 
     /// For apps that come and go: each line says whose it is. Events so far are left out.
     pub(in crate::cli) fn all(output: &Output, journal: &Journal, json: bool) -> Self {
         Self(Arc::new(Inner {
-            output: output.clone(),
-            prefixes: BTreeMap::new(),
-            plain: Prefix::none(),
             json,
             labels: true,
-            position: AtomicU64::new(0),
-            heard: AtomicU64::new(journal.last()),
-            bars: Mutex::default(),
+            ..Inner::new(output, journal.last())
         }))
     }
 
@@ -223,9 +219,8 @@ impl Printer {
                 self.0.output.pod_line(Channel::Out, prefix, &text);
             }
             Stream::Host if self.0.json => {
-                let time = line.time.duration_since(SystemTime::UNIX_EPOCH);
                 self.0.output.json_line(&json!({
-                    "time": Utc(time.unwrap_or_default()).to_string(),
+                    "time": Utc::from(line.time).to_string(),
                     "object": format!("pod/{}", line.pod),
                     "reason": "Log",
                     "message": line.text,

@@ -1,46 +1,37 @@
 //! What an app has done, as a table.
 
-use comfy_table::{CellAlignment, Table, presets};
+use std::time::Duration;
 
 use crate::{
-    cli::output::{size, time},
+    cli::{
+        get::table::numbers,
+        output::{size, time},
+    },
     serve::app::ServiceSummary,
 };
 
-const COLUMNS: [&str; 9] = [
-    "service",
-    "requests",
-    "errors",
-    "dropped",
-    "p50",
-    "p99",
-    "cold starts",
-    "guest CPU",
-    "peak memory",
+type Column = (&'static str, fn(&ServiceSummary) -> String);
+
+const COLUMNS: [Column; 9] = [
+    ("service", |it| it.name.to_string()),
+    ("requests", |it| it.stats.requests.to_string()),
+    ("errors", |it| it.stats.errors.to_string()),
+    ("dropped", |it| it.stats.dropped.to_string()),
+    ("p50", |it| latency(it, it.stats.p50)),
+    ("p99", |it| latency(it, it.stats.p99)),
+    ("cold starts", |it| it.usage.instances.to_string()),
+    ("guest CPU", |it| time(it.usage.cpu)),
+    ("peak memory", |it| size(it.usage.memory_peak_bytes)),
 ];
 
+fn latency(service: &ServiceSummary, latency: Duration) -> String {
+    match service.stats.requests {
+        0 => "-".to_owned(),
+        _ => time(latency),
+    }
+}
+
 pub(super) fn table(services: &[ServiceSummary]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(COLUMNS);
-    for service in services {
-        let latency = |latency| match service.stats.requests {
-            0 => "-".to_owned(),
-            _ => time(latency),
-        };
-        table.add_row([
-            service.name.to_string(),
-            service.stats.requests.to_string(),
-            service.stats.errors.to_string(),
-            service.stats.dropped.to_string(),
-            latency(service.stats.p50),
-            latency(service.stats.p99),
-            service.usage.instances.to_string(),
-            time(service.usage.cpu),
-            size(service.usage.memory_peak_bytes),
-        ]);
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.trim_fmt()
+    let row = |service| COLUMNS.map(|(_, cell)| cell(service)).to_vec();
+    numbers(&COLUMNS.map(|(name, _)| name), services.iter().map(row))
 }

@@ -46,12 +46,9 @@ use state::{MAX_BODY_BYTES, MAX_CHANGES, MAX_FOLLOWERS, MAX_LARGE_ANSWERS, MAX_U
 impl Api {
     /// All requests, as those see them who may ask.
     fn router(&self) -> Router {
-        let router = routes::all()
-            .into_iter()
-            .fold(Router::new(), |router, route| {
-                router.route(route.path, route.handler)
-            });
-        router
+        let routes = routes::all().into_iter();
+        routes
+            .fold(Router::new(), |router, route| route.target.added(router))
             .fallback(error::no_path)
             .method_not_allowed_fallback(error::no_method)
             .layer(middleware::from_fn(guard::same_origin))

@@ -192,19 +192,23 @@ impl Checked {
         name: &Name,
         body: view::Apply,
     ) -> Result<Self, ApiError> {
+        let invalid = |message: String| Err(ApiError::new(Code::Invalid, message));
         let mut app = work.run(|| load(&body)).await??;
         if app.name != *name {
-            let message = format!("the spec is of app `{}`, not of `{name}`", app.name);
-            return Err(ApiError::new(Code::Invalid, message));
+            return invalid(format!(
+                "the spec is of app `{}`, not of `{name}`",
+                app.name
+            ));
         }
         let base = std::path::PathBuf::from(&body.base);
         if body.base.len() > MAX_BASE_BYTES {
-            let message = format!("`base` is longer than {MAX_BASE_BYTES} bytes");
-            return Err(ApiError::new(Code::Invalid, message));
+            return invalid(format!("`base` is longer than {MAX_BASE_BYTES} bytes"));
         }
         if !base.is_absolute() {
-            let message = format!("`base` is `{}`, which is not an absolute path", body.base);
-            return Err(ApiError::new(Code::Invalid, message));
+            let shown = &body.base;
+            return invalid(format!(
+                "`base` is `{shown}`, which is not an absolute path"
+            ));
         }
         let digests = digests(&body.components)?;
         let roots = api.0.volumes.clone();
@@ -303,9 +307,9 @@ struct Admitted {
 }
 
 /// Something that cannot run, and why.
-struct Refused {
-    subject: Subject,
-    reason: String,
+pub(super) struct Refused {
+    pub(super) subject: Subject,
+    pub(super) reason: String,
 }
 
 impl Admitted {
@@ -361,7 +365,7 @@ fn job_key(job: &record::Job) -> (ServiceKey, String) {
 }
 
 /// Notes what was refused, at services that there are and as events.
-async fn refuse(api: &Api, refused: Vec<Refused>) -> ApiError {
+pub(super) async fn refuse(api: &Api, refused: Vec<Refused>) -> ApiError {
     let mut details = Vec::new();
     for Refused { subject, reason } in refused {
         details.push(format!("{subject}: {reason}"));
@@ -378,7 +382,7 @@ async fn refuse(api: &Api, refused: Vec<Refused>) -> ApiError {
 
 /// Notes a refusal at the service, if there is one. If that cannot be written, the client still
 /// gets the answer, and the event is there.
-pub(super) async fn note_refusal(api: &Api, service: &ServiceKey, reason: &str) {
+async fn note_refusal(api: &Api, service: &ServiceKey, reason: &str) {
     let key = Key::Service(service.clone());
     for _ in 0..MAX_TRIES {
         let _turn = api.0.store.turns().shared(service.app.as_str()).await;

@@ -1,12 +1,14 @@
 //! What comes with a request: names in its path, its query, its body.
 
+use std::collections::HashMap;
+
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{StatusCode, header::CONTENT_TYPE, request::Parts},
 };
 use sampan_core::name::{Name, ServiceKey};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::{
@@ -91,35 +93,16 @@ pub(super) struct JobPath(pub(super) ServiceKey);
 /// The last name in the path, whatever it is.
 pub(super) struct NamePath(pub(super) String);
 
-#[derive(Deserialize)]
-struct AppPart {
-    app: String,
-}
-
-#[derive(Deserialize)]
-struct ServiceParts {
-    app: String,
-    service: String,
-}
-
-#[derive(Deserialize)]
-struct JobParts {
-    app: String,
-    job: String,
-}
-
-#[derive(Deserialize)]
-struct NamePart {
-    name: String,
-}
-
-async fn path<S: Send + Sync, T: DeserializeOwned + Send>(
+/// What stands in the path where its route has these names.
+async fn path<S: Send + Sync, const N: usize>(
     parts: &mut Parts,
     state: &S,
-) -> Result<T, ApiError> {
-    let path = Path::<T>::from_request_parts(parts, state).await;
-    let path = path.map(|Path(path)| path);
-    path.map_err(|rejection| ApiError::new(Code::BadRequest, rejection.body_text()))
+    names: [&str; N],
+) -> Result<[String; N], ApiError> {
+    let path = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
+    let path = path.map_err(|error| ApiError::new(Code::BadRequest, error.body_text()));
+    let Path(mut path) = path?;
+    Ok(names.map(|name| path.remove(name).unwrap_or_default()))
 }
 
 fn name(text: &str) -> Result<Name, ApiError> {
@@ -133,7 +116,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AppPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let AppPart { app } = path(parts, state).await?;
+        let [app] = path(parts, state, ["app"]).await?;
         name(&app).map(Self)
     }
 }
@@ -142,7 +125,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ServicePath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let ServiceParts { app, service } = path(parts, state).await?;
+        let [app, service] = path(parts, state, ["app", "service"]).await?;
         Ok(Self(ServiceKey::new(&name(&app)?, &name(&service)?)))
     }
 }
@@ -151,7 +134,7 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let JobParts { app, job } = path(parts, state).await?;
+        let [app, job] = path(parts, state, ["app", "job"]).await?;
         Ok(Self(ServiceKey::new(&name(&app)?, &name(&job)?)))
     }
 }
@@ -160,7 +143,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NamePath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let NamePart { name } = path(parts, state).await?;
+        let [name] = path(parts, state, ["name"]).await?;
         Ok(Self(name))
     }
 }

@@ -7,7 +7,7 @@ use axum::{
     http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
 };
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -26,12 +26,13 @@ pub(super) fn lines<T: Serialize>(objects: &[T]) -> Bytes {
     text.into()
 }
 
-/// An answer that goes on.
+/// An answer that begins with `first` and goes on.
 pub(super) fn forever(
     place: OwnedSemaphorePermit,
-    text: impl Stream<Item = Bytes> + Send + 'static,
+    first: Bytes,
+    more: impl Stream<Item = Bytes> + Send + 'static,
 ) -> Response {
-    let text = text.map(move |text| {
+    let text = stream::iter([first]).chain(more).map(move |text| {
         // Given back when the client goes.
         let _place = &place;
         Ok::<_, Infallible>(text)

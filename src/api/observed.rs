@@ -2,12 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use axum::{Json, extract::State, response::Response};
 use sampan_core::{
-    name::Name,
     record::{self, Kind},
     time::Utc,
     view,
@@ -19,6 +18,7 @@ use super::{
     body::{Asked, NamePath},
     error::{ApiError, Code},
     follow, objects,
+    wanted::Of,
 };
 use crate::events::Events;
 
@@ -27,14 +27,6 @@ const LOG_LINES: usize = 1000;
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Of which app and service.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Of {
-    app: Option<String>,
-    service: Option<String>,
-}
-
 fn is(asked: Option<&String>, name: &str) -> bool {
     asked.is_none_or(|asked| asked == name)
 }
@@ -42,16 +34,13 @@ fn is(asked: Option<&String>, name: &str) -> bool {
 /// The pods of the store: those that should be there, and those that are not gone yet.
 async fn wanted(api: &Api, of: &Of) -> Result<Vec<record::Pod>, ApiError> {
     // What is no name is the name of no app.
-    let app = match of.app.as_deref().map(Name::parse) {
-        Some(Err(_)) => return Ok(Vec::new()),
-        Some(Ok(app)) => Some(app),
-        None => None,
+    let Ok(app) = of.app() else {
+        return Ok(Vec::new());
     };
     let prefix = objects::prefix(Kind::Pod, app.as_ref());
     let found = objects::list::<record::Pod>(&*api.0.store, &prefix).await?;
     let pods = found.into_iter().map(|(_, pod, _)| pod);
-    let asked = |pod: &record::Pod| is(of.service.as_ref(), pod.service.name.as_str());
-    Ok(pods.filter(asked).collect())
+    Ok(pods.filter(|pod| of.is(&pod.service)).collect())
 }
 
 /// `GET /v1/pods`
@@ -144,8 +133,7 @@ pub(super) async fn events(
         let seen = last(&events, seen);
         Some((text(events), (api, seen, text)))
     });
-    let all = futures::StreamExt::chain(futures::stream::iter([first]), more);
-    Ok(follow::forever(place, all))
+    Ok(follow::forever(place, first, more))
 }
 
 /// Which lines.
@@ -177,11 +165,8 @@ impl WhichLines {
         let Some(since) = self.since else {
             return String::new();
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let from = now
-            .unwrap_or_default()
-            .saturating_sub(Duration::from_secs(since));
-        Utc(from).to_string()
+        let Utc(now) = SystemTime::now().into();
+        Utc(now.saturating_sub(Duration::from_secs(since))).to_string()
     }
 }
 
@@ -207,8 +192,7 @@ pub(super) async fn logs(
         let lines = with_missed(batch.missed, batch.lines);
         Some((follow::lines(&lines), (api, which, batch.next)))
     });
-    let all = futures::StreamExt::chain(futures::stream::iter([first]), more);
-    Ok(follow::forever(place, all))
+    Ok(follow::forever(place, first, more))
 }
 
 /// The lines that are asked for of those that there are, and the position after all of them.
@@ -237,9 +221,8 @@ fn kept(api: &Api, which: &WhichLines, from: &str) -> (Vec<view::LogLine>, u64) 
 /// The lines, after one that says how many are missing before them.
 fn with_missed(missed: u64, mut lines: Vec<view::LogLine>) -> Vec<view::LogLine> {
     if missed > 0 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let note = view::LogLine {
-            time: Utc(now.unwrap_or_default()).to_string(),
+            time: Utc::from(SystemTime::now()).to_string(),
             app: String::new(),
             service: String::new(),
             pod: String::new(),

@@ -6,7 +6,7 @@ use sampan_core::view;
 use schemars::{SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::route::{Answer, Route};
+use super::route::{Answer, Route, SchemaOf};
 
 /// The document that describes these requests.
 pub(super) fn describe(routes: &[Route]) -> Value {
@@ -16,8 +16,9 @@ pub(super) fn describe(routes: &[Route]) -> Value {
     let mut paths = Map::new();
     for route in routes {
         let described = operation(route, &mut generator);
-        let path = paths.entry(route.path).or_insert_with(|| json!({}));
-        path[route.method.to_ascii_lowercase()] = described;
+        let path = paths.entry(route.target.path);
+        let method = route.target.method.as_str().to_ascii_lowercase();
+        path.or_insert_with(|| json!({}))[method] = described;
     }
     let schemas = generator.take_definitions(true);
     json!({
@@ -34,32 +35,26 @@ pub(super) fn describe(routes: &[Route]) -> Value {
 }
 
 fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
-    let in_path = route.path.split('/').filter_map(|part| {
+    let target = &route.target;
+    let in_path = target.path.split('/').filter_map(|part| {
         let name = part.strip_prefix('{')?.strip_suffix('}')?;
         Some(
             json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),
         )
     });
-    let in_query = route
+    let in_query = target
         .query
         .iter()
         .map(|name| json!({ "name": name, "in": "query", "schema": { "type": "string" } }));
     let parameters: Vec<_> = in_path.chain(in_query).collect();
     let content = |kind: &str, schema: Value| json!({ kind: { "schema": schema } });
+    let mut of = |kind: &str, schema: &SchemaOf| content(kind, schema(generator).to_value());
     let (status, answer) = match &route.answer {
-        Answer::Json(schema) => (
-            200,
-            content("application/json", schema(generator).to_value()),
-        ),
-        Answer::Lines(schema) => (
-            200,
-            content("application/jsonl", schema(generator).to_value()),
-        ),
+        Answer::Json(schema) => (200, of("application/json", schema)),
+        Answer::Lines(schema) => (200, of("application/jsonl", schema)),
         Answer::Either(schema) => {
-            let schema = schema(generator).to_value();
-            let lines = json!({ "schema": schema.clone() });
-            let mut kinds = content("application/json", schema);
-            kinds["application/jsonl"] = lines;
+            let mut kinds = of("application/json", schema);
+            kinds["application/jsonl"] = kinds["application/json"].clone();
             (200, kinds)
         }
         Answer::Text => (200, content("text/plain", json!({ "type": "string" }))),
@@ -77,7 +72,7 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
             },
         },
     });
-    if let Some(schema) = route.body {
+    if let Some(schema) = target.body {
         described["requestBody"] =
             json!({ "content": content("application/json", schema(generator).to_value()) });
     }

@@ -13,7 +13,7 @@ use sampan_core::{
 
 use super::{
     Api, Shared,
-    apply::{note_refusal, present},
+    apply::{Refused, present, refuse},
     body::{Body, JobPath, ServicePath},
     error::{ApiError, Code},
     objects::{self, MAX_TRIES, Writes, wall_ms},
@@ -177,14 +177,8 @@ async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
             let digest = retarget.template.component.digest.clone();
             present(api, [digest].into()).await?;
             if let Err(reason) = api.0.admission.admit(key, &retarget.template).await {
-                note_refusal(api, key, &reason).await;
                 let subject = Subject::Service(key.clone());
-                let message = format!("change refused, nothing was touched: {reason}");
-                api.0.admission.tell(subject, Reason::Refused, message);
-                let details = vec![format!("service/{}: {reason}", key.name)];
-                return Err(ApiError::new(Code::Refused, details.join("; "))
-                    .hint("nothing was changed; what ran before goes on")
-                    .details(details));
+                return Err(refuse(api, vec![Refused { subject, reason }]).await);
             }
             // What was read before may be old by now.
             admitted = Some(hash);

@@ -1,28 +1,19 @@
 //! All requests that the API answers: the one table that the router and its description are made
 //! from.
 
-use axum::{
-    Json,
-    extract::DefaultBodyLimit,
-    routing::{self, MethodRouter},
-};
+use axum::{Json, http::Method};
 use sampan_core::view;
-use schemars::JsonSchema;
 use serde_json::Value;
 
 use super::{
     apply, artifacts, observed, openapi, rollout,
-    route::{Answer, Route, schema},
+    route::{Answer, Route, on},
     top, wanted, watch,
 };
 
-fn json<T: JsonSchema>() -> Answer {
-    Answer::Json(schema::<T>)
-}
-
-fn lines<T: JsonSchema>() -> Answer {
-    Answer::Lines(schema::<T>)
-}
+const GET: Method = Method::GET;
+const PUT: Method = Method::PUT;
+const POST: Method = Method::POST;
 
 /// `GET /v1/openapi.json`
 async fn document() -> Json<Value> {
@@ -41,219 +32,129 @@ pub(super) fn all() -> Vec<Route> {
 
 fn of_apps() -> Vec<Route> {
     vec![
-        Route::new(
-            ("GET", "/v1/apps"),
-            "All apps",
-            json::<Vec<view::App>>(),
-            routing::get(wanted::apps),
-        ),
-        Route::new(
-            ("GET", "/v1/apps/{app}"),
-            "One app",
-            json::<view::App>(),
-            routing::get(wanted::app),
-        ),
-        Route::new(
-            ("PUT", "/v1/apps/{app}"),
-            "Apply a spec: nothing is written unless all of it can run",
-            json::<view::Plan>(),
-            routing::put(apply::put),
-        )
-        .body::<view::Apply>(),
-        Route::new(
-            ("POST", "/v1/apps/{app}/plan"),
-            "What applying a spec would change",
-            json::<view::Plan>(),
-            routing::post(apply::plan),
-        )
-        .body::<view::Apply>(),
-        Route::new(
-            ("DELETE", "/v1/apps/{app}"),
-            "Delete an app with everything that belongs to it",
-            json::<view::Plan>(),
-            routing::delete(apply::delete),
-        ),
-        Route::new(
-            ("HEAD", "/v1/artifacts/{name}"),
-            "Whether the component with this SHA-256 is there",
+        on(GET, "/v1/apps", wanted::apps).json::<Vec<view::App>>("All apps"),
+        on(GET, "/v1/apps/{app}", wanted::app).json::<view::App>("One app"),
+        on(PUT, "/v1/apps/{app}", apply::put)
+            .body::<view::Apply>()
+            .json::<view::Plan>("Apply a spec: nothing is written unless all of it can run"),
+        on(POST, "/v1/apps/{app}/plan", apply::plan)
+            .body::<view::Apply>()
+            .json::<view::Plan>("What applying a spec would change"),
+        on(Method::DELETE, "/v1/apps/{app}", apply::delete)
+            .json::<view::Plan>("Delete an app with everything that belongs to it"),
+        on(Method::HEAD, "/v1/artifacts/{name}", artifacts::has).gives(
             Answer::Status(204),
-            routing::head(artifacts::has),
+            "Whether the component with this SHA-256 is there",
         ),
-        Route {
-            handler: routing::put(artifacts::put).layer(DefaultBodyLimit::disable()),
-            ..Route::new(
-                ("PUT", "/v1/artifacts/{name}"),
-                "Upload the component with this SHA-256",
+        on(PUT, "/v1/artifacts/{name}", artifacts::put)
+            .unbounded()
+            .gives(
                 Answer::Status(201),
-                MethodRouter::new(),
-            )
-        },
+                "Upload the component with this SHA-256",
+            ),
     ]
 }
 
 fn of_services() -> Vec<Route> {
-    let service = || json::<view::Service>();
     vec![
-        Route::new(
-            ("GET", "/v1/services"),
-            "All services",
-            json::<Vec<view::Service>>(),
-            routing::get(wanted::services),
+        on(GET, "/v1/services", wanted::services)
+            .query(&["app", "service"])
+            .json::<Vec<view::Service>>("All services"),
+        on(GET, "/v1/apps/{app}/services/{service}", wanted::service)
+            .json::<view::Service>("One service"),
+        on(
+            GET,
+            "/v1/apps/{app}/services/{service}/revisions",
+            wanted::service_revisions,
         )
-        .query(&["app", "service"]),
-        Route::new(
-            ("GET", "/v1/apps/{app}/services/{service}"),
-            "One service",
-            service(),
-            routing::get(wanted::service),
-        ),
-        Route::new(
-            ("GET", "/v1/apps/{app}/services/{service}/revisions"),
-            "The revisions of a service that are kept, the oldest first",
-            json::<Vec<view::Revision>>(),
-            routing::get(wanted::service_revisions),
-        ),
-        Route::new(
-            ("PUT", "/v1/apps/{app}/services/{service}/scale"),
-            "Run another number of pods",
-            service(),
-            routing::put(rollout::scale),
+        .json::<Vec<view::Revision>>("The revisions of a service that are kept, the oldest first"),
+        on(
+            PUT,
+            "/v1/apps/{app}/services/{service}/scale",
+            rollout::scale,
         )
-        .body::<view::Scale>(),
-        Route::new(
-            ("POST", "/v1/apps/{app}/services/{service}/restart"),
-            "Replace all pods by others just like them",
-            service(),
-            routing::post(rollout::restart),
-        ),
-        Route::new(
-            ("POST", "/v1/apps/{app}/services/{service}/rollout/undo"),
-            "Go back to another revision",
-            service(),
-            routing::post(rollout::undo),
+        .body::<view::Scale>()
+        .json::<view::Service>("Run another number of pods"),
+        on(
+            POST,
+            "/v1/apps/{app}/services/{service}/restart",
+            rollout::restart,
         )
-        .body::<view::Undo>(),
-        Route::new(
-            ("POST", "/v1/apps/{app}/services/{service}/rollout/pause"),
-            "Pause the rollout",
-            service(),
-            routing::post(rollout::pause),
-        ),
-        Route::new(
-            ("POST", "/v1/apps/{app}/services/{service}/rollout/resume"),
-            "Go on with a paused rollout",
-            service(),
-            routing::post(rollout::resume),
-        ),
+        .json::<view::Service>("Replace all pods by others just like them"),
+        on(
+            POST,
+            "/v1/apps/{app}/services/{service}/rollout/undo",
+            rollout::undo,
+        )
+        .body::<view::Undo>()
+        .json::<view::Service>("Go back to another revision"),
+        on(
+            POST,
+            "/v1/apps/{app}/services/{service}/rollout/pause",
+            rollout::pause,
+        )
+        .json::<view::Service>("Pause the rollout"),
+        on(
+            POST,
+            "/v1/apps/{app}/services/{service}/rollout/resume",
+            rollout::resume,
+        )
+        .json::<view::Service>("Go on with a paused rollout"),
     ]
 }
 
 fn of_what_is_wanted() -> Vec<Route> {
     vec![
-        Route::new(
-            ("GET", "/v1/revisions"),
-            "All revisions that are kept",
-            json::<Vec<view::Revision>>(),
-            routing::get(wanted::revisions),
+        on(GET, "/v1/revisions", wanted::revisions)
+            .query(&["app", "service"])
+            .json::<Vec<view::Revision>>("All revisions that are kept"),
+        on(GET, "/v1/jobs", wanted::jobs)
+            .query(&["app", "service"])
+            .json::<Vec<view::Job>>("All jobs"),
+        on(
+            POST,
+            "/v1/apps/{app}/jobs/{job}/restart",
+            rollout::run_again,
         )
-        .query(&["app", "service"]),
-        Route::new(
-            ("GET", "/v1/jobs"),
-            "All jobs",
-            json::<Vec<view::Job>>(),
-            routing::get(wanted::jobs),
-        )
-        .query(&["app", "service"]),
-        Route::new(
-            ("POST", "/v1/apps/{app}/jobs/{job}/restart"),
-            "Run a job once more",
-            json::<view::Job>(),
-            routing::post(rollout::run_again),
-        ),
-        Route::new(
-            ("GET", "/v1/watch"),
-            "All services and jobs, then each change of one, until the client goes",
-            lines::<view::Watched>(),
-            routing::get(watch::watch),
-        )
-        .query(&["app"]),
+        .json::<view::Job>("Run a job once more"),
+        on(GET, "/v1/watch", watch::watch)
+            .query(&["app"])
+            .lines::<view::Watched>(
+                "All services and jobs, then each change of one, until the client goes",
+            ),
     ]
 }
 
 fn of_what_runs() -> Vec<Route> {
     vec![
-        Route::new(
-            ("GET", "/v1/pods"),
-            "All pods",
-            json::<Vec<view::Pod>>(),
-            routing::get(observed::pods),
-        )
-        .query(&["app", "service"]),
-        Route::new(
-            ("GET", "/v1/pods/{name}"),
-            "One pod, and how its last instances ended",
-            json::<view::Pod>(),
-            routing::get(observed::pod),
-        )
-        .query(&["app", "service"]),
-        Route::new(
-            ("GET", "/v1/top"),
-            "What services and pods are doing; with `watch` again after each measurement, one a \
-             line, until the client goes",
-            Answer::Either(schema::<view::Top>),
-            routing::get(top::top),
-        )
-        .query(&["app", "service", "watch"]),
-        Route::new(
-            ("GET", "/v1/advice"),
-            "Limits that would fit, from what was seen of each service",
-            json::<Vec<view::Advice>>(),
-            routing::get(top::advice),
-        )
-        .query(&["app", "service"]),
-        Route::new(
-            ("GET", "/v1/events"),
-            "The events after number `after` that are kept; with `follow` also those to come",
-            lines::<view::Event>(),
-            routing::get(observed::events),
-        )
-        .query(&["after", "follow", "app"]),
-        Route::new(
-            ("GET", "/v1/logs"),
-            "Lines that pods have printed: the last `tail`, of the last `since` seconds; with \
-             `follow` also those to come",
-            lines::<view::LogLine>(),
-            routing::get(observed::logs),
-        )
-        .query(&["app", "service", "pod", "follow", "tail", "since"]),
+        on(GET, "/v1/pods", observed::pods)
+            .query(&["app", "service"])
+            .json::<Vec<view::Pod>>("All pods"),
+        on(GET, "/v1/pods/{name}", observed::pod)
+            .query(&["app", "service"])
+            .json::<view::Pod>("One pod, and how its last instances ended"),
+        on(GET, "/v1/top", top::top)
+            .query(&["app", "service", "watch"])
+            .either::<view::Top>("What services and pods are doing; with `watch` again after each measurement, one a line, until the client goes"),
+        on(GET, "/v1/advice", top::advice)
+            .query(&["app", "service"])
+            .json::<Vec<view::Advice>>("Limits that would fit, from what was seen of each service"),
+        on(GET, "/v1/events", observed::events)
+            .query(&["after", "follow", "app"])
+            .lines::<view::Event>("The events after number `after` that are kept; with `follow` also those to come"),
+        on(GET, "/v1/logs", observed::logs)
+            .query(&["app", "service", "pod", "follow", "tail", "since"])
+            .lines::<view::LogLine>("Lines that pods have printed: the last `tail`, of the last `since` seconds; with `follow` also those to come"),
     ]
 }
 
 fn of_the_node() -> Vec<Route> {
     vec![
-        Route::new(
-            ("GET", "/v1/nodes"),
-            "All nodes",
-            json::<Vec<view::Node>>(),
-            routing::get(observed::nodes),
-        ),
-        Route::new(
-            ("GET", "/v1/version"),
-            "The version of what answers",
-            json::<view::Version>(),
-            routing::get(observed::version),
-        ),
-        Route::new(
-            ("GET", "/v1/openapi.json"),
-            "This description",
-            json::<serde_json::Value>(),
-            routing::get(document),
-        ),
-        Route::new(
-            ("GET", "/metrics"),
-            "Metrics in the text format of Prometheus",
-            Answer::Text,
-            routing::get(observed::metrics),
-        ),
+        on(GET, "/v1/nodes", observed::nodes).json::<Vec<view::Node>>("All nodes"),
+        on(GET, "/v1/version", observed::version)
+            .json::<view::Version>("The version of what answers"),
+        on(GET, "/v1/openapi.json", document).json::<serde_json::Value>("This description"),
+        on(GET, "/metrics", observed::metrics)
+            .gives(Answer::Text, "Metrics in the text format of Prometheus"),
     ]
 }

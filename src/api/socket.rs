@@ -76,15 +76,10 @@ impl Socket {
             listener.set_nonblocking(true)?;
             Ok(listener)
         };
+        let path = path.to_owned();
         match made() {
-            Ok(listener) => Ok(Self {
-                listener,
-                path: path.to_owned(),
-            }),
-            Err(source) => Err(BindError::Io {
-                path: path.to_owned(),
-                source,
-            }),
+            Ok(listener) => Ok(Self { listener, path }),
+            Err(source) => Err(BindError::Io { path, source }),
         }
     }
 

@@ -9,13 +9,7 @@ use sampan_core::{
 };
 use serde::Deserialize;
 
-use super::{
-    Api, Shared,
-    body::Asked,
-    error::{ApiError, Code},
-    follow, objects, wanted,
-    work::compute,
-};
+use super::{Api, Shared, body::Asked, error::ApiError, follow, objects, wanted, work::compute};
 use crate::load::{Decided, Loads, Measured, PERIOD, PodLoad, ServiceLoad};
 
 /// Of which app and service, and whether again and again.
@@ -34,13 +28,15 @@ pub(super) async fn top(
     Asked(which): Asked<Which>,
 ) -> Result<Response, ApiError> {
     api.looked().await?;
-    let app = which.app.as_deref().map(Name::parse).transpose();
-    let app = app.map_err(|error| ApiError::new(Code::BadRequest, format!("`app`: {error}")))?;
+    let of = wanted::Of {
+        app: which.app,
+        service: which.service,
+    };
     let mut watching = Watching {
         loads: api.0.views.loads(),
         api,
-        app,
-        service: which.service,
+        app: of.app()?,
+        of,
     };
     let first = watching.look().await?;
     if !which.watch {
@@ -48,18 +44,14 @@ pub(super) async fn top(
     }
     let place = watching.api.follower()?;
     let more = futures::stream::unfold(watching, Watching::next);
-    let first = futures::stream::iter([follow::lines(&[first])]);
-    Ok(follow::forever(
-        place,
-        futures::StreamExt::chain(first, more),
-    ))
+    Ok(follow::forever(place, follow::lines(&[first]), more))
 }
 
 struct Watching {
     api: Api,
     loads: Loads,
     app: Option<Name>,
-    service: Option<String>,
+    of: wanted::Of,
 }
 
 impl Watching {
@@ -68,11 +60,7 @@ impl Watching {
         let prefix = objects::prefix(Kind::Service, self.app.as_ref());
         let found = objects::list::<record::Service>(&*self.api.0.store, &prefix).await?;
         let services = found.into_iter().map(|(_, service, _)| service);
-        let asked = |it: &record::Service| {
-            let service = self.service.as_deref();
-            service.is_none_or(|service| service == it.key.name.as_str())
-        };
-        let services: Vec<_> = services.filter(asked).collect();
+        let services: Vec<_> = services.filter(|it| self.of.is(&it.key)).collect();
         let measured = self.loads.borrow_and_update().clone();
         let decisions = self.api.0.views.decisions().borrow().clone();
         Ok(compute(|| show(&services, &measured, &decisions)))

@@ -21,14 +21,19 @@ use super::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Of {
-    app: Option<String>,
-    service: Option<String>,
+    pub(super) app: Option<String>,
+    pub(super) service: Option<String>,
+}
+
+/// The app that a query names, if it names one.
+pub(super) fn app_of(asked: Option<&str>) -> Result<Option<Name>, ApiError> {
+    let app = asked.map(Name::parse).transpose();
+    app.map_err(|error| ApiError::new(Code::BadRequest, format!("`app`: {error}")))
 }
 
 impl Of {
     pub(super) fn app(&self) -> Result<Option<Name>, ApiError> {
-        let app = self.app.as_deref().map(Name::parse).transpose();
-        app.map_err(|error| ApiError::new(Code::BadRequest, format!("`app`: {error}")))
+        app_of(self.app.as_deref())
     }
 
     /// Whether the service is of those that are asked for, if its app is.
@@ -105,12 +110,8 @@ pub(super) async fn service_revisions(
     let (service, _) = objects::service(&*api.0.store, &key).await?;
     let found = objects::revisions(&*api.0.store, &key).await?;
     let current = Some(service.spec.revision);
-    let shown = found.iter();
-    Ok(Json(
-        shown
-            .map(|revision| view::Revision::of(&key, revision, current))
-            .collect(),
-    ))
+    let shown = |revision: &record::Revision| view::Revision::of(&key, revision, current);
+    Ok(Json(found.iter().map(shown).collect()))
 }
 
 /// `GET /v1/revisions`

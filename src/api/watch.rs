@@ -9,12 +9,7 @@ use sampan_core::{
 use sampan_store::{Entry, Revision, Watch, WatchError};
 use serde::Deserialize;
 
-use super::{
-    Api, Shared,
-    body::Asked,
-    error::{ApiError, Code},
-    follow, objects,
-};
+use super::{Api, Shared, body::Asked, error::ApiError, follow, objects, wanted};
 
 /// Of which app.
 #[derive(Deserialize)]
@@ -29,8 +24,7 @@ pub(super) struct Of {
 /// than the client reads, it gets everything again.
 pub(super) async fn watch(State(api): Shared, Asked(of): Asked<Of>) -> Result<Response, ApiError> {
     api.looked().await?;
-    let app = of.app.as_deref().map(Name::parse).transpose();
-    let app = app.map_err(|error| ApiError::new(Code::BadRequest, format!("`app`: {error}")))?;
+    let app = wanted::app_of(of.app.as_deref())?;
     let place = api.follower()?;
     let start = Watching {
         api,
@@ -39,8 +33,7 @@ pub(super) async fn watch(State(api): Shared, Asked(of): Asked<Of>) -> Result<Re
     };
     let (first, watching) = start.begin().await?;
     let more = futures::stream::unfold(watching, async |watching| watching.next().await);
-    let all = futures::StreamExt::chain(futures::stream::iter([first]), more);
-    Ok(follow::forever(place, all))
+    Ok(follow::forever(place, first, more))
 }
 
 struct Watching {

@@ -147,7 +147,7 @@ fn the_page_about_the_api_has_every_request() {
     let page = include_str!("../../../docs/api.md");
     let routes = routes::all();
     for route in &routes {
-        let row = format!("| `{} {}` |", route.method, route.path);
+        let row = format!("| `{} {}` |", route.target.method, route.target.path);
         assert!(page.contains(&row), "no {row}");
     }
     let rows = page

@@ -114,31 +114,30 @@ impl Artifacts {
     pub(crate) fn renew(&self, digest: &str) -> bool {
         match self {
             Self::Directory(path) => is_digest(digest) && directory::renew(&path.join(digest)),
-            Self::Memory(kept) => match kept.lock().get_mut(digest) {
-                Some(kept) => {
-                    kept.since = SystemTime::now();
-                    true
-                }
-                None => false,
-            },
+            Self::Memory(kept) => {
+                let mut kept = kept.lock();
+                let found = kept.get_mut(digest);
+                found.map(|kept| kept.since = SystemTime::now()).is_some()
+            }
         }
     }
 
     /// A component, and a file that it is in or came from. It may take as long as the disk takes.
     pub(crate) fn read(&self, digest: &str) -> Result<(Bytes, PathBuf), ReadError> {
-        match self {
-            Self::Directory(path) if is_digest(digest) => directory::read(path, digest),
-            Self::Directory(_) => Err(ReadError::Missing(digest.to_owned())),
-            Self::Memory(kept) => match kept.lock().get(digest) {
-                Some(kept) => Ok((kept.bytes.clone(), kept.path.clone())),
-                None => Err(ReadError::Missing(digest.to_owned())),
-            },
-        }
+        let found = match self {
+            Self::Directory(path) if is_digest(digest) => return directory::read(path, digest),
+            Self::Directory(_) => None,
+            Self::Memory(kept) => {
+                let kept = kept.lock();
+                let found = kept.get(digest);
+                found.map(|kept| (kept.bytes.clone(), kept.path.clone()))
+            }
+        };
+        found.ok_or_else(|| ReadError::Missing(digest.to_owned()))
     }
 
     /// All components, in the order of their digests.
     pub(crate) fn list(&self) -> io::Result<Vec<Stored>> {
-        let age = |since: SystemTime| since.elapsed().unwrap_or_default();
         match self {
             Self::Directory(path) => directory::list(path),
             Self::Memory(kept) => {
@@ -146,7 +145,7 @@ impl Artifacts {
                 let stored = kept.iter().map(|(digest, kept)| Stored {
                     digest: digest.clone(),
                     bytes: kept.bytes.len() as u64,
-                    age: age(kept.since),
+                    age: kept.since.elapsed().unwrap_or_default(),
                 });
                 Ok(stored.collect())
             }

@@ -179,7 +179,8 @@ impl Edge {
     }
 }
 
-fn config(app: &Name, service: &Service) -> ServiceConfig {
+/// A service of an app as the gateway has it, while pods are to be expected.
+pub(crate) fn config(app: &Name, service: &Service) -> ServiceConfig {
     ServiceConfig {
         name: ServiceKey::new(app, &service.name),
         routes: service.routes.clone(),

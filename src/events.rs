@@ -178,10 +178,9 @@ impl fmt::Display for Event {
 
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let at = self.at.duration_since(SystemTime::UNIX_EPOCH);
         let mut fields = serializer.serialize_struct("Event", 6)?;
         fields.serialize_field("seq", &self.seq)?;
-        fields.serialize_field("time", &Utc(at.unwrap_or_default()).to_string())?;
+        fields.serialize_field("time", &Utc::from(self.at).to_string())?;
         fields.serialize_field("app", self.subject.app())?;
         fields.serialize_field("object", &self.object())?;
         fields.serialize_field("reason", self.change.reason())?;

@@ -142,8 +142,7 @@ impl AppSource {
             sum.saturating_add(it.replicas.saturating_mul(more(it)))
         });
         // New pods stand beside old ones: with a surge of 100 % there are as many of each.
-        let older = |count: u32| count;
-        let spare = older(pods).saturating_add(more).saturating_add(older(more));
+        let spare = pods.saturating_add(more).saturating_add(more);
         let jobs = u32::try_from(self.app.jobs.len()).unwrap_or(u32::MAX);
         pods.saturating_add(spare.min(PoolSize::DEFAULT.instances))
             .saturating_add(jobs)

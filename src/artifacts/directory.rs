@@ -57,16 +57,13 @@ impl Part {
             .create_new(true)
             .mode(0o600)
             .open(&path);
-        match opened {
-            Ok(file) => Ok(Self {
-                file,
-                directory: directory.to_owned(),
-                path,
-                name: name.to_owned(),
-                whole: false,
-            }),
-            Err(source) => Err(failed(&path, source)),
-        }
+        Ok(Self {
+            file: opened.map_err(|source| failed(&path, source))?,
+            directory: directory.to_owned(),
+            path,
+            name: name.to_owned(),
+            whole: false,
+        })
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {

@@ -335,33 +335,22 @@ async fn load_all(
     context: &NodeContext,
     source: &AppSource,
 ) -> Result<BTreeMap<Name, String>, Vec<(Name, ComponentError)>> {
-    let app = &source.app.name;
+    let key = |name: &Name| ServiceKey::new(&source.app.name, name);
     let services = source.app.services.values().map(|it| {
-        let subject = Subject::Service(ServiceKey::new(app, &it.name));
-        (
-            subject,
-            it.name.clone(),
-            it.component.clone(),
-            it.limits.clone(),
-            it.coredump,
-        )
+        let wants = (it.component.clone(), it.limits.clone(), it.coredump);
+        (Subject::Service(key(&it.name)), wants)
     });
     let jobs = source.app.jobs.values().map(|it| {
-        let subject = Subject::Job(ServiceKey::new(app, &it.name));
-        (
-            subject,
-            it.name.clone(),
-            it.component.clone(),
-            it.limits.clone(),
-            false,
-        )
+        let wants = (it.component.clone(), it.limits.clone(), false);
+        (Subject::Job(key(&it.name)), wants)
     });
     let mut loads = JoinSet::new();
-    for (subject, name, component, limits, coredump) in services.chain(jobs) {
+    for (subject, (component, limits, coredump)) in services.chain(jobs) {
         let (context, base) = (context.clone(), source.base.clone());
         loads.spawn(async move {
             let wants = (&component, &limits, coredump);
-            (name, load(&context, &subject, &base, wants).await)
+            let loaded = load(&context, &subject, &base, wants).await;
+            (subject.name().clone(), loaded)
         });
     }
     let (mut good, mut bad) = (BTreeMap::new(), Vec::new());

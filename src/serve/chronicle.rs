@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sampan_core::{name::Name, provoke};
+use sampan_core::{name::Name, provoke, time::Utc};
 use sampan_runtime::off_thread;
 use sampan_store::{EventLog, EventLogError, LoggedEvent};
 use tokio::sync::Notify;
@@ -127,11 +127,10 @@ async fn append(log: &Arc<EventLog>, rows: &Arc<[LoggedEvent]>) -> Result<(), Ev
 }
 
 fn row(event: &Event) -> LoggedEvent {
-    let since = event.at.duration_since(SystemTime::UNIX_EPOCH);
-    let millis = since.unwrap_or_default().as_millis();
+    let Utc(since) = event.at.into();
     LoggedEvent {
         seq: event.seq,
-        time_ms: u64::try_from(millis).unwrap_or(u64::MAX),
+        time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         app: event.subject.app().to_string(),
         object: event.object(),
         reason: event.change.reason().to_owned(),

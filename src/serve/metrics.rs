@@ -9,11 +9,12 @@ mod families;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     time::SystemTime,
 };
 
 use sampan_core::{
-    fault::Fault, histogram::Distribution, name::ServiceKey, plan::rollout::Outcome,
+    fault::Fault, histogram::Distribution, name::ServiceKey, plan::rollout::Outcome, time::Utc,
 };
 use sampan_gateway::{LATENCY_BOUNDS, RevisionStats, ServiceStats};
 use sampan_runtime::Timings;
@@ -48,20 +49,23 @@ pub(super) fn text(
     let gateway = node.edge.gateway();
     let mut out = Exposition::default();
     let services = services(node, rollouts);
-    requests(&mut out, &services);
-    let mut single = |family, value: u64| out.family(family).add(&[], value);
+    let mut all = OfServices {
+        out: &mut out,
+        services: &services,
+    };
+    all.requests();
+    let mut single = |family, value: u64| all.out.family(family).add(&[], value);
     single(&families::UNROUTED, gateway.unrouted());
     single(&families::REFUSED, gateway.refused_connections());
-    pods(&mut out, &services);
-    scaled(&mut out, decided);
-    usage(&mut out, &services);
-    timings(&mut out, node.runtime.timings());
-    rolled(&mut out, &services);
+    all.pods();
+    scaled(all.out, decided);
+    all.usage();
+    timings(all.out, node.runtime.timings());
+    all.rolled();
     let version = env!("CARGO_PKG_VERSION");
     out.family(&families::BUILD).add(&[&version], 1);
-    let started = started.duration_since(SystemTime::UNIX_EPOCH);
-    let seconds = started.unwrap_or_default().as_secs_f64();
-    out.family(&families::START).add(&[], seconds);
+    let Utc(started) = started.into();
+    out.family(&families::START).add(&[], started.as_secs_f64());
     out.finish()
 }
 
@@ -88,85 +92,110 @@ fn services(node: &Node, rollouts: &Rollouts) -> BTreeMap<ServiceKey, Known> {
 
 type Services = BTreeMap<ServiceKey, Known>;
 
-/// A number of each service.
-fn each(
-    out: &mut Exposition,
-    family: &'static Family,
-    services: &Services,
-    value: impl Fn(&Known) -> u64,
-) {
-    let mut samples = out.family(family);
-    for (ServiceKey { app, name }, known) in services {
-        samples.add(&[app, name], value(known));
-    }
+/// What is known of each service, as text.
+struct OfServices<'a> {
+    out: &'a mut Exposition,
+    services: &'a Services,
 }
 
-/// A number of each revision.
-fn each_revision(
-    out: &mut Exposition,
-    family: &'static Family,
-    services: &Services,
-    value: impl Fn(&RevisionStats) -> u64,
-) {
-    let mut samples = out.family(family);
-    for (ServiceKey { app, name }, known) in services {
-        for stats in &known.revisions {
-            samples.add(&[app, name, &revision(stats)], value(stats));
+impl OfServices<'_> {
+    /// A number of each service.
+    fn each<V: Display>(&mut self, family: &'static Family, value: impl Fn(&Known) -> V) {
+        let mut samples = self.out.family(family);
+        for (ServiceKey { app, name }, known) in self.services {
+            samples.add(&[app, name], value(known));
+        }
+    }
+
+    /// A number of each revision.
+    fn each_revision(&mut self, family: &'static Family, value: impl Fn(&RevisionStats) -> u64) {
+        let mut samples = self.out.family(family);
+        for (ServiceKey { app, name }, known) in self.services {
+            for stats in &known.revisions {
+                samples.add(&[app, name, &revision(stats)], value(stats));
+            }
+        }
+    }
+
+    fn requests(&mut self) {
+        let mut samples = self.out.family(&families::REQUESTS);
+        for (ServiceKey { app, name }, known) in self.services {
+            for stats in &known.revisions {
+                for (class, count) in CODE_CLASSES.iter().zip(stats.classes) {
+                    samples.add(&[app, name, &revision(stats), class], count);
+                }
+            }
+        }
+        self.each_revision(&families::ERRORS, |it| it.classes[4] + it.broken);
+        self.each_revision(&families::CANCELED, |it| it.canceled);
+        self.each_revision(&families::DROPPED, |it| it.dropped);
+        let mut samples = self.out.family(&families::DURATION);
+        for (ServiceKey { app, name }, known) in self.services {
+            for stats in &known.revisions {
+                samples.histogram(&[app, name, &revision(stats)], &stats.latency);
+            }
+        }
+        self.each(&families::IN_FLIGHT, |it| it.stats.in_flight);
+        self.each(&families::QUEUED, |it| it.stats.queued);
+        self.each(&families::RETRIES, |it| it.stats.retries);
+        self.each(&families::RETRIES_DENIED, |it| it.stats.retries_denied);
+        self.each(&families::EJECTIONS, |it| it.stats.ejections);
+    }
+
+    fn pods(&mut self) {
+        let mut samples = self.out.family(&families::PODS);
+        for (ServiceKey { app, name }, known) in self.services {
+            for (phase, count) in PHASES.iter().zip(known.pods.phases) {
+                samples.add(&[app, name, phase], count);
+            }
+        }
+        self.each(&families::READY, |it| it.pods.ready);
+        self.each(&families::RESTARTS, |it| it.pods.restarts);
+        let mut samples = self.out.family(&families::KILLS);
+        for (ServiceKey { app, name }, known) in self.services {
+            for verdict in Fault::ENDS.map(Fault::word) {
+                let count = known.pods.kills.get(verdict).copied().unwrap_or_default();
+                samples.add(&[app, name, &verdict], count);
+            }
+        }
+    }
+
+    fn usage(&mut self) {
+        self.each(&families::CPU, |it| it.pods.usage.cpu.as_secs_f64());
+        self.each(&families::THROTTLED, |it| {
+            it.pods.usage.throttled.as_secs_f64()
+        });
+        let mut samples = self.out.family(&families::REQUEST_CPU);
+        for (ServiceKey { app, name }, known) in self.services {
+            let buckets = known.request_cpu.buckets(&LATENCY_BOUNDS);
+            samples.histogram(&[app, name], &buckets);
+        }
+        self.each(&families::MEMORY, |it| it.pods.usage.memory_bytes);
+        self.each(&families::MEMORY_PEAK, |it| it.pods.usage.memory_peak_bytes);
+        self.each(&families::INSTANCES, |it| it.pods.usage.instances);
+        self.each(&families::LINES_DROPPED, |it| {
+            it.pods.usage.log_lines_dropped
+        });
+    }
+
+    fn rolled(&mut self) {
+        let known = |it: &&Known| !it.rollouts.durations.cumulative.is_empty();
+        let seen = || self.services.iter().filter(|(_, it)| known(it));
+        let mut samples = self.out.family(&families::ROLLOUTS);
+        for (ServiceKey { app, name }, known) in seen() {
+            for (outcome, count) in Outcome::ALL.iter().zip(known.rollouts.outcomes) {
+                samples.add(&[app, name, &outcome.as_str()], count);
+            }
+        }
+        let mut samples = self.out.family(&families::ROLLOUT_DURATION);
+        for (ServiceKey { app, name }, known) in seen() {
+            samples.histogram(&[app, name], &known.rollouts.durations);
         }
     }
 }
 
 fn revision(stats: &RevisionStats) -> String {
     stats.revision.map_or_else(String::new, |it| it.to_string())
-}
-
-fn requests(out: &mut Exposition, services: &Services) {
-    let mut samples = out.family(&families::REQUESTS);
-    for (ServiceKey { app, name }, known) in services {
-        for stats in &known.revisions {
-            for (class, count) in CODE_CLASSES.iter().zip(stats.classes) {
-                samples.add(&[app, name, &revision(stats), class], count);
-            }
-        }
-    }
-    each_revision(out, &families::ERRORS, services, |it| {
-        it.classes[4] + it.broken
-    });
-    each_revision(out, &families::CANCELED, services, |it| it.canceled);
-    each_revision(out, &families::DROPPED, services, |it| it.dropped);
-    let mut samples = out.family(&families::DURATION);
-    for (ServiceKey { app, name }, known) in services {
-        for stats in &known.revisions {
-            samples.histogram(&[app, name, &revision(stats)], &stats.latency);
-        }
-    }
-    each(out, &families::IN_FLIGHT, services, |it| it.stats.in_flight);
-    each(out, &families::QUEUED, services, |it| {
-        u64::from(it.stats.queued)
-    });
-    each(out, &families::RETRIES, services, |it| it.stats.retries);
-    each(out, &families::RETRIES_DENIED, services, |it| {
-        it.stats.retries_denied
-    });
-    each(out, &families::EJECTIONS, services, |it| it.stats.ejections);
-}
-
-fn pods(out: &mut Exposition, services: &Services) {
-    let mut samples = out.family(&families::PODS);
-    for (ServiceKey { app, name }, known) in services {
-        for (phase, count) in PHASES.iter().zip(known.pods.phases) {
-            samples.add(&[app, name, phase], count);
-        }
-    }
-    each(out, &families::READY, services, |it| it.pods.ready);
-    each(out, &families::RESTARTS, services, |it| it.pods.restarts);
-    let mut samples = out.family(&families::KILLS);
-    for (ServiceKey { app, name }, known) in services {
-        for verdict in Fault::ENDS.map(Fault::word) {
-            let count = known.pods.kills.get(verdict).copied().unwrap_or_default();
-            samples.add(&[app, name, &verdict], count);
-        }
-    }
 }
 
 fn scaled(out: &mut Exposition, decided: &Decided) {
@@ -176,34 +205,6 @@ fn scaled(out: &mut Exposition, decided: &Decided) {
     }
 }
 
-fn usage(out: &mut Exposition, services: &Services) {
-    let mut samples = out.family(&families::CPU);
-    for (ServiceKey { app, name }, known) in services {
-        samples.add(&[app, name], known.pods.usage.cpu.as_secs_f64());
-    }
-    let mut samples = out.family(&families::THROTTLED);
-    for (ServiceKey { app, name }, known) in services {
-        samples.add(&[app, name], known.pods.usage.throttled.as_secs_f64());
-    }
-    let mut samples = out.family(&families::REQUEST_CPU);
-    for (ServiceKey { app, name }, known) in services {
-        let buckets = known.request_cpu.buckets(&LATENCY_BOUNDS);
-        samples.histogram(&[app, name], &buckets);
-    }
-    each(out, &families::MEMORY, services, |it| {
-        it.pods.usage.memory_bytes
-    });
-    each(out, &families::MEMORY_PEAK, services, |it| {
-        it.pods.usage.memory_peak_bytes
-    });
-    each(out, &families::INSTANCES, services, |it| {
-        it.pods.usage.instances
-    });
-    each(out, &families::LINES_DROPPED, services, |it| {
-        it.pods.usage.log_lines_dropped
-    });
-}
-
 fn timings(out: &mut Exposition, timings: &Timings) {
     let instantiation = timings.instantiation.buckets();
     out.family(&families::INSTANTIATION)
@@ -211,21 +212,6 @@ fn timings(out: &mut Exposition, timings: &Timings) {
     let mut samples = out.family(&families::COLD_START);
     samples.histogram(&[&"cache"], &timings.cached.buckets());
     samples.histogram(&[&"compiled"], &timings.compiled.buckets());
-}
-
-fn rolled(out: &mut Exposition, services: &Services) {
-    let known = |it: &&Known| !it.rollouts.durations.cumulative.is_empty();
-    let seen = || services.iter().filter(|(_, it)| known(it));
-    let mut samples = out.family(&families::ROLLOUTS);
-    for (ServiceKey { app, name }, known) in seen() {
-        for (outcome, count) in Outcome::ALL.iter().zip(known.rollouts.outcomes) {
-            samples.add(&[app, name, &outcome.as_str()], count);
-        }
-    }
-    let mut samples = out.family(&families::ROLLOUT_DURATION);
-    for (ServiceKey { app, name }, known) in seen() {
-        samples.histogram(&[app, name], &known.rollouts.durations);
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,11 @@
 //! What the gateway and the pods count is read and compared with what it was a second ago: exact
 //! means over that second, at a cost that traffic does not change.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use sampan_core::name::{PodName, ServiceKey};
 use sampan_core::provoke;
@@ -90,8 +94,8 @@ impl Sampler {
             let service = pod.pod.service().clone();
             pods.entry(service).or_default().push(pod);
         }
-        let mut keys = self.node.edge.services();
-        keys.extend(pods.keys().cloned());
+        let mut keys: BTreeSet<_> = pods.keys().cloned().collect();
+        keys.extend(self.node.edge.services());
         let (mut before, mut pods_before) = (
             std::mem::take(&mut self.services),
             std::mem::take(&mut self.pods),
@@ -102,9 +106,6 @@ impl Sampler {
             ..Measured::default()
         };
         for key in keys {
-            if measured.services.contains_key(&key) {
-                continue;
-            }
             let counted = self.node.edge.gateway().load(&key);
             let own = pods.remove(&key).unwrap_or_default();
             let own = self.pods(own, counted.as_ref(), &mut pods_before, now);

@@ -51,12 +51,7 @@ impl Seen {
             .services
             .retain(|key, _| measured.services.contains_key(key));
         for (key, load) in &measured.services {
-            if !state.services.contains_key(key) {
-                state.services.insert(key.clone(), Entry::default());
-            }
-            if let Some(entry) = state.services.get_mut(key) {
-                entry.note(load);
-            }
+            state.services.entry(key.clone()).or_default().note(load);
         }
     }
 

@@ -69,11 +69,10 @@ impl Views for NodeViews {
     }
 
     fn node(&self) -> view::Node {
-        let since = self.started.duration_since(SystemTime::UNIX_EPOCH);
         view::Node {
             name: LOCAL.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: Utc(since.unwrap_or_default()).to_string(),
+            started: Utc::from(self.started).to_string(),
             http: self.http.map(|it| it.to_string()),
             pods: self.node.registry.count() as u64,
         }
@@ -137,14 +136,13 @@ fn log_batch(batch: logs::Batch) -> LogBatch {
 }
 
 fn log_line(line: logs::Line) -> view::LogLine {
-    let at = line.time.duration_since(SystemTime::UNIX_EPOCH);
     let stream = match line.stream {
         logs::Stream::Stdout => "stdout",
         logs::Stream::Stderr => "stderr",
         logs::Stream::Host => "host",
     };
     view::LogLine {
-        time: Utc(at.unwrap_or_default()).to_string(),
+        time: Utc::from(line.time).to_string(),
         app: line.pod.service().app.to_string(),
         service: line.pod.service().name.to_string(),
         pod: line.pod.to_string(),
@@ -191,9 +189,8 @@ fn pod(
 }
 
 fn termination(end: &Termination, explanation: String) -> view::Termination {
-    let at = end.at.duration_since(SystemTime::UNIX_EPOCH);
     view::Termination {
-        time: Utc(at.unwrap_or_default()).to_string(),
+        time: Utc::from(end.at).to_string(),
         verdict: end.verdict.to_string(),
         reason: end.reason.clone(),
         explanation,

@@ -29,7 +29,7 @@ use sampan_runtime::{
 use serde::Serialize;
 
 use super::{BenchError, Component, Workbench, app, sketch::Sketch};
-use crate::{agent::handle::PodHandle, serve::AppSource};
+use crate::{agent::handle::PodHandle, edge, serve::AppSource};
 
 /// The longest that a pod may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -247,13 +247,8 @@ async fn first(
     let mut services = source.app.services.values();
     let service = services.next().expect("the app has a service");
     let config = ServiceConfig {
-        name: pod.name().service().clone(),
-        routes: service.routes.clone(),
-        queue: service.limits.queue,
-        queue_timeout: service.limits.queue_timeout,
-        body: service.limits.body.0,
         debug_headers: false,
-        expects_pods: true,
+        ..edge::config(&source.app.name, service)
     };
     let (name, revision) = (pod.name().clone(), pod.name().revision());
     let endpoint = Endpoint::new(name, revision, capacity, Arc::new(Bare(Arc::new(pod))));

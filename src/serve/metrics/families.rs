@@ -2,30 +2,21 @@
 
 use super::exposition::{
     Family,
-    Type::{self, Counter, Gauge, Histogram},
+    Type::{Counter, Gauge, Histogram},
 };
 
 const NONE: &[&str] = &[];
 const SERVICE: &[&str] = &["app", "service"];
 const REVISION: &[&str] = &["app", "service", "revision"];
 
-const fn family(
-    name: &'static str,
-    kind: Type,
-    labels: &'static [&'static str],
-    help: &'static str,
-) -> Family {
-    Family {
-        name,
-        kind,
-        labels,
-        help,
-    }
-}
-
 macro_rules! families {
     ($($name:ident = $text:literal, $kind:expr, $labels:expr, $help:literal;)*) => {
-        $(pub(super) static $name: Family = family($text, $kind, $labels, $help);)*
+        $(pub(super) static $name: Family = Family {
+            name: $text,
+            kind: $kind,
+            labels: $labels,
+            help: $help,
+        };)*
 
         /// All of them, in the order in which they are exported.
         #[cfg(test)]

@@ -146,16 +146,11 @@ fn append(connection: &mut Connection, events: &[LoggedEvent]) -> rusqlite::Resu
         "INSERT OR IGNORE INTO events (seq, time_ms, app, object, reason, message) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
-    for event in events {
-        let (seq, time_ms) = (signed(event.seq), signed(event.time_ms));
-        let LoggedEvent {
-            app,
-            object,
-            reason,
-            message,
-            ..
-        } = event;
-        insert.execute(params![seq, time_ms, app, object, reason, message])?;
+    for it in events {
+        let (seq, time_ms) = (signed(it.seq), signed(it.time_ms));
+        insert.execute(params![
+            seq, time_ms, it.app, it.object, it.reason, it.message
+        ])?;
     }
     drop(insert);
     transaction.execute(

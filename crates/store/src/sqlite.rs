@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use self::open::OpenError;
-use self::writer::{Request, Writer};
+use self::writer::{Request, Waiting, Writer};
 use crate::error::StoreError;
 use crate::published::Published;
 use crate::session::{self, BootInstant, Session, SessionSource};
@@ -73,13 +73,9 @@ impl Sqlite {
         let (requests, queue) = mpsc::channel(QUEUE_REQUESTS);
         let writer = Writer::new(opened.database, opened.witness, published.clone());
         let thread = std::thread::Builder::new().name("sampan-store".to_owned());
-        let writer =
-            thread
-                .spawn(move || writer.run(queue))
-                .map_err(|source| OpenError::Access {
-                    path: path.to_owned(),
-                    source,
-                })?;
+        let writer = thread
+            .spawn(move || writer.run(queue))
+            .map_err(|source| OpenError::Access(path.to_owned(), source))?;
         Ok(Self {
             published,
             requests: Some(requests),
@@ -127,12 +123,12 @@ impl Store for Sqlite {
         let bytes = u32::try_from(transaction.bytes() + REQUEST_BYTES).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(bytes).await;
         let (answer, answered) = oneshot::channel();
-        self.send(Request::Commit {
+        let waiting = Waiting {
             transaction,
             answer,
             _room: room.map_err(|_| StoreError::Closed)?,
-        })
-        .await?;
+        };
+        self.send(Request::Commit(waiting)).await?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 

@@ -267,26 +267,22 @@ impl Draft {
     /// What a write changes; `None` if it deletes what does not exist.
     fn change(&self, state: &State, write: &Write, revision: Revision) -> Option<Change> {
         let before = self.look(state, write.key());
-        match write {
+        let entry = match write {
             Write::Put {
                 key,
                 value,
                 session,
-            } => Some(Change {
+            } => Some(Entry {
                 key: key.clone(),
-                entry: Some(Entry {
-                    key: key.clone(),
-                    value: value.clone(),
-                    created: before.map_or(revision, |entry| entry.created),
-                    modified: revision,
-                    session: *session,
-                }),
+                value: value.clone(),
+                created: before.map_or(revision, |entry| entry.created),
+                modified: revision,
+                session: *session,
             }),
-            Write::Delete { key } => before.map(|_| Change {
-                key: key.clone(),
-                entry: None,
-            }),
-        }
+            Write::Delete { .. } => before.map(|_| None)?,
+        };
+        let key = write.key().clone();
+        Some(Change { key, entry })
     }
 }
 

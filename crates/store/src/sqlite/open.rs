@@ -17,71 +17,39 @@ use crate::value::Revision;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
-    #[error("the store `{}` is in use, and only one process can have it open", path.display())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It cannot be read or written, or not be made.
-    #[error("cannot open the store `{}` for reading and writing", path.display())]
-    Access {
-        /// The file, or one beside it.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// SQLite failed for another reason than the contents of the file.
-    #[error("cannot open the store `{}`: {reason}", path.display())]
-    Failed {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        reason: String,
-    },
-    /// It is not a store, or its first bytes are damaged.
+    #[error("the store `{}` is in use, and only one process can have it open", .0.display())]
+    InUse(PathBuf),
+    /// It, or a file beside it, cannot be read or written, or not be made.
+    #[error("cannot open the store `{}` for reading and writing", .0.display())]
+    Access(PathBuf, #[source] io::Error),
+    /// SQLite failed for another reason than the contents of the file, and says so.
+    #[error("cannot open the store `{path}`: {1}", path = .0.display())]
+    Failed(PathBuf, String),
+    /// It is not a store, or its first bytes are damaged, and how that was seen.
     #[error(
-        "`{0}` is not a store, or its beginning is damaged: {what}; name another file, put a copy \
-         of the store in its place, or move it away to begin anew", path.display()
+        "`{path}` is not a store, or its beginning is damaged: {1}; name another file, put a copy of \
+         the store in its place, or move it away to begin anew", path = .0.display()
     )]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// How that was seen.
-        what: String,
-    },
-    /// A newer Sampan has written it.
+    Foreign(PathBuf, String),
+    /// A newer Sampan has written it, with this schema version.
     #[error(
-        "the store `{}` has schema version `{found}`, and this sampan knows those up to \
-         `{SCHEMA_VERSION}`: use the newer sampan that wrote it", path.display()
+        "the store `{path}` has schema version `{1}`, and this sampan knows those up to \
+         `{SCHEMA_VERSION}`: use the newer sampan that wrote it", path = .0.display()
     )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its schema version.
-        found: i32,
-    },
-    /// It is a store, but not as it was written.
+    Newer(PathBuf, i32),
+    /// It is a store, but not as it was written, and what was found.
     #[error(
-        "the store `{0}` is damaged: {what}; put a copy in its place and remove `{0}-wal` and \
-         `{0}.lock`, or move all three away to begin anew", path.display()
+        "the store `{path}` is damaged: {1}; put a copy in its place and remove `{path}-wal` and \
+         `{path}.lock`, or move all three away to begin anew", path = .0.display()
     )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What was found.
-        what: String,
-    },
-    /// It is missing, and so is its write-ahead log, but it has been there.
+    Damaged(PathBuf, String),
+    /// It is missing, and so is its write-ahead log, but it has been there, with this revision.
     #[error(
-        "the store `{0}` is missing, though revision `{acknowledged}` has been acknowledged: put a \
-         copy of it and of `{0}-wal` in its place, or remove `{0}.lock` to begin anew", path.display()
+        "the store `{path}` is missing, though revision `{1}` has been acknowledged: put a copy of \
+         it and of `{path}-wal` in its place, or remove `{path}.lock` to begin anew",
+        path = .0.display()
     )]
-    Missing {
-        /// The file.
-        path: PathBuf,
-        /// Where it should end.
-        acknowledged: Revision,
-    },
+    Missing(PathBuf, Revision),
     /// It is whole, but ends before what has been acknowledged: it is an older copy, or its
     /// write-ahead log is damaged or missing.
     #[error(
@@ -113,12 +81,11 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let path = resolve(path).map_err(|source| access(path, source))?;
     let lock = beside(&path, ".lock");
     let witness = Witness::lock(&lock).map_err(|source| access(&lock, source))?;
-    let witness = witness.ok_or_else(|| OpenError::InUse { path: path.clone() })?;
+    let witness = witness.ok_or_else(|| OpenError::InUse(path.clone()))?;
     let testimony = witness.read().map_err(|source| access(&lock, source))?;
     if !exists(&path)? {
         if let Some(testimony) = testimony {
-            let acknowledged = testimony.revision;
-            return Err(OpenError::Missing { path, acknowledged });
+            return Err(OpenError::Missing(path, testimony.revision));
         }
         create(&path)?;
     }
@@ -154,17 +121,11 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
 }
 
 fn access(path: &Path, source: io::Error) -> OpenError {
-    OpenError::Access {
-        path: path.to_owned(),
-        source,
-    }
+    OpenError::Access(path.to_owned(), source)
 }
 
 fn damaged(path: &Path, what: String) -> OpenError {
-    OpenError::Damaged {
-        path: path.to_owned(),
-        what,
-    }
+    OpenError::Damaged(path.to_owned(), what)
 }
 
 fn resolve(path: &Path) -> io::Result<PathBuf> {
@@ -211,10 +172,10 @@ fn exists(path: &Path) -> Result<bool, OpenError> {
         None => Ok(false),
         // A new one gets its name when it is whole.
         Some(0) => Err(damaged(path, "it is empty".to_owned())),
-        Some(_) if !path.is_file() => Err(OpenError::Foreign {
-            path: path.to_owned(),
-            what: "it is not a file".to_owned(),
-        }),
+        Some(_) if !path.is_file() => {
+            let what = "it is not a file".to_owned();
+            Err(OpenError::Foreign(path.to_owned(), what))
+        }
         Some(_) => Ok(true),
     }
 }
@@ -261,36 +222,19 @@ fn create(path: &Path) -> Result<(), OpenError> {
 
 /// What to say about a file that was not found good.
 fn explain(path: &Path, fault: Fault) -> OpenError {
+    let file = path.to_owned();
     let error = match fault {
         Fault::Sqlite(error) => error,
-        Fault::Damaged(what) => return or_access(path, damaged(path, what)),
-        Fault::Newer(found) => {
-            return OpenError::Newer {
-                path: path.to_owned(),
-                found,
-            };
-        }
-        Fault::Foreign(what) => {
-            return OpenError::Foreign {
-                path: path.to_owned(),
-                what,
-            };
-        }
+        Fault::Damaged(what) => return or_access(path, OpenError::Damaged(file, what)),
+        Fault::Newer(found) => return OpenError::Newer(file, found),
+        Fault::Foreign(what) => return OpenError::Foreign(file, what),
     };
-    let failed = OpenError::Failed {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    };
+    let reason = error.to_string();
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => OpenError::Foreign {
-            path: path.to_owned(),
-            what: error.to_string(),
-        },
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse {
-            path: path.to_owned(),
-        },
+        Some(ErrorCode::NotADatabase) => OpenError::Foreign(file, reason),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse(file),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
-            or_access(path, failed)
+            or_access(path, OpenError::Failed(file, reason))
         }
         Some(
             ErrorCode::SystemIoFailure
@@ -298,9 +242,9 @@ fn explain(path: &Path, fault: Fault) -> OpenError {
             | ErrorCode::DiskFull
             | ErrorCode::FileLockingProtocolFailed
             | ErrorCode::NoLargeFileSupport,
-        ) => failed,
+        ) => OpenError::Failed(file, reason),
         // Wrong types, missing tables, texts that are no texts, and what SQLite calls malformed.
-        _ => damaged(path, error.to_string()),
+        _ => OpenError::Damaged(file, reason),
     }
 }
 

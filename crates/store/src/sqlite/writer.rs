@@ -22,13 +22,7 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the thread is asked to do.
 pub(super) enum Request {
-    /// A transaction that has been checked.
-    Commit {
-        transaction: Transaction,
-        answer: Answer<Outcome>,
-        /// Its bytes in the queue.
-        _room: OwnedSemaphorePermit,
-    },
+    Commit(Waiting),
     Compact {
         through: Revision,
         answer: Answer<()>,
@@ -43,10 +37,12 @@ pub(super) enum Request {
     Run(Box<dyn FnOnce(&mut Writer) + Send>),
 }
 
-struct Waiting {
-    transaction: Transaction,
-    answer: Answer<Outcome>,
-    _room: OwnedSemaphorePermit,
+/// A transaction that has been checked.
+pub(super) struct Waiting {
+    pub(super) transaction: Transaction,
+    pub(super) answer: Answer<Outcome>,
+    /// Its bytes in the queue.
+    pub(super) _room: OwnedSemaphorePermit,
 }
 
 /// All that the thread owns.
@@ -84,15 +80,7 @@ impl Writer {
             let mut next = Some(request);
             while let Some(request) = next.take() {
                 match request {
-                    Request::Commit {
-                        transaction,
-                        answer,
-                        _room,
-                    } => group.push(Waiting {
-                        transaction,
-                        answer,
-                        _room,
-                    }),
+                    Request::Commit(waiting) => group.push(waiting),
                     Request::Compact { through, answer } => {
                         self.commit(&mut group);
                         let _ = answer.send(self.compact(through));

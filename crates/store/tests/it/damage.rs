@@ -164,7 +164,7 @@ async fn a_file_that_is_cut_off_is_found() {
         wal.truncate(random.usize(..wal.len()));
         // All that is missing may be the rest of the file that is not in use.
         if let Err(error) = sample.open(&files).await {
-            let behind = matches!(error, OpenError::Behind { .. } | OpenError::Damaged { .. });
+            let behind = matches!(error, OpenError::Behind { .. } | OpenError::Damaged(..));
             assert!(behind, "{error}");
         }
     }
@@ -194,7 +194,7 @@ async fn a_log_without_its_store_is_not_a_new_store() {
     sample.killed.write(&path);
     fs::remove_file(&path).unwrap();
     let error = Sqlite::open(&path).unwrap_err();
-    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert!(matches!(error, OpenError::Damaged(..)), "{error}");
     assert!(!path.exists());
     assert_eq!(fs::read(beside(&path, "-wal")).ok(), sample.killed.wal);
     // What the message says helps.
@@ -214,7 +214,7 @@ async fn a_store_that_is_gone_with_its_log_is_not_a_new_one() {
         fs::remove_file(beside(&path, ending)).unwrap();
     }
     let error = Sqlite::open(&path).unwrap_err();
-    assert!(matches!(error, OpenError::Missing { .. }), "{error}");
+    assert!(matches!(error, OpenError::Missing(..)), "{error}");
     assert!(!path.exists());
     // Both remedies help.
     sample.killed.write(&path);
@@ -243,7 +243,7 @@ async fn what_is_not_a_store_is_refused() {
             lock: None,
         };
         let error = sample.open(&files).await.unwrap_err();
-        assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+        assert!(matches!(error, OpenError::Foreign(..)), "{error}");
     }
 }
 
@@ -266,7 +266,7 @@ async fn open_after(sample: &Sample, start: Option<&Files>, statement: &str) -> 
 async fn databases_of_others_and_of_the_future_are_refused() {
     let sample = Sample::new().await;
     let error = open_after(&sample, None, "CREATE TABLE t (a)").await;
-    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
+    assert!(matches!(error, OpenError::Foreign(..)), "{error}");
     let error = open_after(&sample, Some(&sample.ended), "PRAGMA user_version = 3").await;
     let path = sample.path().display().to_string();
     assert_eq!(
@@ -332,7 +332,7 @@ async fn rows_that_somebody_else_has_changed_are_found() {
     ] {
         let error = open_after(&sample, Some(&sample.ended), statement).await;
         assert!(
-            matches!(error, OpenError::Damaged { .. }),
+            matches!(error, OpenError::Damaged(..)),
             "{statement}: {error}"
         );
     }

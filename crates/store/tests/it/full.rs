@@ -90,5 +90,5 @@ async fn on_disk() {
     remount.args(["-o", "remount,ro"]).arg(&folder);
     assert!(remount.status().unwrap().success());
     let error = Sqlite::open(&path).unwrap_err();
-    assert!(matches!(error, OpenError::Access { .. }), "{error}");
+    assert!(matches!(error, OpenError::Access(..)), "{error}");
 }

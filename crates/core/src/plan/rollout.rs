@@ -104,6 +104,12 @@ pub enum Action {
     },
 }
 
+/// How many pods more, and how many fewer, there may be while a revision takes the place of another.
+pub(super) fn margins(spec: &ServiceSpec) -> (u32, u32) {
+    let bounds = Bounds::new(spec);
+    (bounds.surge, bounds.unavailable)
+}
+
 /// The most pods that a service with this spec may come to: with all that its autoscaler may ask
 /// for, and the surge of a rollout.
 pub fn most_pods(spec: &ServiceSpec) -> u32 {

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::{
     name::ServiceKey,
     object::{Access, Grants, HostPattern, Outbound, Scheme, Strategy},
-    quantity::{Amount, Percent, format_duration},
+    plan::rollout,
+    quantity::format_duration,
     record::{Component, Job, JobSpec, Service, ServiceSpec, Template},
     view::{Change, Field, Verb},
 };
@@ -158,8 +159,7 @@ fn pods(old: Option<&Service>, new: &Service) -> String {
             )
         }
         Strategy::Rolling => {
-            let fewer = portion(new.spec.rollout.max_unavailable, replicas, false);
-            let more = portion(new.spec.rollout.max_surge, replicas, true);
+            let (more, fewer) = rollout::margins(&new.spec);
             let more = if more == 0 && fewer == 0 { 1 } else { more };
             let mut bounds = Vec::new();
             if more > 0 {
@@ -175,21 +175,6 @@ fn pods(old: Option<&Service>, new: &Service) -> String {
                 count(replicas),
                 bounds.join(" or ")
             )
-        }
-    }
-}
-
-/// So much of `replicas`.
-fn portion(amount: Amount, replicas: u32, up: bool) -> u32 {
-    match amount {
-        Amount::Count(number) => number,
-        Amount::Percent(Percent(percent)) => {
-            let hundredfold = u64::from(percent) * u64::from(replicas);
-            let whole = match up {
-                true => hundredfold.div_ceil(100),
-                false => hundredfold / 100,
-            };
-            u32::try_from(whole).unwrap_or(u32::MAX)
         }
     }
 }

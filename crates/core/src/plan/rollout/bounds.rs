@@ -11,8 +11,8 @@ use crate::{
 pub(super) struct Bounds {
     /// How many pods are wanted.
     pub(super) replicas: u32,
-    surge: u32,
-    unavailable: u32,
+    pub(super) surge: u32,
+    pub(super) unavailable: u32,
 }
 
 impl Bounds {

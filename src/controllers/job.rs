@@ -39,7 +39,7 @@ pub(super) fn reconcile(key: &ServiceKey, mirror: &Mirror, clock: &Clock) -> Pla
     plan.transaction = Transaction::new()
         .compare(name.as_str(), stored.modified)
         .put(name, text(&next));
-    for job::Announcement { reason, message } in planned.announce {
+    if let Some((reason, message)) = planned.announce {
         plan.told.push(Told {
             subject: Subject::Job(key.clone()),
             change: Change::Announced { reason, message },

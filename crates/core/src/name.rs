@@ -1,6 +1,6 @@
 //! Names of apps, services, jobs and pods.
 
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 /// The longest name, in bytes: an RFC 1123 label, as for a Kubernetes Service.
 pub const MAX_NAME_BYTES: usize = 63;
@@ -50,14 +50,6 @@ impl Name {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl FromStr for Name {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::parse(text)
     }
 }
 

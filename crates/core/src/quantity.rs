@@ -150,21 +150,13 @@ impl QuantityError {
     }
 }
 
-/// Parsing from a `str`, and serialization as the canonical text.
+/// Parsing, and serialization as the canonical text.
 macro_rules! as_text {
     ($($quantity:ident),*) => {$(
         impl $quantity {
             /// Parses the quantity; the type says how it is written.
             pub fn parse(text: &str) -> Result<Self, QuantityError> {
                 Kind::$quantity.parse(text, Self::read)
-            }
-        }
-
-        impl std::str::FromStr for $quantity {
-            type Err = QuantityError;
-
-            fn from_str(text: &str) -> Result<Self, QuantityError> {
-                Self::parse(text)
             }
         }
 

@@ -79,10 +79,7 @@ pub(crate) fn normal_escapes(text: &str) -> String {
         if stays {
             normal.push(char::from(byte));
         } else {
-            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-            normal.push('%');
-            normal.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            normal.push(char::from(DIGITS[usize::from(byte & 15)]));
+            normal.push_str(&format!("%{byte:02X}"));
         }
     }
     normal

@@ -32,29 +32,19 @@ pub const MAX_DELAY: Duration = Duration::from_secs(10);
 pub struct JobPlan {
     /// What it is. In `Running` an attempt is to be under way, and only there.
     pub status: JobStatus,
-    /// What has happened.
-    pub announce: Vec<Announcement>,
+    /// What has happened, if anything has: in one word, and in a sentence.
+    pub announce: Option<(Reason, String)>,
     /// When to plan again at the latest. Always after `now`.
     pub wake_at: Option<Timestamp>,
-}
-
-/// Something that has happened to a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Announcement {
-    /// In one word.
-    pub reason: Reason,
-    /// In a sentence.
-    pub message: String,
 }
 
 /// Plans for `job`. One that is being deleted stays as it is.
 pub fn plan(job: &Job, gate: &Gate, moment: Moment) -> JobPlan {
     let mut status = job.status.clone();
-    let mut announce = Vec::new();
-    if !job.deleting {
-        let said = advance(job, &mut status, gate, moment);
-        announce.extend(said.map(|(reason, message)| Announcement { reason, message }));
-    }
+    let announce = match job.deleting {
+        true => None,
+        false => advance(job, &mut status, gate, moment),
+    };
     let wake_at = match status.phase {
         JobPhase::BackOff { until, .. } if !job.deleting => Some(until),
         JobPhase::BackOff { .. }

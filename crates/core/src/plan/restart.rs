@@ -62,26 +62,6 @@ pub struct Sample {
     pub trapped: u64,
 }
 
-/// Too many requests have trapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooMany {
-    /// Requests in the window.
-    pub requests: u64,
-    /// Those of them that trapped.
-    pub trapped: u64,
-}
-
-impl fmt::Display for TooMany {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { requests, trapped } = self;
-        let seconds = WINDOW.as_secs();
-        write!(
-            f,
-            "{trapped} of {requests} requests within {seconds} s trapped"
-        )
-    }
-}
-
 /// The time over which requests are judged together.
 pub const WINDOW: Duration = Duration::from_secs(10);
 /// Fewer requests say nothing.
@@ -127,8 +107,8 @@ impl TrapWindow {
         due
     }
 
-    /// Takes a sample. Says if too many requests have trapped.
-    pub fn push(&mut self, sample: Sample, now: Timestamp) -> Option<TooMany> {
+    /// Takes a sample. Says, in words, if too many requests have trapped.
+    pub fn push(&mut self, sample: Sample, now: Timestamp) -> Option<String> {
         let started = |(at, _): &(Timestamp, Sample)| *at + WINDOW <= now;
         while self.kept.get(1).is_some_and(started) {
             self.kept.pop_front();
@@ -145,7 +125,8 @@ impl TrapWindow {
         let trapped = sample.trapped.saturating_sub(before.trapped);
         self.due = (trapped > 0).then(|| now + SAMPLE_PERIOD);
         let too_many = requests >= MIN_REQUESTS && trapped > requests / 2;
-        too_many.then_some(TooMany { requests, trapped })
+        let seconds = WINDOW.as_secs();
+        too_many.then(|| format!("{trapped} of {requests} requests within {seconds} s trapped"))
     }
 }
 
@@ -213,7 +194,7 @@ mod tests {
     }
 
     /// Samples as `(milliseconds, requests, trapped)`: what the last one says.
-    fn last(samples: &[(u64, u64, u64)]) -> Option<TooMany> {
+    fn last(samples: &[(u64, u64, u64)]) -> Option<String> {
         let mut window = TrapWindow::new(millis(0));
         let push = |&(at, requests, trapped): &(u64, u64, u64)| {
             window.push(Sample { requests, trapped }, millis(at))
@@ -240,7 +221,7 @@ mod tests {
         ] {
             assert_eq!(last(samples).is_some(), too_many, "{samples:?}");
         }
-        let shown = last(&[(5_000, 30, 29)]).map(|it| it.to_string());
+        let shown = last(&[(5_000, 30, 29)]);
         let wanted = "29 of 30 requests within 10 s trapped";
         assert_eq!(shown.as_deref(), Some(wanted));
     }

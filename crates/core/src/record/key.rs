@@ -81,12 +81,7 @@ impl Key {
             .into_iter()
             .find(|kind| text.starts_with(kind.prefix()))?;
         let parts: Vec<_> = text[kind.prefix().len()..].split('/').collect();
-        let service = |app, name| {
-            Some(ServiceKey {
-                app: Name::parse(app).ok()?,
-                name: Name::parse(name).ok()?,
-            })
-        };
+        let service = |app, name| ServiceKey::parse(&format!("{app}/{name}")).ok();
         let key = match (kind, &parts[..]) {
             (Kind::App, [name]) => Self::App(Name::parse(name).ok()?),
             (Kind::Service, [app, name]) => Self::Service(service(app, name)?),

@@ -50,18 +50,11 @@ impl History {
 
     /// Notes what is needed now.
     pub(super) fn needed(&mut self, pods: u32, window: Duration, now: Timestamp) {
-        while self.needs.back().is_some_and(|(_, less)| *less <= pods) {
-            self.needs.pop_back();
-        }
+        let is_less = |(_, needed): &mut (_, u32)| *needed <= pods;
+        while self.needs.pop_back_if(is_less).is_some() {}
         self.needs.push_back((now, pods));
-        while self.needs.len() > 1
-            && self
-                .needs
-                .front()
-                .is_some_and(|(at, _)| now - *at >= window)
-        {
-            self.needs.pop_front();
-        }
+        let is_old = |(at, _): &mut (Timestamp, _)| now - *at >= window;
+        while self.needs.len() > 1 && self.needs.pop_front_if(is_old).is_some() {}
     }
 
     /// The highest need of the window.
@@ -73,10 +66,8 @@ impl History {
     pub fn scaled(&mut self, from: u32, to: u32, now: Timestamp) {
         self.changes
             .push_back((now, i64::from(to) - i64::from(from)));
-        let is_old = |at: Timestamp| now - at >= RATE_PERIOD;
-        while self.changes.front().is_some_and(|(at, _)| is_old(*at)) {
-            self.changes.pop_front();
-        }
+        let is_old = |(at, _): &mut (Timestamp, _)| now - *at >= RATE_PERIOD;
+        while self.changes.pop_front_if(is_old).is_some() {}
     }
 
     /// The most pods there may be now.
@@ -94,13 +85,8 @@ impl History {
     /// Notes the load, and says whether it is far above what there was.
     pub(super) fn load(&mut self, load: f64, ready: u32, now: Timestamp) -> bool {
         self.loads.push_back((now, load, ready));
-        while self
-            .loads
-            .front()
-            .is_some_and(|(at, ..)| now - *at >= PANIC_WINDOW)
-        {
-            self.loads.pop_front();
-        }
+        let is_old = |(at, ..): &mut (Timestamp, _, _)| now - *at >= PANIC_WINDOW;
+        while self.loads.pop_front_if(is_old).is_some() {}
         let recent = self.loads.iter().filter(|(at, ..)| now - *at < PANIC_LOAD);
         let (sum, count) = recent.fold((0.0, 0.0), |(sum, count), (_, load, _)| {
             (sum + load, count + 1.0)

@@ -304,7 +304,7 @@ impl Plan<'_> {
             Some(too_many) => {
                 self.actions.push(Action::SetReady(false));
                 let healthy = self.now - running.since;
-                self.kill(running.record, healthy, too_many.to_string())
+                self.kill(running.record, healthy, too_many)
             }
             None => PodState::Running(running),
         }

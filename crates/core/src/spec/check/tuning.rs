@@ -4,7 +4,7 @@ use super::checker::Checker;
 use crate::{
     object::{Autoscale, Check, Isolation, Limits, Probe, Renewal, Restart, Rollout, Strategy},
     spec::{
-        problem::{Draft, ProblemKind},
+        problem::{Draft, Place, ProblemKind},
         raw::{self, Time},
     },
 };
@@ -20,6 +20,14 @@ pub(super) fn limits(raw: &raw::Limits) -> Limits {
         queue: raw.queue.value.0,
         queue_timeout: raw.queue_timeout.value.0,
         body: raw.body.value.0,
+    }
+}
+
+/// The place of the first of two values if it was given, else that of the second.
+fn given<'a, A, B>(first: &'a raw::At<A>, second: &'a raw::At<B>) -> &'a Place {
+    match first.is_given() {
+        true => &first.place,
+        false => &second.place,
     }
 }
 
@@ -127,11 +135,7 @@ impl Checker<'_, '_> {
         let (ready, deadline) = (&raw.min_ready, &raw.progress_deadline);
         if ready.is_sound() && deadline.is_sound() && ready.value.0 >= deadline.value.0 {
             // As for `progressDeadlineSeconds` in Kubernetes.
-            let place = if ready.is_given() {
-                &ready.place
-            } else {
-                &deadline.place
-            };
+            let place = given(ready, deadline);
             let message = format!(
                 "`min_ready` of {} leaves no time within `progress_deadline` of {}",
                 ready.shown(),
@@ -163,11 +167,7 @@ impl Checker<'_, '_> {
         what: &str,
     ) {
         if less.is_sound() && more.is_sound() && less.value.0 > more.value.0 {
-            let place = if less.is_given() {
-                &less.place
-            } else {
-                &more.place
-            };
+            let place = given(less, more);
             let message = format!("{what}: {} and {}", less.shown(), more.shown());
             self.conflict(place, message, "make the first no longer than the second");
         }
@@ -206,11 +206,7 @@ impl Checker<'_, '_> {
                 raw.min.shown(),
                 max.shown()
             );
-            let place = if raw.min.is_given() {
-                &raw.min.place
-            } else {
-                &max.place
-            };
+            let place = given(&raw.min, max);
             self.conflict(place, message, "make `min` no more than `max`");
         } else if raw.min.is_sound() && service.replicas.is_given() {
             let range = raw.min.value.0..=max.value.0;

@@ -91,11 +91,7 @@ impl<'a> Draft<'a> {
 }
 
 /// The problems found so far.
-pub(crate) struct Report {
-    sources: Vec<Source>,
-    list: Vec<(usize, Problem)>,
-    omitted: usize,
-}
+pub(crate) struct Report(Problems);
 
 impl Report {
     /// An empty report about the spec `text` in `file`.
@@ -105,11 +101,11 @@ impl Report {
             text: text.to_owned(),
             secret: false,
         };
-        Self {
-            sources: vec![source],
+        Self(Problems {
             list: Vec::new(),
             omitted: 0,
-        }
+            sources: vec![source],
+        })
     }
 
     /// Adds a file whose lines are not to be shown, and returns its index.
@@ -119,19 +115,19 @@ impl Report {
             text: text.to_owned(),
             secret: true,
         };
-        self.sources.push(source);
-        self.sources.len() - 1
+        self.0.sources.push(source);
+        self.0.sources.len() - 1
     }
 
     /// Whether further problems will only be counted. What it takes to describe one can then be
     /// left out for [`Self::omit`], which bounds the work a bad file causes.
     pub(crate) fn is_full(&self) -> bool {
-        self.list.len() >= MAX_PROBLEMS
+        self.0.list.len() >= MAX_PROBLEMS
     }
 
     /// Counts a problem without describing it.
     pub(crate) fn omit(&mut self) {
-        self.omitted += 1;
+        self.0.omitted += 1;
     }
 
     /// Reports a problem.
@@ -139,7 +135,7 @@ impl Report {
         if self.is_full() {
             return self.omit();
         }
-        let source = &self.sources[draft.place.source];
+        let source = &self.0.sources[draft.place.source];
         let (line, column) = line_and_column(&source.text, draft.place.span.start);
         let problem = Problem {
             kind: draft.kind,
@@ -160,32 +156,23 @@ impl Report {
                 }
             }),
         };
-        self.list.push((draft.place.source, problem));
+        self.0.list.push((draft.place.source, problem));
     }
 
     /// What was made of the spec if nothing was wrong with it, or else the problems in the order
     /// of the text. A caller that passes `None` must have reported a problem before.
     pub(crate) fn finish<T>(mut self, made: Option<T>) -> Result<T, Problems> {
         match made {
-            Some(made) if self.list.is_empty() => Ok(made),
+            Some(made) if self.0.list.is_empty() => Ok(made),
             made => {
+                let list = &mut self.0.list;
                 debug_assert!(
-                    made.is_some() || !self.list.is_empty(),
+                    made.is_some() || !list.is_empty(),
                     "nothing made, no reason"
                 );
-                self.list
-                    .sort_by_key(|(source, problem)| (*source, problem.span.start));
-                self.list.dedup();
-                let Self {
-                    sources,
-                    list,
-                    omitted,
-                } = self;
-                Err(Problems {
-                    list,
-                    omitted,
-                    sources,
-                })
+                list.sort_by_key(|(source, problem)| (*source, problem.span.start));
+                list.dedup();
+                Err(self.0)
             }
         }
     }

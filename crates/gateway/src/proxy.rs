@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use crate::{
-    Limits,
     body::{self, Body, BodyError, ClientBody},
     client, discard,
     endpoint::Endpoint,
@@ -321,9 +320,21 @@ async fn answer(
     }
     let queue = &backend.service.queue;
     let (mut parts, body) = request.into_parts();
-    let mut body = (!body.is_end_stream())
-        .then(|| limited(gateway.limits(), body, backend.config.body, is_outside));
-    let asker = asker(gateway, context, is_outside);
+    let limits = gateway.limits();
+    // A service that calls another may take its time over its body: its own request has a deadline.
+    let pace = match is_outside {
+        true => BodyPace::of(limits),
+        false => BodyPace::unlimited(),
+    };
+    let limited = |body| RequestBody::new(body, backend.config.body, limits.body_chunk, pace);
+    let mut body = (!body.is_end_stream()).then(|| Box::pin(limited(body)));
+    // Shares are for what comes from outside: a client whose request calls back would wait for
+    // itself.
+    let client = context.client.filter(|_| is_outside);
+    let asker = Asker {
+        client: client.and_then(|it| client::of(it.ip(), &limits.trusted_proxies)),
+        lane: Lane::Ahead,
+    };
     let slot = slot_for(backend, body.as_mut(), asker, is_outside, arrived).await;
     let slot = slot.map_err(|error| (error, None))?;
 
@@ -448,32 +459,6 @@ impl Attempt<'_> {
         service.counters.retried();
         Ok((Request::from_parts(parts, body::empty()), other))
     }
-}
-
-/// A request that may have to wait. Shares are for what comes from outside: a client whose request
-/// calls back would wait for itself.
-fn asker(gateway: &Gateway, context: &RequestContext, is_outside: bool) -> Asker {
-    let client = context.client.filter(|_| is_outside);
-    let proxies = &gateway.limits().trusted_proxies;
-    Asker {
-        client: client.and_then(|it| client::of(it.ip(), proxies)),
-        lane: Lane::Ahead,
-    }
-}
-
-/// A body that keeps to the limits. A service that calls another may take its time over its body: its
-/// own request has a deadline.
-fn limited<B: http_body::Body>(
-    limits: &Limits,
-    body: B,
-    most: u64,
-    is_outside: bool,
-) -> Pin<Box<RequestBody<B>>> {
-    let pace = match is_outside {
-        true => BodyPace::of(limits),
-        false => BodyPace::unlimited(),
-    };
-    Box::pin(RequestBody::new(body, most, limits.body_chunk, pace))
 }
 
 /// Gets a slot for a request, once its client keeps pace with its body. A call from another service

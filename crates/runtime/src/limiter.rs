@@ -31,13 +31,13 @@ impl Limiter {
     }
 
     /// Bytes that were refused because of the limit, the last time that any were.
-    pub(crate) fn refused(&self) -> Option<usize> {
-        self.refused
+    pub(crate) fn refused(&self) -> Option<u64> {
+        self.refused.map(|bytes| bytes as u64)
     }
 
     /// Bytes held, and the most that may be.
-    pub(crate) fn held(&self) -> (usize, usize) {
-        (self.held, self.limit)
+    pub(crate) fn held(&self) -> (u64, u64) {
+        (self.held as u64, self.limit as u64)
     }
 
     fn grow(&mut self, bytes: usize) -> bool {

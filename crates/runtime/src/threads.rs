@@ -31,9 +31,14 @@ pub struct ThreadsError {
 impl ThreadsError {
     /// The one thread that was wanted cannot be started.
     pub(crate) fn one(source: io::Error) -> Self {
-        Self {
-            started: 0,
-            wanted: 1,
+        Self::after(0, 1)(source)
+    }
+
+    /// So many of those that were wanted could be started.
+    fn after(started: usize, wanted: usize) -> impl Fn(io::Error) -> Self {
+        move |source| Self {
+            started,
+            wanted,
             source,
         }
     }
@@ -55,11 +60,7 @@ pub fn start(
         .thread_keep_alive(KEEP_ALIVE)
         .enable_all();
     let threads = settings(&mut builder).build();
-    let threads = threads.map_err(|source| ThreadsError {
-        started: wanted,
-        wanted,
-        source,
-    })?;
+    let threads = threads.map_err(ThreadsError::after(wanted, wanted))?;
     threads.spawn(async {
         loop {
             off_thread(|| ()).await;
@@ -95,11 +96,7 @@ fn probe(wanted: usize) -> Result<(), ThreadsError> {
         for started in 0..wanted {
             let wait = || drop(gate.lock());
             let thread = thread::Builder::new().spawn_scoped(scope, wait);
-            thread.map_err(|source| ThreadsError {
-                started,
-                wanted,
-                source,
-            })?;
+            thread.map_err(ThreadsError::after(started, wanted))?;
         }
         drop(closed);
         Ok(())

@@ -21,7 +21,6 @@ use crate::{
     observe::{
         cell::{Cell, WaitNote},
         recorder::Recorder,
-        source::Source,
         turn::Turn,
     },
     report::Sample,
@@ -60,26 +59,6 @@ impl State {
             log: &self.hooks.log,
             request: &self.hooks.request,
         }
-    }
-
-    pub(crate) fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
-    }
-
-    /// What answers the request that was sent last, once.
-    pub(crate) fn take_sent(&mut self) -> Option<Source> {
-        self.hooks.sent.take()
-    }
-
-    /// Bytes of memory the guest wanted more than it may have.
-    pub(crate) fn refused_bytes(&self) -> Option<u64> {
-        self.limiter.refused().map(|bytes| bytes as u64)
-    }
-
-    /// Bytes of memory it holds, and may hold.
-    pub(crate) fn memory(&self) -> (u64, u64) {
-        let (held, limit) = self.limiter.held();
-        (held as u64, limit as u64)
     }
 
     /// Whether the guest still holds a body it has neither finished nor dropped.

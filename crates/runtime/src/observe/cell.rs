@@ -95,7 +95,7 @@ impl Cell {
 
     /// Whether what it waits for must register itself.
     pub(crate) fn registers(&self) -> bool {
-        self.waits().registers()
+        self.waits().registers
     }
 
     pub(crate) fn waits(&self) -> MutexGuard<'_, Waits> {

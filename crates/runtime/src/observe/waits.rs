@@ -15,7 +15,7 @@ pub(crate) struct Waits {
     /// What has registered itself.
     pub(crate) registered: Vec<RegisteredWait>,
     /// Whether what it waits for registers itself, as everything in WASI 0.3 does.
-    registers: bool,
+    pub(super) registers: bool,
     next: u64,
 }
 
@@ -43,10 +43,6 @@ impl Waits {
             registers,
             ..Self::default()
         }
-    }
-
-    pub(super) fn registers(&self) -> bool {
-        self.registers
     }
 
     /// Adds something that will wake the instance. The number takes it back.

@@ -115,21 +115,6 @@ pub(super) struct InstanceEnd<'a> {
     pub(super) has_successor: bool,
 }
 
-impl<'a> InstanceEnd<'a> {
-    /// No instance could be made.
-    fn at_start(failure: &'a Failure, requests: &'a [Arc<InboundRequest>]) -> Self {
-        Self {
-            failure,
-            error: None,
-            store: None,
-            requests,
-            waits: Vec::new(),
-            already_reported: false,
-            has_successor: false,
-        }
-    }
-}
-
 impl PodInner {
     /// Reports on a pod that is going to be ended from outside.
     pub(super) fn killed(&self, reason: String) -> Arc<Termination> {
@@ -166,7 +151,15 @@ impl PodInner {
                 Scope::Instance
             }
             false => {
-                self.record_failure(InstanceEnd::at_start(&failure, inbound.as_slice()));
+                self.record_failure(InstanceEnd {
+                    failure: &failure,
+                    error: None,
+                    store: None,
+                    requests: inbound.as_slice(),
+                    waits: Vec::new(),
+                    already_reported: false,
+                    has_successor: false,
+                });
                 Scope::Pod
             }
         };
@@ -184,7 +177,7 @@ impl PodInner {
         let failure = ended.failure;
         let refused = ended
             .store
-            .is_some_and(|it| it.data().refused_bytes().is_some());
+            .is_some_and(|it| it.data().limiter.refused().is_some());
         let verdict = match failure.fault() {
             Fault::Trapped if refused => Fault::OutOfMemory,
             fault => fault,
@@ -311,8 +304,8 @@ impl PodInner {
         let left = || store.get_fuel().unwrap_or(0);
         let fuel = self.template.fuel;
         evidence.fuel = fuel.map(|all| (all.saturating_sub(left()), all));
-        (evidence.memory_bytes, evidence.memory_limit_bytes) = state.memory();
-        evidence.memory_refused_bytes = state.refused_bytes();
+        (evidence.memory_bytes, evidence.memory_limit_bytes) = state.limiter.held();
+        evidence.memory_refused_bytes = state.limiter.refused();
         evidence.host_calls = state.recorder.made();
         let call = |(function, at): (_, Instant)| HostCall {
             function,

@@ -120,7 +120,7 @@ fn permit(
 ) -> Result<OwnedSemaphorePermit, Undumped> {
     let dump = error.and_then(|error| error.downcast_ref());
     let _: &WasmCoreDump = dump.ok_or(Undumped::Waited)?;
-    let (held, _) = store.data().memory();
+    let (held, _) = store.data().limiter.held();
     fits(held, pod.runtime.node.limits.coredump_bytes)?;
     let permit = Arc::clone(&pod.runtime.dumps).try_acquire_owned();
     let permit = permit.map_err(|_| Undumped::Busy)?;

@@ -69,11 +69,14 @@ impl FileThreads {
     }
 
     async fn place(&self) -> Place {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        Place {
-            permit: Some(place.expect("the semaphore is never closed")),
-            threads: self.handle().clone(),
-        }
+        let permit = Arc::clone(&self.places).acquire_owned().await;
+        self.with(permit.expect("the semaphore is never closed"))
+    }
+
+    fn with(&self, permit: OwnedSemaphorePermit) -> Place {
+        let threads = self.handle().clone();
+        let permit = Some(permit);
+        Place { permit, threads }
     }
 
     /// Has `work` do what blocks on one of these threads, with a place for it.
@@ -95,12 +98,8 @@ impl FileThreads {
     /// Begins something that goes on by itself on one of these threads, if there is a place.
     pub(super) fn begin<T>(&self, start: impl FnOnce() -> T) -> Option<T> {
         let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        let started = self.begin_anyway(start);
-        drop(Place {
-            permit: Some(permit),
-            threads: self.handle().clone(),
-        });
-        Some(started)
+        let _place = self.with(permit);
+        Some(self.begin_anyway(start))
     }
 
     /// The same for what had a place a moment ago.

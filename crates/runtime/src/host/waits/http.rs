@@ -107,7 +107,7 @@ fn calls(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             state.recorder.note("outgoing-handler.handle");
             let rep = request.rep();
             let sent = state.http().handle(request, options);
-            let source = state.take_sent().unwrap_or(Source::Unknown);
+            let source = state.hooks.sent.take().unwrap_or(Source::Unknown);
             state.labels.sent(rep, sent.as_ref().ok(), source);
             match sent {
                 Ok(answer) => Ok((Ok(answer),)),

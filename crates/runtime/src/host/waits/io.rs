@@ -37,7 +37,7 @@ fn poll(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                 let labels = &state.labels;
                 let sources = list.iter().map(|it| labels.of_pollable(it)).collect();
                 let cell = state.cell.clone();
-                let work = state.table().poll(list);
+                let work = state.table.poll(list);
                 let ready = cell.block("poll.poll", || sources, work).await??;
                 Ok((ready,))
             })
@@ -51,7 +51,7 @@ fn poll(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                 state.recorder.note("pollable.block");
                 let source = state.labels.of_pollable(&it);
                 let cell = state.cell.clone();
-                let work = HostPollable::block(state.table(), it);
+                let work = HostPollable::block(&mut state.table, it);
                 cell.block("pollable.block", || vec![source], work)
                     .await??;
                 Ok(())
@@ -64,7 +64,7 @@ fn poll(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let state = store.data_mut();
                 state.recorder.note("pollable.ready");
-                Ok((HostPollable::ready(state.table(), it).await?,))
+                Ok((HostPollable::ready(&mut state.table, it).await?,))
             })
         },
     )?;
@@ -72,7 +72,7 @@ fn poll(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     poll.resource("pollable", ty, |mut store, rep| {
         let state = store.data_mut();
         state.labels.drop_pollable(rep);
-        HostPollable::drop(state.table(), Resource::new_own(rep))
+        HostPollable::drop(&mut state.table, Resource::new_own(rep))
     })
 }
 
@@ -83,7 +83,7 @@ fn told<T>(
 ) -> wasmtime::Result<(Result<T, StreamError>,)> {
     match result {
         Ok(value) => Ok((Ok(value),)),
-        Err(error) => Ok((Err(state.table().convert_stream_error(error)?),)),
+        Err(error) => Ok((Err(state.table.convert_stream_error(error)?),)),
     }
 }
 
@@ -99,7 +99,7 @@ macro_rules! blocking {
                     let state = store.data_mut();
                     state.recorder.note($name);
                     let (cell, sources) = (state.cell.clone(), $sources(state, &stream));
-                    let work = $host::$function(state.table(), stream, $($argument)?);
+                    let work = $host::$function(&mut state.table, stream, $($argument)?);
                     let output = cell.block($name, sources, work).await?;
                     told(store.data_mut(), output)
                 })
@@ -129,7 +129,7 @@ fn input(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         |mut store: StoreContextMut<'_, State>, (stream, length): In| {
             let state = store.data_mut();
             state.recorder.note("input-stream.read");
-            let read = HostInputStream::read(state.table(), stream, length);
+            let read = HostInputStream::read(&mut state.table, stream, length);
             told(state, read)
         },
     )?;
@@ -138,7 +138,7 @@ fn input(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         |mut store: StoreContextMut<'_, State>, (stream,): (Resource<DynInputStream>,)| {
             let state = store.data_mut();
             let source = state.labels.of_input(&stream);
-            let pollable = HostInputStream::subscribe(state.table(), stream)?;
+            let pollable = HostInputStream::subscribe(&mut state.table, stream)?;
             state.labels.pollable(&pollable, Label::Source(source));
             Ok((pollable,))
         },
@@ -148,7 +148,7 @@ fn input(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         Box::new(async move {
             let state: &mut State = store.data_mut();
             state.labels.drop_input(rep);
-            HostInputStream::drop(state.table(), Resource::new_own(rep)).await
+            HostInputStream::drop(&mut state.table, Resource::new_own(rep)).await
         })
     })
 }
@@ -174,7 +174,7 @@ fn output(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         Box::new(async move {
             let state: &mut State = store.data_mut();
             state.labels.drop_output(rep);
-            HostOutputStream::drop(state.table(), Resource::new_own(rep)).await
+            HostOutputStream::drop(&mut state.table, Resource::new_own(rep)).await
         })
     })
 }
@@ -187,7 +187,7 @@ fn write(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         |mut store: StoreContextMut<'_, State>, (to,): (Resource<DynOutputStream>,)| {
             let state = store.data_mut();
             state.recorder.note("output-stream.check-write");
-            let room = HostOutputStream::check_write(state.table(), to);
+            let room = HostOutputStream::check_write(&mut state.table, to);
             told(state, room)
         },
     )?;
@@ -197,7 +197,7 @@ fn write(linker: &mut Linker<State>) -> wasmtime::Result<()> {
          (to, bytes): (Resource<DynOutputStream>, Vec<u8>)| {
             let state = store.data_mut();
             state.recorder.note("output-stream.write");
-            let written = HostOutputStream::write(state.table(), to, bytes);
+            let written = HostOutputStream::write(&mut state.table, to, bytes);
             told(state, written)
         },
     )?;
@@ -206,7 +206,7 @@ fn write(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         |mut store: StoreContextMut<'_, State>, (stream,): (Resource<DynOutputStream>,)| {
             let state = store.data_mut();
             let target = state.labels.of_output(&stream);
-            let pollable = HostOutputStream::subscribe(state.table(), stream)?;
+            let pollable = HostOutputStream::subscribe(&mut state.table, stream)?;
             state.labels.pollable(&pollable, Label::Output(target));
             Ok((pollable,))
         },
@@ -226,7 +226,7 @@ fn splice(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                 let (cell, room) = (state.cell.clone(), of_output(state, &to));
                 let data = state.labels.of_input(&from);
                 let sources = || room().into_iter().chain([data]).collect();
-                let work = HostOutputStream::blocking_splice(state.table(), to, from, length);
+                let work = HostOutputStream::blocking_splice(&mut state.table, to, from, length);
                 let moved = cell.block(NAME, sources, work).await?;
                 told(store.data_mut(), moved)
             })

@@ -54,6 +54,16 @@ impl AppArgument {
     }
 }
 
+/// Whom to ask, and of which app.
+#[derive(Args)]
+pub(super) struct Scope {
+    #[command(flatten)]
+    pub(super) app: AppArgument,
+
+    #[command(flatten)]
+    pub(super) api: ApiArguments,
+}
+
 /// All objects of a kind, of the app if one is named.
 pub(super) async fn all<T: DeserializeOwned>(
     client: &Client,

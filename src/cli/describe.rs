@@ -10,7 +10,7 @@ use sampan_core::view;
 
 use super::{
     End, Stop,
-    api::{ApiArguments, AppArgument, all, one, service, target},
+    api::{AppArgument, Scope, all, one, service, target},
     get::Kind,
     output::Output,
     process::runtime,
@@ -35,10 +35,7 @@ pub(super) struct Arguments {
     json: bool,
 
     #[command(flatten)]
-    app: AppArgument,
-
-    #[command(flatten)]
-    api: ApiArguments,
+    scope: Scope,
 }
 
 /// `KIND/NAME`, or `KIND` and `NAME`.
@@ -61,7 +58,7 @@ fn parse(object: &str, name: Option<&str>) -> anyhow::Result<(Kind, String)> {
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let parsed = parse(&arguments.object, arguments.name.as_deref());
     let (kind, name) = parsed.map_err(Stop::usage)?;
-    let client = arguments.api.client()?;
+    let client = arguments.scope.api.client()?;
     runtime()?.block_on(async {
         match kind {
             Kind::Apps => describe_app(&client, &name, arguments, output).await,
@@ -94,7 +91,7 @@ async fn describe_service(
     arguments: &Arguments,
     output: &Output,
 ) -> End {
-    let found = service(client, &arguments.app, name).await?;
+    let found = service(client, &arguments.scope.app, name).await?;
     if arguments.json {
         return output.json(&found);
     }
@@ -112,7 +109,7 @@ async fn describe_service(
 }
 
 async fn describe_job(client: &Client, name: &str, arguments: &Arguments, output: &Output) -> End {
-    let jobs: Vec<view::Job> = all(client, "jobs", &arguments.app).await?;
+    let jobs: Vec<view::Job> = all(client, "jobs", &arguments.scope.app).await?;
     let found = one("job", jobs, name, |it| (&it.app, &it.name))?;
     if arguments.json {
         return output.json(&found);
@@ -124,7 +121,7 @@ async fn describe_job(client: &Client, name: &str, arguments: &Arguments, output
 }
 
 async fn describe_pod(client: &Client, name: &str, arguments: &Arguments, output: &Output) -> End {
-    let query = arguments.app.query(&[]);
+    let query = arguments.scope.app.query(&[]);
     let target = format!("/v1/pods/{}{query}", quoted(name));
     let pod: view::Pod = client.get(&target).await?;
     output.answer(arguments.json, &pod, || text::pod(&pod))

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     End,
-    api::{ApiArguments, AppArgument},
+    api::Scope,
     output::{Output, one_line},
     process::runtime,
 };
@@ -24,16 +24,13 @@ pub(super) struct Arguments {
     json: bool,
 
     #[command(flatten)]
-    app: AppArgument,
-
-    #[command(flatten)]
-    api: ApiArguments,
+    scope: Scope,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let client = arguments.api.client()?;
+    let client = arguments.scope.api.client()?;
     let follow = arguments.follow.to_string();
-    let query = arguments.app.query(&[("follow", &follow)]);
+    let query = arguments.scope.app.query(&[("follow", &follow)]);
     let print = |line: &str| {
         match arguments.json {
             true => output.json_text(line),

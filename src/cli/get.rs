@@ -15,7 +15,7 @@ pub(super) use kind::Kind;
 
 use super::{
     End,
-    api::{ApiArguments, AppArgument, absent},
+    api::{Scope, absent},
     output::Output,
     process::runtime,
 };
@@ -40,10 +40,7 @@ pub(super) struct Arguments {
     watch: bool,
 
     #[command(flatten)]
-    app: AppArgument,
-
-    #[command(flatten)]
-    api: ApiArguments,
+    scope: Scope,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -54,7 +51,7 @@ enum Format {
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let client = arguments.api.client()?;
+    let client = arguments.scope.api.client()?;
     runtime()?.block_on(async {
         let all = fetch(&client, arguments).await?;
         let named = named(all, arguments)?;
@@ -67,7 +64,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
 }
 
 async fn fetch(client: &Client, arguments: &Arguments) -> Result<Vec<Value>, ClientError> {
-    let target = arguments.kind.target(&arguments.app);
+    let target = arguments.kind.target(&arguments.scope.app);
     if arguments.kind != Kind::Events {
         return client.get(&target).await;
     }
@@ -103,7 +100,7 @@ async fn watch(
     output: &Output,
 ) -> End {
     let changed = Notify::new();
-    let target = arguments.kind.changes(&arguments.app);
+    let target = arguments.kind.changes(&arguments.scope.app);
     let follow = client.lines(&target, |_| {
         // However many come while the last is looked at, they are one.
         changed.notify_one();

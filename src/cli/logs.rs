@@ -8,7 +8,7 @@ use sampan_core::view;
 
 use super::{
     End,
-    api::{ApiArguments, AppArgument, absent, all},
+    api::{AppArgument, Scope, absent, all},
     completions::services_and_pods,
     output::{Channel, Output, Prefix},
     process::runtime,
@@ -40,19 +40,16 @@ pub(super) struct Arguments {
     json: bool,
 
     #[command(flatten)]
-    app: AppArgument,
-
-    #[command(flatten)]
-    api: ApiArguments,
+    scope: Scope,
 }
 
 /// What can be shown: an app, `service` or `pod`, and a name.
 type Choice = (String, &'static str, String);
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let client = arguments.api.client()?;
+    let client = arguments.scope.api.client()?;
     runtime()?.block_on(async {
-        let choices = choices(&client, &arguments.app).await?;
+        let choices = choices(&client, &arguments.scope.app).await?;
         let (app, field, name) = choose(&choices, &arguments.name)?;
         let mut target = format!("/v1/logs?app={}&{field}={}", quoted(&app), quoted(&name));
         target += &format!("&follow={}", arguments.follow);

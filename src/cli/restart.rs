@@ -8,7 +8,7 @@ use sampan_core::view;
 
 use super::{
     End,
-    api::{ApiArguments, AppArgument, all, one},
+    api::{AppArgument, Scope, all, one},
     completions::services_and_jobs,
     output::Output,
     process::runtime,
@@ -34,10 +34,7 @@ pub(super) struct Arguments {
     timeout: Duration,
 
     #[command(flatten)]
-    app: AppArgument,
-
-    #[command(flatten)]
-    api: ApiArguments,
+    scope: Scope,
 }
 
 /// What can be restarted.
@@ -104,11 +101,11 @@ impl<'a> Asked<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let client = arguments.api.client()?;
+    let client = arguments.scope.api.client()?;
     runtime()?.block_on(async {
         let mut goals = Vec::new();
         for text in &arguments.names {
-            let all = everything(&client, &arguments.app).await?;
+            let all = everything(&client, &arguments.scope.app).await?;
             let found = Asked::parse(text).find(all)?;
             let target = restart(&client, &found, output).await?;
             goals.push((found.app, Goal::new(found.name, target)));

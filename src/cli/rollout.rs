@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     EXIT_FAILED, End, Stop,
-    api::{ApiArguments, AppArgument, service, target},
+    api::{Scope, service, target},
     completions::services,
     get::table::{REVISION, table},
     output::Output,
@@ -49,10 +49,7 @@ struct Of {
     service: String,
 
     #[command(flatten)]
-    app: AppArgument,
-
-    #[command(flatten)]
-    api: ApiArguments,
+    scope: Scope,
 }
 
 #[derive(Args)]
@@ -85,9 +82,9 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         Act::Undo(undo) => &undo.of,
         Act::History(of) | Act::Pause(of) | Act::Resume(of) | Act::Restart(of) => of,
     };
-    let client = of.api.client()?;
+    let client = of.scope.api.client()?;
     runtime()?.block_on(async {
-        let found = service(&client, &of.app, &of.service).await?;
+        let found = service(&client, &of.scope.app, &of.service).await?;
         match &arguments.act {
             Act::Status(asked) => status(&client, &found, asked, output).await,
             Act::History(_) => history(&client, &found, output).await,

@@ -6,7 +6,7 @@ use sampan_core::view;
 
 use super::{
     End,
-    api::{ApiArguments, AppArgument, service, target},
+    api::{Scope, service, target},
     completions::services,
     output::Output,
     process::runtime,
@@ -23,21 +23,18 @@ pub(super) struct Arguments {
     scale: Vec<Scale>,
 
     #[command(flatten)]
-    app: AppArgument,
-
-    #[command(flatten)]
-    api: ApiArguments,
+    scope: Scope,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let client = arguments.api.client()?;
+    let client = arguments.scope.api.client()?;
     runtime()?.block_on(async {
         for Scale {
             service: name,
             replicas,
         } in &arguments.scale
         {
-            let found = service(&client, &arguments.app, name.as_str()).await?;
+            let found = service(&client, &arguments.scope.app, name.as_str()).await?;
             let body = view::Scale {
                 replicas: *replicas,
             };

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     EXIT_UNREACHABLE, End, Stop,
-    api::{ApiArguments, AppArgument, absent},
+    api::{Scope, absent},
     completions::services,
     interrupts::Interrupts,
     output::{Output, Size},
@@ -66,10 +66,7 @@ pub(super) struct Arguments {
     advise: bool,
 
     #[command(flatten)]
-    app: AppArgument,
-
-    #[command(flatten)]
-    api: ApiArguments,
+    scope: Scope,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -79,12 +76,12 @@ enum Format {
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let client = arguments.api.client()?;
+    let client = arguments.scope.api.client()?;
     runtime()?.block_on(async {
         if arguments.advise {
             return advise(&client, arguments, output).await;
         }
-        let target = format!("/v1/top{}", arguments.app.query(&[]));
+        let target = format!("/v1/top{}", arguments.scope.app.query(&[]));
         let mut top: Top = client.get(&target).await?;
         let services = top.services.iter();
         known(services.map(|it| &it.service), &arguments.names)?;
@@ -158,7 +155,7 @@ fn print(text: &str, output: &Output) {
 }
 
 async fn advise(client: &Client, arguments: &Arguments, output: &Output) -> End {
-    let target = format!("/v1/advice{}", arguments.app.query(&[]));
+    let target = format!("/v1/advice{}", arguments.scope.app.query(&[]));
     let mut advice: Vec<view::Advice> = client.get(&target).await?;
     known(advice.iter().map(|it| &it.service), &arguments.names)?;
     advice.retain(|it| arguments.names.is_empty() || arguments.names.contains(&it.service));
@@ -182,7 +179,7 @@ async fn live(client: &Client, arguments: &Arguments, first: Top, output: &Outpu
     let mut resized = resized.context("cannot listen for signals")?;
     let (tops, mut next) = watch::channel(first);
     next.mark_changed();
-    let target = format!("/v1/top{}", arguments.app.query(&[("watch", "true")]));
+    let target = format!("/v1/top{}", arguments.scope.app.query(&[("watch", "true")]));
     let follow = client.lines(&target, |line| {
         if let Ok(mut top) = serde_json::from_str::<Top>(line) {
             arguments.choose(&mut top);

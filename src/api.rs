@@ -37,7 +37,7 @@ pub(crate) use {
     apply::Checked,
     guard::{Port, PortError},
     socket::{BindError, Socket},
-    state::{Admission, Api, LogBatch, NextEvents, NextLogs, OnePod, Parts, Views},
+    state::{Admission, Api, LogBatch, Parts, Views},
     token::{Token, TokenError},
 };
 

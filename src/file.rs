@@ -2,9 +2,9 @@
 
 use std::{
     borrow::Cow,
-    fs::File,
+    fs::{DirBuilder, File},
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::Path,
 };
 
@@ -63,6 +63,16 @@ fn bounded(file: File, max: usize) -> io::Result<Vec<u8>> {
         return Err(io::Error::other(limit));
     }
     Ok(bytes)
+}
+
+/// Creates a directory of this user, if missing. Says whether it [is safe](is_safe).
+pub(crate) fn own_directory(directory: &Path) -> io::Result<bool> {
+    let made = DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(directory);
+    made?;
+    is_safe(directory)
 }
 
 /// Whether no other user can put a file of their own in the place of ours in this directory.

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::unix::{
-        fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
+        fs::{FileTypeExt as _, PermissionsExt as _},
         net,
     },
     path::{Path, PathBuf},
@@ -32,12 +32,7 @@ pub(crate) enum BindError {
 /// Creates the directory if missing, and refuses one that another user owns: that user could put
 /// another socket in the place of ours.
 fn own(directory: &Path) -> io::Result<()> {
-    let made = fs::DirBuilder::new()
-        .mode(0o700)
-        .recursive(true)
-        .create(directory);
-    made?;
-    match file::is_safe(directory)? {
+    match file::own_directory(directory)? {
         true => Ok(()),
         false => Err(io::Error::other("others may write to its directory")),
     }

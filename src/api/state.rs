@@ -1,6 +1,6 @@
 //! What the API of a node is made of, and how much it does at once.
 
-use std::{collections::BTreeMap, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use axum::extract::State;
@@ -54,12 +54,6 @@ pub(super) const MAX_UPLOADS: usize = 4;
 /// Answers at once that go on until the client goes. More are refused.
 pub(super) const MAX_FOLLOWERS: usize = 64;
 
-/// Events, when there is one.
-pub(crate) type NextEvents = Pin<Box<dyn Future<Output = Events> + Send>>;
-
-/// A pod, when it has been looked at.
-pub(crate) type OnePod = Pin<Box<dyn Future<Output = view::Pod> + Send>>;
-
 /// Lines that pods have printed.
 pub(crate) struct LogBatch {
     pub(crate) lines: Vec<view::LogLine>,
@@ -69,29 +63,27 @@ pub(crate) struct LogBatch {
     pub(crate) next: u64,
 }
 
-/// Lines, when there are some.
-pub(crate) type NextLogs = Pin<Box<dyn Future<Output = LogBatch> + Send>>;
-
 /// What the API shows of what runs.
+#[async_trait]
 pub(crate) trait Views: Send + Sync + 'static {
     /// How a pod of the store is.
     fn pod(&self, pod: &record::Pod) -> view::Pod;
 
     /// The same with source lines in what is said about its instances. To find them may take a
     /// while.
-    fn explained(&self, pod: record::Pod) -> OnePod;
+    async fn explained(&self, pod: record::Pod) -> view::Pod;
 
     /// The events after the one with this number. To read them may take a while.
     fn events(&self, after: u64) -> Events;
 
     /// Like [`Self::events`], and waits until there is one.
-    fn next_events(&self, after: u64) -> NextEvents;
+    async fn next_events(&self, after: u64) -> Events;
 
     /// At most `limit` lines that pods have printed, from this position on; the first is 0.
     fn logs(&self, from: u64, limit: usize) -> LogBatch;
 
     /// Like [`Self::logs`], and waits until there is one.
-    fn next_logs(&self, from: u64, limit: usize) -> NextLogs;
+    async fn next_logs(&self, from: u64, limit: usize) -> LogBatch;
 
     /// The node.
     fn node(&self) -> view::Node;

@@ -90,6 +90,7 @@ impl Admission for Fake {
     }
 }
 
+#[async_trait]
 impl Views for Fake {
     fn pod(&self, wanted: &record::Pod) -> view::Pod {
         if let Some(meanwhile) = self.meanwhile.lock().expect("whole").take() {
@@ -101,8 +102,8 @@ impl Views for Fake {
         known.cloned().unwrap_or(unseen)
     }
 
-    fn explained(&self, wanted: record::Pod) -> OnePod {
-        Box::pin(std::future::ready(self.pod(&wanted)))
+    async fn explained(&self, wanted: record::Pod) -> view::Pod {
+        self.pod(&wanted)
     }
 
     fn events(&self, after: u64) -> Events {
@@ -114,8 +115,8 @@ impl Views for Fake {
         journal.after(after)
     }
 
-    fn next_events(&self, _: u64) -> NextEvents {
-        Box::pin(std::future::pending())
+    async fn next_events(&self, _: u64) -> Events {
+        std::future::pending().await
     }
 
     fn logs(&self, from: u64, limit: usize) -> LogBatch {
@@ -128,8 +129,8 @@ impl Views for Fake {
         }
     }
 
-    fn next_logs(&self, _: u64, _: usize) -> NextLogs {
-        Box::pin(std::future::pending())
+    async fn next_logs(&self, _: u64, _: usize) -> LogBatch {
+        std::future::pending().await
     }
 
     fn node(&self) -> view::Node {

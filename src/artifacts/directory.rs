@@ -1,9 +1,9 @@
 //! Components as files of this user.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
@@ -23,9 +23,7 @@ const DAMAGED: &str = "damaged";
 /// Makes the directory of the files, and removes what was left half written.
 pub(super) fn open(directory: &Path) -> io::Result<PathBuf> {
     let path = directory.join("sha256");
-    let made = DirBuilder::new().mode(0o700).recursive(true).create(&path);
-    made?;
-    if !file::is_safe(&path)? {
+    if !file::own_directory(&path)? {
         let reason = format!("others may write to `{}`", path.display());
         return Err(io::Error::other(reason));
     }

@@ -1,8 +1,7 @@
 //! The state of a daemon on disk.
 
 use std::{
-    fs, io,
-    os::unix::fs::DirBuilderExt as _,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -53,12 +52,7 @@ pub(crate) async fn open(directory: &Path) -> Result<Data, DataError> {
         path: directory.to_owned(),
         source,
     };
-    let made = fs::DirBuilder::new()
-        .mode(0o700)
-        .recursive(true)
-        .create(directory);
-    made.map_err(failed)?;
-    if !file::is_safe(directory).map_err(failed)? {
+    if !file::own_directory(directory).map_err(failed)? {
         return Err(DataError::Unsafe(directory.to_owned()));
     }
     let (database, components) = (directory.join("sampan.db"), directory.join("artifacts"));
@@ -88,7 +82,7 @@ pub(crate) async fn open(directory: &Path) -> Result<Data, DataError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 

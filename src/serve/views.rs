@@ -17,7 +17,7 @@ use super::{Node, chronicle::Chronicle, metrics, seen::Seen};
 use crate::events::{Change, Events, Subject};
 use crate::{
     agent::{handle::one_line, loader::RuntimeLoader, registry::KnownPod},
-    api::{Admission, LogBatch, NextEvents, NextLogs, OnePod, Views},
+    api::{Admission, LogBatch, Views},
     clock::LOCAL,
     controllers::rollouts::Rollouts,
     load::{Decided, Decisions, Loads},
@@ -38,34 +38,33 @@ pub(super) struct NodeViews {
     pub(super) http: Option<SocketAddr>,
 }
 
+#[async_trait]
 impl Views for NodeViews {
     fn pod(&self, wanted: &record::Pod) -> view::Pod {
         let status = self.node.registry.get(&wanted.name());
         pod(wanted, status, &Termination::explain)
     }
 
-    fn explained(&self, wanted: record::Pod) -> OnePod {
+    async fn explained(&self, wanted: record::Pod) -> view::Pod {
         let status = self.node.registry.get(&wanted.name());
         let symbols = Arc::clone(&self.symbols);
-        let shown = move || pod(&wanted, status, &|end| symbols.explain(end));
-        Box::pin(off_thread(shown))
+        off_thread(move || pod(&wanted, status, &|end| symbols.explain(end))).await
     }
 
     fn events(&self, after: u64) -> Events {
         self.chronicle.after(after)
     }
 
-    fn next_events(&self, after: u64) -> NextEvents {
-        Box::pin(Arc::clone(&self.chronicle).follow(after))
+    async fn next_events(&self, after: u64) -> Events {
+        Arc::clone(&self.chronicle).follow(after).await
     }
 
     fn logs(&self, from: u64, limit: usize) -> LogBatch {
         log_batch(self.node.runtime.logs().read(from, limit))
     }
 
-    fn next_logs(&self, from: u64, limit: usize) -> NextLogs {
-        let logs = Arc::clone(self.node.runtime.logs());
-        Box::pin(async move { log_batch(logs.follow(from, limit).await) })
+    async fn next_logs(&self, from: u64, limit: usize) -> LogBatch {
+        log_batch(self.node.runtime.logs().follow(from, limit).await)
     }
 
     fn node(&self) -> view::Node {

@@ -1,7 +1,7 @@
 //! `sampan inspect`: what a component is and what it needs.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     error::Error,
     fmt::Write as _,
     iter::successors,
@@ -53,6 +53,11 @@ const GRANTS: &[Grant] = &[
         interfaces: &["wasi:http/outgoing-handler", "wasi:http/client"],
         key: "allow.outbound, allow.services",
         line: "outbound = []  # for example [\"https://api.example.com\"]",
+    },
+    Grant {
+        interfaces: &["wasi:sockets/"],
+        key: "allow.outbound",
+        line: "outbound = []  # for example [\"tcp://db.example.com:5432\"]",
     },
     Grant {
         interfaces: &["wasi:filesystem/"],
@@ -113,7 +118,7 @@ fn reason(error: &LoadError) -> String {
 }
 
 /// Interfaces the host has and never opens.
-const CLOSED: &[&str] = &["wasi:sockets/"];
+const CLOSED: &[&str] = &["wasi:sockets/udp"];
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let path = arguments.component.display();
@@ -199,21 +204,19 @@ fn paste(path: &str, found: &Inspection) -> String {
     let lines = |allow| {
         let is_wanted = |grant: &&Grant| grant.key.starts_with("allow.") == allow;
         let of = |import: &String| grants_of(import).filter(is_wanted);
-        found
-            .imports
-            .iter()
-            .filter_map(of)
-            .map(|grant| grant.line)
-            .collect::<BTreeSet<_>>()
+        let lines = found.imports.iter().filter_map(of).map(|grant| grant.line);
+        // One line for a key, which several imports may need.
+        let by_key = lines.map(|line| (line.split(' ').next(), line));
+        by_key.collect::<BTreeMap<_, _>>()
     };
-    for line in lines(false) {
+    for line in lines(false).values() {
         let _ = writeln!(text, "{line}");
     }
     let allowed = lines(true);
     if !allowed.is_empty() {
         let _ = writeln!(text, "\n[{kind}.{name}.allow]");
     }
-    for line in allowed {
+    for line in allowed.values() {
         let _ = writeln!(text, "{line}");
     }
     text
@@ -267,6 +270,7 @@ mod tests {
         let keys = GRANTS.iter().flat_map(|grant| grant.key.split(", "));
         let mut keys: Vec<_> = keys.collect();
         keys.sort_unstable();
+        keys.dedup();
         let all = ["files", "outbound", "services"].map(|key| format!("allow.{key}"));
         assert_eq!(keys[..3], all);
         assert_eq!(keys[3..], ["config", "env"]);

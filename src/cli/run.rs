@@ -61,7 +61,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "HOST[::GUEST]")]
     dir: Vec<Directory>,
 
-    /// Allow requests to this server, as in `allow.outbound` of a spec
+    /// Allow requests or connections to this server, as in `allow.outbound` of a spec
     #[arg(long, value_name = "SCHEME://HOST[:PORT]", value_parser = single::outbound)]
     outbound: Vec<Outbound>,
 

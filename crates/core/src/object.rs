@@ -188,10 +188,10 @@ pub struct Grants {
     pub files: Vec<Mount>,
 }
 
-/// A server outside the app that a guest may call: `scheme://host[:port]`.
+/// A server outside the app that a guest may call: `scheme://host[:port]`, where `tcp` has a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Outbound {
-    /// Scheme of the requests.
+    /// How it speaks to it.
     pub scheme: Scheme,
     /// Which hosts.
     pub host: HostPattern,
@@ -199,7 +199,7 @@ pub struct Outbound {
     pub port: u16,
 }
 
-/// Scheme of an outgoing request.
+/// How a guest speaks to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
@@ -207,6 +207,8 @@ pub enum Scheme {
     Http,
     /// HTTP over TLS.
     Https,
+    /// A TCP connection.
+    Tcp,
 }
 
 /// Which hosts a rule covers. Names are lower case and have no trailing dot.

@@ -7,6 +7,7 @@ pub(crate) mod files;
 pub(crate) mod linker;
 pub(crate) mod outbound;
 pub(crate) mod own;
+pub(crate) mod sockets;
 pub(crate) mod state;
 pub(crate) mod stdio;
 pub(crate) mod waits;

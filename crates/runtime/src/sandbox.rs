@@ -15,6 +15,7 @@ use sampan_core::{
     quantity::Cpu,
     spec::node::GuestLimits,
 };
+use tokio::sync::Semaphore;
 use wasmtime::{AsContextMut, Engine, Store, component::ResourceTable};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, filesystem::WasiFilesystemCtx};
 use wasmtime_wasi_config::WasiConfigVariables;
@@ -24,6 +25,7 @@ use crate::{
     host::{
         files::Lent,
         outbound::{Hooks, Outbound},
+        sockets::{Dialler, Servers, SocketLimit, Sockets},
         state::State,
         stdio::GuestOutput,
         waits::labels::Labels,
@@ -63,6 +65,7 @@ pub(crate) struct Sandbox {
     config: Arc<WasiConfigVariables>,
     lent: Arc<Lent>,
     outbound: Arc<Outbound>,
+    servers: Arc<Servers>,
     stdio: Stdio,
     pub(crate) memory_bytes: u64,
     pub(crate) cpu: Option<Cpu>,
@@ -90,6 +93,8 @@ pub(crate) struct NodeParts {
     pub(crate) logs: Arc<Ring>,
     /// What holds for every guest.
     pub(crate) limits: Arc<GuestLimits>,
+    /// TCP sockets that all guests may have open together.
+    pub(crate) sockets: Arc<Semaphore>,
 }
 
 /// The pod a store is made for.
@@ -101,6 +106,7 @@ pub(crate) struct PodContext {
     concurrent: bool,
     autopsies: Mutex<TokenBucket>,
     dumps: Mutex<TokenBucket>,
+    sockets: SocketLimit,
 }
 
 impl PodContext {
@@ -113,6 +119,10 @@ impl PodContext {
             meter,
             suspects: Arc::clone(&node.suspects),
             concurrent,
+            sockets: SocketLimit {
+                pod: Arc::new(Semaphore::new(node.limits.sockets)),
+                node: Arc::clone(&node.sockets),
+            },
             autopsies: Mutex::new(TokenBucket::new(
                 MAX_BURST_AUTOPSIES,
                 MAX_AUTOPSIES_A_SECOND,
@@ -168,7 +178,7 @@ impl Sandbox {
             config,
             files,
             services: _,
-            outbound: _,
+            outbound,
         } = grants;
         let mut lent = Lent::new(node.open_files);
         for mount in files {
@@ -192,6 +202,7 @@ impl Sandbox {
             config: Arc::new(config.clone().into_iter().collect()),
             lent: Arc::new(lent),
             outbound: Arc::new(Outbound::new(grants, spec.neighbours, node)),
+            servers: Arc::new(Servers::new(outbound)),
             stdio: spec.stdio,
             memory_bytes: limits.memory.0,
             cpu: limits.cpu,
@@ -214,9 +225,11 @@ impl Sandbox {
         let cell = pod.cell();
         let files = pod.concurrent && !self.lent.is_empty();
         let files = files.then(|| cell.register("files", Source::Outside("files".into())));
+        let dialler = Dialler::new(&self.servers, &pod.log, &request);
+        let tcp = Sockets::new(Arc::clone(&dialler), &pod.sockets, &cell);
         let mut table = ResourceTable::new();
         table.set_max_capacity(self.node.handles);
-        let wasi = self.wasi(pod, &request);
+        let wasi = self.wasi(pod, &request, dialler);
         let state = State {
             table,
             wasi,
@@ -240,6 +253,7 @@ impl Sandbox {
             files: WasiFilesystemCtx::default(),
             lent: Arc::clone(&self.lent),
             pace: Arc::clone(pace),
+            tcp,
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
@@ -270,13 +284,24 @@ impl Sandbox {
         }
     }
 
-    fn wasi(&self, pod: &PodContext, request: &Arc<CurrentRequest>) -> WasiCtx {
+    fn wasi(
+        &self,
+        pod: &PodContext,
+        request: &Arc<CurrentRequest>,
+        dialler: Arc<Dialler>,
+    ) -> WasiCtx {
         let mut wasi = WasiCtxBuilder::new();
         wasi.envs(&self.env)
             .args(&self.args)
             .max_random_size(self.node.random_bytes)
-            // Every address is denied anyhow, but a socket without one takes a file descriptor too.
-            .allow_tcp(false)
+            // Without a grant every address is denied anyhow, but a socket without one takes a file
+            // descriptor too.
+            .allow_tcp(!self.servers.is_empty())
+            .allow_ip_name_lookup(!self.servers.is_empty())
+            .socket_addr_check(move |address, way| {
+                let may = dialler.check(address, way);
+                Box::pin(std::future::ready(may))
+            })
             .allow_udp(false);
         let output = |stream| {
             let writer = LineWriter::new(Arc::clone(&pod.log), stream, Arc::clone(request));

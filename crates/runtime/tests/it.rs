@@ -24,6 +24,7 @@ mod it {
     mod renewal;
     mod rig;
     mod slots;
+    mod sockets;
     mod streams;
     mod text;
     mod waits;

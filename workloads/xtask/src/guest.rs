@@ -19,6 +19,8 @@ pub(crate) enum Base {
     Reactor,
     /// Through `std` on WASI 0.1 and an adapter, as a program with a `main`.
     Command,
+    /// Through `std` on WASI 0.2, which has sockets: the linker makes the component.
+    Sockets,
 }
 
 impl Base {
@@ -27,12 +29,13 @@ impl Base {
         match self {
             Self::Bare => "wasm32-unknown-unknown",
             Self::Reactor | Self::Command => "wasm32-wasip1",
+            Self::Sockets => "wasm32-wasip2",
         }
     }
 }
 
 /// All guests, in the order in which they are built.
-pub(crate) const ALL: [Guest; 22] = [
+pub(crate) const ALL: [Guest; 24] = [
     Guest {
         name: "hello",
         base: Base::Bare,
@@ -110,8 +113,16 @@ pub(crate) const ALL: [Guest; 22] = [
         base: Base::Bare,
     },
     Guest {
+        name: "sockets-p3",
+        base: Base::Bare,
+    },
+    Guest {
         name: "command-p3",
         base: Base::Bare,
+    },
+    Guest {
+        name: "database",
+        base: Base::Sockets,
     },
     Guest {
         name: "env-and-files",

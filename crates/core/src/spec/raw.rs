@@ -151,7 +151,10 @@ table! {
         /// repeated.
         nested services: Vec<At<Name>>;
         /// Servers outside the app it may call: `scheme://host`, perhaps with a port.
-        /// `https://*.example.com` stands for every name below `example.com`.
+        /// `https://*.example.com` stands for every name below `example.com`. `tcp://HOST:PORT` is
+        /// a server of any other protocol, such as a database: it is reached with `wasi:sockets`,
+        /// and its name may be looked up. A name leads to public addresses only, unless it is
+        /// `localhost`; others stand here themselves, as in `tcp://10.0.0.5:5432`.
         nested outbound: Vec<At<Outbound>>;
         /// Directories of the host it sees.
         nested files: Vec<Mount>;

@@ -14,6 +14,15 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Whether a guest may be led to an address by a name. Granting `localhost` is granting loopback,
+/// and nothing else that it may resolve to; every other name leads to public addresses only.
+pub(super) fn may_lead_to(name: &str, address: IpAddr) -> bool {
+    match name.eq_ignore_ascii_case("localhost") {
+        true => address.to_canonical().is_loopback(),
+        false => is_public(address),
+    }
+}
+
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     !(address.is_private()

@@ -21,7 +21,7 @@ use hyper_util::{
 };
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::addresses::is_public;
+use super::addresses::may_lead_to;
 
 /// Time a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -140,12 +140,7 @@ impl tower_service::Service<Name> for CheckedResolver {
             if addresses.is_empty() {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            // Granting `localhost` is granting loopback, and nothing else that it may resolve to.
-            let local = name.as_str().eq_ignore_ascii_case("localhost");
-            addresses.retain(|address| match address.ip() {
-                ip if local => ip.is_loopback(),
-                ip => is_public(ip),
-            });
+            addresses.retain(|address| may_lead_to(name.as_str(), address.ip()));
             if addresses.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, Prohibited));
             }

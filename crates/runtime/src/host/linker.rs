@@ -4,7 +4,7 @@ use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi::{p2::bindings::filesystem as files_p2, p3::bindings::filesystem as files_p3};
 use wasmtime_wasi_config::WasiConfig;
 
-use super::{files::GuestFiles, state::State, waits};
+use super::{files::GuestFiles, sockets, state::State, waits};
 use crate::{engine::CodeClass, observe};
 
 /// Everything the host offers to guests of a class.
@@ -22,12 +22,14 @@ pub(crate) fn linker(engine: &Engine, class: CodeClass) -> wasmtime::Result<Link
     to.allow_shadowing(true);
     files_p2::types::add_to_linker::<State, GuestFiles>(to, State::files)?;
     files_p2::preopens::add_to_linker::<State, GuestFiles>(to, State::files)?;
+    sockets::p2::add(to)?;
     if observe::ON {
         waits::observe_p2(to)?;
     }
     if class.concurrent {
         files_p3::types::add_to_linker::<State, GuestFiles>(to, State::files)?;
         files_p3::preopens::add_to_linker::<State, GuestFiles>(to, State::files)?;
+        sockets::p3::add(to)?;
         if observe::ON {
             waits::observe_p3(to)?;
         }

@@ -128,8 +128,8 @@ impl Outbound {
             };
         }
         let port = uri.port_u16().unwrap_or(match scheme {
-            Scheme::Http => 80,
             Scheme::Https => 443,
+            Scheme::Http | Scheme::Tcp => 80,
         });
         if own::is_own(&host, port) {
             return Err("no grant: it is an address of this node itself".to_owned());
@@ -169,7 +169,7 @@ impl Outbound {
     }
 }
 
-fn covers_host(pattern: &HostPattern, host: &str) -> bool {
+pub(super) fn covers_host(pattern: &HostPattern, host: &str) -> bool {
     match pattern {
         HostPattern::Exact(name) => name == host,
         HostPattern::Below(domain) => host

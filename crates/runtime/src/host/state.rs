@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::{
     files::{Files, Lent},
     outbound::Hooks,
+    sockets::Sockets,
     waits::labels::Labels,
 };
 use crate::{
@@ -45,6 +46,7 @@ pub(crate) struct State {
     pub(crate) files: WasiFilesystemCtx,
     pub(crate) lent: Arc<Lent>,
     pub(crate) pace: Arc<Pace>,
+    pub(crate) tcp: Sockets,
 }
 
 impl State {

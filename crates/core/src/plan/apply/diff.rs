@@ -281,6 +281,7 @@ fn outbound(outbound: &Outbound) -> String {
     let scheme = match outbound.scheme {
         Scheme::Http => "http",
         Scheme::Https => "https",
+        Scheme::Tcp => "tcp",
     };
     let port = outbound.port;
     match &outbound.host {

@@ -195,7 +195,7 @@ impl Leaf for Outbound {
         Wanted::new(
             "a server",
             "write scheme, host and perhaps a port, as in \"https://api.example.com\", \
-             \"https://*.example.com\" or \"http://127.0.0.1:9000\"",
+             \"https://*.example.com\", \"http://127.0.0.1:9000\" or \"tcp://db.example.com:5432\"",
         )
     }
 
@@ -207,8 +207,12 @@ impl Leaf for Outbound {
     fn schema() -> Schema {
         text(
             "server",
-            "^[hH][tT][tT][pP][sS]?://[^/?#@]+$",
-            &["https://api.example.com", "https://*.example.com"],
+            "^([hH][tT][tT][pP][sS]?|[tT][cC][pP])://[^/?#@]+$",
+            &[
+                "https://api.example.com",
+                "https://*.example.com",
+                "tcp://db.example.com:5432",
+            ],
         )
     }
 }
@@ -220,7 +224,11 @@ fn parse_outbound(text: &str) -> Result<Outbound, Refusal> {
     let scheme = match scheme.to_ascii_lowercase().as_str() {
         "http" => Scheme::Http,
         "https" => Scheme::Https,
-        _ => return Err(Refusal::value("has a scheme other than `http` and `https`")),
+        "tcp" => Scheme::Tcp,
+        _ => {
+            let message = "has a scheme other than `http`, `https` and `tcp`";
+            return Err(Refusal::value(message));
+        }
     };
     if let Some(end) = authority.find(['/', '?', '#']) {
         let hint = "leave out what follows the host: a grant covers the whole server";
@@ -243,6 +251,10 @@ fn parse_outbound(text: &str) -> Result<Outbound, Refusal> {
         },
         (None, Scheme::Http) => 80,
         (None, Scheme::Https) => 443,
+        (None, Scheme::Tcp) => {
+            let hint = "write the port of the server, as in \"tcp://db.example.com:5432\"";
+            return Err(Refusal::with_hint("has no port", hint));
+        }
     };
     Ok(Outbound {
         scheme,
@@ -346,6 +358,12 @@ mod tests {
                 8443,
             ),
             (
+                "TCP://Db.example.com:5432",
+                Scheme::Tcp,
+                exact("db.example.com"),
+                5432,
+            ),
+            (
                 "http://localhost:65535",
                 Scheme::Http,
                 exact("localhost"),
@@ -362,6 +380,8 @@ mod tests {
             "",
             "example.com",
             "ftp://a",
+            "tcp://a",
+            "tcp://a:",
             "://a",
             "http://",
             "http://:80",
@@ -487,7 +507,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "([a*.:/@\\[\\]0-9?#{}$+-]|%2[eE]|%[46]1|%|https?://|ä|\\PC){0,24}") {
+        fn no_text_panics(text in "([a*.:/@\\[\\]0-9?#{}$+-]|%2[eE]|%[46]1|%|(https?|tcp)://|ä|\\PC){0,24}") {
             if let Ok(first) = route(&text) {
                 prop_assert_eq!(uri::normal_path(&first.prefix), first.prefix.as_str());
                 prop_assert_eq!(route(&first.to_string()).expect("its own text"), first);

@@ -278,6 +278,8 @@ limits! {
         /// Files and directories an instance may hold open, those it was lent included. One more
         /// is `insufficient-memory`.
         preset open_files: At<Count<1, 100_000>>, 256 => open_files: usize;
+        /// TCP sockets that a pod may have open. One more is `new-socket-limit`.
+        preset sockets: At<Count<1, 100_000>>, 64 => sockets: usize;
         /// Requests of a service to others under way at once. One more is
         /// `connection-limit-reached`.
         preset outgoing_requests: At<Count<1, 10_000>>, 64 => outgoing_requests: usize;

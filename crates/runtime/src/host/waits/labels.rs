@@ -9,19 +9,22 @@ use wasmtime::component::Resource;
 
 use crate::observe::source::{InboundRequest, Source};
 
-/// Whose body it is that a guest writes.
+/// What it is that a guest writes, and so who reads it.
 #[derive(Clone)]
 pub(crate) enum Target {
     /// That of a request; who reads it, once it has been sent.
     Request(Arc<OnceLock<Source>>),
     /// That of the response to this request.
     Response(Arc<InboundRequest>),
+    /// What a server reads from a socket.
+    Server(Source),
 }
 
 impl Target {
     /// Who could make room in the body.
     pub(crate) fn source(&self) -> Source {
         match self {
+            Self::Server(server) => server.clone(),
             Self::Request(reader) => reader.get().cloned().unwrap_or(Source::Own(
                 "a reader of the request body, but it has not sent the request",
             )),
@@ -93,6 +96,11 @@ impl Labels {
         if let Some(target) = self.bodies.get(&body.rep()) {
             self.outputs.insert(handle.rep(), target.clone());
         }
+    }
+
+    /// A stream to what is read by `target`.
+    pub(crate) fn output_to<T: 'static>(&mut self, handle: &Resource<T>, target: Target) {
+        self.outputs.insert(handle.rep(), target);
     }
 
     pub(crate) fn drop_output(&mut self, handle: u32) {

@@ -2,13 +2,13 @@
 
 pub(crate) mod app;
 pub(crate) mod bench;
-mod chronicle;
 pub(crate) mod context;
 pub(crate) mod control;
 pub(crate) mod daemon;
 pub(crate) mod data;
 mod descriptors;
 mod endpoints;
+mod event_history;
 mod format;
 mod metrics;
 mod neighbours;

@@ -6,7 +6,9 @@ use sampan_runtime::pod::Termination;
 use sampan_store::{Store, StoreError};
 use tokio::sync::watch;
 
-use super::{Node, chronicle::Chronicle, data::Data, neighbours::GatewayNeighbours, seen::Seen};
+use super::{
+    Node, data::Data, event_history::EventHistory, neighbours::GatewayNeighbours, seen::Seen,
+};
 use crate::{
     agent::loader::{NeighboursOf, RuntimeLoader},
     artifacts::Artifacts,
@@ -26,7 +28,7 @@ pub(crate) struct NodeContext {
     pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) journal: Arc<Journal>,
     /// The same events, and those that have left the journal.
-    pub(crate) chronicle: Arc<Chronicle>,
+    pub(crate) history: Arc<EventHistory>,
     pub(crate) loader: Arc<RuntimeLoader>,
     /// How rollouts have ended, for the metrics.
     pub(crate) rollouts: Arc<Rollouts>,
@@ -50,8 +52,8 @@ impl NodeContext {
         volumes: Vec<PathBuf>,
     ) -> Result<Self, StoreError> {
         let (store, artifacts) = (data.store, Arc::new(data.artifacts));
-        let chronicle = Arc::new(Chronicle::new(data.log));
-        let journal = Arc::clone(&chronicle.journal);
+        let history = Arc::new(EventHistory::new(data.log));
+        let journal = Arc::clone(&history.journal);
         let loader = RuntimeLoader::new(
             Arc::clone(&node.runtime),
             Arc::clone(&artifacts),
@@ -67,7 +69,7 @@ impl NodeContext {
             objects: Arc::new(objects),
             artifacts,
             journal,
-            chronicle,
+            history,
             loader: Arc::new(loader),
             rollouts: Arc::default(),
             loads: watch::Sender::default(),

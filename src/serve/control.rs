@@ -67,7 +67,7 @@ impl Drop for Control {
 pub(crate) fn api(context: &NodeContext, http: Option<SocketAddr>) -> Api {
     let views = Arc::new(NodeViews {
         node: context.node.clone(),
-        chronicle: Arc::clone(&context.chronicle),
+        history: Arc::clone(&context.history),
         loader: Arc::clone(&context.loader),
         symbols: Arc::default(),
         rollouts: Arc::clone(&context.rollouts),

@@ -97,7 +97,7 @@ impl Daemon {
         };
         let wanted = context.objects.follow(&[Kind::Job]);
         tasks.spawn(ended("the runner of jobs", jobs.run(wanted)));
-        let chronicle = keep_events(context, &mut tasks);
+        let history = keep_events(context, &mut tasks);
         let sweeping = sweep::run(store(), Arc::clone(&context.artifacts));
         tasks.spawn(ended("the sweeper", sweeping));
         let pods = context.objects.follow(&[Kind::Pod, Kind::Service]);
@@ -105,7 +105,7 @@ impl Daemon {
             agent: tokio::spawn(agent.run(pods, Arc::clone(&rest))),
             rest,
             tasks,
-            finish: [controllers, chronicle],
+            finish: [controllers, history],
         }
     }
 
@@ -140,8 +140,8 @@ impl Daemon {
 /// Keeps events from now on.
 fn keep_events(context: &NodeContext, tasks: &mut Tasks) -> Finish {
     let finish = Arc::<Notify>::default();
-    let writing = Arc::clone(&context.chronicle).write(Arc::clone(&finish));
-    let task = tasks.spawn(ended("the chronicle", writing));
+    let writing = Arc::clone(&context.history).write(Arc::clone(&finish));
+    let task = tasks.spawn(ended("the history of events", writing));
     Finish { finish, task }
 }
 

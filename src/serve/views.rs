@@ -13,7 +13,7 @@ use sampan_core::{
 };
 use sampan_runtime::{StartError, Symbols, logs, off_thread, pod::Termination};
 
-use super::{Node, chronicle::Chronicle, metrics, seen::Seen};
+use super::{Node, event_history::EventHistory, metrics, seen::Seen};
 use crate::events::{Change, Events, Subject};
 use crate::{
     agent::{handle::one_line, loader::RuntimeLoader, registry::KnownPod},
@@ -26,7 +26,7 @@ use crate::{
 /// The pods and events of this node.
 pub(super) struct NodeViews {
     pub(super) node: Node,
-    pub(super) chronicle: Arc<Chronicle>,
+    pub(super) history: Arc<EventHistory>,
     pub(super) loader: Arc<RuntimeLoader>,
     pub(super) symbols: Arc<Symbols>,
     pub(super) rollouts: Arc<Rollouts>,
@@ -52,11 +52,11 @@ impl Views for NodeViews {
     }
 
     fn events(&self, after: u64) -> Events {
-        self.chronicle.after(after)
+        self.history.after(after)
     }
 
     async fn next_events(&self, after: u64) -> Events {
-        Arc::clone(&self.chronicle).follow(after).await
+        Arc::clone(&self.history).follow(after).await
     }
 
     fn logs(&self, from: u64, limit: usize) -> LogBatch {
@@ -122,7 +122,7 @@ impl Admission for NodeViews {
 
     fn tell(&self, subject: Subject, reason: Reason, message: String) {
         let change = Change::Announced { reason, message };
-        self.chronicle.journal.record(subject, change);
+        self.history.journal.record(subject, change);
     }
 }
 

@@ -60,7 +60,7 @@ tasks! {
     /// The writing of how pods are.
     Reports,
     /// The keeping of events.
-    Chronicle,
+    EventHistory,
     /// The removal of components that nothing refers to.
     Sweeper,
     /// The printing of events.

@@ -16,7 +16,7 @@ use crate::events::{Change, Event, Events, Journal, Subject};
 const RETRY: Duration = Duration::from_millis(500);
 
 /// The journal, and the log that keeps what is recorded in it.
-pub(crate) struct Chronicle {
+pub(crate) struct EventHistory {
     pub(crate) journal: Arc<Journal>,
     /// None where events end with the process.
     log: Option<Arc<EventLog>>,
@@ -24,7 +24,7 @@ pub(crate) struct Chronicle {
     begin: u64,
 }
 
-impl Chronicle {
+impl EventHistory {
     /// One that goes on where the log ends. Without a log that can be read there are only the
     /// events in memory.
     pub(crate) fn new(log: Option<EventLog>) -> Self {
@@ -93,7 +93,7 @@ impl Chronicle {
                 // There are no more.
                 () = std::future::ready(()), if is_last => return,
             };
-            provoke::panic_in(provoke::Task::Chronicle);
+            provoke::panic_in(provoke::Task::EventHistory);
             if news.missed > 0 {
                 tracing::warn!(
                     missed = news.missed,
@@ -162,18 +162,18 @@ mod tests {
         (numbers.collect(), events.missed)
     }
 
-    fn record(chronicle: &Chronicle, count: usize) {
+    fn record(history: &EventHistory, count: usize) {
         for _ in 0..count {
             let subject = Subject::App(Name::parse("shop").expect("a name"));
-            chronicle.journal.record(subject, Change::Compiling);
+            history.journal.record(subject, Change::Compiling);
         }
     }
 
     /// Writes what has been recorded, as at the end of a daemon.
-    async fn finish(chronicle: &Arc<Chronicle>) {
+    async fn finish(history: &Arc<EventHistory>) {
         let finish = Arc::<Notify>::default();
         finish.notify_one();
-        Arc::clone(chronicle).write(finish).await;
+        Arc::clone(history).write(finish).await;
     }
 
     #[tokio::test]
@@ -181,21 +181,21 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let open = || {
             let log = EventLog::open(&folder.path().join("events.db")).expect("a log");
-            Arc::new(Chronicle::new(Some(log)))
+            Arc::new(EventHistory::new(Some(log)))
         };
-        let chronicle = open();
-        record(&chronicle, 600);
-        finish(&chronicle).await;
-        drop(chronicle);
-        let chronicle = open();
-        assert_eq!(numbers(&chronicle.after(0)), ((1..=600).collect(), 0));
-        record(&chronicle, 1);
+        let history = open();
+        record(&history, 600);
+        finish(&history).await;
+        drop(history);
+        let history = open();
+        assert_eq!(numbers(&history.after(0)), ((1..=600).collect(), 0));
+        record(&history, 1);
         let all: Vec<u64> = (1..=601).collect();
-        assert_eq!(numbers(&chronicle.after(0)), (all.clone(), 0));
-        let followed = Arc::clone(&chronicle).follow(0).await;
+        assert_eq!(numbers(&history.after(0)), (all.clone(), 0));
+        let followed = Arc::clone(&history).follow(0).await;
         assert_eq!(numbers(&followed), (all, 0));
-        assert_eq!(numbers(&chronicle.after(598)), ((599..=601).collect(), 0));
-        assert_eq!(numbers(&chronicle.after(601)), (vec![], 0));
+        assert_eq!(numbers(&history.after(598)), ((599..=601).collect(), 0));
+        assert_eq!(numbers(&history.after(601)), (vec![], 0));
         let event = &followed.events[0];
         assert_eq!(event.object(), "app/shop");
         assert_eq!(event.to_string(), "compiling");
@@ -205,18 +205,18 @@ mod tests {
     async fn events_that_were_not_kept_are_counted() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = EventLog::open(&folder.path().join("events.db")).expect("a log");
-        let chronicle = Arc::new(Chronicle::new(Some(log)));
-        record(&chronicle, 10);
-        finish(&chronicle).await;
-        record(&chronicle, MAX_EVENTS + 5);
-        let (found, missed) = numbers(&chronicle.after(0));
+        let history = Arc::new(EventHistory::new(Some(log)));
+        record(&history, 10);
+        finish(&history).await;
+        record(&history, MAX_EVENTS + 5);
+        let (found, missed) = numbers(&history.after(0));
         let end = MAX_EVENTS as u64 + 15;
         assert_eq!((found, missed), ((1..=10).chain(16..=end).collect(), 5));
         // Nor are they without a log.
-        let chronicle = Arc::new(Chronicle::new(None));
-        record(&chronicle, MAX_EVENTS + 5);
-        finish(&chronicle).await;
-        let (found, missed) = numbers(&chronicle.after(0));
+        let history = Arc::new(EventHistory::new(None));
+        record(&history, MAX_EVENTS + 5);
+        finish(&history).await;
+        let (found, missed) = numbers(&history.after(0));
         assert_eq!((found.len(), missed), (MAX_EVENTS, 5));
     }
 }

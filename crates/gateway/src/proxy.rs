@@ -10,10 +10,15 @@ use http::{
 };
 use http_body_util::BodyExt;
 use sampan_core::{fault::Fault, name::ServiceKey};
-use std::{future::pending, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{
+    future::{pending, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use tokio::time::Instant;
-use tracing::{Instrument as _, Span, field::Empty};
+use tracing::{Span, field::Empty};
 
 use crate::{
     body::{self, Body, BodyError, ClientBody},
@@ -236,8 +241,17 @@ async fn forward(
     let mut exchange = Exchange::begin(&backend.service, peer, span(backend, context));
     let is_head = request.method() == Method::HEAD;
     let arrived = exchange.started();
-    let answer = answer(gateway, backend, request, context, peer.is_some(), arrived);
-    match answer.instrument(exchange.span().clone()).await {
+    let mut answer = pin!(answer(
+        gateway,
+        backend,
+        request,
+        context,
+        peer.is_some(),
+        arrived
+    ));
+    // In its span at each poll, where it is: an adapter would move it, and it is large.
+    let answer = poll_fn(|cx| exchange.span().in_scope(|| answer.as_mut().poll(cx)));
+    match answer.await {
         Ok((response, slot)) => {
             exchange.placed(&slot);
             exchange.answered(response.status());

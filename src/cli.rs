@@ -14,6 +14,7 @@ mod get;
 mod init;
 mod inspect;
 mod interrupts;
+mod job;
 mod logs;
 mod node;
 mod output;
@@ -68,6 +69,7 @@ enum Verb {
     Logs(logs::Arguments),
     Scale(scale::Arguments),
     Restart(restart::Arguments),
+    Job(job::Arguments),
     Rollout(rollout::Arguments),
     Validate(validate::Arguments),
     Inspect(inspect::Arguments),
@@ -99,6 +101,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Logs(arguments) => logs::run(&arguments, &output),
         Verb::Scale(arguments) => scale::run(&arguments, &output),
         Verb::Restart(arguments) => restart::run(&arguments, &output),
+        Verb::Job(arguments) => job::run(&arguments, &output),
         Verb::Rollout(arguments) => rollout::run(&arguments, &output),
         Verb::Validate(arguments) => validate::run(&arguments, &output),
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),

@@ -193,6 +193,7 @@ const LIBRARIES: &[Library] = &[
         only: Some(&[
             "annotate-snippets",
             "base16ct",
+            "croner",
             "icu_properties",
             "ipnet",
             "jiff",

@@ -6,6 +6,7 @@ use sampan_core::{
     name::{PodName, ServiceKey},
     plan::job,
     provoke,
+    quantity::format_duration,
     record::{Job, JobPhase, Key},
 };
 use sampan_runtime::{
@@ -15,8 +16,9 @@ use sampan_runtime::{
 use sampan_store::{Outcome, Store, StoreError, Transaction};
 use tokio::{
     runtime::Handle,
+    sync::oneshot,
     task::{AbortHandle, JoinSet},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use super::{handle::one_line, loader::RuntimeLoader};
@@ -38,14 +40,34 @@ pub(crate) struct Jobs {
 /// How long to wait before a store that failed is asked again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// An attempt: (generation, attempt number).
-type Attempt = (u64, u32);
+/// An attempt: (generation, run number, attempt number).
+type Attempt = (u64, u64, u32);
+
+/// The attempt that the status of a job is about.
+fn attempt_of(job: &Job) -> Attempt {
+    (job.generation, run_of(job), job.status.attempts)
+}
+
+/// The number of the run under way. Where an earlier version began it, it has none: that version had
+/// a run for each generation.
+fn run_of(job: &Job) -> u64 {
+    let present = job.status.runs.present;
+    present.map_or(job.generation, |begun| begun.number)
+}
+
+/// An attempt that was begun.
+struct Begun {
+    attempt: Attempt,
+    task: AbortHandle,
+    /// Closed when nothing of it is left.
+    gone: oneshot::Receiver<()>,
+}
 
 impl Jobs {
     /// Runs attempts until the store is closed. Dropping this ends them.
     pub(crate) async fn run(self, mut follower: Follower) {
         let jobs = Arc::new(self);
-        let mut running: BTreeMap<ServiceKey, (Attempt, AbortHandle)> = BTreeMap::new();
+        let mut running: BTreeMap<ServiceKey, Begun> = BTreeMap::new();
         let mut tasks = JoinSet::new();
         let mut keys = follower.keys();
         loop {
@@ -67,7 +89,7 @@ impl Jobs {
         self: &Arc<Self>,
         follower: &Follower,
         name: &ServiceKey,
-        running: &mut BTreeMap<ServiceKey, (Attempt, AbortHandle)>,
+        running: &mut BTreeMap<ServiceKey, Begun>,
         tasks: &mut JoinSet<()>,
     ) {
         let job = follower
@@ -86,20 +108,34 @@ impl Jobs {
             let (jobs, name) = (Arc::clone(self), name.clone());
             tasks.spawn(async move { jobs.give_up(&name).await });
         }
-        let attempt = wanted.map(|job| (job.generation, job.status.attempts));
-        if let Some((begun, task)) = running.get(name) {
-            if attempt == Some(*begun) {
-                return;
-            }
-            // It has ended, or its job was changed or deleted.
-            task.abort();
-            running.remove(name);
+        let attempt = wanted.map(|job| attempt_of(job));
+        if running.get(name).map(|begun| begun.attempt) == attempt {
+            return;
+        }
+        // It has ended, or another one takes its place, or its job was changed or deleted.
+        let before = running.remove(name);
+        if let Some(before) = &before {
+            before.task.abort();
         }
         if let (Some(job), Some(attempt)) = (wanted, attempt) {
             let (jobs, job) = (Arc::clone(self), Arc::clone(job));
             let guests = jobs.guests.clone();
-            let task = tasks.spawn_on(async move { jobs.attempt(&job).await }, &guests);
-            running.insert(name.clone(), (attempt, task));
+            let (left, gone) = oneshot::channel();
+            let run = async move {
+                if let Some(before) = before {
+                    // Two never run at once. That nothing is sent is what is waited for.
+                    let _ = before.gone.await;
+                }
+                jobs.attempt(&job).await;
+                drop(left);
+            };
+            let task = tasks.spawn_on(run, &guests);
+            let begun = Begun {
+                attempt,
+                task,
+                gone,
+            };
+            running.insert(name.clone(), begun);
         }
     }
 
@@ -169,7 +205,12 @@ impl Jobs {
         let Some(entry) = self.store.get(&key).await? else {
             return Ok(true);
         };
-        let same = |job: &Job| job.generation == begun.generation && job.status == begun.status;
+        // What is due meanwhile may be noted beside it.
+        let same = |job: &Job| {
+            attempt_of(job) == attempt_of(begun)
+                && job.status.boot == begun.status.boot
+                && job.status.phase == JobPhase::Running
+        };
         let now = serde_json::from_slice::<Job>(&entry.value)
             .ok()
             .filter(same);
@@ -196,11 +237,7 @@ impl Jobs {
         let program = [program_name(spec.component.path.as_ref())].into_iter();
         let args: Vec<_> = program.chain(spec.args.iter().cloned()).collect();
         let command = CommandSpec {
-            name: PodName::new(
-                &job.key,
-                job.generation,
-                job.status.attempts.saturating_sub(1),
-            ),
+            name: PodName::new(&job.key, run_of(job), job.status.attempts.saturating_sub(1)),
             args: &args,
             grants: &spec.grants,
             limits: &spec.limits,
@@ -209,7 +246,19 @@ impl Jobs {
             stdio: Stdio::Logs,
             neighbours: Some((self.loader.neighbours)(&job.key.app)),
         };
-        match command::run(&self.loader.runtime, &loaded, command).await {
+        let running = command::run(&self.loader.runtime, &loaded, command);
+        let ended = match spec.timeout {
+            None => running.await,
+            // What runs is ended where it is dropped.
+            Some(limit) => match timeout(limit, running).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    let limit = format_duration(limit);
+                    return Err(format!("it took longer than its timeout of {limit}"));
+                }
+            },
+        };
+        match ended {
             Ok(ended) => match ended.exit {
                 Exit::Code(0) => Ok(()),
                 Exit::Code(code) => Err(format!("exit code {code}")),

@@ -7,7 +7,7 @@ use sampan_core::{
     event::Reason,
     name::ServiceKey,
     plan::apply::{self, Retarget, VerbError},
-    record::{Key, Revision, Service},
+    record::{Job, Key, Revision, Service},
     view,
 };
 
@@ -103,20 +103,40 @@ pub(super) async fn run_again(
     State(api): Shared,
     JobPath(key): JobPath,
 ) -> Result<Json<view::Job>, ApiError> {
+    let message = "it runs once more, from its first attempt";
+    change_job(&api, &key, apply::again, (Reason::Restarted, message)).await
+}
+
+/// `POST /v1/apps/{app}/jobs/{job}/run`
+pub(super) async fn run_now(
+    State(api): Shared,
+    JobPath(key): JobPath,
+) -> Result<Json<view::Job>, ApiError> {
+    let message = "a run by hand is asked for";
+    change_job(&api, &key, apply::run, (Reason::RunAsked, message)).await
+}
+
+/// Changes a job without another spec of it.
+async fn change_job(
+    api: &Api,
+    key: &ServiceKey,
+    change: fn(&Job) -> Result<Job, VerbError>,
+    (reason, message): (Reason, &str),
+) -> Result<Json<view::Job>, ApiError> {
     let _place = api.place()?;
     let store = &*api.0.store;
     for _ in 0..MAX_TRIES {
         let _turn = store.turns().shared(key.app.as_str()).await;
-        let (job, modified) = objects::job(store, &key).await?;
-        let once_more = apply::again(&job)?;
-        present(&api, [job.spec.component.digest.clone()].into()).await?;
+        let (job, modified) = objects::job(store, key).await?;
+        let changed = change(&job)?;
+        present(api, [job.spec.component.digest.clone()].into()).await?;
         let name = Key::Job(key.clone());
-        let writes = Writes::new([(name.clone(), modified)].into()).put(name, &once_more);
+        let writes = Writes::new([(name.clone(), modified)].into()).put(name, &changed);
         if writes.commit(store).await? {
-            let message = "it runs once more, from its first attempt".to_owned();
             let subject = Subject::Job(key.clone());
-            api.0.admission.tell(subject, Reason::Restarted, message);
-            return Ok(Json(view::Job::of(&once_more)));
+            let message = message.to_owned();
+            api.0.admission.tell(subject, reason, message);
+            return Ok(Json(view::Job::of(&changed)));
         }
     }
     Err(objects::conflict(&format!("the job `{key}`")))

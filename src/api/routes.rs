@@ -117,6 +117,8 @@ fn of_what_is_wanted() -> Vec<Route> {
             rollout::run_again,
         )
         .json::<view::Job>("Run a job once more"),
+        on(POST, "/v1/apps/{app}/jobs/{job}/run", rollout::run_now)
+            .json::<view::Job>("Run a job now, beside what its schedule says"),
         on(GET, "/v1/watch", watch::watch)
             .query(&["app"])
             .lines::<view::Watched>(

@@ -58,6 +58,11 @@ pub(super) fn services_and_jobs() -> ArgValueCompleter {
     completer(&["services", "jobs"])
 }
 
+/// Completes names of jobs.
+pub(super) fn jobs() -> ArgValueCompleter {
+    completer(&["jobs"])
+}
+
 /// Completes names of services and pods.
 pub(super) fn services_and_pods() -> ArgValueCompleter {
     completer(&["services", "pods"])

@@ -149,7 +149,11 @@ async fn restart(client: &Client, found: &Found, output: &Output) -> Result<Targ
             let asked = client.change(Method::POST, &target, None::<&()>);
             let restarted: view::Job = asked.await?;
             output.data(&format!("job/{} runs once more\n", restarted.name));
-            Ok(Target::Job)
+            Ok(match restarted.schedule {
+                // It comes to no end.
+                Some(_) => Target::Run(restarted.run_count + 1),
+                None => Target::Job,
+            })
         }
     }
 }

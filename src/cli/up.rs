@@ -189,7 +189,7 @@ async fn live(
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
     let end = tokio::select! {
-        good = running.settled(FirstStart::May) => match (good, running.has_services()) {
+        good = running.settled(FirstStart::May) => match (good, running.stays()) {
             (false, _) => Err(Failure::NotRunning(NotRunning::Failed)),
             // All its jobs have ended.
             (true, false) => Ok(()),
@@ -206,7 +206,7 @@ async fn live(
             Err(Failure::Told)
         }
     };
-    if running.has_services() {
+    if running.stays() {
         printer.talk("draining; Ctrl-C again stops at once");
     }
     tokio::select! {

@@ -32,6 +32,8 @@ pub(super) enum Target {
     Service(Option<u64>),
     /// The end of a job.
     Job,
+    /// The end of the run of a job with this number.
+    Run(u64),
 }
 
 impl Goal {
@@ -47,7 +49,7 @@ impl Goal {
     fn object(&self) -> String {
         match self.target {
             Target::Service(_) => format!("service/{}", self.name),
-            Target::Job => format!("job/{}", self.name),
+            Target::Job | Target::Run(_) => format!("job/{}", self.name),
         }
     }
 
@@ -60,13 +62,16 @@ impl Goal {
             (Target::Job, Watched::Job(job)) if job.name == self.name => {
                 Some(view::job_verdict(job))
             }
+            (Target::Run(number), Watched::Job(job)) if job.name == self.name => {
+                Some(view::run_verdict(job, number))
+            }
             (Target::Service(_), Watched::ServiceGone { name, .. })
-            | (Target::Job, Watched::JobGone { name, .. })
+            | (Target::Job | Target::Run(_), Watched::JobGone { name, .. })
                 if *name == self.name =>
             {
                 Some(Verdict::Failed("it is gone".to_owned()))
             }
-            (Target::Service(_) | Target::Job, _) => None,
+            (Target::Service(_) | Target::Job | Target::Run(_), _) => None,
         }
     }
 }

@@ -168,9 +168,12 @@ impl RunningApp {
         })
     }
 
-    /// Whether there is anything in it that does not end by itself.
-    pub(crate) fn has_services(&self) -> bool {
-        !self.source.app.services.is_empty()
+    /// Whether there is anything in it that does not end by itself: a service, or a job with a
+    /// schedule.
+    pub(crate) fn stays(&self) -> bool {
+        let app = &self.source.app;
+        let mut jobs = app.jobs.values();
+        !app.services.is_empty() || jobs.any(|job| job.schedule.is_some())
     }
 
     /// Waits until it is clear how the start of everything goes: jobs have ended, and each pod has
@@ -197,9 +200,11 @@ impl RunningApp {
         let (mut clear, mut good) = (true, true);
         for job in mirror.jobs.values() {
             match job.value.status.phase {
-                JobPhase::Completed => {}
+                // One with a schedule has no end that decides anything.
+                _ if job.value.spec.schedule.is_some() => {}
+                JobPhase::Completed | JobPhase::Scheduled => {}
                 // Without services the other jobs are all there is: they come to their ends.
-                JobPhase::Failed { .. } if !self.has_services() => good = false,
+                JobPhase::Failed { .. } if !self.stays() => good = false,
                 JobPhase::Failed { .. } => return Some(false),
                 JobPhase::Pending | JobPhase::Running | JobPhase::BackOff { .. } => clear = false,
             }

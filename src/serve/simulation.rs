@@ -57,6 +57,7 @@ use crate::{
 mod day;
 mod doom;
 mod own;
+mod schedule;
 
 const DEFAULT_SEEDS: u64 = 1000;
 /// Time on the paused clock in which everything must have settled once nothing fails any more.

@@ -19,6 +19,7 @@ mod log;
 mod lost;
 mod outage;
 mod panics;
+mod schedules;
 mod slow;
 mod soak;
 mod verbs;

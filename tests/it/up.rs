@@ -309,6 +309,26 @@ fn a_failed_job_fails_the_app_and_what_depends_on_it() {
     }
 }
 
+/// A job with a schedule ends by nothing, so neither does its app.
+#[test]
+fn an_app_of_a_job_with_a_schedule_stays() {
+    let text = format!(
+        "app='a'\n[job.j]\ncomponent={:?}\nargs=['exit', '1']\nschedule='0 2 29 2 *'\n",
+        guest("command"),
+    );
+    let files = directory(&[("sampan.toml", text.as_bytes())]);
+    let api = files.path().join("s.sock").display().to_string();
+    let mut running = up(&path_of(&files), &["--api", &api]);
+    running.address();
+    let ran = done(&["job", "run", "j", "--wait", "--api", &api]);
+    assert_eq!(ran.status.code(), Some(1));
+    let said = err(&ran);
+    assert!(said.contains("job/j: run 1: exit code 1"), "{said}");
+    let (status, talk) = running.interrupt();
+    assert_eq!(status.code(), Some(0), "{talk}");
+    assert!(talk.contains("run 1 by hand, attempt 1"), "{talk}");
+}
+
 #[tokio::test]
 async fn scale_and_profiles_are_taken_from_the_command_line() {
     let text = "app = 'a'\n[service.w]\ncomponent = \"hello\"\nroute = ['/']\ndebug_headers = true\n\

@@ -96,6 +96,10 @@ reasons! {
     JobResumed,
     /// A job has failed without an attempt.
     JobFailed,
+    /// A run of a job is left out, because another one is under way.
+    JobSkipped,
+    /// A run of a job is to begin when the one under way has ended.
+    JobQueued,
     /// A spec was applied.
     Applied,
     /// A service or job was added.
@@ -110,6 +114,8 @@ reasons! {
     Resumed,
     /// All pods of a service, or a job, are to start once more.
     Restarted,
+    /// A job is to run now.
+    RunAsked,
     /// A service is to go back to an earlier revision.
     Undone,
 }

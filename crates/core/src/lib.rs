@@ -15,6 +15,7 @@ pub mod plan;
 pub mod provoke;
 pub mod quantity;
 pub mod record;
+pub mod schedule;
 pub mod spec;
 pub mod time;
 pub mod uri;

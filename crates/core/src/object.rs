@@ -91,6 +91,19 @@ pub struct Job {
     pub args: Vec<String>,
     /// How often a failed run is tried again.
     pub retries: u32,
+    /// When it runs by itself, if not once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// How long one attempt may take.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "optional_duration_text"
+    )]
+    pub timeout: Option<Duration>,
+    /// How many of its last runs are kept.
+    #[serde(default = "usual_history", skip_serializing_if = "is_usual_history")]
+    pub history: u32,
     /// What must have happened before the job starts.
     pub depends_on: BTreeMap<Name, Condition>,
     /// Profiles the job belongs to; empty means always on.
@@ -99,6 +112,41 @@ pub struct Job {
     pub grants: Grants,
     /// What the guest may use.
     pub limits: Limits,
+}
+
+/// How many of a job's last runs are kept, if the spec does not say.
+pub const USUAL_HISTORY: u32 = 10;
+
+pub(crate) fn usual_history() -> u32 {
+    USUAL_HISTORY
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+pub(crate) fn is_usual_history(history: &u32) -> bool {
+    *history == USUAL_HISTORY
+}
+
+/// When a job runs by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// A cron expression of five fields.
+    pub expression: String,
+    /// The name of the time zone that it is in.
+    pub timezone: String,
+    /// What becomes of a run that is due while another one is under way.
+    pub overlap: Overlap,
+}
+
+/// What becomes of a run that is due while another one is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// It is left out.
+    Skip,
+    /// It runs after the other one. At most one waits.
+    Queue,
+    /// The other one is ended, and it runs.
+    Replace,
 }
 
 /// What one request shares with the next.

@@ -30,7 +30,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use job::{Job, JobPhase, JobSpec, JobStatus};
+pub use job::{Asked, Job, JobPhase, JobSpec, JobStatus, PresentRun, Run, Runs, Why};
 pub use key::{Key, Kind};
 pub use pod::{Pod, PodPhase, PodStatus};
 pub use revision::{Component, Revision, Template};

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use change::{Change, Field, Plan, Verb};
-pub use progress::{Verdict, job_verdict, rollout_verdict};
+pub use progress::{Verdict, job_verdict, rollout_verdict, run_verdict};
 pub use request::{Apply, Scale, Undo};
 pub use top::{Advice, PodTop, Seen, ServiceTop, Suggestion, Top};
 
@@ -206,6 +206,68 @@ pub struct Job {
     pub digest: String,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// When it runs by itself, if not once.
+    #[serde(default)]
+    pub schedule: Option<Schedule>,
+    /// When it is due next by its schedule.
+    #[serde(default)]
+    pub next: Option<String>,
+    /// How long one attempt may take, as in a spec.
+    #[serde(default)]
+    pub timeout: Option<String>,
+    /// Runs so far. One is an attempt with its retries.
+    #[serde(default)]
+    pub run_count: u64,
+    /// The run that is under way, or waits for what the job depends on.
+    #[serde(default)]
+    pub run: Option<PresentRun>,
+    /// The last runs that have ended, the latest last.
+    #[serde(default)]
+    pub runs: Vec<Run>,
+}
+
+/// When a job runs by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Schedule {
+    /// A cron expression of five fields.
+    pub expression: String,
+    /// The name of the time zone that it is in.
+    pub timezone: String,
+    /// What becomes of a run that is due while another one is under way: `skip`, `queue` or
+    /// `replace`.
+    pub overlap: String,
+}
+
+/// A run of a job that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PresentRun {
+    /// Its number: the first is 1.
+    pub number: u64,
+    /// What brought it about, as in `by schedule`.
+    pub why: String,
+    /// When its first attempt began, or it began to wait.
+    pub started: String,
+}
+
+/// A run of a job that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Run {
+    /// Its number: the first is 1.
+    pub number: u64,
+    /// What brought it about, as in `by schedule`.
+    pub why: String,
+    /// When its first attempt began.
+    pub started: String,
+    /// When its last attempt ended.
+    pub ended: String,
+    /// Milliseconds from one to the other.
+    pub duration_ms: u64,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Whether it failed.
+    pub failed: bool,
+    /// `exit code 0`, or why it failed.
+    pub outcome: String,
 }
 
 /// How far a job is.
@@ -221,6 +283,8 @@ pub enum JobPhase {
     Completed,
     /// It failed for good.
     Failed,
+    /// It waits until it is due by its schedule.
+    Scheduled,
     /// It is being deleted.
     Deleting,
 }

@@ -392,6 +392,28 @@ async fn a_job_is_run_again() {
 }
 
 #[tokio::test]
+async fn a_job_is_run_by_hand() {
+    let rig = Rig::new();
+    let good = rig.upload(b"good").await;
+    let spec = "app = 'shop'\n[job.nightly]\ncomponent = 'nightly.wasm'\nschedule = '0 2 * * *'\n";
+    rig.apply(spec, &good).await;
+    rig.told();
+    let path = "/v1/apps/shop/jobs/nightly/run";
+    let asked = rig.ask(Method::POST, path, None).await.json();
+    // It is no other spec.
+    assert_eq!(
+        (&asked["generation"], &asked["run_count"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(
+        rig.told(),
+        ["job/nightly RunAsked: a run by hand is asked for"]
+    );
+    let twice = rig.ask(Method::POST, path, None).await;
+    insta::assert_snapshot!(twice.error(), @"409 Impossible: a run of `nightly` is under way: `sampan restart nightly` ends it and begins another");
+}
+
+#[tokio::test]
 async fn components_are_uploaded_once() {
     let rig = Rig::new();
     let name = digest(b"component");

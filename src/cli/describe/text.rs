@@ -5,7 +5,7 @@ use std::time::Duration;
 use sampan_core::view::{self, Verdict};
 
 use crate::cli::{
-    get::table::{Column, EVENT, POD, REVISION, cpu, table, yes},
+    get::table::{Column, EVENT, POD, REVISION, RUN, cpu, table, yes},
     output::{one_line, size, time},
 };
 
@@ -139,10 +139,24 @@ pub(super) fn job(job: &view::Job, events: &[view::Event]) -> String {
     }
     let (attempts, retries) = (job.attempts, job.retries);
     text.field("attempts", &format!("{attempts}, at most {retries} again"));
+    if let Some(timeout) = &job.timeout {
+        text.field("timeout", &format!("{timeout} for each attempt"));
+    }
+    if let Some(it) = &job.schedule {
+        let (expression, zone, overlap) = (&it.expression, &it.timezone, &it.overlap);
+        text.field("schedule", &format!("{expression} in {zone}"));
+        text.field("overlap", overlap);
+        text.field("next", job.next.as_deref().unwrap_or("never"));
+    }
+    if let Some(run) = &job.run {
+        let (number, why, started) = (run.number, &run.why, &run.started);
+        text.field("run", &format!("{number} {why}, since {started}"));
+    }
     text.field(
         "component",
         &format!("{} sha256:{}", job.component, job.digest),
     );
+    text.table("runs", true, RUN, &job.runs);
     text.table("events", false, EVENT, events);
     text.0
 }

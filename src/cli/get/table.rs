@@ -137,10 +137,29 @@ const JOB: &[Column<view::Job>] = &[
     ("job", |it| it.name.clone()),
     ("phase", |it| format!("{:?}", it.phase)),
     ("attempts", |it| it.attempts.to_string()),
+    ("schedule", |it| match &it.schedule {
+        Some(schedule) if schedule.timezone == "UTC" => schedule.expression.clone(),
+        Some(schedule) => format!("{} {}", schedule.expression, schedule.timezone),
+        None => String::new(),
+    }),
+    ("next", |it| it.next.clone().unwrap_or_default()),
+    ("last", |it| match it.runs.last() {
+        Some(run) => format!("{}: {}", run.ended, run.outcome),
+        None => String::new(),
+    }),
     ("component", |it| {
         format!("{} {}", it.component, short(&it.digest))
     }),
     ("reason", |it| it.reason.clone().unwrap_or_default()),
+];
+
+pub(in crate::cli) const RUN: &[Column<view::Run>] = &[
+    ("run", |it| it.number.to_string()),
+    ("why", |it| it.why.clone()),
+    ("started", |it| it.started.clone()),
+    ("took", |it| time(Duration::from_millis(it.duration_ms))),
+    ("attempts", |it| it.attempts.to_string()),
+    ("outcome", |it| it.outcome.clone()),
 ];
 
 const NODE: &[Column<view::Node>] = &[

@@ -15,14 +15,14 @@ use crate::{
     name::{Name, ServiceKey},
     object::{self, Autoscale},
     record::{
-        App, Component, Job, JobSpec, JobStatus, Revision, Service, ServiceSpec, ServiceStatus,
-        Template,
+        App, Asked, Component, Job, JobSpec, JobStatus, Revision, Service, ServiceSpec,
+        ServiceStatus, Template,
     },
     view,
 };
 
 pub use present::Present;
-pub use rollout::{Retarget, VerbError, again, pause, restart, resume, scale, undo};
+pub use rollout::{Retarget, VerbError, again, pause, restart, resume, run, scale, undo};
 
 /// What there should be.
 #[derive(Clone, Copy, Debug)]
@@ -302,6 +302,9 @@ impl Draft<'_> {
             component,
             args: wanted.args.clone(),
             retries: wanted.retries,
+            schedule: wanted.schedule.clone(),
+            timeout: wanted.timeout,
+            history: wanted.history,
             depends_on: wanted.depends_on.clone(),
             grants: wanted.grants.clone(),
             limits: wanted.limits.clone(),
@@ -322,6 +325,7 @@ impl Draft<'_> {
                 spec,
                 status: old.map_or_else(JobStatus::default, |old| old.status.clone()),
                 deleting: false,
+                asked: old.map_or_else(Asked::default, |old| old.asked),
             },
         };
         self.push(diff::job(old, &job));
@@ -335,7 +339,8 @@ impl Draft<'_> {
     fn revive(&mut self) {
         let plan = &mut self.applied.plan;
         for job in awaited::mark(self.wanted.app, self.present, plan) {
-            let Ok(job) = again(job) else { continue };
+            let Ok(mut job) = again(job) else { continue };
+            job.asked.restart = 0;
             let name = job.key.name.as_str();
             let changes = plan.changes.iter_mut();
             for change in changes.filter(|it| it.kind == "job" && it.name == name) {

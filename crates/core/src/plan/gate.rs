@@ -87,11 +87,13 @@ fn job(job: &Job, condition: Condition) -> Gate {
             JobPhase::Running | JobPhase::BackOff { .. } | JobPhase::Failed { .. },
             Condition::Started,
         ) => Gate::Open,
-        (JobPhase::Pending, Condition::Started) => {
+        // By its schedule it has run before.
+        (JobPhase::Scheduled, Condition::Started) if job.status.attempts > 0 => Gate::Open,
+        (JobPhase::Pending | JobPhase::Scheduled, Condition::Started) => {
             Gate::Waiting(format!("for job `{name}` to be started"))
         }
         (
-            JobPhase::Pending | JobPhase::Running | JobPhase::BackOff { .. },
+            JobPhase::Pending | JobPhase::Running | JobPhase::BackOff { .. } | JobPhase::Scheduled,
             Condition::Ready | Condition::Completed,
         ) => Gate::Waiting(format!("for job `{name}` to complete")),
     }

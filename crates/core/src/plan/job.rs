@@ -11,8 +11,16 @@
 //! A change of the spec, and a restart, leads to `Pending` from everywhere: an attempt of the old
 //! generation is abandoned.
 //! So does a change of what has failed before the job could start.
+//!
+//! A job with a schedule is `Scheduled` where another one has `Completed` or `Failed`, and before its
+//! first run. When it is due, or a user asks for a run, it is `Pending` again. `plan::job::runs` decides
+//! that.
+
+mod runs;
 
 use std::time::Duration;
+
+pub(in crate::plan) use runs::{is_under_way, overlap};
 
 use super::gate::Gate;
 use crate::{
@@ -41,52 +49,53 @@ pub struct JobPlan {
 /// Plans for `job`. One that is being deleted stays as it is.
 pub fn plan(job: &Job, gate: &Gate, moment: Moment) -> JobPlan {
     let mut status = job.status.clone();
-    let announce = match job.deleting {
-        true => None,
+    let (announce, due) = match job.deleting {
+        true => (None, None),
         false => advance(job, &mut status, gate, moment),
     };
-    let wake_at = match status.phase {
-        JobPhase::BackOff { until, .. } if !job.deleting => Some(until),
-        JobPhase::BackOff { .. }
-        | JobPhase::Pending
+    let retry = match status.phase {
+        JobPhase::BackOff { until, .. } => Some(until),
+        JobPhase::Pending
         | JobPhase::Running
         | JobPhase::Completed
-        | JobPhase::Failed { .. } => None,
+        | JobPhase::Failed { .. }
+        | JobPhase::Scheduled => None,
     };
+    let times = [retry, due];
+    let times = times.into_iter().flatten().filter(|&at| at > moment.now);
+    let wake_at = times.min().filter(|_| !job.deleting);
     JobPlan {
         status,
         announce,
-        wake_at: wake_at.filter(|&at| at > moment.now),
+        wake_at,
     }
 }
 
-/// Brings `status` up to date, and says what has happened, if anything has.
+/// Brings `status` up to date, and says what has happened, if anything has, and when it is due next.
 fn advance(
     job: &Job,
     status: &mut JobStatus,
     gate: &Gate,
     moment: Moment,
-) -> Option<(Reason, String)> {
+) -> (Option<(Reason, String)>, Option<Timestamp>) {
     let changed = status.observed_generation != job.generation;
-    let new = changed || has_hope(status, gate);
+    let mut new = changed || has_hope(status, gate);
     if new {
-        *status = JobStatus {
-            observed_generation: job.generation,
-            boot: moment.boot,
-            ..JobStatus::default()
-        };
+        runs::anew(job, status, moment);
     }
+    let due = runs::due(job, status, moment);
+    new |= due.has_begun;
     let same_run = status.boot == moment.boot;
-    match (&status.phase, gate) {
+    let advanced = match (&status.phase, gate) {
         (JobPhase::Pending, Gate::Open) => {
             *status = running(status, 1, moment);
-            Some((Reason::JobStarted, "attempt 1".to_owned()))
+            runs::start(status, moment);
+            let message = runs::started(job, status, due.replaced);
+            Some((Reason::JobStarted, message))
         }
         (JobPhase::Pending, Gate::Never(why)) => {
             let reason = why.clone();
-            status.phase = JobPhase::Failed {
-                reason: reason.clone(),
-            };
+            runs::end(job, status, Err(reason.clone()), moment);
             status.boot = moment.boot;
             Some((Reason::JobFailed, reason))
         }
@@ -112,10 +121,12 @@ fn advance(
             JobPhase::Running
             | JobPhase::BackOff { .. }
             | JobPhase::Completed
-            | JobPhase::Failed { .. },
+            | JobPhase::Failed { .. }
+            | JobPhase::Scheduled,
             Gate::Open | Gate::Waiting(_) | Gate::Never(_),
         ) => None,
-    }
+    };
+    (advanced.or(due.told), due.next)
 }
 
 /// Whether it failed without an attempt, since what it depends on had failed, and that has changed.
@@ -134,6 +145,7 @@ fn running(status: &JobStatus, attempts: u32, moment: Moment) -> JobStatus {
         boot: moment.boot,
         phase: JobPhase::Running,
         attempts,
+        runs: status.runs.clone(),
     }
 }
 
@@ -147,14 +159,13 @@ pub fn after(job: &Job, result: Result<(), String>, moment: Moment) -> JobStatus
     if !counts {
         return status;
     }
-    status.phase = match result {
-        Ok(()) => JobPhase::Completed,
-        Err(reason) if status.attempts <= job.spec.retries => JobPhase::BackOff {
-            until: moment.now + delay(status.attempts),
-            reason,
-        },
-        Err(reason) => JobPhase::Failed { reason },
-    };
+    match result {
+        Err(reason) if status.attempts <= job.spec.retries => {
+            let until = moment.now + delay(status.attempts);
+            status.phase = JobPhase::BackOff { until, reason };
+        }
+        result => runs::end(job, &mut status, result, moment),
+    }
     status
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     name::Name,
-    object::{App, Job, Service, Source},
+    object::{App, Job, Schedule, Service, Source},
     spec::{
         Input,
         raw::{self, At, Digest, HostPath, decode::Decoder},
@@ -102,6 +102,7 @@ impl Checker<'_, '_> {
         let depends_on = self.depends_on(name, on, &raw.depends_on);
         let variables = self.environment(&raw.env_file, &raw.env, on);
         let grants = self.grants(on, &raw.allow, &depends_on, variables, &raw.config);
+        let schedule = self.schedule(raw);
         Some(Job {
             name: name.clone(),
             component: component?,
@@ -111,10 +112,34 @@ impl Checker<'_, '_> {
                 .map(|argument| argument.value.0.clone())
                 .collect(),
             retries: raw.retries.value.0,
+            schedule,
+            timeout: raw.timeout.as_ref().map(|timeout| timeout.value.0),
+            history: raw.history.value.0,
             depends_on,
             profiles: values(&raw.profiles),
             grants,
             limits: tuning::limits(&raw.limits),
+        })
+    }
+
+    /// When a job runs. What says more of that than when is nothing without it.
+    fn schedule(&mut self, raw: &raw::Job) -> Option<Schedule> {
+        let (timezone, overlap) = (&raw.timezone, &raw.overlap);
+        if !raw.has("schedule") {
+            let hint = "add `schedule = \"…\"`, or remove it: without a schedule the job runs once";
+            for (key, place, is_given) in [
+                ("timezone", &timezone.place, timezone.is_given()),
+                ("overlap", &overlap.place, overlap.is_given()),
+            ] {
+                if is_given {
+                    self.conflict(place, format!("`{key}` needs a `schedule`"), hint);
+                }
+            }
+        }
+        Some(Schedule {
+            expression: raw.schedule.as_ref()?.value.0.clone(),
+            timezone: timezone.value.0.clone(),
+            overlap: overlap.value,
         })
     }
 }

@@ -11,6 +11,7 @@ mod list;
 mod network;
 pub(crate) mod node;
 mod number;
+pub(crate) mod schedule;
 pub(crate) mod schema;
 mod table;
 mod text;
@@ -19,13 +20,14 @@ pub(crate) use leaf::At;
 pub(crate) use list::{Dependencies, Map, OneOrMany};
 pub(crate) use network::Network;
 pub(crate) use number::{Count, CpuShare, Flag, Fuel, Pods, Positive, Share, Size, Time};
+pub(crate) use schedule::{Expression, Zone};
 pub(crate) use text::{ConfigKey, Digest, GuestPath, HostPath, RequestPath, Text, VariableName};
 
 use table::table;
 
 use crate::{
     name::Name,
-    object::{Access, Isolation, OnFailure, Outbound, RestartPolicy, Route, Strategy},
+    object::{Access, Isolation, OnFailure, Outbound, Overlap, RestartPolicy, Route, Strategy},
 };
 
 const KIB: u64 = 1 << 10;
@@ -113,7 +115,7 @@ table! {
 }
 
 table! {
-    /// A component that runs to completion.
+    /// A component that runs to completion: once, or by a schedule.
     struct Job {
         /// Path of the component, relative to this file. Of a core module for WASI preview 1 a
         /// component is made.
@@ -125,6 +127,24 @@ table! {
         nested args: Vec<At<Text>>;
         /// How often a failed run is tried again.
         preset retries: At<Count<0, 1000>>, 0;
+        /// When the job runs, as in crontab: minute, hour, day of the month, month and day of the
+        /// week. `"*/5 * * * *"` is every five minutes, `"30 2 * * MON-FRI"` half past two on
+        /// weekdays, `"0 0 L * *"` midnight before the last day of each month. Each field is `*`, or a
+        /// list of numbers and ranges, each perhaps with a step, or of the names of months and days;
+        /// where both the day of the month and the day of the week are not `*`, either is enough. Where
+        /// clocks are changed, a time that is left out is due right after the change, and one that
+        /// comes twice the first time; an hour of `*` is every hour that passes. Times that pass while
+        /// the node is down come to one run when it is up again. Without a schedule the job runs once.
+        optional schedule: At<Expression>;
+        /// The time zone of `schedule`, by its name in the IANA database.
+        preset timezone: At<Zone>, "UTC";
+        /// What becomes of a run that is due while another one is under way.
+        preset overlap: At<Overlap>, "skip";
+        /// Time one attempt may take. One that takes longer is ended, and has failed. Without it there
+        /// is no limit.
+        optional timeout: At<Time<1>>;
+        /// How many of its last runs are kept, for `sampan describe`.
+        preset history: At<Count<1, 100>>, 10;
         /// Environment variables of the guest. They win over those of `env_file`.
         nested env: Map<VariableName, At<Text>>;
         /// A file with a `NAME=value` on each line, or several; later ones win.

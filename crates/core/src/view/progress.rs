@@ -116,8 +116,41 @@ pub fn job_verdict(job: &Job) -> Verdict {
             "failed: {reason}; `sampan restart {}` runs it again",
             job.name
         )),
+        JobPhase::Scheduled => Verdict::Done(match &job.next {
+            Some(next) => format!("scheduled, due at {next}"),
+            None => "scheduled".to_owned(),
+        }),
         JobPhase::Deleting => Verdict::Failed("it is being deleted".to_owned()),
     }
+}
+
+/// How far a run of a job is, for a client that waits for that: the run with this number, or the first
+/// one after it that is known.
+pub fn run_verdict(job: &Job, number: u64) -> Verdict {
+    if job.phase == JobPhase::Deleting {
+        return Verdict::Failed("it is being deleted".to_owned());
+    }
+    if let Some(run) = job.runs.iter().find(|run| run.number >= number) {
+        let told = format!("run {}: {}", run.number, run.outcome);
+        return match run.failed {
+            true => Verdict::Failed(told),
+            false => Verdict::Done(told),
+        };
+    }
+    let reason = job.reason.clone().unwrap_or_default();
+    Verdict::Going(match &job.run {
+        Some(run) if run.number >= number => match job.phase {
+            JobPhase::Running => format!("run {} is running", run.number),
+            JobPhase::BackOff => format!("run {} failed, trying again: {reason}", run.number),
+            JobPhase::Pending
+            | JobPhase::Completed
+            | JobPhase::Failed
+            | JobPhase::Scheduled
+            | JobPhase::Deleting => format!("run {} is waiting to start", run.number),
+        },
+        Some(run) => format!("waiting for the end of run {}", run.number),
+        None => "waiting to start".to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use super::{
-    App, Bounds, Condition, Job, JobPhase, Phase, Pod, Refusal, Revision, Scaling, Service, Usage,
+    App, Bounds, Condition, Job, JobPhase, Phase, Pod, PresentRun, Refusal, Revision, Run, Scaling,
+    Schedule, Service, Usage,
 };
 use crate::{
     name::ServiceKey,
+    object::Overlap,
+    quantity::format_duration,
     record::{self, ConditionKind, PodPhase},
     time::Utc,
 };
@@ -199,6 +202,20 @@ impl Job {
     /// What is shown of a job.
     pub fn of(job: &record::Job) -> Self {
         let (phase, reason) = job_phase(job);
+        let runs = &job.status.runs;
+        let next_ms = runs
+            .seen_ms
+            .and_then(|seen_ms| job.spec.next_due_ms(seen_ms));
+        let schedule = job.spec.schedule.as_ref().map(|schedule| Schedule {
+            expression: schedule.expression.clone(),
+            timezone: schedule.timezone.clone(),
+            overlap: match schedule.overlap {
+                Overlap::Skip => "skip",
+                Overlap::Queue => "queue",
+                Overlap::Replace => "replace",
+            }
+            .to_owned(),
+        });
         Self {
             app: job.key.app.to_string(),
             name: job.key.name.to_string(),
@@ -211,7 +228,31 @@ impl Job {
             component: job.spec.component.path.clone(),
             digest: job.spec.component.digest.clone(),
             deleting: job.deleting,
+            schedule,
+            next: next_ms.filter(|_| !job.deleting).map(time),
+            timeout: job.spec.timeout.map(format_duration),
+            run_count: runs.count,
+            run: runs.present.map(|begun| PresentRun {
+                number: begun.number,
+                why: begun.why.as_str().to_owned(),
+                started: time(begun.started_ms),
+            }),
+            runs: runs.ended.iter().map(run).collect(),
         }
+    }
+}
+
+fn run(run: &record::Run) -> Run {
+    let outcome = run.failure.as_deref().unwrap_or("exit code 0");
+    Run {
+        number: run.number,
+        why: run.why.as_str().to_owned(),
+        started: time(run.started_ms),
+        ended: time(run.ended_ms),
+        duration_ms: run.ended_ms.saturating_sub(run.started_ms),
+        attempts: run.attempts,
+        failed: run.failure.is_some(),
+        outcome: outcome.to_owned(),
     }
 }
 
@@ -229,5 +270,6 @@ fn job_phase(job: &record::Job) -> (JobPhase, Option<String>) {
         record::JobPhase::BackOff { reason, .. } => (JobPhase::BackOff, Some(reason.clone())),
         record::JobPhase::Completed => (JobPhase::Completed, None),
         record::JobPhase::Failed { reason } => (JobPhase::Failed, Some(reason.clone())),
+        record::JobPhase::Scheduled => (JobPhase::Scheduled, None),
     }
 }

@@ -114,7 +114,9 @@ fn failed_unattempted(job: &Job) -> bool {
 }
 
 fn has_completed(job: &Job) -> bool {
-    job.status.observed_generation == job.generation && job.status.phase == JobPhase::Completed
+    // One with a schedule has no end to wait for.
+    job.status.observed_generation == job.generation
+        && matches!(job.status.phase, JobPhase::Completed | JobPhase::Scheduled)
 }
 
 #[cfg(test)]

@@ -77,9 +77,16 @@ pub(super) fn job(old: Option<&Job>, new: &Job) -> Change {
     let (fields, pods) = match (verb, old) {
         (Verb::Changed, Some(old)) => {
             let fields = compare(&job_fields(&old.spec), &job_fields(&new.spec));
-            (fields, "it runs again")
+            let pods = match new.spec.schedule {
+                Some(_) => "it runs by its schedule",
+                None => "it runs again",
+            };
+            (fields, pods)
         }
         (Verb::Unchanged, _) => (Vec::new(), "nothing"),
+        (Verb::Added | Verb::Changed | Verb::Deleted, _) if new.spec.schedule.is_some() => {
+            (Vec::new(), "it runs by its schedule")
+        }
         (Verb::Added | Verb::Changed | Verb::Deleted, _) => (Vec::new(), "it runs once"),
     };
     Change {
@@ -241,6 +248,13 @@ fn job_fields(spec: &JobSpec) -> Fields {
     put(&mut fields, "limits", &spec.limits);
     list(&mut fields, "args", spec.args.iter().cloned());
     put(&mut fields, "retries", &spec.retries);
+    if let Some(schedule) = &spec.schedule {
+        put(&mut fields, "schedule", &schedule.expression);
+        put(&mut fields, "timezone", &schedule.timezone);
+        put(&mut fields, "overlap", &schedule.overlap);
+    }
+    put(&mut fields, "timeout", &spec.timeout.map(format_duration));
+    put(&mut fields, "history", &spec.history);
     put(&mut fields, "depends_on", &spec.depends_on);
     fields
 }

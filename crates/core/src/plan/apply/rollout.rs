@@ -1,7 +1,11 @@
-//! What to write for the verbs that change one service or job: scale, restart, undo, pause and
-//! resume.
+//! What to write for the verbs that change one service or job: scale, restart, run, undo, pause
+//! and resume.
 
-use crate::record::{Job, MAX_REPLICAS, Phase, Revision, Service, Template};
+use crate::{
+    object::Overlap,
+    plan::job::{is_under_way, overlap},
+    record::{Job, MAX_REPLICAS, Phase, Revision, Service, Template},
+};
 
 /// A service whose pods should run another revision.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +48,9 @@ pub enum VerbError {
     /// It has to be resumed first.
     #[error("`{0}` is paused: `sampan rollout resume {0}` first")]
     Paused(String),
+    /// A run of the job has not ended.
+    #[error("a run of `{0}` is under way: `sampan restart {0}` ends it and begins another")]
+    UnderWay(String),
     /// There is nothing to do.
     #[error("`{0}` is already paused")]
     AlreadyPaused(String),
@@ -146,10 +153,29 @@ pub fn again(job: &Job) -> Result<Job, VerbError> {
     if job.deleting {
         return Err(VerbError::Deleting(job.key.name.to_string()));
     }
-    Ok(Job {
-        generation: job.generation + 1,
-        ..job.clone()
-    })
+    let mut anew = job.clone();
+    anew.generation += 1;
+    anew.asked.restart = anew.generation;
+    Ok(anew)
+}
+
+/// A job that is to run now, beside what its schedule says. While a run is under way, its `overlap`
+/// says what becomes of that; one that would be left out is refused.
+pub fn run(job: &Job) -> Result<Job, VerbError> {
+    let name = job.key.name.to_string();
+    if job.deleting {
+        return Err(VerbError::Deleting(name));
+    }
+    let is_observed = job.status.observed_generation == job.generation;
+    let is_due = !is_observed && job.spec.schedule.is_none();
+    let has_asked = job.asked.runs > job.status.runs.by_hand;
+    let is_busy = is_due || has_asked || is_observed && is_under_way(&job.status);
+    if is_busy && overlap(job) == Overlap::Skip {
+        return Err(VerbError::UnderWay(name));
+    }
+    let mut asked = job.clone();
+    asked.asked.runs += 1;
+    Ok(asked)
 }
 
 /// Back to another revision: `to`, or the one before.

@@ -7,7 +7,7 @@ use crate::{
     name::ServiceKey,
     object::{Autoscale, Grants, Limits, OnFailure, Rollout, Strategy},
     quantity::{Amount, ByteSize},
-    record::{Component, Counts, JobSpec, JobStatus, ServiceSpec, ServiceStatus},
+    record::{Asked, Component, Counts, JobSpec, JobStatus, ServiceSpec, ServiceStatus},
     time::Timestamp,
 };
 
@@ -68,6 +68,9 @@ fn a_job(phase: JobPhase, generation: u64, attempts: u32) -> Job {
             },
             args: Vec::new(),
             retries: 0,
+            schedule: None,
+            timeout: None,
+            history: 10,
             depends_on: BTreeMap::new(),
             grants: Grants::default(),
             limits: Limits {
@@ -88,6 +91,7 @@ fn a_job(phase: JobPhase, generation: u64, attempts: u32) -> Job {
             ..JobStatus::default()
         },
         deleting: false,
+        asked: Asked::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     name::{Name, ServiceKey},
     object::{Grants, Limits, OnFailure, Rollout, Strategy},
     quantity::{Amount, ByteSize},
-    record::{Component, JobSpec, JobStatus, ServiceSpec, ServiceStatus},
+    record::{Asked, Component, JobSpec, JobStatus, ServiceSpec, ServiceStatus},
 };
 
 const NO_SERVICES: [Service; 0] = [];
@@ -67,6 +67,9 @@ fn a_job(name: &str, phase: JobPhase, deleting: bool) -> Job {
             },
             args: Vec::new(),
             retries: 0,
+            schedule: None,
+            timeout: None,
+            history: 10,
             depends_on: BTreeMap::new(),
             grants: Grants::default(),
             limits: Limits {
@@ -85,6 +88,7 @@ fn a_job(name: &str, phase: JobPhase, deleting: bool) -> Job {
             ..JobStatus::default()
         },
         deleting,
+        asked: Asked::default(),
     }
 }
 

@@ -34,6 +34,7 @@ impl Checker<'_, '_> {
             let Some(sort) = self.lookup(target, on, None) else {
                 continue;
             };
+            let place = condition.as_ref().map_or(&target.place, |it| &it.place);
             let condition = match condition {
                 Some(condition) => {
                     self.condition(target, sort, condition);
@@ -44,6 +45,12 @@ impl Checker<'_, '_> {
                     Sort::Job => Condition::Completed,
                 },
             };
+            if condition == Condition::Completed && self.names.is_scheduled(&target.value) {
+                let name = target.shown();
+                let message = format!("{name} runs by its schedule, and is never `completed`");
+                let hint = "write `started` for it in a table, or remove it";
+                self.conflict(place, message, hint);
+            }
             checked.insert(target.value.clone(), condition);
         }
         checked

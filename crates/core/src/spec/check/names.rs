@@ -36,6 +36,8 @@ pub(super) struct Entry {
     place: Place,
     pub(super) profiles: Vec<Name>,
     pub(super) on: bool,
+    /// It is a job with a schedule.
+    pub(super) is_scheduled: bool,
 }
 
 impl Names {
@@ -48,6 +50,8 @@ impl Names {
         for (name, job) in &spec.job.0 {
             if let Some(service) = names.add(name, Sort::Job, &job.profiles, profiles) {
                 report_same_name(name, &service, decoder);
+            } else if let Some(entry) = names.entries.get_mut(&name.value) {
+                entry.is_scheduled = job.has("schedule");
             }
         }
         names
@@ -72,6 +76,7 @@ impl Names {
             place: name.place.clone(),
             profiles,
             on,
+            is_scheduled: false,
         };
         self.entries.insert(name.value.clone(), entry);
         None
@@ -80,6 +85,12 @@ impl Names {
     /// Whether a service or job is part of the app with the profiles that are on.
     pub(super) fn is_on(&self, name: &Name) -> bool {
         self.entries.get(name).is_some_and(|entry| entry.on)
+    }
+
+    /// Whether the name is that of a job with a schedule.
+    pub(super) fn is_scheduled(&self, name: &Name) -> bool {
+        let entry = self.entries.get(name);
+        entry.is_some_and(|entry| entry.is_scheduled)
     }
 
     /// Whether the name is there and of this sort.

@@ -13,7 +13,7 @@ use super::{
     schema::or_variable,
 };
 use crate::{
-    object::{Access, Condition, Isolation, OnFailure, RestartPolicy, Strategy},
+    object::{Access, Condition, Isolation, OnFailure, Overlap, RestartPolicy, Strategy},
     spec::problem::{nearest, quoted},
 };
 
@@ -42,7 +42,8 @@ choices!(
     Access,
     RestartPolicy,
     Strategy,
-    OnFailure
+    OnFailure,
+    Overlap
 );
 
 fn choose<T: JsonSchema + for<'de> Deserialize<'de>>(text: &str) -> Result<T, Refusal> {
@@ -87,6 +88,7 @@ mod tests {
         assert_eq!(words::<RestartPolicy>(), ["always", "on-failure", "never"]);
         assert_eq!(words::<Strategy>(), ["rolling", "recreate"]);
         assert_eq!(words::<OnFailure>(), ["rollback", "pause"]);
+        assert_eq!(words::<Overlap>(), ["skip", "queue", "replace"]);
         assert_eq!(
             choose::<RestartPolicy>("on-failure").ok(),
             Some(RestartPolicy::OnFailure)

@@ -28,6 +28,13 @@ pub(super) struct Arguments {
     #[arg(value_enum)]
     kind: Kind,
 
+    #[command(flatten)]
+    listing: Listing,
+}
+
+/// How to list objects.
+#[derive(Args)]
+pub(super) struct Listing {
     /// Only what has this name; of revisions, those of this service
     name: Option<String>,
 
@@ -50,13 +57,27 @@ enum Format {
     Toml,
 }
 
+/// List pods, as `get pods` does
+#[derive(Args)]
+pub(super) struct Ps {
+    #[command(flatten)]
+    listing: Listing,
+}
+
+/// The verb `ps`.
+pub(super) fn ps(arguments: Ps, output: &Output) -> End {
+    let Ps { listing } = arguments;
+    let kind = Kind::Pods;
+    run(&Arguments { kind, listing }, output)
+}
+
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let client = arguments.scope.api.client()?;
+    let client = arguments.listing.scope.api.client()?;
     runtime()?.block_on(async {
         let all = fetch(&client, arguments).await?;
         let named = named(all, arguments)?;
         print(&named, arguments, false, output)?;
-        match arguments.watch {
+        match arguments.listing.watch {
             true => watch(&client, arguments, named, output).await,
             false => Ok(()),
         }
@@ -64,7 +85,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
 }
 
 async fn fetch(client: &Client, arguments: &Arguments) -> Result<Vec<Value>, ClientError> {
-    let target = arguments.kind.target(&arguments.scope.app);
+    let target = arguments.kind.target(&arguments.listing.scope.app);
     if arguments.kind != Kind::Events {
         return client.get(&target).await;
     }
@@ -79,7 +100,7 @@ async fn fetch(client: &Client, arguments: &Arguments) -> Result<Vec<Value>, Cli
 
 /// Those that have the name that was asked for.
 fn named(mut objects: Vec<Value>, arguments: &Arguments) -> anyhow::Result<Vec<Value>> {
-    let Some(name) = &arguments.name else {
+    let Some(name) = &arguments.listing.name else {
         return Ok(objects);
     };
     let field = arguments.kind.name();
@@ -100,7 +121,7 @@ async fn watch(
     output: &Output,
 ) -> End {
     let changed = Notify::new();
-    let target = arguments.kind.changes(&arguments.scope.app);
+    let target = arguments.kind.changes(&arguments.listing.scope.app);
     let follow = client.lines(&target, |_| {
         // However many come while the last is looked at, they are one.
         changed.notify_one();
@@ -128,8 +149,8 @@ async fn watch(
 }
 
 fn print(objects: &[Value], arguments: &Arguments, again: bool, output: &Output) -> End {
-    let one = arguments.name.is_some() && objects.len() == 1;
-    match arguments.output {
+    let one = arguments.listing.name.is_some() && objects.len() == 1;
+    match arguments.listing.output {
         Format::Json if again => {
             for object in objects {
                 output.json_text(&object.to_string());

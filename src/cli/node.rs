@@ -1,8 +1,8 @@
 //! The configuration of a node, for every verb that runs guests.
 
 use std::{
-    env,
-    net::SocketAddr,
+    env, io,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
 };
 
@@ -80,7 +80,20 @@ pub(super) async fn listen(
     option: &str,
 ) -> anyhow::Result<Listening> {
     let listening = Listening::start(node, source, address).await;
-    listening.with_context(|| {
-        format!("cannot listen on `{address}`; `{option} 127.0.0.1:0` picks a free port")
+    listening.map_err(|error| {
+        let free = Some(address).filter(|_| error.kind() == io::ErrorKind::AddrInUse);
+        let remedy = match free.and_then(free_after) {
+            Some(free) => format!("`{option} {free}` is free"),
+            None => format!("`{option} 127.0.0.1:0` picks a free port"),
+        };
+        anyhow::Error::new(error).context(format!("cannot listen on `{address}`; {remedy}"))
     })
+}
+
+/// The same address with a later port on which nothing listens.
+fn free_after(address: SocketAddr) -> Option<SocketAddr> {
+    const TRIED: u16 = 100;
+    let ports = (1..=TRIED).map_while(|more| address.port().checked_add(more));
+    let mut addresses = ports.map(|port| SocketAddr::new(address.ip(), port));
+    addresses.find(|address| TcpListener::bind(address).is_ok())
 }

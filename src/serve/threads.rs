@@ -30,11 +30,7 @@ impl ControlThreads {
             settings
                 .max_blocking_threads(BLOCKING_THREADS)
                 .thread_name("sampan-control")
-                .on_thread_start(|| {
-                    let thread = Some(rustix::thread::gettid());
-                    // Where that is forbidden the control side is as urgent as requests.
-                    let _ = rustix::process::setpriority_process(thread, NICENESS);
-                })
+                .on_thread_start(threads::less_urgent(NICENESS))
         })?;
         Ok(Self {
             runtime: Some(runtime),
@@ -67,10 +63,10 @@ mod tests {
             let blocking = tokio::task::spawn_blocking(urgency);
             [urgency(), blocking.await.expect("it ends")]
         });
-        let here = rustix::process::getpriority_process(None).expect("there");
+        let (_, here) = urgency();
         for (name, niceness) in task.await.expect("it ends") {
             assert_eq!(name, "sampan-control");
-            assert_eq!(niceness, here.max(NICENESS));
+            assert_eq!(niceness, (here + NICENESS).min(19));
         }
         // On a thread of a runtime, where waiting for them would be refused.
         drop(threads);

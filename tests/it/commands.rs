@@ -192,6 +192,16 @@ async fn a_new_app_runs_at_once() {
     let mut running = Running::start(command);
     let at = running.address();
     assert_eq!(get(at, "localhost", "/").await.body, "Hello from Sampan!\n");
+    let (_, talk) = running.interrupt();
+    assert!(talk.contains(&format!("answers at http://{at}/")), "{talk}");
+}
+
+#[test]
+fn ps_is_get_pods() {
+    let nowhere = ["--api", "/nowhere/to/be/found.sock"];
+    let short = done(&[&["ps"], &nowhere[..]].concat());
+    let long = done(&[&["get", "pods"], &nowhere[..]].concat());
+    assert_eq!((short.status.code(), err(&short)), (Some(3), err(&long)));
 }
 
 #[test]

@@ -74,11 +74,11 @@ impl SlowLane {
     pub(crate) fn start() -> Result<Self, ThreadsError> {
         let count = threads::processors();
         let threads = threads::start(count, |settings| {
-            settings.thread_name("sampan-long").on_thread_start(|| {
-                let thread = Some(rustix::thread::gettid());
-                // Where that is forbidden long guests are as urgent as the rest, and take turns.
-                let _ = rustix::process::setpriority_process(thread, SLOW_NICE);
-            })
+            // Where that is forbidden long guests are as urgent as the rest, and take turns.
+            let less_urgent = threads::less_urgent(SLOW_NICE);
+            settings
+                .thread_name("sampan-long")
+                .on_thread_start(less_urgent)
         })?;
         Ok(Self {
             handle: threads.handle().clone(),

@@ -70,6 +70,18 @@ pub fn start(
     Ok(threads)
 }
 
+/// Makes a thread so much less urgent than the thread that calls this, as a `nice` value: for the
+/// start of threads. Where the system forbids that it stays as urgent.
+pub fn less_urgent(by: i32) -> impl Fn() + Send + Sync + 'static {
+    const LEAST_URGENT: i32 = 19;
+    let this = || Some(rustix::thread::gettid());
+    let here = rustix::process::getpriority_process(this()).unwrap_or_default();
+    let niceness = (here + by).min(LEAST_URGENT);
+    move || {
+        let _ = rustix::process::setpriority_process(this(), niceness);
+    }
+}
+
 /// What to add to an error of starting a thread or a process.
 pub(crate) fn remedy(error: &io::Error) -> String {
     match error.kind() {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +11,13 @@ use std::{
 
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
-use sampan_core::{event::Reason, name::Name, object::App, provoke, time::Utc};
+use sampan_core::{
+    event::Reason,
+    name::Name,
+    object::{App, Route},
+    provoke,
+    time::Utc,
+};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -35,6 +42,8 @@ pub(in crate::cli) struct Printer(Arc<Inner>);
 struct Inner {
     output: Output,
     prefixes: BTreeMap<Name, Prefix>,
+    /// What is routed where, to be told when the app is up.
+    routes: Vec<(Name, Route)>,
     /// The prefix of whatever has none.
     plain: Prefix,
     /// Whether events and what the host says of pods are printed as JSON.
@@ -54,6 +63,7 @@ impl Inner {
         Self {
             output: output.clone(),
             prefixes: BTreeMap::new(),
+            routes: Vec::new(),
             plain: Prefix::none(),
             json: false,
             labels: false,
@@ -75,8 +85,13 @@ impl Printer {
         let prefix = |(number, name): (usize, &&Name)| {
             ((*name).clone(), Prefix::new(name.as_str(), width, number))
         };
+        let routes = app.services.values().flat_map(|service| {
+            let routes = service.routes.iter();
+            routes.map(|route| (service.name.clone(), route.clone()))
+        });
         Self(Arc::new(Inner {
             prefixes: names.iter().enumerate().map(prefix).collect(),
+            routes: routes.collect(),
             json,
             ..Inner::new(output, 0)
         }))
@@ -148,7 +163,10 @@ impl Printer {
         }
         drop(bars);
         match event.change {
-            Change::Up { .. } => {
+            Change::Up { address } => {
+                for (service, route) in &self.0.routes {
+                    output.talk(&format!("{service} answers at {}", url(route, address)));
+                }
                 output.talk(&format!("{subject} is up; Ctrl-C drains and stops it"));
             }
             // What becomes of the pods says the same.
@@ -232,6 +250,54 @@ impl Printer {
                 let text = format!("{}: {}{}", line.pod, line.text, request.unwrap_or_default());
                 self.0.output.pod_line(Channel::Err, prefix, &text);
             }
+        }
+    }
+}
+
+/// Where a browser on this machine finds what a route leads to.
+fn url(route: &Route, address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        ip if ip.is_unspecified() && ip.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
+        ip if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let authority = match (&route.host, address.port()) {
+        (Some(host), 80) => host.clone(),
+        (Some(host), port) => format!("{host}:{port}"),
+        (None, port) => SocketAddr::new(ip, port).to_string(),
+    };
+    format!("http://{authority}{}", route.prefix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_is_shown_as_what_a_browser_takes() {
+        let route = |host: Option<&str>, prefix: &str| Route {
+            host: host.map(str::to_owned),
+            prefix: prefix.to_owned(),
+        };
+        for (host, prefix, address, shown) in [
+            (None, "/", "127.0.0.1:8080", "http://127.0.0.1:8080/"),
+            (None, "/api", "0.0.0.0:80", "http://127.0.0.1:80/api"),
+            (None, "/", "[::]:8080", "http://[::1]:8080/"),
+            (
+                Some("shop.localhost"),
+                "/",
+                "127.0.0.1:8080",
+                "http://shop.localhost:8080/",
+            ),
+            (
+                Some("shop.localhost"),
+                "/a",
+                "0.0.0.0:80",
+                "http://shop.localhost/a",
+            ),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(url(&route(host, prefix), address), shown);
         }
     }
 }

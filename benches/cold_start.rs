@@ -64,6 +64,7 @@ fn template(runtime: &tokio::runtime::Runtime, node: &Arc<Runtime>, bytes: &[u8]
         renewal: sampan_core::object::Renewal::default(),
         base: Path::new("."),
         neighbours: None,
+        keyvalue: None,
         coredumps: None,
     };
     Arc::new(Template::new(loaded, &spec).expect("a template"))

@@ -50,6 +50,11 @@ pub(crate) fn data_directory() -> Result<PathBuf, NoHome> {
     Ok(below.parent().map_or_else(|| below.clone(), PathBuf::from))
 }
 
+/// Where apps that run in the foreground keep what outlives them: `$XDG_STATE_HOME/sampan/up`.
+pub(crate) fn kept_directory() -> Result<PathBuf, NoHome> {
+    directory("state", "XDG_STATE_HOME", ".local/state", "up")
+}
+
 /// The compile cache, shared by everything this user runs: `$XDG_CACHE_HOME/sampan/code`.
 pub(crate) fn cache_directory() -> Result<PathBuf, NoHome> {
     directory("cache", "XDG_CACHE_HOME", ".cache", "code")

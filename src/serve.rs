@@ -10,6 +10,7 @@ mod descriptors;
 mod endpoints;
 mod event_history;
 mod format;
+mod keyvalue;
 mod metrics;
 mod neighbours;
 mod sampler;
@@ -30,7 +31,7 @@ use std::{
 use sampan_core::{
     object::{App, Isolation, Service},
     plan::quota::Quota,
-    spec::node::Node as NodeLimits,
+    spec::node::{KeyValueLimits, Node as NodeLimits},
 };
 use sampan_gateway::Gateway;
 use sampan_runtime::{
@@ -62,6 +63,8 @@ pub(crate) struct Node {
     pub(crate) coredumps: Option<PathBuf>,
     /// How much apps may have.
     pub(crate) quota: Quota,
+    /// How much a key-value store may hold.
+    pub(crate) keyvalue: KeyValueLimits,
     /// Where everything runs that is not on the way of a request.
     pub(crate) control: Arc<ControlThreads>,
     /// Connections at once at each entrance of the API.
@@ -94,6 +97,7 @@ impl Node {
             edge,
             coredumps,
             quota: limits.quota,
+            keyvalue: limits.keyvalue,
             control: Arc::new(control),
             api_connections: shares.api,
             registry: Arc::default(),

@@ -245,6 +245,7 @@ impl Jobs {
             base: std::path::Path::new("/"),
             stdio: Stdio::Logs,
             neighbours: Some((self.loader.neighbours)(&job.key.app)),
+            keyvalue: Some((self.loader.keyvalue)(&job.key.app)),
         };
         let running = command::run(&self.loader.runtime, &loaded, command);
         let ended = match spec.timeout {

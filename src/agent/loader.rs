@@ -13,7 +13,7 @@ use sampan_core::{
     record::{Component, Template as Wanted},
 };
 use sampan_runtime::{
-    Demands, LoadError, Loaded, Neighbours, Origin, Runtime, off_thread,
+    Demands, KeyValue, LoadError, Loaded, Neighbours, Origin, Runtime, off_thread,
     pod::template::{Template, TemplateSpec},
 };
 use tokio::sync::Semaphore;
@@ -58,6 +58,9 @@ pub(crate) trait TemplateLoader: Send + Sync + 'static {
 /// The other services of an app, for its guests.
 pub(crate) type NeighboursOf = Arc<dyn Fn(&Name) -> Arc<dyn Neighbours> + Send + Sync>;
 
+/// The key-value stores of an app, for its guests.
+pub(crate) type KeyValueOf = Arc<dyn Fn(&Name) -> Arc<dyn KeyValue> + Send + Sync>;
+
 /// What code must be like: which component's, and compiled how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wants {
@@ -81,6 +84,7 @@ pub(crate) struct RuntimeLoader {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) neighbours: NeighboursOf,
+    pub(crate) keyvalue: KeyValueOf,
     /// Where core dumps go, a directory for each app.
     pub(crate) coredumps: Option<PathBuf>,
     pub(crate) journal: Arc<Journal>,
@@ -94,6 +98,7 @@ impl RuntimeLoader {
         runtime: Arc<Runtime>,
         artifacts: Arc<Artifacts>,
         neighbours: NeighboursOf,
+        keyvalue: KeyValueOf,
         coredumps: Option<PathBuf>,
         journal: Arc<Journal>,
     ) -> Self {
@@ -101,6 +106,7 @@ impl RuntimeLoader {
             runtime,
             artifacts,
             neighbours,
+            keyvalue,
             coredumps,
             journal,
             recent: Mutex::default(),
@@ -248,6 +254,7 @@ impl RuntimeLoader {
                 // Directories of a stored revision are absolute.
                 base: std::path::Path::new("/"),
                 neighbours: Some((self.neighbours)(&service.app)),
+                keyvalue: Some((self.keyvalue)(&service.app)),
                 coredumps: coredumps.as_deref(),
             },
         );

@@ -29,6 +29,7 @@ pub(super) fn resolve(app: &mut App, base: &Path, roots: &[PathBuf]) -> Result<(
             config: _,
             services: _,
             outbound: _,
+            keyvalue: _,
         } = grants;
         for mount in files {
             if let Err(reason) = resolve_one(mount, base, &roots) {

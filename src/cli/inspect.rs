@@ -65,6 +65,11 @@ const GRANTS: &[Grant] = &[
         line: "files = []  # for example [{ host = \"data\", guest = \"/data\" }]",
     },
     Grant {
+        interfaces: &["wasi:keyvalue/"],
+        key: "allow.keyvalue",
+        line: "keyvalue = []  # for example [\"sessions\"]",
+    },
+    Grant {
         interfaces: &["wasi:cli/environment"],
         key: "env",
         line: "env = {}  # for example { LEVEL = \"info\" }",
@@ -266,13 +271,14 @@ mod tests {
             services: _,
             outbound: _,
             files: _,
+            keyvalue: _,
         } = Grants::default();
         let keys = GRANTS.iter().flat_map(|grant| grant.key.split(", "));
         let mut keys: Vec<_> = keys.collect();
         keys.sort_unstable();
         keys.dedup();
-        let all = ["files", "outbound", "services"].map(|key| format!("allow.{key}"));
-        assert_eq!(keys[..3], all);
-        assert_eq!(keys[3..], ["config", "env"]);
+        let all = ["files", "keyvalue", "outbound", "services"].map(|key| format!("allow.{key}"));
+        assert_eq!(keys[..4], all);
+        assert_eq!(keys[4..], ["config", "env"]);
     }
 }

@@ -65,6 +65,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SCHEME://HOST[:PORT]", value_parser = single::outbound)]
     outbound: Vec<Outbound>,
 
+    /// Let the guest open this key-value store, which is kept for the next run
+    #[arg(long, value_name = "STORE", value_parser = Name::parse)]
+    keyvalue: Vec<Name>,
+
     /// Pods to serve with
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     replicas: u32,
@@ -325,6 +329,7 @@ fn grants(arguments: &Arguments) -> Result<Grants, Stop> {
         services: Vec::new(),
         outbound: arguments.outbound.clone(),
         files: arguments.dir.iter().map(mount).collect(),
+        keyvalue: arguments.keyvalue.clone(),
     })
 }
 

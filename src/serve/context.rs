@@ -3,14 +3,19 @@
 use std::{path::PathBuf, sync::Arc};
 
 use sampan_runtime::pod::Termination;
-use sampan_store::{Store, StoreError};
+use sampan_store::{KeyValues, Store, StoreError};
 use tokio::sync::watch;
 
 use super::{
-    Node, data::Data, event_history::EventHistory, neighbours::GatewayNeighbours, seen::Seen,
+    Node,
+    data::Data,
+    event_history::EventHistory,
+    keyvalue::{self, OfApp},
+    neighbours::GatewayNeighbours,
+    seen::Seen,
 };
 use crate::{
-    agent::loader::{NeighboursOf, RuntimeLoader},
+    agent::loader::{KeyValueOf, NeighboursOf, RuntimeLoader},
     artifacts::Artifacts,
     controllers::rollouts::Rollouts,
     events::{Change, Journal, Subject},
@@ -52,12 +57,14 @@ impl NodeContext {
         volumes: Vec<PathBuf>,
     ) -> Result<Self, StoreError> {
         let (store, artifacts) = (data.store, Arc::new(data.artifacts));
+        let keyvalue = Arc::new(KeyValues::new(data.keyvalue, node.keyvalue.clone()));
         let history = Arc::new(EventHistory::new(data.log));
         let journal = Arc::clone(&history.journal);
         let loader = RuntimeLoader::new(
             Arc::clone(&node.runtime),
             Arc::clone(&artifacts),
             neighbours(&node),
+            stores(&keyvalue),
             node.coredumps.clone(),
             Arc::clone(&journal),
         );
@@ -80,12 +87,14 @@ impl NodeContext {
         })
     }
 
-    /// A context whose state is in memory, as long as the process lives.
+    /// A context whose state is in memory, as long as the process lives. What guests keep outlives
+    /// it.
     pub(crate) async fn foreground(node: Node) -> Result<Self, StoreError> {
         let data = Data {
             store: Arc::new(sampan_store::Memory::new()),
             artifacts: Artifacts::memory(),
             log: None,
+            keyvalue: keyvalue::kept(),
         };
         Self::open(node, data, vec![PathBuf::from("/")]).await
     }
@@ -96,6 +105,16 @@ fn neighbours(node: &Node) -> NeighboursOf {
     Arc::new(move |app| {
         Arc::new(GatewayNeighbours {
             edge: Arc::clone(&edge),
+            app: app.clone(),
+        })
+    })
+}
+
+fn stores(databases: &Arc<KeyValues>) -> KeyValueOf {
+    let databases = Arc::clone(databases);
+    Arc::new(move |app| {
+        Arc::new(OfApp {
+            databases: Arc::clone(&databases),
             app: app.clone(),
         })
     })

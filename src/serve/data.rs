@@ -44,6 +44,8 @@ pub(crate) struct Data {
     pub(crate) artifacts: Artifacts,
     /// The events of this node. Without it they end with the process.
     pub(crate) log: Option<EventLog>,
+    /// Where guests' key-value stores are, if there is a place for them.
+    pub(crate) keyvalue: Option<PathBuf>,
 }
 
 /// Opens what is below a directory, which is created if missing.
@@ -77,6 +79,7 @@ pub(crate) async fn open(directory: &Path) -> Result<Data, DataError> {
         store,
         artifacts,
         log,
+        keyvalue: Some(directory.join("keyvalue")),
     })
 }
 

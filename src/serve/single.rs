@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sampan_core::{
@@ -15,8 +16,12 @@ use sampan_runtime::{
     Loaded, StartError, Stdio,
     command::{self, CommandSpec},
 };
+use sampan_store::KeyValues;
 
-use super::{AppSource, Node};
+use super::{
+    AppSource, Node,
+    keyvalue::{self, OfApp},
+};
 
 pub(crate) use sampan_runtime::command::Exit;
 
@@ -103,6 +108,11 @@ pub(crate) async fn command(
         memory: COMMAND_MEMORY,
         ..job.limits
     };
+    let databases = KeyValues::new(keyvalue::kept(), node.keyvalue.clone());
+    let keyvalue = Arc::new(OfApp {
+        databases: Arc::new(databases),
+        app: name.clone(),
+    });
     let spec = CommandSpec {
         name: PodName::new(&ServiceKey::new(&name, &name), 1, 0),
         args,
@@ -111,6 +121,7 @@ pub(crate) async fn command(
         base: Path::new("."),
         stdio: Stdio::Inherit,
         neighbours: None,
+        keyvalue: Some(keyvalue),
     };
     Ok(command::run(&node.runtime, loaded, spec).await?.exit)
 }

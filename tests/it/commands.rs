@@ -109,7 +109,7 @@ fn inspect_says_what_this_host_does_not_have() {
     for (import, missing) in [
         (String::new(), None),
         instance("spin:kv/store@0.2.12"),
-        instance("wasi:keyvalue/store@0.2.0-draft"),
+        instance("wasi:blobstore/container@0.2.0-draft"),
         instance(candidate),
         instance("wasi:clocks/monotonic-clock@0.3.0-rc-2025-09-16"),
         instance("wasi:http/outgoing-handler@0.1.0"),

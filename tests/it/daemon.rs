@@ -13,6 +13,7 @@ mod bad;
 mod carried;
 mod control;
 mod jobs;
+mod keyvalue;
 mod killed;
 mod load;
 mod log;

@@ -234,6 +234,9 @@ pub struct Grants {
     pub outbound: Vec<Outbound>,
     /// Host directories it sees.
     pub files: Vec<Mount>,
+    /// Key-value stores of the app that it may open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keyvalue: Vec<Name>,
 }
 
 /// A server outside the app that a guest may call: `scheme://host[:port]`, where `tcp` has a port.

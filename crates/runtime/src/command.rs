@@ -12,6 +12,7 @@ use wasmtime_wasi::{I32Exit, p2::bindings::CommandPre, p3::bindings::Command};
 use crate::{
     admission::inspect::Wasi,
     host::state::State,
+    keyvalue::KeyValue,
     lane::{Pace, ServiceKey, Work},
     loaded::Loaded,
     meter::Usage,
@@ -37,6 +38,8 @@ pub struct CommandSpec<'a> {
     pub stdio: Stdio,
     /// The services of the node.
     pub neighbours: Option<Arc<dyn Neighbours>>,
+    /// The key-value stores of the app.
+    pub keyvalue: Option<Arc<dyn KeyValue>>,
 }
 
 /// What a program is told that it is called: the name of its file. Where that lies is the host's
@@ -85,6 +88,7 @@ pub async fn run(
         stdio: spec.stdio,
         base: spec.base,
         neighbours: spec.neighbours,
+        keyvalue: spec.keyvalue,
         node: &loaded.limits,
     })?;
     let place = loaded.places.take().await;

@@ -1,9 +1,11 @@
-//! What the host lends a guest: streams for its output, files, other services, servers outside.
+//! What the host lends a guest: streams for its output, files, key-value stores, other services,
+//! servers outside.
 
 pub(crate) mod addresses;
 pub(crate) mod client;
 mod credentials;
 pub(crate) mod files;
+pub(crate) mod keyvalue;
 pub(crate) mod linker;
 pub(crate) mod outbound;
 pub(crate) mod own;

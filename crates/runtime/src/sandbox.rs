@@ -30,6 +30,7 @@ use crate::{
         stdio::GuestOutput,
         waits::labels::Labels,
     },
+    keyvalue::{Granted, KeyValue},
     lane::Pace,
     limiter::Limiter,
     logs::{CurrentRequest, LineWriter, PodLog, Ring, Stream, TokenBucket},
@@ -66,6 +67,7 @@ pub(crate) struct Sandbox {
     lent: Arc<Lent>,
     outbound: Arc<Outbound>,
     servers: Arc<Servers>,
+    keyvalue: Granted,
     stdio: Stdio,
     pub(crate) memory_bytes: u64,
     pub(crate) cpu: Option<Cpu>,
@@ -159,6 +161,7 @@ pub(crate) struct SandboxSpec<'a> {
     /// The directory that relative mounts start from.
     pub(crate) base: &'a Path,
     pub(crate) neighbours: Option<Arc<dyn Neighbours>>,
+    pub(crate) keyvalue: Option<Arc<dyn KeyValue>>,
     /// What holds for every guest of the node.
     pub(crate) node: &'a Arc<GuestLimits>,
 }
@@ -172,13 +175,14 @@ impl Sandbox {
             node,
             ..
         } = spec;
-        // A grant that is new asks here who opens it. `Outbound` has the last two.
+        // A grant that is new asks here who opens it. `Outbound` has services and servers.
         let Grants {
             env,
             config,
             files,
             services: _,
             outbound,
+            keyvalue,
         } = grants;
         let mut lent = Lent::new(node.open_files);
         for mount in files {
@@ -203,6 +207,10 @@ impl Sandbox {
             lent: Arc::new(lent),
             outbound: Arc::new(Outbound::new(grants, spec.neighbours, node)),
             servers: Arc::new(Servers::new(outbound)),
+            keyvalue: Granted {
+                names: keyvalue.as_slice().into(),
+                stores: spec.keyvalue,
+            },
             stdio: spec.stdio,
             memory_bytes: limits.memory.0,
             cpu: limits.cpu,
@@ -252,6 +260,7 @@ impl Sandbox {
             // Directories are lent by `Lent`.
             files: WasiFilesystemCtx::default(),
             lent: Arc::clone(&self.lent),
+            keyvalue: self.keyvalue.clone(),
             pace: Arc::clone(pace),
             tcp,
         };

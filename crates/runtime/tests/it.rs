@@ -15,6 +15,7 @@ mod it {
     mod giving_up;
     mod grants;
     mod handover;
+    mod keyvalue;
     mod logs;
     mod memory;
     mod node_limits;

@@ -4,28 +4,32 @@
 //! They are not vital. A file that is damaged or something else is moved away and begun anew. What
 //! has been appended survives the end of the process; when the machine ends, the last may be gone.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rusqlite::{Connection, params};
+
+use crate::own_file::{self, Fault, Form};
 
 /// Events that a log keeps. The oldest make room for the newest.
 pub const LOGGED_EVENTS: u64 = 10_000;
 
-/// In the header of the file: that it is an event log of Sampan ("smpe").
-const APPLICATION_ID: i32 = 0x736d_7065;
-
-/// In the header of the file: what the table looks like. A change of it is the next number.
-const SCHEMA_VERSION: i32 = 1;
-
-const SCHEMA: &str = "CREATE TABLE events (seq INTEGER NOT NULL PRIMARY KEY, \
-    time_ms INTEGER NOT NULL, app TEXT NOT NULL, object TEXT NOT NULL, reason TEXT NOT NULL, \
-    message TEXT NOT NULL) STRICT";
+/// What the file looks like. It is not vital: only the end of the machine may take what has been
+/// written since the last checkpoint, and nothing before it.
+const FORM: Form = Form {
+    what: "an event log",
+    // "smpe"
+    application_id: 0x736d_7065,
+    schema_version: 1,
+    schema: &["CREATE TABLE events (seq INTEGER NOT NULL PRIMARY KEY, \
+         time_ms INTEGER NOT NULL, app TEXT NOT NULL, object TEXT NOT NULL, reason TEXT NOT NULL, \
+         message TEXT NOT NULL) STRICT"],
+    read_whole: true,
+    synchronous: "NORMAL",
+    cache_kib: 256,
+};
 
 /// An event as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,37 +66,12 @@ pub struct EventLog {
     connection: Mutex<Connection>,
 }
 
-/// What is wrong with a file.
-#[derive(Debug)]
-enum Fault {
-    /// It has no events that can be read.
-    Unusable(String),
-    /// SQLite or the system says so.
-    Failed(String),
-}
-
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                Self::Unusable(error.to_string())
-            }
-            _ => Self::Failed(error.to_string()),
-        }
-    }
-}
-
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
 impl EventLog {
     /// Opens the log in the file `path`, which is created if it is missing.
     pub fn open(path: &Path) -> Result<Self, EventLogError> {
-        let opened = match connect(path) {
-            Err(Fault::Unusable(what)) => move_away(path, &what).and_then(|()| connect(path)),
+        let connect = || own_file::connect(path, &FORM);
+        let opened = match connect() {
+            Err(Fault::Unusable(what)) => move_away(path, &what).and_then(|()| connect()),
             opened => opened,
         };
         let failed = |(Fault::Unusable(reason) | Fault::Failed(reason))| EventLogError {
@@ -178,67 +157,6 @@ fn read(connection: &Connection, after: u64, through: u64) -> rusqlite::Result<V
     events.collect()
 }
 
-fn connect(path: &Path) -> Result<Connection, Fault> {
-    // Made here because SQLite would let others read it.
-    let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    // One that is in use is an error at once.
-    connection.busy_timeout(Duration::ZERO)?;
-    // Closing a file that is something else must not write to it.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    // No other process gets in, and no memory is shared with one.
-    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    connection.pragma_update(None, "cache_size", -256)?;
-    if connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| {
-        row.get(0)
-    })? {
-        create(&connection)?;
-    }
-    check(&connection)?;
-    // What the process has written is there after its end. Only the end of the machine may take
-    // what has been written since the last checkpoint, and nothing before it.
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    Ok(connection)
-}
-
-fn create(connection: &Connection) -> rusqlite::Result<()> {
-    let transaction = connection.unchecked_transaction()?;
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    transaction.execute_batch(SCHEMA)?;
-    transaction.commit()
-}
-
-/// That the file is an event log, and whole.
-fn check(connection: &Connection) -> Result<(), Fault> {
-    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let found = (number("application_id")?, number("user_version")?);
-    if found != (APPLICATION_ID, SCHEMA_VERSION) {
-        let what = format!("its application id and schema version are `{found:x?}`");
-        return Err(Fault::Unusable(what));
-    }
-    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if found != "ok" {
-        return Err(Fault::Unusable(found));
-    }
-    let ours = "SELECT count(*) = 1 AND max(sql) = ?1 FROM sqlite_schema";
-    match connection.query_row(ours, [SCHEMA], |row| row.get(0))? {
-        true => Ok(()),
-        false => Err(Fault::Unusable(
-            "its tables are not those of an event log".to_owned(),
-        )),
-    }
-}
-
 /// Gives the file another name, in the place of the one that was moved away before. The
 /// write-ahead log goes with it: SQLite would take it for that of the next file.
 fn move_away(path: &Path, what: &str) -> Result<(), Fault> {
@@ -261,6 +179,8 @@ fn move_away(path: &Path, what: &str) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     fn event(seq: u64) -> LoggedEvent {

@@ -3,11 +3,14 @@
 //! The model is that of etcd v3. The store is one ordered map. It changes only by transactions,
 //! each of which is all or nothing and gets a [`Revision`], and it can be followed: a [`Watch`]
 //! delivers every transaction once and in order. [`Memory`] lives as long as the process,
-//! [`Sqlite`] in a file. Beside the store is the [`EventLog`], which each node has for itself.
+//! [`Sqlite`] in a file. Beside the store are the [`EventLog`], which each node has for itself, and
+//! the [`KeyValues`] in which guests keep what is theirs.
 
 mod error;
 mod event_log;
+mod keyvalue;
 mod memory;
+mod own_file;
 mod published;
 mod session;
 mod sqlite;
@@ -20,6 +23,7 @@ mod watch;
 
 pub use error::StoreError;
 pub use event_log::{EventLog, EventLogError, LOGGED_EVENTS, LoggedEvent};
+pub use keyvalue::{AppStores, Found, KeyPage, KeyValueError, KeyValues, StoreSummary};
 pub use memory::Memory;
 pub use session::{BootInstant, SESSION_MARGIN, Session, SessionSource};
 pub use sqlite::{OpenError, Sqlite};

@@ -207,6 +207,7 @@ fn template(
         renewal: Renewal::default(),
         base: std::path::Path::new("/"),
         neighbours: None,
+        keyvalue: None,
         coredumps: None,
     };
     Template::new(loaded, &spec).map_err(|source| BenchError::Start {

@@ -35,7 +35,7 @@ impl Base {
 }
 
 /// All guests, in the order in which they are built.
-pub(crate) const ALL: [Guest; 24] = [
+pub(crate) const ALL: [Guest; 26] = [
     Guest {
         name: "hello",
         base: Base::Bare,
@@ -114,6 +114,14 @@ pub(crate) const ALL: [Guest; 24] = [
     },
     Guest {
         name: "sockets-p3",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "visits",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "visits-p3",
         base: Base::Bare,
     },
     Guest {

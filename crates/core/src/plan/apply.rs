@@ -201,6 +201,7 @@ impl Draft<'_> {
             config: _,
             services: _,
             outbound: _,
+            keyvalue: _,
         } = grants;
         for mount in files {
             mount.host = normal(&self.wanted.base.join(&mount.host));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::Value as Json;
 
-pub use super::raw::node::{CompileLimits, GatewayLimits, GuestLimits};
+pub use super::raw::node::{CompileLimits, GatewayLimits, GuestLimits, KeyValueLimits};
 use super::{
     Problems, parse,
     problem::{Place, Report},
@@ -28,6 +28,8 @@ pub struct Node {
     pub guest: GuestLimits,
     /// Limits on compiling one component.
     pub compile: CompileLimits,
+    /// Limits on key-value stores.
+    pub keyvalue: KeyValueLimits,
     /// How much there may be of what is applied to the node.
     pub quota: Quota,
     /// Directories in and below which guests may be lent directories.
@@ -58,6 +60,7 @@ pub fn load(
             gateway: GatewayLimits::from(&raw.gateway),
             guest: GuestLimits::from(&raw.guest),
             compile: CompileLimits::from(&raw.compile),
+            keyvalue: KeyValueLimits::from(&raw.keyvalue),
             quota: quota(&raw.quota),
             volumes: raw.node.volumes.plain(),
         }
@@ -126,6 +129,8 @@ mod tests {
             ("[guest]\ncoredump = '4GiB'", "[guest]\ncoredump = '5GiB'"),
             ("[guest]\nhostcall = '1GiB'", "[guest]\nhostcall = '2GiB'"),
             ("[compile]\ncpu = '1s'", "[compile]\ncpu = '999ms'"),
+            ("[keyvalue]\nkey = '64KiB'", "[keyvalue]\nkey = '65KiB'"),
+            ("[keyvalue]\nbytes = '1KiB'", "[keyvalue]\nbytes = '1B'"),
             ("[quota]\npods = 10000000", "[quota]\npods = 10000001"),
             ("[quota]\napps = 1\njobs = 0", "[quota]\napps = 0"),
             (

@@ -178,6 +178,10 @@ table! {
         nested outbound: Vec<At<Outbound>>;
         /// Directories of the host it sees.
         nested files: Vec<Mount>;
+        /// Key-value stores it may open with `wasi:keyvalue`, by name. A store belongs to the app:
+        /// services and jobs that name the same one share it, and other apps never do. What is in
+        /// it stays until it is deleted, whatever becomes of pods and revisions.
+        nested keyvalue: Vec<At<Name>>;
     }
 }
 

@@ -40,10 +40,11 @@ const SECTIONS: [Section; 10] = [
     ),
 ];
 
-const NODE_SECTIONS: [Section; 5] = [
+const NODE_SECTIONS: [Section; 6] = [
     ("Gateway", "`[gateway]`", raw::node::Gateway::KEYS),
     ("Guest", "`[guest]`", raw::node::Guest::KEYS),
     ("Compile", "`[compile]`", raw::node::Compile::KEYS),
+    ("KeyValue", "`[keyvalue]`", raw::node::KeyValue::KEYS),
     ("Quota", "`[quota]`", raw::node::Quota::KEYS),
     ("AppQuota", "`[quota.app]`", raw::node::AppQuota::KEYS),
 ];

@@ -17,6 +17,7 @@ use super::{
     waits::labels::Labels,
 };
 use crate::{
+    keyvalue::Granted,
     lane::Pace,
     limiter::Limiter,
     observe::{
@@ -45,6 +46,7 @@ pub(crate) struct State {
     pub(crate) _files: Option<WaitNote>,
     pub(crate) files: WasiFilesystemCtx,
     pub(crate) lent: Arc<Lent>,
+    pub(crate) keyvalue: Granted,
     pub(crate) pace: Arc<Pace>,
     pub(crate) tcp: Sockets,
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     admission::inspect::Wasi,
+    keyvalue::KeyValue,
     lane::Pace,
     loaded::Loaded,
     neighbours::Neighbours,
@@ -55,6 +56,8 @@ pub struct TemplateSpec<'a> {
     pub base: &'a Path,
     /// The other services of the node.
     pub neighbours: Option<Arc<dyn Neighbours>>,
+    /// The key-value stores of the app.
+    pub keyvalue: Option<Arc<dyn KeyValue>>,
     /// The directory for core dumps, if they are wanted. There are some only of what was loaded
     /// with [`crate::Demands::coredump`].
     pub coredumps: Option<&'a Path>,
@@ -83,6 +86,7 @@ impl Template {
             stdio: Stdio::Logs,
             base: spec.base,
             neighbours: spec.neighbours.clone(),
+            keyvalue: spec.keyvalue.clone(),
             node: &loaded.limits,
         })?;
         Ok(Self {

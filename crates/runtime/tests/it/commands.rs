@@ -36,6 +36,7 @@ pub(crate) async fn run_with(
         base: Path::new("/"),
         stdio: Stdio::Logs,
         neighbours: None,
+        keyvalue: None,
     };
     in_time(command::run(runtime, loaded, spec)).await
 }

@@ -23,7 +23,8 @@ use sampan_core::{
     spec::node::GuestLimits,
 };
 use sampan_runtime::{
-    Body, Demands, LoadError, Loaded, Neighbours, PoolSize, Runtime, RuntimeConfig, StartError,
+    Body, Demands, KeyValue, LoadError, Loaded, Neighbours, PoolSize, Runtime, RuntimeConfig,
+    StartError,
     artifact::cache::Cache,
     artifact::compile::{ChildCommand, CompileLimits},
     logs::Line,
@@ -120,6 +121,7 @@ pub(crate) struct Plan {
     pub(crate) renewal: Renewal,
     pub(crate) base: PathBuf,
     pub(crate) neighbours: Option<Arc<dyn Neighbours>>,
+    pub(crate) keyvalue: Option<Arc<dyn KeyValue>>,
     pub(crate) watch: Arc<dyn PodWatch>,
     pub(crate) coredumps: Option<PathBuf>,
     /// Where the bytes are from.
@@ -138,6 +140,7 @@ pub(crate) fn plan(bytes: Vec<u8>) -> Plan {
         renewal: Renewal::default(),
         base: PathBuf::from("/"),
         neighbours: None,
+        keyvalue: None,
         watch: Arc::new(Unwatched),
         coredumps: None,
         path: None,
@@ -204,6 +207,7 @@ impl Plan {
             renewal: self.renewal,
             base: &self.base,
             neighbours: self.neighbours.clone(),
+            keyvalue: self.keyvalue.clone(),
             coredumps: self.coredumps.as_deref(),
         };
         let template = Arc::new(Template::new(loaded.expect("a good component"), &spec)?);

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rusqlite::{ErrorCode, ffi};
 use sampan_core::provoke;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::database::Database;
 use super::witness::{Testimony, Witness};
 use crate::error::StoreError;
+use crate::own_file::is_full;
 use crate::published::Published;
 use crate::state::Draft;
 use crate::transaction::{Outcome, Transaction};
@@ -192,10 +192,7 @@ impl Writer {
     fn failure(&self, error: &rusqlite::Error) -> StoreError {
         let place = self.database.place().to_owned();
         let reason = error.to_string();
-        let full = error.sqlite_error().is_some_and(|error| {
-            error.code == ErrorCode::DiskFull || error.extended_code == ffi::SQLITE_IOERR_WRITE
-        });
-        match full {
+        match is_full(error) {
             true => StoreError::Full { place, reason },
             false => StoreError::Failed { place, reason },
         }

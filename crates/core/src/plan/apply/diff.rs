@@ -272,6 +272,7 @@ fn grants(grants: &Grants, fields: &mut Fields) {
         services,
         outbound: servers,
         files,
+        keyvalue,
     } = grants;
     for (table, values) in [("env", env), ("config", config)] {
         for (name, value) in values {
@@ -289,6 +290,8 @@ fn grants(grants: &Grants, fields: &mut Fields) {
         format!("{} at {}, {access}", mount.host.display(), mount.guest)
     });
     list(fields, "allow.files", files);
+    let stores = keyvalue.iter().map(ToString::to_string);
+    list(fields, "allow.keyvalue", stores);
 }
 
 fn outbound(outbound: &Outbound) -> String {

@@ -41,6 +41,9 @@ impl Checker<'_, '_> {
         );
         services.sort();
         services.dedup();
+        let mut keyvalue: Vec<_> = allow.keyvalue.iter().map(|it| it.value.clone()).collect();
+        keyvalue.sort();
+        keyvalue.dedup();
         let mut named = BTreeSet::new();
         let servers = allow.outbound.iter().map(|server| &server.value);
         let outbound = servers.filter(|server| named.insert(*server));
@@ -57,6 +60,7 @@ impl Checker<'_, '_> {
             services,
             outbound,
             files: self.files(&allow.files),
+            keyvalue,
         }
     }
 

@@ -121,6 +121,8 @@ table! {
         nested guest: Guest;
         /// Limits on compiling one component.
         nested compile: Compile;
+        /// Limits on key-value stores.
+        nested keyvalue: KeyValue;
         /// How much there may be of what is applied to the node.
         nested quota: Quota;
         /// What of this machine guests may be lent.
@@ -309,3 +311,18 @@ limits! {
 }
 
 impl Copy for CompileLimits {}
+
+limits! {
+    /// Limits on the key-value stores of guests. What would be more is refused: the guest gets an
+    /// error that says so, and nothing is changed.
+    struct KeyValue => KeyValueLimits {
+        /// Length of a key.
+        preset key: At<Size<1, { 64 * KIB }>>, "1KiB" => key_bytes: usize;
+        /// Size of a value.
+        preset value: At<Size<1, { 16 * 1024 * KIB }>>, "1MiB" => value_bytes: usize;
+        /// Keys of one store.
+        preset keys: At<Count<1, 1_000_000_000>>, 1_000_000 => keys: u64;
+        /// All keys and values of one store together.
+        preset bytes: At<Size<{ KIB }, { TIB }>>, "1GiB" => bytes: u64;
+    }
+}

@@ -1,7 +1,8 @@
 //! The worker of a pod: does what the planner says, and tells it what happens.
 //!
 //! No other task of the agent has a pod made, probed or ended. Inside of a pod its driver makes
-//! instances too: one a request, or another in the place of one that is due for renewal. The worker
+//! instances too: one a request, or another in the place of one that is due for renewal, was cut
+//! off at a time-out, or failed with the host. The worker
 //! decides nothing: what comes of an event is in `sampan_core::plan::pod`.
 
 mod incarnation;

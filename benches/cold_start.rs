@@ -48,6 +48,7 @@ fn runtime(cache: &Path) -> Arc<Runtime> {
         compile_limits: CompileLimits::default(),
         pool: PoolSize::DEFAULT,
         guest: GuestLimits::default(),
+        volumes: None,
     })
     .expect("a runtime")
 }

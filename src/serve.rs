@@ -35,8 +35,8 @@ use sampan_core::{
 };
 use sampan_gateway::Gateway;
 use sampan_runtime::{
-    PoolSize, Runtime, RuntimeConfig, artifact::cache::Cache, pod::template::DEFAULT_CONCURRENCY,
-    threads::ThreadsError,
+    PoolSize, Runtime, RuntimeConfig, VolumesConfig, artifact::cache::Cache,
+    pod::template::DEFAULT_CONCURRENCY, threads::ThreadsError,
 };
 
 use crate::{
@@ -73,10 +73,12 @@ pub(crate) struct Node {
 
 impl Node {
     /// Opens the compile cache in `cache`, if that can be, and starts the engines' clock. `instances` is how many may
-    /// be alive at once in each engine, if so many fit. Core dumps go below `coredumps`.
+    /// be alive at once in each engine, if so many fit. Core dumps go below `coredumps`,
+    /// volumes of apps below `volumes`.
     pub(crate) fn open(
         cache: Option<PathBuf>,
         coredumps: Option<PathBuf>,
+        volumes: Option<PathBuf>,
         instances: u32,
         mut limits: NodeLimits,
     ) -> Result<Self, ThreadsError> {
@@ -87,6 +89,7 @@ impl Node {
             compile_limits: limits.compile,
             pool: PoolSize { instances },
             guest: limits.guest,
+            volumes: volumes.map(VolumesConfig::at),
         })?;
         let control = ControlThreads::start()?;
         let shares = Shares::take(limits.gateway.connections);

@@ -31,8 +31,8 @@ pub(super) fn resolve(app: &mut App, base: &Path, roots: &[PathBuf]) -> Result<(
             outbound: _,
             keyvalue: _,
         } = grants;
-        for mount in files {
-            if let Err(reason) = resolve_one(mount, base, &roots) {
+        for host in files.iter_mut().filter_map(Mount::host_mut) {
+            if let Err(reason) = resolve_one(host, base, &roots) {
                 refused.push(format!("{kind}.{name}.allow.files: {reason}"));
             }
         }
@@ -45,8 +45,8 @@ pub(super) fn resolve(app: &mut App, base: &Path, roots: &[PathBuf]) -> Result<(
     }
 }
 
-fn resolve_one(mount: &mut Mount, base: &Path, roots: &[PathBuf]) -> Result<(), String> {
-    let asked = base.join(&mount.host);
+fn resolve_one(host: &mut PathBuf, base: &Path, roots: &[PathBuf]) -> Result<(), String> {
+    let asked = base.join(&*host);
     let shown = asked.display();
     // What is not below an allowed directory by its name either is not looked for, so that no
     // client learns what there is elsewhere.
@@ -65,15 +65,13 @@ fn resolve_one(mount: &mut Mount, base: &Path, roots: &[PathBuf]) -> Result<(), 
     if !found.is_dir() {
         return Err(format!("`{shown}` is not a directory"));
     }
-    mount.host = found;
+    *host = found;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
-
-    use sampan_core::object::Access;
 
     use super::*;
 
@@ -90,12 +88,8 @@ mod tests {
         symlink(root.join("data"), home.join("secret/in")).expect("writable");
         let roots = [root.clone()];
         let resolve = |host: &str| {
-            let mut mount = Mount {
-                host: host.into(),
-                guest: "/data".to_owned(),
-                access: Access::ReadOnly,
-            };
-            resolve_one(&mut mount, &root, &roots).map(|()| mount.host)
+            let mut host = PathBuf::from(host);
+            resolve_one(&mut host, &root, &roots).map(|()| host)
         };
         let data = Ok(root.join("data"));
         assert_eq!(resolve("data"), data);

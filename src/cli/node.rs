@@ -47,10 +47,10 @@ pub(super) fn limits(path: Option<&Path>, output: &Output) -> Result<NodeLimits,
     })
 }
 
-/// Opens a node for whatever may be applied to it.
-pub(super) fn open_daemon(limits: NodeLimits) -> anyhow::Result<Node> {
+/// Opens a node for whatever may be applied to it, with its state below a directory.
+pub(super) fn open_daemon(limits: NodeLimits, data: &Path) -> anyhow::Result<Node> {
     let coredumps = config::coredump_directory().ok();
-    node(coredumps, DAEMON_INSTANCES, limits)
+    node(coredumps, Some(volumes(data)), DAEMON_INSTANCES, limits)
 }
 
 /// Instances that may be alive at once in each engine of a daemon, if so many fit.
@@ -63,13 +63,25 @@ pub(super) fn open(source: &AppSource, limits: NodeLimits) -> anyhow::Result<Nod
         true => Some(config::coredump_directory()?),
         false => None,
     };
-    node(coredumps, source.instances(), limits)
+    let data = config::kept_directory().ok();
+    let volumes = data.map(|data| volumes(&data));
+    node(coredumps, volumes, source.instances(), limits)
 }
 
-fn node(coredumps: Option<PathBuf>, instances: u32, limits: NodeLimits) -> anyhow::Result<Node> {
+fn node(
+    coredumps: Option<PathBuf>,
+    volumes: Option<PathBuf>,
+    instances: u32,
+    limits: NodeLimits,
+) -> anyhow::Result<Node> {
     let cache = config::cache_directory().ok();
-    let opened = Node::open(cache, coredumps, instances, limits);
+    let opened = Node::open(cache, coredumps, volumes, instances, limits);
     Ok(opened?)
+}
+
+/// Where the volumes of a node are whose state is below a directory.
+fn volumes(data: &Path) -> PathBuf {
+    data.join("volumes")
 }
 
 /// Accepts requests at an address, which an option names.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use sampan_core::{
     name::Name,
-    object::{Access, Grants, Isolation, Mount, Outbound},
+    object::{Access, Grants, Isolation, Mount, MountSource, Outbound},
 };
 use sampan_runtime::{Demands, Loaded, command::program_name};
 
@@ -319,7 +319,7 @@ fn grants(arguments: &Arguments) -> Result<Grants, Stop> {
         config.insert(name.clone(), value.map_err(Stop::usage)?);
     }
     let mount = |directory: &Directory| Mount {
-        host: directory.host.clone(),
+        source: MountSource::Host(directory.host.clone()),
         guest: directory.guest.clone(),
         access: Access::ReadWrite,
     };

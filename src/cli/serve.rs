@@ -71,7 +71,7 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     let volumes = limits.volumes.clone();
     // The database first: it is what two daemons must not share.
     let opened = data::open(&data).await?;
-    let node = node::open_daemon(limits)?;
+    let node = node::open_daemon(limits, &data)?;
     let context = NodeContext::open(node, opened, volumes).await?;
     let mut daemon = Daemon::start(&context);
     tokio::select! {

@@ -100,7 +100,13 @@ impl Workbench {
     fn new(source: &AppSource) -> Result<Self, BenchError> {
         let directory = tempfile::Builder::new().prefix("sampan-bench-").tempdir()?;
         let cache = directory.path().join("code");
-        let node = Node::open(Some(cache), None, source.instances(), NodeLimits::default())?;
+        let node = Node::open(
+            Some(cache),
+            None,
+            None,
+            source.instances(),
+            NodeLimits::default(),
+        )?;
         Ok(Self { node, directory })
     }
 }

@@ -86,6 +86,7 @@ pub(crate) fn service(
             name,
             services,
             jobs: BTreeMap::new(),
+            volumes: BTreeMap::new(),
         },
         base: PathBuf::from("."),
     }

@@ -24,6 +24,7 @@ mod schedules;
 mod slow;
 mod soak;
 mod verbs;
+mod volumes;
 mod whole;
 
 use std::{

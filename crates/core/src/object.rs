@@ -25,6 +25,16 @@ pub struct App {
     pub services: BTreeMap<Name, Service>,
     /// Components run to completion, by name.
     pub jobs: BTreeMap<Name, Job>,
+    /// Directories that the node keeps for the app, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<Name, Volume>,
+}
+
+/// A directory that the node keeps for an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// How much may be in it.
+    pub quota: ByteSize,
 }
 
 /// Where a component comes from.
@@ -232,7 +242,7 @@ pub struct Grants {
     pub services: Vec<Name>,
     /// Outside servers it may call.
     pub outbound: Vec<Outbound>,
-    /// Host directories it sees.
+    /// Directories it sees.
     pub files: Vec<Mount>,
     /// Key-value stores of the app that it may open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -274,15 +284,58 @@ pub enum HostPattern {
     Address(std::net::IpAddr),
 }
 
-/// A host directory a guest sees.
+/// A directory a guest sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// Directory on the host, relative to the spec file's directory.
-    pub host: PathBuf,
+    /// What is seen there. Its variant is a field of the record: `host`, as versions without volumes
+    /// wrote it, or `volume`.
+    #[serde(flatten)]
+    pub source: MountSource,
     /// Absolute path in the guest.
     pub guest: String,
     /// What the guest may do there.
     pub access: Access,
+}
+
+/// What a guest sees at a place of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountSource {
+    /// Directory on the host, relative to the spec file's directory.
+    Host(PathBuf),
+    /// A volume of the app.
+    Volume(VolumeUse),
+}
+
+/// A volume that a guest sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeUse {
+    /// The app it is of, which is always the guest's own.
+    pub app: Name,
+    /// Its name in the app.
+    pub name: Name,
+    /// How much may be in it.
+    pub quota: ByteSize,
+}
+
+impl Mount {
+    /// The directory on the host, if it is one that the spec names.
+    pub fn host_mut(&mut self) -> Option<&mut PathBuf> {
+        match &mut self.source {
+            MountSource::Host(path) => Some(path),
+            MountSource::Volume(_) => None,
+        }
+    }
+}
+
+/// As people name it: the path on the host, or the volume.
+impl fmt::Display for MountSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(path) => path.display().fmt(f),
+            Self::Volume(volume) => write!(f, "volume {} ({})", volume.name, volume.quota),
+        }
+    }
 }
 
 /// What a guest may do in a directory.

@@ -39,7 +39,7 @@ pub use service::{
     RolloutState, Scaling, Service, ServiceSpec, ServiceStatus,
 };
 
-use crate::{name::Name, time::Timestamp};
+use crate::{name::Name, object::Volume, time::Timestamp};
 
 /// One run of a node's process. What was observed in another run holds no more: its pods are gone,
 /// and its times counted from another moment.
@@ -87,6 +87,9 @@ pub struct App {
     pub services: BTreeSet<Name>,
     /// Its jobs.
     pub jobs: BTreeSet<Name>,
+    /// Its volumes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<Name, Volume>,
     /// It is being deleted, with all that belongs to it.
     pub deleting: bool,
     /// When it was applied last, in milliseconds since the beginning of 1970.

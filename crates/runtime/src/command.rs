@@ -90,6 +90,7 @@ pub async fn run(
         neighbours: spec.neighbours,
         keyvalue: spec.keyvalue,
         node: &loaded.limits,
+        volumes: loaded.volumes.as_ref(),
     })?;
     let place = loaded.places.take().await;
     let place = place.map_err(|error| StartError::Instance(error.to_string()))?;

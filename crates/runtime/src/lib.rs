@@ -31,6 +31,7 @@ mod sandbox;
 mod symbols;
 pub mod threads;
 mod timings;
+mod volumes;
 mod watchdog;
 
 pub use admission::LoadError;
@@ -47,3 +48,4 @@ pub use sandbox::{MountError, Stdio};
 pub use symbols::Symbols;
 pub use threads::off_thread;
 pub use timings::Timings;
+pub use volumes::{VolumeError, Volumes, VolumesConfig};

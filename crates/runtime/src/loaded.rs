@@ -11,6 +11,7 @@ use crate::{
     exports::Exports,
     host::state::State,
     report::ComponentFile,
+    volumes::Volumes,
 };
 
 /// Where the code of a component came from.
@@ -34,6 +35,8 @@ pub struct Loaded {
     pub(crate) concurrent: bool,
     pub(crate) places: Arc<Places>,
     pub(crate) limits: Arc<GuestLimits>,
+    /// The volumes of the node, if there is a place for them.
+    pub(crate) volumes: Option<Arc<Volumes>>,
     /// Where its bytes are.
     pub(crate) file: Option<Arc<ComponentFile>>,
 }

@@ -41,6 +41,7 @@ use crate::{
     sandbox::{MountError, NodeParts},
     threads::{ThreadsError, off_thread},
     timings::Timings,
+    volumes::{Volumes, VolumesConfig},
 };
 
 /// Core dumps that one node makes at once: each takes a few times the memory of its instance.
@@ -59,12 +60,14 @@ pub struct RuntimeConfig {
     pub pool: PoolSize,
     /// What holds for every guest, whatever its spec says.
     pub guest: GuestLimits,
+    /// Where volumes are kept, if there is a place for them.
+    pub volumes: Option<VolumesConfig>,
 }
 
 /// Why a pod cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A directory cannot be lent to it.
+    /// A directory or volume cannot be lent to it.
     #[error(transparent)]
     Mount(#[from] MountError),
     /// The component has no HTTP handler.
@@ -114,6 +117,7 @@ impl Runtime {
                 logs: Arc::default(),
                 limits: Arc::new(config.guest),
                 sockets: Arc::new(Semaphore::new(sockets::of_node())),
+                volumes: config.volumes.map(|it| Arc::new(Volumes::new(it))),
             },
             detector,
             linkers: Default::default(),
@@ -135,6 +139,11 @@ impl Runtime {
     /// What guests print.
     pub fn logs(&self) -> &Arc<Ring> {
         &self.node.logs
+    }
+
+    /// The volumes of the node, if there is a place for them.
+    pub fn volumes(&self) -> Option<&Arc<Volumes>> {
+        self.node.volumes.as_ref()
     }
 
     /// How long components and instances have taken to be there.
@@ -201,6 +210,7 @@ impl Runtime {
             pre,
             places,
             limits: Arc::clone(&self.node.limits),
+            volumes: self.node.volumes.clone(),
             file: demands.path.map(|path| {
                 let digest = key.digest;
                 Arc::new(ComponentFile { path, digest })

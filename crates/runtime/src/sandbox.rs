@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -10,8 +11,8 @@ use std::{
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use sampan_core::{
-    name::PodName,
-    object::{Access, Grants, Limits},
+    name::{Name, PodName},
+    object::{Access, Grants, Limits, MountSource, VolumeUse},
     quantity::Cpu,
     spec::node::GuestLimits,
 };
@@ -23,7 +24,7 @@ use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::{
     host::{
-        files::Lent,
+        files::{Handles, Lent},
         outbound::{Hooks, Outbound},
         sockets::{Dialler, Servers, SocketLimit, Sockets},
         state::State,
@@ -38,16 +39,33 @@ use crate::{
     neighbours::Neighbours,
     observe::{cell::Cell, recorder::Recorder, source::Source, suspects::Suspects, turn::Turn},
     quota::{Backlog, CpuQuota},
+    volumes::{Volume, VolumeError, Volumes},
     watchdog::on_epoch_tick,
 };
 
-/// Why a host directory cannot be lent to a guest.
+/// Why a directory cannot be lent to a guest.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open the directory `{path}` for the guest's `{guest}`")]
-pub struct MountError {
-    path: PathBuf,
-    guest: String,
-    source: io::Error,
+pub enum MountError {
+    /// A directory of the host cannot be opened.
+    #[error("cannot open the directory `{path}` for the guest's `{guest}`")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Where the guest would see it.
+        guest: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A volume cannot be used.
+    #[error("cannot use the volume `{name}` for the guest's `{guest}`")]
+    Volume {
+        /// Its name.
+        name: Name,
+        /// Where the guest would see it.
+        guest: String,
+        /// Why not.
+        source: VolumeError,
+    },
 }
 
 /// Where a guest's standard streams lead.
@@ -97,6 +115,8 @@ pub(crate) struct NodeParts {
     pub(crate) limits: Arc<GuestLimits>,
     /// TCP sockets that all guests may have open together.
     pub(crate) sockets: Arc<Semaphore>,
+    /// Where volumes are, if there is a place for them.
+    pub(crate) volumes: Option<Arc<Volumes>>,
 }
 
 /// The pod a store is made for.
@@ -164,6 +184,24 @@ pub(crate) struct SandboxSpec<'a> {
     pub(crate) keyvalue: Option<Arc<dyn KeyValue>>,
     /// What holds for every guest of the node.
     pub(crate) node: &'a Arc<GuestLimits>,
+    /// The volumes of the node, if there is a place for them.
+    pub(crate) volumes: Option<&'a Arc<Volumes>>,
+}
+
+fn directory(path: PathBuf, guest: &str) -> Result<OwnedFd, MountError> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, Mode::empty()).map_err(|errno| MountError::Directory {
+        path,
+        guest: guest.to_owned(),
+        source: errno.into(),
+    })
+}
+
+fn open_volume(
+    volumes: Option<&Arc<Volumes>>,
+    volume: &VolumeUse,
+) -> Result<Arc<Volume>, VolumeError> {
+    volumes.ok_or(VolumeError::NoPlace)?.open(volume)
 }
 
 impl Sandbox {
@@ -186,19 +224,31 @@ impl Sandbox {
         } = grants;
         let mut lent = Lent::new(node.open_files);
         for mount in files {
-            let path = spec.base.join(&mount.host);
-            let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-            let directory =
-                rustix::fs::open(&path, flags, Mode::empty()).map_err(|errno| MountError {
-                    path,
-                    guest: mount.guest.clone(),
-                    source: errno.into(),
-                })?;
             let access = match mount.access {
                 Access::ReadOnly => FsPerms::ReadOnly,
                 Access::ReadWrite => FsPerms::ReadWrite,
             };
-            lent.add(directory, &mount.guest, access);
+            let guest = &mount.guest;
+            match &mount.source {
+                MountSource::Host(host) => {
+                    lent.add(directory(spec.base.join(host), guest)?, guest, access);
+                }
+                MountSource::Volume(volume) => {
+                    let opened = open_volume(spec.volumes, volume);
+                    let added = opened.and_then(|it| {
+                        let added = lent.add_volume(it, guest, access);
+                        added.map_err(|source| VolumeError::Directory {
+                            path: volume.name.as_str().into(),
+                            source,
+                        })
+                    });
+                    added.map_err(|source| MountError::Volume {
+                        name: volume.name.clone(),
+                        guest: guest.clone(),
+                        source,
+                    })?;
+                }
+            }
         }
         Ok(Self {
             env: env.clone().into_iter().collect(),
@@ -261,6 +311,7 @@ impl Sandbox {
             files: WasiFilesystemCtx::default(),
             lent: Arc::clone(&self.lent),
             keyvalue: self.keyvalue.clone(),
+            handles: Handles::default(),
             pace: Arc::clone(pace),
             tcp,
         };

@@ -28,6 +28,7 @@ mod it {
     mod sockets;
     mod streams;
     mod text;
+    mod volumes;
     mod waits;
     mod watchdog;
 }

@@ -135,6 +135,7 @@ pub fn delete(present: &Present, app: &App) -> Applied {
         name: app.name.clone(),
         services: BTreeMap::new(),
         jobs: BTreeMap::new(),
+        volumes: BTreeMap::new(),
     };
     let wanted = Wanted {
         app: &nothing,
@@ -203,8 +204,8 @@ impl Draft<'_> {
             outbound: _,
             keyvalue: _,
         } = grants;
-        for mount in files {
-            mount.host = normal(&self.wanted.base.join(&mount.host));
+        for host in files.iter_mut().filter_map(object::Mount::host_mut) {
+            *host = normal(&self.wanted.base.join(&*host));
         }
     }
 
@@ -375,6 +376,7 @@ impl Draft<'_> {
             !old.deleting
                 && old.services == services
                 && old.jobs == jobs
+                && old.volumes == self.wanted.app.volumes
                 && old.base == self.wanted.base
         });
         let applied = &mut self.applied;
@@ -388,6 +390,7 @@ impl Draft<'_> {
             base: self.wanted.base.to_owned(),
             services,
             jobs,
+            volumes: self.wanted.app.volumes.clone(),
             deleting: false,
             applied_ms: self.wanted.wall_ms,
         });

@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 
 use crate::{
     name::Name,
-    object::{App, Job, Schedule, Service, Source},
+    object::{App, Job, Schedule, Service, Source, Volume},
     spec::{
         Input,
         raw::{self, At, Digest, HostPath, decode::Decoder},
     },
 };
-use checker::Checker;
+use checker::{Checker, Volumes};
 use names::{Names, values};
 
 /// Checks a spec. Problems are reported; `None` when there is no app to be had.
@@ -27,6 +27,7 @@ pub(crate) fn check(spec: &raw::App, input: &Input<'_>, decoder: &mut Decoder<'_
         input,
         decoder,
         names,
+        volumes: volumes(spec),
         env_files: BTreeMap::new(),
     };
     let mut services = BTreeMap::new();
@@ -51,7 +52,20 @@ pub(crate) fn check(spec: &raw::App, input: &Input<'_>, decoder: &mut Decoder<'_
         name: spec.app.as_ref()?.value.clone(),
         services,
         jobs,
+        volumes: checker.volumes.declared,
     })
+}
+
+fn volumes(spec: &raw::App) -> Volumes {
+    let declared = spec.volume.0.iter();
+    let declared = declared.map(|(name, volume)| {
+        let quota = volume.quota.value.0;
+        (name.value.clone(), Volume { quota })
+    });
+    Volumes {
+        app: spec.app.as_ref().map(|app| app.value.clone()),
+        declared: declared.collect(),
+    }
 }
 
 impl Checker<'_, '_> {

@@ -43,6 +43,20 @@ table! {
         nested service: Map<Name, Service>;
         /// Components that run to completion, each under its name.
         nested job: Map<Name, Job>;
+        /// Directories that the node keeps for the app, each under its name.
+        nested volume: Map<Name, Volume>;
+    }
+}
+
+table! {
+    /// A directory that the node keeps for the app. It is there from its first use on, and outlives
+    /// pods, revisions, `up` and the node's process; `sampan delete APP --volumes` removes it.
+    /// Services and jobs see it where `allow.files` mounts it.
+    struct Volume {
+        /// How much may be in it: each file, directory and link takes 4 KiB, and what a file holds
+        /// takes whole blocks of 4 KiB, up to its end even where nothing was written before. A
+        /// write beyond it gets "no space left", as do all writes while the disk is 90 % full.
+        preset quota: At<Size<{ 64 * KIB }, { 16 * TIB }>>, "1GiB";
     }
 }
 
@@ -176,7 +190,7 @@ table! {
         /// and its name may be looked up. A name leads to public addresses only, unless it is
         /// `localhost`; others stand here themselves, as in `tcp://10.0.0.5:5432`.
         nested outbound: Vec<At<Outbound>>;
-        /// Directories of the host it sees.
+        /// Directories it sees: of the host, or volumes of the app.
         nested files: Vec<Mount>;
         /// Key-value stores it may open with `wasi:keyvalue`, by name. A store belongs to the app:
         /// services and jobs that name the same one share it, and other apps never do. What is in
@@ -186,10 +200,12 @@ table! {
 }
 
 table! {
-    /// A directory of the host that the guest sees.
+    /// A directory that the guest sees: either `host` or `volume` says which.
     struct Mount {
         /// The directory on the host, relative to this file.
-        required host: At<HostPath>, "\"data\"";
+        optional host: At<HostPath>;
+        /// The volume of this app, which a table `[volume.NAME]` declares.
+        optional volume: At<Name>;
         /// The absolute path at which the guest sees it.
         required guest: At<GuestPath>, "\"/data\"";
         /// What the guest may do there.

@@ -11,7 +11,7 @@ use super::{
 /// show them in.
 type Section = (&'static str, &'static str, &'static [&'static str]);
 
-const SECTIONS: [Section; 10] = [
+const SECTIONS: [Section; 11] = [
     ("App", "Top level", raw::App::KEYS),
     ("Service", "`[service.NAME]`", raw::Service::KEYS),
     ("Job", "`[job.NAME]`", raw::Job::KEYS),
@@ -20,6 +20,7 @@ const SECTIONS: [Section; 10] = [
         "`[service.NAME.allow]` and `[job.NAME.allow]`",
         raw::Allow::KEYS,
     ),
+    ("Volume", "`[volume.NAME]`", raw::Volume::KEYS),
     ("Mount", "An entry of `allow.files`", raw::Mount::KEYS),
     (
         "Limits",

@@ -37,7 +37,7 @@ mod tests {
         let tables = schema["$defs"].as_object().expect("definitions");
         let tables = tables.values().filter(|table| table["type"] == "object");
         let tables: Vec<&Json> = tables.chain([&schema]).collect();
-        assert_eq!(tables.len(), 10);
+        assert_eq!(tables.len(), 11);
         for table in tables {
             assert_eq!(table["additionalProperties"], false);
             assert!(table["description"].is_string(), "{table}");

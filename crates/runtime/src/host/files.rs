@@ -4,13 +4,15 @@
 //! ([`threads`]). Guests open plain files and directories: opening anything else can take for ever,
 //! or do something.
 
+mod codes;
+mod held;
 mod p2;
 mod p3;
 mod streams_p2;
 mod streams_p3;
 mod threads;
 
-use std::{fs::File, os::fd::OwnedFd, sync::Arc};
+use std::{collections::HashMap, fs::File, io, os::fd::OwnedFd, sync::Arc};
 
 use wasmtime::component::{HasData, Resource};
 use wasmtime_wasi::{
@@ -18,12 +20,19 @@ use wasmtime_wasi::{
     filesystem::{Descriptor, Dir, WasiFilesystemCtxView},
 };
 
-use crate::logs::{CurrentRequest, Note, PodLog};
+use crate::{
+    logs::{CurrentRequest, Note, PodLog},
+    volumes::Volume,
+};
+use held::{Held, VolumeMount};
 use threads::FileThreads;
+
+/// The volumes of what an instance has open, by the handle in its table.
+pub(crate) type Handles = HashMap<u32, Arc<VolumeMount>>;
 
 /// What a template lends its guests.
 pub(crate) struct Lent {
-    directories: Vec<(Dir, String)>,
+    directories: Vec<(Dir, String, Option<Arc<VolumeMount>>)>,
     threads: Arc<FileThreads>,
     /// How many an instance may hold open: each takes a descriptor of this process.
     max_open: usize,
@@ -41,12 +50,23 @@ impl Lent {
     /// Lends a directory that was opened once: what is put in its place later is not what guests
     /// see.
     pub(crate) fn add(&mut self, directory: OwnedFd, guest: &str, access: FsPerms) {
-        let mode = match access {
-            FsPerms::ReadOnly => OpenMode::READ,
-            FsPerms::ReadWrite => OpenMode::READ | OpenMode::WRITE,
-        };
-        let directory = Dir::new(File::from(directory), access, mode, false);
-        self.directories.push((directory, guest.to_owned()));
+        let directory = Dir::new(File::from(directory), access, mode(access), false);
+        self.directories.push((directory, guest.to_owned(), None));
+    }
+
+    /// Lends a volume.
+    pub(crate) fn add_volume(
+        &mut self,
+        volume: Arc<Volume>,
+        guest: &str,
+        access: FsPerms,
+    ) -> io::Result<()> {
+        let directory = Dir::new(volume.directory()?, access, mode(access), false);
+        let blocking = volume.directory()?;
+        let mount = Arc::new(VolumeMount::new(volume, blocking, access));
+        self.directories
+            .push((directory, guest.to_owned(), Some(mount)));
+        Ok(())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -54,11 +74,19 @@ impl Lent {
     }
 }
 
+fn mode(access: FsPerms) -> OpenMode {
+    match access {
+        FsPerms::ReadOnly => OpenMode::READ,
+        FsPerms::ReadWrite => OpenMode::READ | OpenMode::WRITE,
+    }
+}
+
 /// The files of one instance.
 pub(crate) struct Files<'a> {
     pub(crate) view: WasiFilesystemCtxView<'a>,
+    pub(crate) handles: &'a mut Handles,
     pub(crate) lent: &'a Arc<Lent>,
-    pub(crate) log: &'a PodLog,
+    pub(crate) log: &'a Arc<PodLog>,
     pub(crate) request: &'a CurrentRequest,
 }
 
@@ -72,11 +100,34 @@ impl HasData for GuestFiles {
 impl Files<'_> {
     fn directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let lent = self.lent.directories.iter();
-        lent.map(|(directory, name)| {
+        lent.map(|(directory, name, volume)| {
             let directory = self.view.table.push(Descriptor::Dir(directory.clone()))?;
+            if let Some(mount) = volume {
+                self.handles.insert(directory.rep(), Arc::clone(mount));
+            }
             Ok((directory, name.clone()))
         })
         .collect()
+    }
+
+    /// What is behind a handle, if it is in a volume.
+    fn held(&self, file: &Resource<Descriptor>) -> wasmtime::Result<Option<Held>> {
+        let Some(mount) = self.handles.get(&file.rep()) else {
+            return Ok(None);
+        };
+        Ok(Some(Held {
+            mount: Arc::clone(mount),
+            descriptor: self.view.table.get(file)?.clone(),
+            log: Arc::clone(self.log),
+            request: self.request.get(),
+        }))
+    }
+
+    /// Gives the guest a handle of what was opened in a volume.
+    fn hold(&mut self, opened: Descriptor, held: &Held) -> wasmtime::Result<Resource<Descriptor>> {
+        let file = self.view.table.push(opened)?;
+        self.handles.insert(file.rep(), Arc::clone(&held.mount));
+        Ok(file)
     }
 
     /// Whether the instance may open no more files. Handles live in its table, so they are counted
@@ -93,7 +144,3 @@ impl Files<'_> {
         });
     }
 }
-
-/// What is neither a file nor a directory.
-const DEVICE: &str = "a device";
-const OTHER: &str = "a FIFO or a socket";

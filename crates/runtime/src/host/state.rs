@@ -11,7 +11,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::{
-    files::{Files, Lent},
+    files::{Files, Handles, Lent},
     outbound::Hooks,
     sockets::Sockets,
     waits::labels::Labels,
@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) files: WasiFilesystemCtx,
     pub(crate) lent: Arc<Lent>,
     pub(crate) keyvalue: Granted,
+    /// What the instance has open in volumes.
+    pub(crate) handles: Handles,
     pub(crate) pace: Arc<Pace>,
     pub(crate) tcp: Sockets,
 }
@@ -59,6 +61,7 @@ impl State {
                 ctx: &mut self.files,
                 table: &mut self.table,
             },
+            handles: &mut self.handles,
             lent: &self.lent,
             log: &self.hooks.log,
             request: &self.hooks.request,

@@ -88,6 +88,7 @@ impl Template {
             neighbours: spec.neighbours.clone(),
             keyvalue: spec.keyvalue.clone(),
             node: &loaded.limits,
+            volumes: loaded.volumes.as_ref(),
         })?;
         Ok(Self {
             sandbox,

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use bytes::Bytes;
 use sampan_core::{
     name::PodName,
-    object::{Access, Grants, Limits, Mount},
+    object::{Access, Grants, Limits, Mount, MountSource},
     quantity::ByteSize,
 };
 use sampan_runtime::{
@@ -102,7 +102,7 @@ async fn the_environment_and_the_directories_are_what_was_granted() {
     let grants = Grants {
         env: map(&[("ONE", "1")]),
         files: vec![Mount {
-            host: directory.path().to_owned(),
+            source: MountSource::Host(directory.path().to_owned()),
             guest: "/data".to_owned(),
             access: Access::ReadOnly,
         }],

@@ -5,7 +5,7 @@ use std::{fs, os::unix::net::UnixListener, path::Path};
 use bytes::Bytes;
 use http_body_util::Full;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use sampan_core::object::{Access, Grants, Mount};
+use sampan_core::object::{Access, Grants, Mount, MountSource};
 use sampan_runtime::{command::Exit, pod::Pod};
 
 use super::commands::run_with;
@@ -15,7 +15,7 @@ use super::text::component;
 fn lend(host: &Path) -> Grants {
     Grants {
         files: vec![Mount {
-            host: host.to_owned(),
+            source: MountSource::Host(host.to_owned()),
             guest: "/data".to_owned(),
             access: Access::ReadWrite,
         }],
@@ -127,7 +127,7 @@ async fn a_guest_of_wasi_0_3_reads_writes_and_lists() {
 
 /// A command that appends the file `in` to the file `out`, is refused the FIFO `pipe` as
 /// `unsupported`, which is 26, and counts the entries of the directory.
-const FILES: &str = r#"(component
+pub(crate) const FILES: &str = r#"(component
     (import "wasi:filesystem/types@0.3.0" (instance $types
         (export "descriptor" (type $d (sub resource)))
         (type $e (variant (case "access") (case "already") (case "bad-descriptor") (case "busy")

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use sampan_core::object::{Access, Mount};
+use sampan_core::object::{Access, Mount, MountSource};
 use sampan_runtime::{StartError, pod::Pod};
 use tempfile::TempDir;
 
@@ -49,7 +49,7 @@ async fn with_files(directory: &TempDir, access: Access) -> Pod {
     plan.base = directory.path().to_owned();
     let host = PathBuf::from("granted");
     plan.grants.files = vec![Mount {
-        host,
+        source: MountSource::Host(host),
         guest: "/data".to_owned(),
         access,
     }];
@@ -169,7 +169,7 @@ async fn a_directory_that_is_exchanged_is_not_followed() {
 async fn a_directory_that_is_not_there_is_named() {
     let mut plan = guest();
     let mount = |host: &str| Mount {
-        host: host.into(),
+        source: MountSource::Host(host.into()),
         guest: "/data".to_owned(),
         access: Access::ReadOnly,
     };

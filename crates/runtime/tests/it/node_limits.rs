@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Full};
 use sampan_core::{
     fault::Fault,
     name::Name,
-    object::{Access, Grants, Isolation, Mount},
+    object::{Access, Grants, Isolation, Mount, MountSource},
     spec::node::GuestLimits,
 };
 use sampan_runtime::{Body, Neighbours, Runtime, RuntimeConfig};
@@ -109,7 +109,7 @@ async fn open_files() {
         let mut limited = limited(workload("hostile"), |limits| limits.open_files = max);
         limited.grants = Grants {
             files: vec![Mount {
-                host: folder.path().to_owned(),
+                source: MountSource::Host(folder.path().to_owned()),
                 guest: "/data".to_owned(),
                 access: Access::ReadOnly,
             }],

@@ -62,6 +62,7 @@ pub(crate) fn config() -> RuntimeConfig {
         compile_limits: CompileLimits::default(),
         pool: PoolSize { instances: 100 },
         guest: GuestLimits::default(),
+        volumes: None,
     }
 }
 

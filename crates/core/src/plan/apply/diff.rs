@@ -287,7 +287,7 @@ fn grants(grants: &Grants, fields: &mut Fields) {
             Access::ReadOnly => "read-only",
             Access::ReadWrite => "read-write",
         };
-        format!("{} at {}, {access}", mount.host.display(), mount.guest)
+        format!("{} at {}, {access}", mount.source, mount.guest)
     });
     list(fields, "allow.files", files);
     let stores = keyvalue.iter().map(ToString::to_string);

@@ -29,6 +29,7 @@ impl Present {
             base: PathBuf::from("/"),
             services: self.services.keys().cloned().collect(),
             jobs: self.jobs.keys().cloned().collect(),
+            volumes: BTreeMap::new(),
             deleting: false,
             applied_ms: 0,
         }

@@ -353,7 +353,8 @@ fn directories_are_absolute() {
     let mut present = shop();
     let applied = write(&mut present, &text);
     let mounts = &applied.revisions[0].1.template.grants.files;
-    assert_eq!(mounts[0].host, Path::new("/srv/shop/data"));
+    let host = object::MountSource::Host("/srv/shop/data".into());
+    assert_eq!(mounts[0].source, host);
     let files = &change(&applied, "web").fields[0];
     assert_eq!(files.name, "allow.files");
     assert_eq!(

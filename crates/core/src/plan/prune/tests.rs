@@ -99,6 +99,7 @@ fn an_app(deleting: bool) -> App {
         base: PathBuf::new(),
         services: BTreeSet::new(),
         jobs: BTreeSet::new(),
+        volumes: BTreeMap::new(),
         deleting,
         applied_ms: 0,
     }

@@ -3,10 +3,14 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use super::names::Names;
-use crate::spec::{
-    Input,
-    problem::{Place, ProblemKind},
-    raw::decode::Decoder,
+use crate::{
+    name::Name,
+    object::Volume,
+    spec::{
+        Input,
+        problem::{Place, ProblemKind},
+        raw::decode::Decoder,
+    },
 };
 
 /// What checking needs beside the spec.
@@ -14,8 +18,16 @@ pub(super) struct Checker<'c, 'd> {
     pub(super) input: &'c Input<'c>,
     pub(super) decoder: &'c mut Decoder<'d>,
     pub(super) names: Names,
+    pub(super) volumes: Volumes,
     /// Env files read so far; `None` for one that could not be read.
     pub(super) env_files: BTreeMap<String, Option<Rc<Variables>>>,
+}
+
+/// The volumes of the spec.
+pub(super) struct Volumes {
+    /// The app, if it has a good name.
+    pub(super) app: Option<Name>,
+    pub(super) declared: BTreeMap<Name, Volume>,
 }
 
 /// The variables of an env file.

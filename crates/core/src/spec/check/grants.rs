@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     name::Name,
-    object::{Condition, Grants, Mount},
+    object::{Condition, Grants, Mount, MountSource, VolumeUse},
     spec::{
         MAX_SPEC_BYTES, dotenv,
-        problem::{Draft, Place, ProblemKind},
+        problem::{Draft, Place, ProblemKind, quoted},
         raw::{self, At, ConfigKey, HostPath, Map, OneOrMany, Text, VariableName},
     },
 };
@@ -83,19 +83,64 @@ impl Checker<'_, '_> {
                     }
                 }
             }
+            let source = self.mount_source(mount);
             checked.extend(
-                mount
-                    .host
-                    .as_ref()
+                source
                     .zip(mount.guest.as_ref())
-                    .map(|(host, guest)| Mount {
-                        host: host.value.0.clone().into(),
+                    .map(|(source, guest)| Mount {
+                        source,
                         guest: guest.value.0.clone(),
                         access: mount.access.value,
                     }),
             );
         }
         checked
+    }
+
+    /// The directory of a mount: one of the host, or a volume.
+    fn mount_source(&mut self, mount: &raw::Mount) -> Option<MountSource> {
+        match (&mount.host, &mount.volume) {
+            (Some(host), Some(volume)) => {
+                let message = "a mount has both `host` and `volume`";
+                let hint = "keep `host` for a directory of this machine, or `volume` for one that \
+                            the node keeps for the app";
+                let draft = Draft::new(&volume.place, ProblemKind::Conflict, message, hint);
+                let draft = draft.also(&host.place.span, "the directory of the host");
+                self.decoder.report.add(draft);
+                None
+            }
+            (Some(host), None) => Some(MountSource::Host(host.value.0.clone().into())),
+            (None, Some(volume)) => self.volume(volume),
+            // What is wrong with a value that is there has been said.
+            (None, None) if mount.has("host") || mount.has("volume") => None,
+            (None, None) => {
+                let message = "a mount has neither `host` nor `volume`";
+                let hint = "add `host = \"data\"` for a directory of this machine, or \
+                            `volume = \"data\"` for one that the node keeps for the app";
+                self.decoder
+                    .problem(&mount.place, ProblemKind::MissingKey, message, hint);
+                None
+            }
+        }
+    }
+
+    fn volume(&mut self, name: &At<Name>) -> Option<MountSource> {
+        let Some(volume) = self.volumes.declared.get(&name.value) else {
+            let known: Vec<_> = self.volumes.declared.keys().map(Name::as_str).collect();
+            let near = self.names.near(name.value.as_str(), &known);
+            let hint = near.map(|near| format!("did you mean `{near}`?"));
+            let hint = hint
+                .unwrap_or_else(|| format!("declare it with a table `[volume.{}]`", name.value));
+            let message = format!("there is no volume {}", quoted(name.value.as_str()));
+            self.decoder
+                .problem(&name.place, ProblemKind::UnknownName, message, hint);
+            return None;
+        };
+        Some(MountSource::Volume(VolumeUse {
+            app: self.volumes.app.clone()?,
+            name: name.value.clone(),
+            quota: volume.quota,
+        }))
     }
 
     /// The environment of a guest: its env files in their order, then `env`.

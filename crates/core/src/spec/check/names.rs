@@ -100,6 +100,11 @@ impl Names {
             .is_some_and(|entry| entry.sort == sort)
     }
 
+    /// The one of these names that may have been meant by one that is not there.
+    pub(super) fn near<'k>(&mut self, name: &str, known: &[&'k str]) -> Option<&'k str> {
+        guess(&mut self.compared, name, known)
+    }
+
     /// What to do about a name that is not there.
     pub(super) fn advice(&mut self, name: &str, sort: Option<Sort>) -> String {
         let known = self
@@ -107,14 +112,9 @@ impl Names {
             .iter()
             .filter(|(_, entry)| sort.is_none_or(|s| s == entry.sort));
         let known: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
-        let compared = self.compared + known.len();
-        if compared <= MAX_COMPARED
-            && let Some(near) = nearest(name, known.iter().copied())
-        {
-            self.compared = compared;
+        if let Some(near) = guess(&mut self.compared, name, &known) {
             return format!("did you mean `{near}`?");
         }
-        self.compared = compared.min(MAX_COMPARED);
         let listed = raw::decode::listed(&known[..known.len().min(MAX_LISTED)]);
         match known.len() {
             0 => "there is none in this file".to_owned(),
@@ -122,6 +122,15 @@ impl Names {
             _ => format!("the names here are {listed} and others"),
         }
     }
+}
+
+/// The nearest name, unless so many have been `compared` that there are no more guesses.
+fn guess<'k>(compared: &mut usize, name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let before = *compared;
+    *compared = (before + known.len()).min(MAX_COMPARED);
+    (before + known.len() <= MAX_COMPARED)
+        .then(|| nearest(name, known.iter().copied()))
+        .flatten()
 }
 
 /// A service and a job must not share a name: both are reached and shown by it.

@@ -16,7 +16,12 @@ use wasmtime_wasi::{
     },
 };
 
-use super::{DEVICE, Files, OTHER, streams_p2::OnThreads};
+use super::{
+    Files,
+    codes::other,
+    held::{self, Held},
+    streams_p2::{OnThreads, VolumeOutput},
+};
 
 impl preopens::Host for Files<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
@@ -37,17 +42,6 @@ impl types::Host for Files<'_> {
     }
 }
 
-/// What is neither a file nor a directory nor a link to one.
-fn other(kind: DescriptorType) -> Option<&'static str> {
-    match kind {
-        DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink => {
-            None
-        }
-        DescriptorType::BlockDevice | DescriptorType::CharacterDevice => Some(DEVICE),
-        DescriptorType::Fifo | DescriptorType::Socket | DescriptorType::Unknown => Some(OTHER),
-    }
-}
-
 /// Functions that do what wasmtime's own do, on a thread for files.
 macro_rules! on_threads {
     ($($name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
@@ -62,31 +56,86 @@ macro_rules! on_threads {
     )*};
 }
 
+/// The same for what changes how much is in a volume.
+macro_rules! on_volumes {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
+        async fn $name(
+            &mut self,
+            file: Resource<Descriptor>,
+            $($argument: $type),*
+        ) -> FsResult<$output> {
+            if let Some(held) = self.held(&file).map_err(FsError::trap)? {
+                let work = self.lent.threads.spawn(move || held.$name($($argument),*));
+                return Ok(work.await?);
+            }
+            let work = types::HostDescriptor::$name(&mut self.view, file, $($argument),*);
+            self.lent.threads.run(work).await
+        }
+    )*};
+}
+
+impl Files<'_> {
+    /// What two handles are in, if both are in one volume.
+    fn both(
+        &self,
+        one: &Resource<Descriptor>,
+        other: &Resource<Descriptor>,
+    ) -> FsResult<Option<(Held, Held)>> {
+        let (one, other) = (self.held(one), self.held(other));
+        let (one, other) = (one.map_err(FsError::trap)?, other.map_err(FsError::trap)?);
+        held::beside(one.as_ref(), other.as_ref())?;
+        Ok(one.zip(other))
+    }
+
+    /// A stream into a file: at an offset, or at its end.
+    fn output(
+        &mut self,
+        file: Resource<Descriptor>,
+        offset: Option<Filesize>,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let stream: DynOutputStream = match self.held(&file).map_err(FsError::trap)? {
+            Some(held) => {
+                held.writable()?;
+                Box::new(VolumeOutput::new(held, offset))
+            }
+            None => {
+                let view = &mut self.view;
+                let stream = match offset {
+                    Some(at) => types::HostDescriptor::write_via_stream(view, file, at)?,
+                    None => types::HostDescriptor::append_via_stream(view, file)?,
+                };
+                self.view.table.delete(stream)?
+            }
+        };
+        let stream: DynOutputStream = OnThreads::new(stream, &self.lent.threads);
+        Ok(self.view.table.push(stream)?)
+    }
+}
+
 impl types::HostDescriptor for Files<'_> {
+    on_volumes! {
+        set_size(size: Filesize) -> ();
+        write(bytes: Vec<u8>, offset: Filesize) -> Filesize;
+        create_directory_at(path: String) -> ();
+        remove_directory_at(path: String) -> ();
+        symlink_at(target: String, path: String) -> ();
+        unlink_file_at(path: String) -> ();
+    }
+
     on_threads! {
         advise(offset: Filesize, length: Filesize, advice: Advice) -> FsResult<()>;
         sync_data() -> FsResult<()>;
         get_type() -> FsResult<DescriptorType>;
-        set_size(size: Filesize) -> FsResult<()>;
         set_times(accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()>;
         read(length: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)>;
-        write(bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize>;
         read_directory() -> FsResult<Resource<DirectoryEntryStream>>;
         sync() -> FsResult<()>;
-        create_directory_at(path: String) -> FsResult<()>;
         stat() -> FsResult<DescriptorStat>;
         stat_at(flags: PathFlags, path: String) -> FsResult<DescriptorStat>;
         set_times_at(
             flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
         ) -> FsResult<()>;
-        link_at(
-            flags: PathFlags, path: String, to: Resource<Descriptor>, to_path: String
-        ) -> FsResult<()>;
         readlink_at(path: String) -> FsResult<String>;
-        remove_directory_at(path: String) -> FsResult<()>;
-        rename_at(path: String, to: Resource<Descriptor>, to_path: String) -> FsResult<()>;
-        symlink_at(target: String, path: String) -> FsResult<()>;
-        unlink_file_at(path: String) -> FsResult<()>;
         is_same_object(other: Resource<Descriptor>) -> wasmtime::Result<bool>;
         metadata_hash() -> FsResult<MetadataHashValue>;
         metadata_hash_at(flags: PathFlags, path: String) -> FsResult<MetadataHashValue>;
@@ -94,6 +143,40 @@ impl types::HostDescriptor for Files<'_> {
 
     async fn get_flags(&mut self, file: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
         self.view.get_flags(file).await
+    }
+
+    async fn link_at(
+        &mut self,
+        directory: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+        to: Resource<Descriptor>,
+        to_path: String,
+    ) -> FsResult<()> {
+        let threads = &self.lent.threads;
+        if let Some((from, into)) = self.both(&directory, &to)? {
+            let work = threads.spawn(move || from.link_at(flags, path, &into, to_path));
+            return Ok(work.await?);
+        }
+        let view = &mut self.view;
+        let work = types::HostDescriptor::link_at(view, directory, flags, path, to, to_path);
+        threads.run(work).await
+    }
+
+    async fn rename_at(
+        &mut self,
+        directory: Resource<Descriptor>,
+        path: String,
+        to: Resource<Descriptor>,
+        to_path: String,
+    ) -> FsResult<()> {
+        let threads = &self.lent.threads;
+        if let Some((from, into)) = self.both(&directory, &to)? {
+            let work = threads.spawn(move || from.rename_at(path, &into, to_path));
+            return Ok(work.await?);
+        }
+        let work = types::HostDescriptor::rename_at(&mut self.view, directory, path, to, to_path);
+        threads.run(work).await
     }
 
     /// Looks first, because opening a FIFO or a device may take for ever, and afterwards, because
@@ -109,6 +192,17 @@ impl types::HostDescriptor for Files<'_> {
         if self.is_full() {
             // WASI has no code of its own for that.
             return Err(ErrorCode::InsufficientMemory.into());
+        }
+        if let Some(held) = self.held(&directory).map_err(FsError::trap)? {
+            let (within, name) = (held.clone(), path.clone());
+            let open = move || within.open_at(path_flags, path, open_flags, flags);
+            return match self.lent.threads.spawn(open).await? {
+                Ok(opened) => self.hold(opened, &held).map_err(FsError::trap),
+                Err(what) => {
+                    self.refuse(&name, what);
+                    Err(ErrorCode::Unsupported.into())
+                }
+            };
         }
         let view = &mut self.view;
         let name = path.clone();
@@ -156,23 +250,18 @@ impl types::HostDescriptor for Files<'_> {
         file: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
-        let stream = self.view.write_via_stream(file, offset)?;
-        let stream = self.view.table.delete(stream)?;
-        let stream: DynOutputStream = OnThreads::new(stream, &self.lent.threads);
-        Ok(self.view.table.push(stream)?)
+        self.output(file, Some(offset))
     }
 
     fn append_via_stream(
         &mut self,
         file: Resource<Descriptor>,
     ) -> FsResult<Resource<DynOutputStream>> {
-        let stream = self.view.append_via_stream(file)?;
-        let stream = self.view.table.delete(stream)?;
-        let stream: DynOutputStream = OnThreads::new(stream, &self.lent.threads);
-        Ok(self.view.table.push(stream)?)
+        self.output(file, None)
     }
 
     fn drop(&mut self, file: Resource<Descriptor>) -> wasmtime::Result<()> {
+        self.handles.remove(&file.rep());
         types::HostDescriptor::drop(&mut self.view, file)
     }
 }

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use wasmtime::component::{Access, Accessor, FutureReader, Resource, StreamReader};
 use wasmtime_wasi::{
     filesystem::{Descriptor, File, WasiFilesystem, WasiFilesystemView as _},
+    p2::bindings::filesystem::types as types_p2,
     p3::{
         bindings::filesystem::{
             preopens,
@@ -19,8 +20,10 @@ use wasmtime_wasi::{
 };
 
 use super::{
-    DEVICE, Files, GuestFiles, Lent, OTHER,
-    streams_p3::{Entries, Reading, Writing},
+    Files, GuestFiles, Lent,
+    codes::{self, DEVICE, OTHER},
+    held::{self, Held},
+    streams_p3::{Entries, Reading, Target, Writing},
 };
 use crate::host::state::State;
 
@@ -38,6 +41,7 @@ impl types::Host for Files<'_> {
 
 impl types::HostDescriptor for Files<'_> {
     fn drop(&mut self, file: Resource<Descriptor>) -> wasmtime::Result<()> {
+        self.handles.remove(&file.rep());
         types::HostDescriptor::drop(&mut self.view, file)
     }
 }
@@ -81,30 +85,78 @@ macro_rules! on_threads {
     )*};
 }
 
+/// What is behind a handle, if it is in a volume.
+fn held(
+    store: &Accessor<State, GuestFiles>,
+    file: &Resource<Descriptor>,
+) -> FilesystemResult<Option<Held>> {
+    let held = store.with(|mut store| store.get().held(file));
+    held.map_err(FilesystemError::trap)
+}
+
+/// What two handles are in, if both are in one volume.
+fn both(
+    store: &Accessor<State, GuestFiles>,
+    one: &Resource<Descriptor>,
+    other: &Resource<Descriptor>,
+) -> FilesystemResult<Option<(Held, Held)>> {
+    let (one, other) = (held(store, one)?, held(store, other)?);
+    held::beside(one.as_ref(), other.as_ref()).map_err(codes::code)?;
+    Ok(one.zip(other))
+}
+
+/// Changes a volume on a thread for files. That it took its time is a wait.
+async fn in_volume<R: Send + 'static>(
+    store: &Accessor<State, GuestFiles>,
+    work: impl FnOnce() -> Result<R, types_p2::ErrorCode> + Send + 'static,
+) -> Result<R, ErrorCode> {
+    let (lent, cell) = store.with(|mut store| {
+        let state = store.data_mut();
+        (Arc::clone(state.files().lent), Arc::clone(&state.cell))
+    });
+    let done = lent.threads.spawn(work).await;
+    cell.end_wait();
+    done.map_err(codes::code)
+}
+
+/// The same for what changes how much is in a volume.
+macro_rules! on_volumes {
+    ($($name:ident($($argument:ident: $type:ty),*);)*) => {$(
+        async fn $name(
+            store: &Accessor<State, Self>,
+            file: Resource<Descriptor>,
+            $($argument: $type),*
+        ) -> FilesystemResult<()> {
+            if let Some(held) = held(store, &file)? {
+                return Ok(in_volume(store, move || held.$name($($argument),*)).await?);
+            }
+            let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+            on_thread(store, WasiFilesystem::$name(&own, file, $($argument),*)).await
+        }
+    )*};
+}
+
 impl types::HostDescriptorWithStore<State> for GuestFiles {
+    on_volumes! {
+        set_size(size: Filesize);
+        create_directory_at(path: String);
+        remove_directory_at(path: String);
+        symlink_at(target: String, path: String);
+        unlink_file_at(path: String);
+    }
+
     on_threads! {
         advise(offset: Filesize, length: Filesize, advice: Advice) -> FilesystemResult<()>;
         sync_data() -> FilesystemResult<()>;
         get_type() -> FilesystemResult<DescriptorType>;
-        set_size(size: Filesize) -> FilesystemResult<()>;
         set_times(accessed: NewTimestamp, modified: NewTimestamp) -> FilesystemResult<()>;
         sync() -> FilesystemResult<()>;
-        create_directory_at(path: String) -> FilesystemResult<()>;
         stat() -> FilesystemResult<DescriptorStat>;
         stat_at(flags: PathFlags, path: String) -> FilesystemResult<DescriptorStat>;
         set_times_at(
             flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
         ) -> FilesystemResult<()>;
-        link_at(
-            flags: PathFlags, path: String, to: Resource<Descriptor>, to_path: String
-        ) -> FilesystemResult<()>;
         readlink_at(path: String) -> FilesystemResult<String>;
-        remove_directory_at(path: String) -> FilesystemResult<()>;
-        rename_at(
-            path: String, to: Resource<Descriptor>, to_path: String
-        ) -> FilesystemResult<()>;
-        symlink_at(target: String, path: String) -> FilesystemResult<()>;
-        unlink_file_at(path: String) -> FilesystemResult<()>;
         is_same_object(other: Resource<Descriptor>) -> wasmtime::Result<bool>;
         metadata_hash() -> FilesystemResult<MetadataHashValue>;
         metadata_hash_at(flags: PathFlags, path: String) -> FilesystemResult<MetadataHashValue>;
@@ -116,6 +168,40 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
     ) -> FilesystemResult<DescriptorFlags> {
         let own = store.with_getter::<WasiFilesystem>(State::filesystem);
         WasiFilesystem::get_flags(&own, file).await
+    }
+
+    async fn link_at(
+        store: &Accessor<State, Self>,
+        directory: Resource<Descriptor>,
+        flags: PathFlags,
+        path: String,
+        to: Resource<Descriptor>,
+        to_path: String,
+    ) -> FilesystemResult<()> {
+        if let Some((from, into)) = both(store, &directory, &to)? {
+            let flags = codes::path_flags(flags);
+            let link = move || from.link_at(flags, path, &into, to_path);
+            return Ok(in_volume(store, link).await?);
+        }
+        let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+        let work = WasiFilesystem::link_at(&own, directory, flags, path, to, to_path);
+        on_thread(store, work).await
+    }
+
+    async fn rename_at(
+        store: &Accessor<State, Self>,
+        directory: Resource<Descriptor>,
+        path: String,
+        to: Resource<Descriptor>,
+        to_path: String,
+    ) -> FilesystemResult<()> {
+        if let Some((from, into)) = both(store, &directory, &to)? {
+            let rename = move || from.rename_at(path, &into, to_path);
+            return Ok(in_volume(store, rename).await?);
+        }
+        let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+        let work = WasiFilesystem::rename_at(&own, directory, path, to, to_path);
+        on_thread(store, work).await
     }
 
     /// Looks first, because opening a FIFO or a device may take for ever, and afterwards, because
@@ -131,6 +217,23 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
         if store.with(|mut store| store.get().is_full()) {
             // WASI has no code of its own for that.
             return Err(ErrorCode::InsufficientMemory.into());
+        }
+        if let Some(held) = held(store, &directory)? {
+            let (within, name) = (held.clone(), path.clone());
+            let path_flags = codes::path_flags(path_flags);
+            let (open_flags, flags) = (codes::open_flags(open_flags), codes::flags(flags));
+            let open = move || within.open_at(path_flags, path, open_flags, flags);
+            let opened = in_volume(store, open).await?;
+            return store.with(|mut store| match opened {
+                Ok(opened) => {
+                    let file = store.get().hold(opened, &held);
+                    file.map_err(FilesystemError::trap)
+                }
+                Err(what) => {
+                    store.get().refuse(&name, what);
+                    Err(ErrorCode::Unsupported.into())
+                }
+            });
         }
         let own = store.with_getter::<WasiFilesystem>(State::filesystem);
         let name = path.clone();
@@ -237,9 +340,16 @@ fn write(
     offset: Option<Filesize>,
 ) -> wasmtime::Result<Ended> {
     let (told, ended) = oneshot::channel();
+    let held = store.get().held(file)?;
     let (file, lent) = find(&mut store, file)?;
     match writable(file) {
-        Ok(file) => data.pipe(&mut store, Writing::new(&lent.threads, &file, offset, told))?,
+        Ok(file) => {
+            let target = Target::new(&file, held);
+            data.pipe(
+                &mut store,
+                Writing::new(&lent.threads, target, offset, told),
+            )?;
+        }
         Err(code) => {
             data.close(&mut store)?;
             let _ = told.send(Err(code));

@@ -28,8 +28,11 @@ use wasmtime_wasi::{
     p3::bindings::filesystem::types::{DescriptorType, DirectoryEntry, ErrorCode},
 };
 
-use super::threads::{FileThreads, Job};
-use crate::host::state::State;
+use super::{
+    held::Held,
+    threads::{FileThreads, Job},
+};
+use crate::{host::state::State, volumes::uninterrupted};
 
 /// Bytes that are read or written at once.
 const PIECE: usize = 64 << 10;
@@ -77,16 +80,6 @@ impl Reading {
     }
 }
 
-/// Reads or writes, again if a signal came in between.
-fn uninterrupted<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match work() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
-}
-
 impl StreamProducer<State> for Reading {
     type Item = u8;
     type Buffer = BytesMut;
@@ -130,10 +123,33 @@ impl StreamProducer<State> for Reading {
     }
 }
 
+/// What a stream is written into.
+#[derive(Clone)]
+pub(super) enum Target {
+    File(Arc<OsFile>),
+    Volume(Held),
+}
+
+impl Target {
+    pub(super) fn new(file: &File, held: Option<Held>) -> Self {
+        match held {
+            None => Self::File(Arc::clone(&file.file)),
+            Some(held) => Self::Volume(held),
+        }
+    }
+
+    fn write(&self, bytes: &[u8], offset: Option<u64>) -> io::Result<usize> {
+        match self {
+            Self::File(file) => write(file, bytes, offset),
+            Self::Volume(held) => held.put(bytes, offset),
+        }
+    }
+}
+
 /// A file that is written.
 pub(super) struct Writing {
     threads: Arc<FileThreads>,
-    file: Arc<OsFile>,
+    file: Target,
     /// Where; without it, at the end.
     offset: Option<u64>,
     report: Report,
@@ -143,13 +159,13 @@ pub(super) struct Writing {
 impl Writing {
     pub(super) fn new(
         threads: &Arc<FileThreads>,
-        file: &File,
+        file: Target,
         offset: Option<u64>,
         told: Told,
     ) -> Self {
         Self {
             threads: Arc::clone(threads),
-            file: Arc::clone(&file.file),
+            file,
             offset,
             report: Report(Some(told)),
             job: None,
@@ -185,8 +201,8 @@ impl StreamConsumer<State> for Writing {
         let job = this.job.get_or_insert_with(|| {
             let bytes = from.remaining();
             let bytes = bytes[..bytes.len().min(PIECE)].to_vec();
-            let file = Arc::clone(file);
-            this.threads.spawn(move || write(&file, &bytes, offset))
+            let file = file.clone();
+            this.threads.spawn(move || file.write(&bytes, offset))
         });
         let written = ready!(job.as_mut().poll(cx));
         this.job = None;

@@ -13,6 +13,7 @@ mod connections;
 mod error;
 mod follow;
 mod guard;
+mod kept;
 mod objects;
 mod observed;
 mod openapi;
@@ -37,7 +38,7 @@ pub(crate) use {
     apply::Checked,
     guard::{Port, PortError},
     socket::{BindError, Socket},
-    state::{Admission, Api, LogBatch, Parts, Views},
+    state::{Admission, Api, Kept, KeptError, LogBatch, Parts, Views},
     token::{Token, TokenError},
 };
 

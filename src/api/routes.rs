@@ -6,7 +6,7 @@ use sampan_core::view;
 use serde_json::Value;
 
 use super::{
-    apply, artifacts, observed, openapi, rollout,
+    apply, artifacts, kept, observed, openapi, rollout,
     route::{Answer, Route, on},
     top, wanted, watch,
 };
@@ -41,7 +41,9 @@ fn of_apps() -> Vec<Route> {
             .body::<view::Apply>()
             .json::<view::Plan>("What applying a spec would change"),
         on(Method::DELETE, "/v1/apps/{app}", apply::delete)
-            .json::<view::Plan>("Delete an app with everything that belongs to it"),
+            .json::<view::Plan>("Delete an app with everything that belongs to it but its volumes"),
+        on(Method::DELETE, "/v1/apps/{app}/volumes", kept::remove)
+            .json::<Vec<String>>("Remove the volumes of an app that is gone, and tell their names"),
         on(Method::HEAD, "/v1/artifacts/{name}", artifacts::has).gives(
             Answer::Status(204),
             "Whether the component with this SHA-256 is there",
@@ -119,6 +121,9 @@ fn of_what_is_wanted() -> Vec<Route> {
         .json::<view::Job>("Run a job once more"),
         on(POST, "/v1/apps/{app}/jobs/{job}/run", rollout::run_now)
             .json::<view::Job>("Run a job now, beside what its schedule says"),
+        on(GET, "/v1/volumes", kept::list)
+            .query(&["app"])
+            .json::<Vec<view::Volume>>("All volumes, those of apps that are gone too"),
         on(GET, "/v1/watch", watch::watch)
             .query(&["app"])
             .lines::<view::Watched>(

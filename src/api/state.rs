@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use axum::extract::State;
 use sampan_core::{
     event::Reason,
-    name::ServiceKey,
+    name::{Name, ServiceKey},
     plan::{advise, quota::Quota},
     record::{self, JobSpec, Template},
     view,
@@ -116,6 +116,24 @@ pub(crate) trait Admission: Send + Sync + 'static {
     fn tell(&self, subject: Subject, reason: Reason, message: String);
 }
 
+/// Why volumes are not removed.
+pub(crate) enum KeptError {
+    /// One of them is in use.
+    Used(String),
+    /// Their directories cannot be removed.
+    Failed(String),
+}
+
+/// The volumes that the node keeps. All of it asks the disk.
+pub(crate) trait Kept: Send + Sync + 'static {
+    /// Those that are there, of this app if one is named: its app, its name and how many bytes are
+    /// in it. The error is shown to the client.
+    fn volumes(&self, app: Option<&Name>) -> Result<Vec<(Name, Name, u64)>, String>;
+
+    /// Removes all volumes of an app, and tells their names.
+    fn remove(&self, app: &Name) -> Result<Vec<Name>, KeptError>;
+}
+
 /// What the API is made of.
 pub(crate) struct Parts {
     /// Where objects are.
@@ -126,6 +144,8 @@ pub(crate) struct Parts {
     pub(crate) views: Arc<dyn Views>,
     /// What can run.
     pub(crate) admission: Arc<dyn Admission>,
+    /// The volumes of apps.
+    pub(crate) kept: Arc<dyn Kept>,
     /// Directories below which guests may be lent directories.
     pub(crate) volumes: Vec<PathBuf>,
     /// How much apps may have.

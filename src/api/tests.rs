@@ -160,6 +160,20 @@ impl Views for Fake {
     }
 }
 
+impl Kept for Fake {
+    fn volumes(&self, _: Option<&Name>) -> Result<Vec<(Name, Name, u64)>, String> {
+        let name = |text| Name::parse(text).expect("a name");
+        Ok(vec![(name("gone"), name("data"), 4096)])
+    }
+
+    fn remove(&self, app: &Name) -> Result<Vec<Name>, KeptError> {
+        match app.as_str() {
+            "busy" => Err(KeptError::Used("the volume `data` is in use".to_owned())),
+            _ => Ok(vec![Name::parse("data").expect("a name")]),
+        }
+    }
+}
+
 /// A node to ask.
 struct Rig {
     api: Api,
@@ -231,6 +245,7 @@ impl Rig {
             store: store.clone(),
             artifacts: Arc::new(Artifacts::open(&home.path().join("artifacts")).expect("writable")),
             views: fake.clone(),
+            kept: fake.clone(),
             admission: fake.clone(),
             volumes: vec![home.path().join("lent")],
             quota: *fake.quota.lock().expect("whole"),

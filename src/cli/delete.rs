@@ -7,12 +7,19 @@ use http::Method;
 use sampan_core::{quantity::format_duration, view};
 
 use super::{
-    End, api::ApiArguments, apply::lines, output::Output, process::runtime, spec::SpecArguments,
+    End,
+    api::ApiArguments,
+    apply::lines,
+    output::{Output, size},
+    process::runtime,
+    spec::SpecArguments,
     wait::duration,
 };
 use crate::client::{Client, ClientError, quoted};
 
 /// Delete an app with everything that belongs to it: its pods are drained and stopped
+///
+/// Its volumes are kept unless `--volumes` is given.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The app
@@ -22,6 +29,11 @@ pub(super) struct Arguments {
     /// The spec of the app
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+
+    /// Remove its volumes too, with what is in them, once its pods are gone; also those of an app
+    /// that is gone already
+    #[arg(long)]
+    volumes: bool,
 
     /// Wait until nothing of it is left
     #[arg(long)]
@@ -53,18 +65,67 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let target = format!("/v1/apps/{}", quoted(&app));
     runtime()?.block_on(async {
         let asked = client.change(Method::DELETE, &target, None::<&()>);
-        let plan: view::Plan = asked.await?;
-        output.data(&lines(&plan));
-        if !arguments.wait {
+        let plan: Result<view::Plan, _> = asked.await;
+        match plan {
+            Ok(plan) => output.data(&lines(&plan)),
+            Err(ClientError::Refused(refused))
+                if arguments.volumes && refused.code == "NotFound" => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !arguments.volumes {
+            tell_kept(&client, &app, output).await?;
+        }
+        if !arguments.wait && !arguments.volumes {
             return Ok(());
         }
-        let gone = tokio::time::timeout(arguments.timeout, gone(&client, &target));
+        let end = async {
+            gone(&client, &target).await?;
+            match arguments.volumes {
+                true => remove_volumes(&client, &target, output).await,
+                false => Ok(()),
+            }
+        };
+        let gone = tokio::time::timeout(arguments.timeout, end);
         gone.await.unwrap_or_else(|_| {
             let took = format_duration(arguments.timeout);
             let reason = format!("app `{app}` is not gone after {took}; it is still being deleted");
             Err(anyhow::anyhow!(reason).into())
         })
     })
+}
+
+/// Says which volumes stay.
+async fn tell_kept(client: &Client, app: &str, output: &Output) -> End {
+    let target = format!("/v1/volumes?app={}", quoted(app));
+    let volumes: Vec<view::Volume> = client.get(&target).await?;
+    for volume in volumes {
+        let (name, size) = (&volume.name, size(volume.used_bytes));
+        output.data(&format!(
+            "volume {name} is kept, with {size}; `sampan delete {app} --volumes` removes it\n"
+        ));
+    }
+    Ok(())
+}
+
+/// Removes the volumes of an app that is gone, as soon as no pod has them any more.
+async fn remove_volumes(client: &Client, target: &str, output: &Output) -> End {
+    let target = format!("{target}/volumes");
+    loop {
+        let removed = client.change(Method::DELETE, &target, None::<&()>);
+        let removed: Result<Vec<String>, _> = removed.await;
+        match removed {
+            Ok(removed) => {
+                for name in removed {
+                    output.data(&format!("volume {name} is removed\n"));
+                }
+                return Ok(());
+            }
+            Err(ClientError::Refused(refused)) if refused.code == "Conflict" => {
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Waits until there is no such app.

@@ -81,6 +81,7 @@ pub(crate) fn api(context: &NodeContext, http: Option<SocketAddr>) -> Api {
         store: Arc::clone(&context.store),
         artifacts: Arc::clone(&context.artifacts),
         views: views.clone(),
+        kept: views.clone(),
         admission: views,
         volumes: context.volumes.clone(),
         quota: context.node.quota,

@@ -5,19 +5,19 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use sampan_core::{
     event::Reason,
-    name::ServiceKey,
+    name::{Name, ServiceKey},
     plan::advise,
     record::{self, JobSpec, Template},
     time::Utc,
     view,
 };
-use sampan_runtime::{StartError, Symbols, logs, off_thread, pod::Termination};
+use sampan_runtime::{StartError, Symbols, VolumeError, logs, off_thread, pod::Termination};
 
 use super::{Node, event_history::EventHistory, metrics, seen::Seen};
 use crate::events::{Change, Events, Subject};
 use crate::{
     agent::{handle::one_line, loader::RuntimeLoader, registry::KnownPod},
-    api::{Admission, LogBatch, Views},
+    api::{Admission, Kept, KeptError, LogBatch, Views},
     clock::LOCAL,
     controllers::rollouts::Rollouts,
     load::{Decided, Decisions, Loads},
@@ -123,6 +123,37 @@ impl Admission for NodeViews {
     fn tell(&self, subject: Subject, reason: Reason, message: String) {
         let change = Change::Announced { reason, message };
         self.history.journal.record(subject, change);
+    }
+}
+
+impl Kept for NodeViews {
+    fn volumes(&self, app: Option<&Name>) -> Result<Vec<(Name, Name, u64)>, String> {
+        let Some(volumes) = self.node.runtime.volumes() else {
+            return Ok(Vec::new());
+        };
+        let read = || -> std::io::Result<Vec<_>> {
+            let mut found = Vec::new();
+            for (of, name) in volumes.list()? {
+                if app.is_none_or(|app| *app == of) {
+                    let bytes = volumes.used_bytes(&of, &name)?;
+                    found.push((of, name, bytes));
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|error| format!("cannot read the volumes: {error}"))
+    }
+
+    fn remove(&self, app: &Name) -> Result<Vec<Name>, KeptError> {
+        let Some(volumes) = self.node.runtime.volumes() else {
+            return Ok(Vec::new());
+        };
+        volumes.remove(app).map_err(|error| match error {
+            VolumeError::Used(_) | VolumeError::Busy(_) => KeptError::Used(one_line(&error)),
+            VolumeError::Directory { .. } | VolumeError::NoPlace => {
+                KeptError::Failed(one_line(&error))
+            }
+        })
     }
 }
 

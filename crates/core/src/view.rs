@@ -289,6 +289,21 @@ pub enum JobPhase {
     Deleting,
 }
 
+/// A directory that the node keeps for an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Volume {
+    /// Its app.
+    pub app: String,
+    /// Its name in the app.
+    pub name: String,
+    /// What is in it, counted as for its quota: 0 before its first use.
+    pub used_bytes: u64,
+    /// What may be in it. `null` if no app declares it any more.
+    pub quota_bytes: Option<u64>,
+    /// The services and jobs that it is mounted for.
+    pub used_by: Vec<String>,
+}
+
 /// A node: a process that runs pods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Node {

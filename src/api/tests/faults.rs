@@ -68,6 +68,7 @@ async fn with(fault: Result<(), StoreError>) -> String {
         }),
         artifacts: parts.artifacts.clone(),
         views: parts.views.clone(),
+        kept: parts.kept.clone(),
         admission: parts.admission.clone(),
         volumes: parts.volumes.clone(),
     });

@@ -301,3 +301,46 @@ async fn there_are_not_too_many_followers() {
     held.clear();
     assert!(rig.api.follower().is_ok(), "who goes makes room");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_are_those_that_are_declared_and_those_that_are_there() {
+    let rig = Rig::new();
+    let digest = rig.upload(b"component").await;
+    let spec = format!(
+        "{SHOP}[service.web.allow]\nfiles = [{{ volume = 'data', guest = '/data' }}]\n\
+         [volume.data]\nquota = '64MiB'\n[volume.unused]\n"
+    );
+    let reply = rig.apply(&spec, &digest).await;
+    assert_eq!(reply.status, 200, "{:?}", reply.bytes);
+    let volumes = rig.get("/v1/volumes").await.json();
+    let volume = |app: &str, name: &str, used: u64, quota: Option<u64>, used_by: &[&str]| {
+        json!({
+            "app": app,
+            "name": name,
+            "used_bytes": used,
+            "quota_bytes": quota,
+            "used_by": used_by,
+        })
+    };
+    let expected = [
+        volume("gone", "data", 4096, None, &[]),
+        volume("shop", "data", 0, Some(64 << 20), &["web"]),
+        volume("shop", "unused", 0, Some(1 << 30), &[]),
+    ];
+    assert_eq!(volumes, json!(expected));
+    let remove = async |app: &str| {
+        let path = format!("/v1/apps/{app}/volumes");
+        rig.ask(Method::DELETE, &path, None).await
+    };
+    assert_eq!(
+        remove("shop").await.error(),
+        "409 Conflict: app `shop` is there, and its volumes with it\n\
+         hint: `sampan delete shop --volumes` deletes both"
+    );
+    assert_eq!(
+        remove("busy").await.error(),
+        "409 Conflict: the volume `data` is in use\n\
+         hint: its pods have to be gone; try again in a moment"
+    );
+    assert_eq!(remove("gone").await.json(), json!(["data"]));
+}

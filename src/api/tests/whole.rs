@@ -87,6 +87,7 @@ impl Rig {
             store: Arc::clone(&store) as _,
             artifacts: parts.artifacts.clone(),
             views: parts.views.clone(),
+            kept: parts.kept.clone(),
             admission: parts.admission.clone(),
             volumes: parts.volumes.clone(),
             quota: parts.quota,

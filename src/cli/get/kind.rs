@@ -17,6 +17,8 @@ pub(in crate::cli) enum Kind {
     Revisions,
     #[value(alias = "job")]
     Jobs,
+    #[value(aliases = ["volume", "vol"])]
+    Volumes,
     #[value(alias = "node")]
     Nodes,
     #[value(alias = "event")]
@@ -27,9 +29,12 @@ impl Kind {
     pub(super) fn target(self, app: &AppArgument) -> String {
         let query = match self {
             Self::Apps | Self::Nodes => String::new(),
-            Self::Services | Self::Pods | Self::Revisions | Self::Jobs | Self::Events => {
-                app.query(&[])
-            }
+            Self::Services
+            | Self::Pods
+            | Self::Revisions
+            | Self::Jobs
+            | Self::Volumes
+            | Self::Events => app.query(&[]),
         };
         format!("/v1/{}{query}", self.words().1)
     }
@@ -40,7 +45,7 @@ impl Kind {
             Self::Apps | Self::Services | Self::Revisions | Self::Jobs => {
                 format!("/v1/watch{}", app.query(&[]))
             }
-            Self::Pods | Self::Nodes | Self::Events => {
+            Self::Pods | Self::Volumes | Self::Nodes | Self::Events => {
                 format!("/v1/events{}", app.query(&[("follow", "true")]))
             }
         }
@@ -49,7 +54,9 @@ impl Kind {
     /// The field that a name is compared with.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Apps | Self::Services | Self::Pods | Self::Jobs | Self::Nodes => "name",
+            Self::Apps | Self::Services | Self::Pods | Self::Jobs | Self::Volumes | Self::Nodes => {
+                "name"
+            }
             Self::Revisions => "service",
             Self::Events => "object",
         }
@@ -63,6 +70,7 @@ impl Kind {
             Self::Pods => ("pod", "pods"),
             Self::Revisions => ("revision of service", "revisions"),
             Self::Jobs => ("job", "jobs"),
+            Self::Volumes => ("volume", "volumes"),
             Self::Nodes => ("node", "nodes"),
             Self::Events => ("event of", "events"),
         }

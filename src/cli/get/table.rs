@@ -29,6 +29,7 @@ pub(in crate::cli) fn of(kind: Kind, objects: &[Value], head: bool) -> anyhow::R
         Kind::Pods => table(head, POD, &typed(objects)?),
         Kind::Revisions => table(head, REVISION, &typed(objects)?),
         Kind::Jobs => table(head, JOB, &typed(objects)?),
+        Kind::Volumes => table(head, VOLUME, &typed(objects)?),
         Kind::Nodes => table(head, NODE, &typed(objects)?),
         Kind::Events => table(head, EVENT, &typed(objects)?),
     })
@@ -160,6 +161,16 @@ pub(in crate::cli) const RUN: &[Column<view::Run>] = &[
     ("took", |it| time(Duration::from_millis(it.duration_ms))),
     ("attempts", |it| it.attempts.to_string()),
     ("outcome", |it| it.outcome.clone()),
+];
+
+const VOLUME: &[Column<view::Volume>] = &[
+    ("app", |it| it.app.clone()),
+    ("volume", |it| it.name.clone()),
+    ("used", |it| size(it.used_bytes)),
+    ("quota", |it| {
+        it.quota_bytes.map_or_else(|| "undeclared".to_owned(), size)
+    }),
+    ("used by", |it| it.used_by.join(",")),
 ];
 
 const NODE: &[Column<view::Node>] = &[

@@ -92,11 +92,23 @@ fn a_volume_is_shared_full_and_there_after_a_kill() {
     }
     // More may be in it from the next apply on.
     daemon.apply(&spec("1MiB", "read-write"));
-    assert_eq!(put(at, "two", "again", 40 << 10), 204);
+    assert_eq!(put(at, "two", "again", 40 << 10), 201);
     assert_eq!(read(at, "one", "again"), (200, 40 << 10));
+    let volumes = daemon.json(&["get", "volumes"]);
+    assert_eq!(volumes[0]["name"], "data");
+    // Two files of ten blocks, what there was room for of a third one, and their names.
+    assert_eq!(volumes[0]["used_bytes"], 27 * 4096);
+    assert_eq!(volumes[0]["quota_bytes"], 1 << 20);
+    assert_eq!(volumes[0]["used_by"], serde_json::json!(["one", "two"]));
+    let table = daemon.must(&["get", "volumes"]);
+    assert!(table.contains("one,two"), "{table}");
     // An app that names the volume no more, or that is deleted, leaves it.
     daemon.apply("");
-    daemon.must(&["delete", "a", "--wait"]);
+    let told = daemon.must(&["delete", "a", "--wait"]);
+    let kept = "volume data is kept, with 108.0 KiB; `sampan delete a --volumes` removes it";
+    assert!(told.contains(kept), "{told}");
+    let volumes = daemon.json(&["get", "volumes"]);
+    assert_eq!(volumes[0]["quota_bytes"], serde_json::Value::Null);
     daemon.apply(&spec("1MiB", "read-only"));
     assert_eq!(read(at, "one", "kept"), (200, 40 << 10));
     let plan = daemon.spec(&spec("2MiB", "read-only"));
@@ -105,6 +117,16 @@ fn a_volume_is_shared_full_and_there_after_a_kill() {
         plan.contains("volume data (2MiB) at /data, read-write"),
         "{plan}"
     );
+    let told = daemon.must(&["delete", "a", "--volumes"]);
+    for name in ["data", "other"] {
+        let removed = format!("volume {name} is removed");
+        assert!(told.contains(&removed), "{told}");
+    }
+    assert!(!std::path::Path::new(&daemon.place("data/volumes/a")).exists());
+    // There is nothing to remove, and nothing wrong with that.
+    daemon.must(&["delete", "a", "--volumes"]);
+    daemon.apply(&spec("1MiB", "read-only"));
+    assert_eq!(read(at, "one", "kept").0, 404);
 }
 
 #[test]

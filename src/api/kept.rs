@@ -1,0 +1,134 @@
+//! The volumes of apps: which there are, how full they are, and their removal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::{Json, extract::State};
+use sampan_core::{
+    name::Name,
+    object::{Grants, MountSource},
+    record::{self, Key, Kind},
+    view,
+};
+use serde::Deserialize;
+
+use super::{
+    Api, Shared,
+    artifacts::blocking,
+    body::{AppPath, Asked},
+    error::{ApiError, Code},
+    objects::{self, AppObjects},
+    state::KeptError,
+    wanted::app_of,
+};
+
+/// Of which app.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Of {
+    app: Option<String>,
+}
+
+/// `GET /v1/volumes`
+pub(super) async fn list(
+    State(api): Shared,
+    Asked(of): Asked<Of>,
+) -> Result<Json<Vec<view::Volume>>, ApiError> {
+    let _turn = api.0.lists.turn().await?;
+    let app = app_of(of.app.as_deref())?;
+    let mut volumes = declared(&api, app.as_ref()).await?;
+    let kept = api.0.kept.clone();
+    let found = blocking(move || kept.volumes(app.as_ref())).await?;
+    let found = found.map_err(|error| ApiError::new(Code::Internal, error))?;
+    for (app, name, bytes) in found {
+        let volume = volumes
+            .entry((app.clone(), name.clone()))
+            .or_insert_with(|| volume(&app, &name, None));
+        volume.used_bytes = bytes;
+    }
+    Ok(Json(volumes.into_values().collect()))
+}
+
+fn volume(app: &Name, name: &Name, quota_bytes: Option<u64>) -> view::Volume {
+    view::Volume {
+        app: app.to_string(),
+        name: name.to_string(),
+        used_bytes: 0,
+        quota_bytes,
+        used_by: Vec::new(),
+    }
+}
+
+type Volumes = BTreeMap<(Name, Name), view::Volume>;
+
+/// The volumes that apps declare.
+async fn declared(api: &Api, only: Option<&Name>) -> Result<Volumes, ApiError> {
+    let store = &*api.0.store;
+    let mut volumes = Volumes::new();
+    let apps = objects::list::<record::App>(store, Kind::App.prefix()).await?;
+    let apps = apps.into_iter().map(|(_, app, _)| app);
+    let asked = |app: &record::App| only.is_none_or(|only| *only == app.name);
+    for app in apps.filter(|app| asked(app) && !app.volumes.is_empty() && !app.deleting) {
+        let objects = AppObjects::read(store, &app.name).await?;
+        let used_by = used_by(&objects);
+        for (name, declared) in app.volumes {
+            let mut volume = volume(&app.name, &name, Some(declared.quota.0));
+            let users = used_by.get(&name).into_iter().flatten();
+            volume.used_by = users.cloned().collect();
+            volumes.insert((app.name.clone(), name), volume);
+        }
+    }
+    Ok(volumes)
+}
+
+/// The services and jobs of an app that each of its volumes is mounted for.
+fn used_by(objects: &AppObjects) -> BTreeMap<Name, BTreeSet<String>> {
+    let present = &objects.present;
+    let services = present.services.values().filter_map(|service| {
+        let revision = (service.key.name.clone(), service.spec.revision);
+        let grants = &present.revisions.get(&revision)?.template.grants;
+        Some((&service.key.name, grants))
+    });
+    let jobs = present.jobs.values();
+    let jobs = jobs.map(|job| (&job.key.name, &job.spec.grants));
+    let mut used_by = BTreeMap::<_, BTreeSet<_>>::new();
+    for (user, grants) in services.chain(jobs) {
+        for volume in mounted(grants) {
+            used_by
+                .entry(volume.clone())
+                .or_default()
+                .insert(user.to_string());
+        }
+    }
+    used_by
+}
+
+fn mounted(grants: &Grants) -> impl Iterator<Item = &Name> {
+    grants.files.iter().filter_map(|mount| match &mount.source {
+        MountSource::Host(_) => None,
+        MountSource::Volume(volume) => Some(&volume.name),
+    })
+}
+
+/// `DELETE /v1/apps/{app}/volumes`
+pub(super) async fn remove(
+    State(api): Shared,
+    AppPath(name): AppPath,
+) -> Result<Json<Vec<String>>, ApiError> {
+    let _place = api.place()?;
+    // Nothing begins to use one meanwhile that has not begun before.
+    let _turn = api.0.store.turns().alone(name.as_str()).await;
+    let app = objects::get::<record::App>(&*api.0.store, &Key::App(name.clone())).await?;
+    if app.is_some() {
+        let message = format!("app `{name}` is there, and its volumes with it");
+        let hint = format!("`sampan delete {name} --volumes` deletes both");
+        return Err(ApiError::new(Code::Conflict, message).hint(hint));
+    }
+    let kept = api.0.kept.clone();
+    let removed = blocking(move || kept.remove(&name)).await?;
+    let removed = removed.map_err(|error| match error {
+        KeptError::Used(message) => ApiError::new(Code::Conflict, message)
+            .hint("its pods have to be gone; try again in a moment"),
+        KeptError::Failed(message) => ApiError::new(Code::Internal, message),
+    })?;
+    Ok(Json(removed.iter().map(Name::to_string).collect()))
+}

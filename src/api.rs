@@ -14,6 +14,7 @@ mod error;
 mod follow;
 mod guard;
 mod kept;
+mod keyvalue;
 mod objects;
 mod observed;
 mod openapi;

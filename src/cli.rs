@@ -15,6 +15,7 @@ mod init;
 mod inspect;
 mod interrupts;
 mod job;
+mod kv;
 mod logs;
 mod node;
 mod output;
@@ -68,6 +69,7 @@ enum Verb {
     Events(events::Arguments),
     Top(top::Arguments),
     Logs(logs::Arguments),
+    Kv(kv::Arguments),
     Scale(scale::Arguments),
     Restart(restart::Arguments),
     Job(job::Arguments),
@@ -101,6 +103,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Events(arguments) => events::run(&arguments, &output),
         Verb::Top(arguments) => top::run(&arguments, &output),
         Verb::Logs(arguments) => logs::run(&arguments, &output),
+        Verb::Kv(arguments) => kv::run(&arguments, &output),
         Verb::Scale(arguments) => scale::run(&arguments, &output),
         Verb::Restart(arguments) => restart::run(&arguments, &output),
         Verb::Job(arguments) => job::run(&arguments, &output),

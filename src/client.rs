@@ -59,6 +59,17 @@ impl Client {
         self.send(Method::PUT, target, body).await.map(drop)
     }
 
+    /// Bytes of any sort.
+    pub(crate) async fn fetch(&self, target: &str) -> Result<Bytes, ClientError> {
+        let response = self.send(Method::GET, target, None).await?;
+        self.bytes(response).await
+    }
+
+    /// Deletes something.
+    pub(crate) async fn remove(&self, target: &str) -> Result<(), ClientError> {
+        self.send(Method::DELETE, target, None).await.map(drop)
+    }
+
     /// A stream of lines, each given to `line` as it comes, until that is enough.
     pub(crate) async fn lines(
         &self,

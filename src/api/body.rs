@@ -90,6 +90,9 @@ pub(super) struct ServicePath(pub(super) ServiceKey);
 /// A job in the path.
 pub(super) struct JobPath(pub(super) ServiceKey);
 
+/// An app and a key-value store of it in the path.
+pub(super) struct StorePath(pub(super) Name, pub(super) Name);
+
 /// The last name in the path, whatever it is.
 pub(super) struct NamePath(pub(super) String);
 
@@ -136,6 +139,15 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let [app, job] = path(parts, state, ["app", "job"]).await?;
         Ok(Self(ServiceKey::new(&name(&app)?, &name(&job)?)))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for StorePath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let [app, store] = path(parts, state, ["app", "store"]).await?;
+        Ok(Self(name(&app)?, name(&store)?))
     }
 }
 

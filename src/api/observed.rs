@@ -227,6 +227,7 @@ fn with_missed(missed: u64, mut lines: Vec<view::LogLine>) -> Vec<view::LogLine>
             service: String::new(),
             pod: String::new(),
             stream: "host".to_owned(),
+            level: None,
             request: None,
             text: format!("{missed} lines were dropped, because they were read too slowly"),
             partial: false,

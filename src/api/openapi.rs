@@ -57,6 +57,13 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
             kinds["application/jsonl"] = kinds["application/json"].clone();
             (200, kinds)
         }
+        Answer::Bytes => {
+            let kind = "application/octet-stream";
+            (
+                200,
+                content(kind, json!({ "type": "string", "format": "binary" })),
+            )
+        }
         Answer::Text => (200, content("text/plain", json!({ "type": "string" }))),
         Answer::Status(status) => (*status, json!({})),
     };

@@ -22,6 +22,8 @@ pub(super) enum Answer {
     Lines(SchemaOf),
     /// A JSON document, or one a line if that is asked for.
     Either(SchemaOf),
+    /// Bytes of any sort.
+    Bytes,
     /// Plain text.
     Text,
     /// The status alone.

@@ -6,7 +6,7 @@ use sampan_core::view;
 use serde_json::Value;
 
 use super::{
-    apply, artifacts, kept, observed, openapi, rollout,
+    apply, artifacts, kept, keyvalue, observed, openapi, rollout,
     route::{Answer, Route, on},
     top, wanted, watch,
 };
@@ -14,6 +14,7 @@ use super::{
 const GET: Method = Method::GET;
 const PUT: Method = Method::PUT;
 const POST: Method = Method::POST;
+const DELETE: Method = Method::DELETE;
 
 /// `GET /v1/openapi.json`
 async fn document() -> Json<Value> {
@@ -25,6 +26,7 @@ pub(super) fn all() -> Vec<Route> {
     let mut all = of_apps();
     all.extend(of_services());
     all.extend(of_what_is_wanted());
+    all.extend(of_what_is_kept());
     all.extend(of_what_runs());
     all.extend(of_the_node());
     all
@@ -40,9 +42,9 @@ fn of_apps() -> Vec<Route> {
         on(POST, "/v1/apps/{app}/plan", apply::plan)
             .body::<view::Apply>()
             .json::<view::Plan>("What applying a spec would change"),
-        on(Method::DELETE, "/v1/apps/{app}", apply::delete)
+        on(DELETE, "/v1/apps/{app}", apply::delete)
             .json::<view::Plan>("Delete an app with everything that belongs to it but its volumes"),
-        on(Method::DELETE, "/v1/apps/{app}/volumes", kept::remove)
+        on(DELETE, "/v1/apps/{app}/volumes", kept::remove)
             .json::<Vec<String>>("Remove the volumes of an app that is gone, and tell their names"),
         on(Method::HEAD, "/v1/artifacts/{name}", artifacts::has).gives(
             Answer::Status(204),
@@ -129,6 +131,31 @@ fn of_what_is_wanted() -> Vec<Route> {
             .lines::<view::Watched>(
                 "All services and jobs, then each change of one, until the client goes",
             ),
+    ]
+}
+
+fn of_what_is_kept() -> Vec<Route> {
+    const VALUE: &str = "/v1/apps/{app}/stores/{store}/value";
+    vec![
+        on(GET, "/v1/apps/{app}/stores", keyvalue::stores)
+            .json::<Vec<view::KeyValueStore>>("The key-value stores of an app"),
+        on(DELETE, "/v1/apps/{app}/stores", keyvalue::remove).gives(
+            Answer::Status(204),
+            "Delete the key-value stores of an app that is gone",
+        ),
+        on(GET, "/v1/apps/{app}/stores/{store}/keys", keyvalue::keys)
+            .query(&["after"])
+            .json::<view::KeyValueKeys>("Keys of a store in their order, from `after` on"),
+        on(GET, VALUE, keyvalue::get)
+            .query(&["key"])
+            .gives(Answer::Bytes, "The value of a key"),
+        on(PUT, VALUE, keyvalue::put)
+            .query(&["key"])
+            .unbounded()
+            .gives(Answer::Status(204), "Set a key to what the body has"),
+        on(DELETE, VALUE, keyvalue::delete)
+            .query(&["key"])
+            .gives(Answer::Status(204), "Delete a key"),
     ]
 }
 

@@ -11,7 +11,7 @@ use sampan_core::{
     record::{self, JobSpec, Template},
     view,
 };
-use sampan_store::Store;
+use sampan_store::{KeyValues, Store};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, Semaphore, watch::Receiver},
@@ -140,6 +140,8 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     /// Where components are.
     pub(crate) artifacts: Arc<Artifacts>,
+    /// What guests keep.
+    pub(crate) keyvalue: Arc<KeyValues>,
     /// What runs.
     pub(crate) views: Arc<dyn Views>,
     /// What can run.

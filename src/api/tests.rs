@@ -244,6 +244,7 @@ impl Rig {
         let api = Api::new(Parts {
             store: store.clone(),
             artifacts: Arc::new(Artifacts::open(&home.path().join("artifacts")).expect("writable")),
+            keyvalue: nothing_kept(),
             views: fake.clone(),
             kept: fake.clone(),
             admission: fake.clone(),
@@ -329,3 +330,9 @@ impl Rig {
 }
 
 const SHOP: &str = "app = 'shop'\n[service.web]\ncomponent = 'web.wasm'\nreplicas = 2\n";
+
+/// Key-value stores of a node that has no place for them.
+fn nothing_kept() -> Arc<sampan_store::KeyValues> {
+    let limits = sampan_core::spec::node::KeyValueLimits::default();
+    Arc::new(sampan_store::KeyValues::new(None, limits))
+}

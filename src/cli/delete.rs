@@ -30,8 +30,8 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// Remove its volumes too, with what is in them, once its pods are gone; also those of an app
-    /// that is gone already
+    /// Remove what it keeps too, once its pods are gone: its volumes and key-value stores, with
+    /// what is in them; also those of an app that is gone already
     #[arg(long)]
     volumes: bool,
 
@@ -64,16 +64,18 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let client = arguments.api.client()?;
     let target = format!("/v1/apps/{}", quoted(&app));
     runtime()?.block_on(async {
+        let kept = stores(&client, &app).await?;
         let asked = client.change(Method::DELETE, &target, None::<&()>);
         let plan: Result<view::Plan, _> = asked.await;
         match plan {
             Ok(plan) => output.data(&lines(&plan)),
+            // Of one that is gone, what it keeps can be removed all the same.
             Err(ClientError::Refused(refused))
                 if arguments.volumes && refused.code == "NotFound" => {}
             Err(error) => return Err(error.into()),
         }
         if !arguments.volumes {
-            tell_kept(&client, &app, output).await?;
+            tell_kept(&client, &app, &kept, output).await?;
         }
         if !arguments.wait && !arguments.volumes {
             return Ok(());
@@ -81,7 +83,10 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         let end = async {
             gone(&client, &target).await?;
             match arguments.volumes {
-                true => remove_volumes(&client, &target, output).await,
+                true => {
+                    remove_volumes(&client, &target, output).await?;
+                    remove_stores(&client, &target, &kept, output).await
+                }
                 false => Ok(()),
             }
         };
@@ -94,8 +99,13 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     })
 }
 
-/// Says which volumes stay.
-async fn tell_kept(client: &Client, app: &str, output: &Output) -> End {
+/// Says which volumes and key-value stores stay.
+async fn tell_kept(
+    client: &Client,
+    app: &str,
+    stores: &[view::KeyValueStore],
+    output: &Output,
+) -> End {
     let target = format!("/v1/volumes?app={}", quoted(app));
     let volumes: Vec<view::Volume> = client.get(&target).await?;
     for volume in volumes {
@@ -103,6 +113,29 @@ async fn tell_kept(client: &Client, app: &str, output: &Output) -> End {
         output.data(&format!(
             "volume {name} is kept, with {size}; `sampan delete {app} --volumes` removes it\n"
         ));
+    }
+    for store in stores {
+        output.data(&format!(
+            "store {} is kept; `sampan delete {app} --volumes` removes it\n",
+            store.name
+        ));
+    }
+    Ok(())
+}
+
+/// Removes the key-value stores of an app that is gone.
+async fn remove_stores(
+    client: &Client,
+    target: &str,
+    stores: &[view::KeyValueStore],
+    output: &Output,
+) -> End {
+    if stores.is_empty() {
+        return Ok(());
+    }
+    client.remove(&format!("{target}/stores")).await?;
+    for store in stores {
+        output.data(&format!("store {} is removed\n", store.name));
     }
     Ok(())
 }
@@ -126,6 +159,16 @@ async fn remove_volumes(client: &Client, target: &str, output: &Output) -> End {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// The key-value stores of an app.
+pub(super) async fn stores(
+    client: &Client,
+    app: &str,
+) -> Result<Vec<view::KeyValueStore>, ClientError> {
+    client
+        .get(&format!("/v1/apps/{}/stores", quoted(app)))
+        .await
 }
 
 /// Waits until there is no such app.

@@ -90,7 +90,11 @@ fn print(line: &str, pods: &mut Vec<String>, output: &Output) {
         "host" => Channel::Err,
         _ => Channel::Out,
     };
-    output.pod_line(channel, &prefix, &whole(&line.text, line.partial));
+    let text = match &line.level {
+        Some(level) => format!("{} {}", level.to_ascii_uppercase(), line.text),
+        None => line.text,
+    };
+    output.pod_line(channel, &prefix, &whole(&text, line.partial));
 }
 
 /// A line as it is shown: one that is too long for one says so.

@@ -184,6 +184,12 @@ impl Output {
         self.note(written);
     }
 
+    /// Writes data as it is, whatever it is.
+    pub(super) fn bytes(&self, bytes: &[u8]) {
+        let mut out = io::stdout().lock();
+        self.note(out.write_all(bytes).and_then(|()| out.flush()));
+    }
+
     /// A bar for something whose length is not known. It is shown on a terminal only.
     pub(super) fn spinner(&self, text: String) -> ProgressBar {
         let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})")

@@ -31,6 +31,8 @@ pub(crate) struct NodeContext {
     /// The objects of the store in memory.
     pub(crate) objects: Arc<Reflector>,
     pub(crate) artifacts: Arc<Artifacts>,
+    /// What guests keep.
+    pub(crate) keyvalue: Arc<KeyValues>,
     pub(crate) journal: Arc<Journal>,
     /// The same events, and those that have left the journal.
     pub(crate) history: Arc<EventHistory>,
@@ -75,6 +77,7 @@ impl NodeContext {
             store,
             objects: Arc::new(objects),
             artifacts,
+            keyvalue,
             journal,
             history,
             loader: Arc::new(loader),

@@ -80,6 +80,7 @@ pub(crate) fn api(context: &NodeContext, http: Option<SocketAddr>) -> Api {
     Api::new(Parts {
         store: Arc::clone(&context.store),
         artifacts: Arc::clone(&context.artifacts),
+        keyvalue: Arc::clone(&context.keyvalue),
         views: views.clone(),
         kept: views.clone(),
         admission: views,

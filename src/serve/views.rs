@@ -169,7 +169,12 @@ fn log_line(line: logs::Line) -> view::LogLine {
     let stream = match line.stream {
         logs::Stream::Stdout => "stdout",
         logs::Stream::Stderr => "stderr",
+        logs::Stream::Logged(_) => "log",
         logs::Stream::Host => "host",
+    };
+    let level = match line.stream {
+        logs::Stream::Logged(level) => Some(level.to_string().to_ascii_lowercase()),
+        logs::Stream::Stdout | logs::Stream::Stderr | logs::Stream::Host => None,
     };
     view::LogLine {
         time: Utc::from(line.time).to_string(),
@@ -177,6 +182,7 @@ fn log_line(line: logs::Line) -> view::LogLine {
         service: line.pod.service().name.to_string(),
         pod: line.pod.to_string(),
         stream: stream.to_owned(),
+        level,
         request: line.request.map(|request| request.to_string()),
         text: line.text,
         partial: line.partial,

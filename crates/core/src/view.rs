@@ -344,6 +344,26 @@ pub struct Event {
     pub message: String,
 }
 
+/// A key-value store of an app.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyValueStore {
+    /// Its name.
+    pub name: String,
+    /// How many keys it has.
+    pub keys: u64,
+    /// Bytes of its keys and values together.
+    pub bytes: u64,
+}
+
+/// Some keys of a store, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyValueKeys {
+    /// The keys.
+    pub keys: Vec<String>,
+    /// The key after which there are more, if there are.
+    pub next: Option<String>,
+}
+
 /// A line that a pod has printed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogLine {
@@ -355,8 +375,13 @@ pub struct LogLine {
     pub service: String,
     /// The pod.
     pub pod: String,
-    /// `stdout`, `stderr`, or `host` for what Sampan says about the guest.
+    /// `stdout`, `stderr`, `log` for what comes through `wasi:logging`, or `host` for what Sampan
+    /// says about the guest.
     pub stream: String,
+    /// The level of what comes through `wasi:logging`: `trace`, `debug`, `info`, `warn`, `error` or
+    /// `critical`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
     /// The request that was being answered, when that is certain.
     pub request: Option<String>,
     /// The text, as the guest printed it.

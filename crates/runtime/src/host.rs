@@ -7,6 +7,7 @@ mod credentials;
 pub(crate) mod files;
 pub(crate) mod keyvalue;
 pub(crate) mod linker;
+mod logging;
 pub(crate) mod outbound;
 pub(crate) mod own;
 pub(crate) mod sockets;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 pub(crate) use bucket::TokenBucket;
 pub use pod::{MAX_BURST_NOTES, MAX_NOTES_A_SECOND};
 pub(crate) use pod::{Note, PodLog};
-pub use ring::{Batch, Line, MAX_LINE_BYTES, MAX_RING_BYTES, Ring, Stream};
+pub use ring::{Batch, Level, Line, MAX_LINE_BYTES, MAX_RING_BYTES, Ring, Stream};
 
 /// Cuts what a guest writes into lines.
 #[derive(Debug)]

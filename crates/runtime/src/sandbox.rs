@@ -312,6 +312,7 @@ impl Sandbox {
             lent: Arc::clone(&self.lent),
             keyvalue: self.keyvalue.clone(),
             handles: Handles::default(),
+            inherits: self.stdio == Stdio::Inherit,
             pace: Arc::clone(pace),
             tcp,
         };

@@ -58,6 +58,7 @@ async fn with(fault: Result<(), StoreError>) -> String {
     let before = rig.service("web").await;
     let parts = &rig.api.0.parts;
     let api = Api::new(Parts {
+        keyvalue: nothing_kept(),
         quota: parts.quota,
         looked: parts.looked.clone(),
         threads: tokio::runtime::Handle::current(),

@@ -75,6 +75,7 @@ fn line(pod: &str, text: &str, time: &str) -> view::LogLine {
         service: "web".to_owned(),
         pod: pod.to_owned(),
         stream: "stdout".to_owned(),
+        level: None,
         request: None,
         text: text.to_owned(),
         partial: false,

@@ -84,6 +84,7 @@ impl Rig {
         });
         let parts = &self.api.0.parts;
         let api = Api::new(Parts {
+            keyvalue: nothing_kept(),
             store: Arc::clone(&store) as _,
             artifacts: parts.artifacts.clone(),
             views: parts.views.clone(),

@@ -236,6 +236,11 @@ impl Printer {
                 let text = whole(&line.text, line.partial);
                 self.0.output.pod_line(Channel::Out, prefix, &text);
             }
+            Stream::Logged(level) => {
+                let text = format!("{level} {}", line.text);
+                let text = whole(&text, line.partial);
+                self.0.output.pod_line(Channel::Out, prefix, &text);
+            }
             Stream::Host if self.0.json => {
                 self.0.output.json_line(&json!({
                     "time": Utc::from(line.time).to_string(),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Daemon, load::Load, times};
-use crate::rig::{PATIENCE, get, guest};
+use crate::rig::{PATIENCE, err, get, guest, out, sampan};
 
 /// A service whose path `/` counts in a store.
 fn spec(replicas: u32, allow: &str) -> String {
@@ -112,4 +112,103 @@ async fn a_store_is_its_apps_own_and_one_that_is_not_granted_is_denied() {
     daemon.launch();
     let at = daemon.running().address();
     assert_eq!(count(at).await, 3);
+}
+
+/// Runs a verb against a daemon with bytes on its standard input.
+fn piped(daemon: &Daemon, arguments: &[&str], input: &[u8]) -> std::process::Output {
+    use std::{io::Write as _, process::Stdio};
+    let api = daemon.api();
+    let mut command = sampan(arguments);
+    command.args(["--api", &api]).stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(input).expect("it reads");
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_read_and_change_what_guests_keep() {
+    let mut daemon = Daemon::start();
+    let at = daemon.running().address();
+    daemon.apply(&spec(1, "'visits'"));
+    assert_eq!(count(at).await, 1);
+    assert_eq!(daemon.must(&["kv", "get", "a/visits", "visits"]), "1");
+    daemon.must(&["kv", "put", "a/visits", "visits", "41"]);
+    assert_eq!(count(at).await, 42);
+    // Any bytes, and any key.
+    let bytes: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let key = "a key/of ä?&=#\n";
+    let put = piped(&daemon, &["kv", "put", "a/visits", key], &bytes);
+    assert_eq!(put.status.code(), Some(0), "{}", err(&put));
+    let got = daemon.ask(&["kv", "get", "a/visits", key]);
+    assert!(got.status.success() && got.stdout == bytes);
+    let json: serde_json::Value =
+        serde_json::from_str(&daemon.must(&["kv", "list", "a/visits", "--json"])).expect("JSON");
+    assert_eq!(json, serde_json::json!([key, "visits"]));
+    let value = daemon.must(&["kv", "get", "a/visits", "visits", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&value).expect("JSON");
+    assert_eq!(value, serde_json::json!({ "key": "visits", "value": "42" }));
+    daemon.must(&["kv", "delete", "a/visits", key]);
+    assert_eq!(daemon.must(&["kv", "list", "a/visits"]), "visits\n");
+    let stores: serde_json::Value =
+        serde_json::from_str(&daemon.must(&["kv", "list", "a", "--json"])).expect("JSON");
+    assert_eq!(
+        stores,
+        serde_json::json!([{ "name": "visits", "keys": 1, "bytes": 8 }])
+    );
+    // What is not there, and what is too much.
+    for (arguments, told) in [
+        (&["kv", "get", "a/visits", "none"][..], "no key `none`"),
+        (&["kv", "delete", "a/visits", "none"], "no key `none`"),
+        (&["kv", "list", "a/none"], "no key-value store `none`"),
+        (&["kv", "get", "b/visits", "visits"], "no key `visits`"),
+        (&["kv", "put", "b/visits", "k", "v"], "there is no app `b`"),
+        (&["kv", "get", "visits", "k"], "write it as `APP/STORE`"),
+    ] {
+        let refused = daemon.ask(arguments);
+        assert_ne!(refused.status.code(), Some(0), "{arguments:?}");
+        assert!(err(&refused).contains(told), "{}", err(&refused));
+    }
+    let large = piped(
+        &daemon,
+        &["kv", "put", "a/visits", "k"],
+        &vec![0; (1 << 20) + 1],
+    );
+    assert!(
+        err(&large).contains("and may have 1048576"),
+        "{}",
+        err(&large)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_app_leaves_its_stores_unless_they_are_to_go() {
+    let mut daemon = Daemon::start();
+    let at = daemon.running().address();
+    daemon.apply(&spec(1, "'visits'"));
+    assert_eq!(count(at).await, 1);
+    let deleted = daemon.ask(&["delete", "a", "--wait"]);
+    assert!(deleted.status.success(), "{}", err(&deleted));
+    let told = "store visits is kept; `sampan delete a --volumes` removes it";
+    assert!(out(&deleted).contains(told), "{}", out(&deleted));
+    daemon.apply(&spec(1, "'visits'"));
+    assert_eq!(count(at).await, 2, "it goes on where it was");
+    let deleted = daemon.ask(&["delete", "a", "--volumes"]);
+    assert!(deleted.status.success(), "{}", err(&deleted));
+    assert!(
+        out(&deleted).contains("store visits is removed"),
+        "{}",
+        out(&deleted)
+    );
+    let keyvalue = std::path::Path::new(&daemon.place("data")).join("keyvalue");
+    assert_eq!(std::fs::read_dir(keyvalue).expect("a directory").count(), 0);
+    daemon.apply(&spec(1, "'visits'"));
+    assert_eq!(count(at).await, 1);
+    daemon.must(&["delete", "a", "--wait"]);
+    // Of an app that is gone, too.
+    let deleted = daemon.ask(&["delete", "a", "--volumes"]);
+    assert!(deleted.status.success(), "{}", err(&deleted));
+    assert_eq!(daemon.must(&["kv", "list", "a", "--json"]), "[]\n");
 }

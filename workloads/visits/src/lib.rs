@@ -12,6 +12,7 @@
 //! | `/clear?keys=1000` | how many of them were there, once they are deleted at once |
 //! | `/list` | all keys, one a line |
 //! | `/open?store=s` | `ok` if the store can be opened |
+//! | `/log?level=warn&context=c&text=t` | `ok`, once the text is logged |
 //!
 //! What the store refuses is a 403 if it cannot be opened and a 500 if not, with the error.
 
@@ -28,6 +29,7 @@ mod bindings {
 use bindings::wasi::keyvalue::atomics::{Cas, CasError, increment, swap};
 use bindings::wasi::keyvalue::batch::{delete_many, get_many, set_many};
 use bindings::wasi::keyvalue::store::{self, Bucket, Error};
+use bindings::wasi::logging::logging::{Level, log};
 
 /// The store that all of it is kept in.
 const STORE: &str = "visits";
@@ -56,6 +58,12 @@ fn respond(target: &Target) -> Result<Option<String>, Error> {
     if target.path == "/open" {
         let opened = store::open(target.value("store").unwrap_or_default());
         return opened.map(|_| Some("ok".to_owned()));
+    }
+    if target.path == "/log" {
+        let text = target.value("text").unwrap_or_default();
+        let context = target.value("context").unwrap_or_default();
+        log(level(target.value("level")), context, text);
+        return Ok(Some("ok".to_owned()));
     }
     let bucket = store::open(STORE)?;
     let key = target.value("key").unwrap_or_default();
@@ -90,6 +98,17 @@ fn respond(target: &Target) -> Result<Option<String>, Error> {
         _ => return Ok(None),
     };
     Ok(Some(text))
+}
+
+fn level(name: Option<&str>) -> Level {
+    match name {
+        Some("trace") => Level::Trace,
+        Some("debug") => Level::Debug,
+        Some("warn") => Level::Warn,
+        Some("error") => Level::Error,
+        Some("critical") => Level::Critical,
+        _ => Level::Info,
+    }
 }
 
 fn text_of(value: Vec<u8>) -> String {

@@ -4,7 +4,7 @@ use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi::{p2::bindings::filesystem as files_p2, p3::bindings::filesystem as files_p3};
 use wasmtime_wasi_config::WasiConfig;
 
-use super::{files::GuestFiles, keyvalue, sockets, state::State, waits};
+use super::{files::GuestFiles, keyvalue, logging, sockets, state::State, waits};
 use crate::{engine::CodeClass, observe};
 
 /// Everything the host offers to guests of a class.
@@ -15,6 +15,7 @@ pub(crate) fn linker(engine: &Engine, class: CodeClass) -> wasmtime::Result<Link
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(to)?;
     wasmtime_wasi_config::add_to_linker(to, |state: &mut State| WasiConfig::from(&*state.config))?;
     keyvalue::add(to)?;
+    logging::add(to)?;
     if class.concurrent {
         wasmtime_wasi::p3::add_to_linker(to)?;
         wasmtime_wasi_http::p3::add_to_linker(to)?;

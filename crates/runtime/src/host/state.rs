@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) _files: Option<WaitNote>,
     pub(crate) files: WasiFilesystemCtx,
     pub(crate) lent: Arc<Lent>,
+    /// Whether what it logs goes to this process's standard error.
+    pub(crate) inherits: bool,
     pub(crate) keyvalue: Granted,
     /// What the instance has open in volumes.
     pub(crate) handles: Handles,

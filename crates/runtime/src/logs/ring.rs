@@ -1,6 +1,6 @@
 //! The lines that are kept of all pods of a node, as many as there is room for.
 
-use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+use std::{collections::VecDeque, fmt, sync::Arc, time::SystemTime};
 
 use parking_lot::Mutex;
 use sampan_core::name::PodName;
@@ -15,6 +15,37 @@ const MAX_TAIL_LINES: usize = 10_000;
 /// Host bytes a line takes besides its text, so that empty lines are not free.
 pub(super) const LINE_OVERHEAD_BYTES: usize = size_of::<Line>();
 
+/// How important a line is, as the guest says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Each step.
+    Trace,
+    /// What helps to find a fault.
+    Debug,
+    /// What happens.
+    Info,
+    /// What may become a fault.
+    Warn,
+    /// What has failed.
+    Error,
+    /// What ends the work.
+    Critical,
+}
+
+/// As it stands before a line.
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trace => "TRACE",
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warn => "WARN",
+            Self::Error => "ERROR",
+            Self::Critical => "CRITICAL",
+        })
+    }
+}
+
 /// Where a line comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -22,6 +53,8 @@ pub enum Stream {
     Stdout,
     /// The guest's standard error.
     Stderr,
+    /// The guest, through `wasi:logging`: a context, if it gives one, and a message.
+    Logged(Level),
     /// The host, about the guest: why it was killed, what it was denied.
     Host,
 }

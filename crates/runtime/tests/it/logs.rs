@@ -9,7 +9,7 @@ use sampan_runtime::{
 };
 
 use super::commands::run_in;
-use super::rig::{config, get, in_time, lines, plan, pod_name, runtime, workload};
+use super::rig::{ask, config, get, in_time, lines, plan, pod_name, runtime, workload};
 use super::text::printer;
 
 #[tokio::test]
@@ -77,4 +77,42 @@ async fn a_flood_neither_blocks_nor_grows_the_ring() {
         assert_eq!(there + dropped, printed);
         assert!(dropped > printed / 2, "{dropped} of {printed}");
     }
+}
+
+#[tokio::test]
+async fn what_is_logged_has_its_level_and_context_and_counts_as_printed() {
+    let pod = plan(workload("visits")).start().await;
+    let levels = ["trace", "debug", "info", "warn", "error", "critical"];
+    for level in levels {
+        let path = format!("/log?level={level}&context=cart&text=no%0Aprice%0A");
+        assert_eq!(ask(&pod, &path).await, Ok((200, "ok\n".to_owned())));
+    }
+    let answer = ask(&pod, "/log?text=").await;
+    assert_eq!(answer, Ok((200, "ok\n".to_owned())));
+    let said = lines(runtime(), pod.name());
+    let said: Vec<_> = said
+        .iter()
+        .map(|line| match line.stream {
+            Stream::Logged(level) => format!("{level} {}", line.text),
+            other => panic!("{other:?} {}", line.text),
+        })
+        .collect();
+    let mut wanted = Vec::new();
+    for level in levels {
+        let level = level.to_ascii_uppercase();
+        wanted.extend([format!("{level} cart: no"), format!("{level} price")]);
+    }
+    wanted.push("INFO ".to_owned());
+    assert_eq!(said, wanted);
+    // A flood is cut, as one of standard output is.
+    let mut flood = plan(workload("visits"));
+    let mut config = config();
+    config.guest.log_rate = 1 << 10;
+    flood.runtime = Runtime::new(config).expect("a runtime");
+    let (pod, text) = (flood.start().await, "x".repeat(7000));
+    for _ in 0..30 {
+        let path = format!("/log?text={text}");
+        ask(&pod, &path).await.expect("an answer");
+    }
+    assert!(pod.usage().log_lines_dropped > 0);
 }

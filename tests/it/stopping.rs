@@ -46,15 +46,15 @@ fn up() -> (Running, SocketAddr, tempfile::TempDir) {
     let spec = place.path().join("sampan.toml").display().to_string();
     let api = place.path().join("api.sock").display().to_string();
     let arguments = ["up", "-f", &spec, "--http", "127.0.0.1:0", "--api", &api];
-    let mut running = Running::start(with_hangup(OBEYED, &arguments));
+    let mut running = Running::start(with_signals(OBEYED, &arguments));
     running.line_with("is up");
     let address = running.address();
     (running, address, place)
 }
 
 /// The program as `env` starts it with this word about signals, however the tests were started: under
-/// `nohup` they and what they start would ignore a hangup.
-fn with_hangup(word: &str, arguments: &[&str]) -> Command {
+/// `nohup` they and what they start would ignore a hangup, in the background of a script SIGQUIT.
+fn with_signals(word: &str, arguments: &[&str]) -> Command {
     let plain = sampan(arguments);
     let mut command = Command::new("env");
     command
@@ -69,8 +69,8 @@ fn with_hangup(word: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// A hangup as a terminal's shell leaves it.
-const OBEYED: &str = "--default-signal=HUP";
+/// Signals as a terminal's shell leaves them.
+const OBEYED: &str = "--default-signal=HUP,QUIT";
 /// What `nohup` does.
 const IGNORED: &str = "--ignore-signal=HUP";
 
@@ -89,7 +89,7 @@ fn serve() -> (Running, SocketAddr, tempfile::TempDir) {
         "--http",
         "127.0.0.1:0",
     ];
-    let mut running = Running::start(with_hangup(OBEYED, &arguments));
+    let mut running = Running::start(with_signals(OBEYED, &arguments));
     let address = running.address();
     let spec = at("sampan.toml");
     let applied = done(&["apply", "-f", &spec, "--wait", "--api", &api]);
@@ -260,7 +260,8 @@ async fn sighup_loses_nothing_of_serve() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigquit_loses_nothing_of_run() {
     let slow = guest("slow");
-    let mut running = Running::start(sampan(&["run", &slow, "--addr", "127.0.0.1:0"]));
+    let arguments = ["run", &slow, "--addr", "127.0.0.1:0"];
+    let mut running = Running::start(with_signals(OBEYED, &arguments));
     let address = tokio::task::block_in_place(|| running.address());
     let stream = begin(address, "any.test", "/stream?ms=1000&parts=5").await;
     // Its head is here once the guest runs.
@@ -278,7 +279,7 @@ async fn sigquit_loses_nothing_of_run() {
 async fn one_started_with_nohup_outlives_its_terminal() {
     let text = format!("app = 'a'\n{}", services());
     let place = directory(&[("sampan.toml", text.as_bytes())]);
-    let mut command = with_hangup(IGNORED, &["up", "--http", "127.0.0.1:0"]);
+    let mut command = with_signals(IGNORED, &["up", "--http", "127.0.0.1:0"]);
     command
         .env("XDG_RUNTIME_DIR", place.path())
         .current_dir(place.path());

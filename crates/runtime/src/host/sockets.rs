@@ -43,6 +43,10 @@ pub(crate) fn of_node() -> usize {
     usize::try_from(most.min(ENOUGH) / SHARE_OF_DESCRIPTORS).unwrap_or(usize::MAX)
 }
 
+/// Addresses that lookups have shown an instance and that are remembered: then all are forgotten,
+/// and found again by another lookup.
+const MAX_FOUND: usize = 1024;
+
 /// Servers that a guest may connect to.
 #[derive(Clone, Default)]
 pub(crate) struct Servers(Vec<(HostPattern, u16)>);
@@ -162,7 +166,11 @@ impl Dialler {
     /// Whether the guest may see that a name leads to this address. It may connect there then.
     fn show(&self, name: &str, ip: IpAddr) -> bool {
         let name = normal(name);
-        if !may_lead_to(&name, ip) {
+        // An address that stands in a rule may be looked up, and leads to itself.
+        let is_literal = name
+            .parse::<IpAddr>()
+            .is_ok_and(|it| it.to_canonical() == ip);
+        if !is_literal && !may_lead_to(&name, ip) {
             self.deny(|| {
                 format!(
                     "`{name}` leads to `{ip}`, which is no public address; `allow.outbound` with \
@@ -174,9 +182,11 @@ impl Dialler {
         let shown: Arc<str> = name.as_str().into();
         let ports = self.servers.ports_of(&name);
         let addresses = ports.map(|port| canonical(SocketAddr::new(ip, port)));
-        self.found
-            .lock()
-            .extend(addresses.map(|it| (it, Arc::clone(&shown))));
+        let mut found = self.found.lock();
+        if found.len() >= MAX_FOUND {
+            found.clear();
+        }
+        found.extend(addresses.map(|it| (it, Arc::clone(&shown))));
         true
     }
 
@@ -212,7 +222,7 @@ fn name_server() -> Source {
     Source::Outside("the name server".into())
 }
 
-/// Sockets that may be open at once: of a pod, and of all pods of the node.
+/// Sockets and lookups that there may be at once: of a pod, and of all pods of the node.
 #[derive(Clone)]
 pub(crate) struct SocketLimit {
     pub(crate) pod: Arc<Semaphore>,
@@ -227,12 +237,15 @@ pub(crate) struct Sockets {
     /// By the number of its handle.
     open: BTreeMap<u32, Open>,
     /// The names behind lookups of WASI 0.2.
-    lookups: BTreeMap<u32, String>,
+    lookups: BTreeMap<u32, (String, Permits)>,
 }
+
+/// Room for a socket or a lookup, until this is dropped.
+type Permits = [OwnedSemaphorePermit; 2];
 
 /// A socket.
 struct Open {
-    _permits: [OwnedSemaphorePermit; 2],
+    _permits: Permits,
     server: Source,
     /// That its server may wake a guest of WASI 0.3 at any time.
     _note: Option<WaitNote>,
@@ -250,12 +263,12 @@ impl Sockets {
     }
 
     /// Room for one more; none if there are as many as there may be.
-    fn room(&self) -> Option<[OwnedSemaphorePermit; 2]> {
+    fn room(&self) -> Option<Permits> {
         let take = |limit: &Arc<Semaphore>| Arc::clone(limit).try_acquire_owned().ok();
         Some([take(&self.limit.pod)?, take(&self.limit.node)?])
     }
 
-    fn opened(&mut self, socket: u32, permits: [OwnedSemaphorePermit; 2]) {
+    fn opened(&mut self, socket: u32, permits: Permits) {
         let open = Open {
             _permits: permits,
             server: Source::Unknown,

@@ -108,6 +108,8 @@ async fn what_is_granted_is_reached_and_nothing_else() {
         let pod = pod(guest, vec![to(granted)]).await;
         let path = format!("/tcp?at={granted}");
         assert_eq!(told(&pod, &path).await, (200, "connected\n".to_owned()));
+        let looked = told(&pod, "/lookup?name=127.0.0.1").await;
+        assert_eq!(looked, (200, "127.0.0.1\n".to_owned()), "{guest}");
         // Another port of the address, the address written in another way, and another address.
         for at in [
             other.to_string(),

@@ -54,9 +54,13 @@ fn lookup(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             if !state.tcp.dialler.may_look_up(&name) {
                 return Ok((Err(ErrorCode::AccessDenied),));
             }
+            // Each has a thread look for the name.
+            let Some(permits) = state.tcp.room() else {
+                return Ok((Err(ErrorCode::TemporaryResolverFailure),));
+            };
             let looked = state.sockets().resolve_addresses(network, name.clone());
             if let Ok(stream) = &looked {
-                state.tcp.lookups.insert(stream.rep(), name);
+                state.tcp.lookups.insert(stream.rep(), (name, permits));
             }
             told(state, looked)
         },
@@ -65,8 +69,8 @@ fn lookup(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         "[method]resolve-address-stream.resolve-next-address",
         |mut store: StoreContextMut<'_, State>, (stream,): (Stream,)| {
             let state = store.data_mut();
-            let name = state.tcp.lookups.get(&stream.rep()).cloned();
-            let name = name.unwrap_or_default();
+            let lookup = state.tcp.lookups.get(&stream.rep());
+            let name = lookup.map(|(name, _)| name.clone()).unwrap_or_default();
             loop {
                 let again = Resource::new_borrow(stream.rep());
                 let next = state.sockets().resolve_next_address(again);

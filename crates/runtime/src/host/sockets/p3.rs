@@ -48,12 +48,18 @@ fn lookup(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                 let state: &mut State = store.get();
                 state.recorder.note("ip-name-lookup.resolve-addresses");
                 let dialler = state.tcp.dialler.clone();
-                let may = dialler.may_look_up(&name);
-                let wait = may.then(|| state.cell.register("a lookup", name_server()));
-                wait.map(|wait| (dialler, wait))
+                if !dialler.may_look_up(&name) {
+                    return Err(LookupError::AccessDenied);
+                }
+                // Each has a thread look for the name.
+                let permits = state.tcp.room();
+                let permits = permits.ok_or(LookupError::TemporaryResolverFailure)?;
+                let wait = state.cell.register("a lookup", name_server());
+                Ok((dialler, wait, permits))
             });
-            let Some((dialler, wait)) = begun else {
-                return Ok((Err(LookupError::AccessDenied),));
+            let (dialler, wait, _permits) = match begun {
+                Ok(begun) => begun,
+                Err(code) => return Ok((Err(code),)),
             };
             let sockets = accessor.with_getter::<WasiSockets>(State::sockets);
             let looked = WasiSockets::resolve_addresses(&sockets, name.clone());

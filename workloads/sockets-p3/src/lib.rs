@@ -6,6 +6,7 @@
 //! | `GET /say?at=ADDRESS:PORT&text=…` | what the server says after the text, until it closes the connection |
 //! | `GET /lookup?name=HOST` | the addresses of the name, one a line |
 //! | `GET /many?at=ADDRESS:PORT&count=N` | how many connections could be open at once |
+//! | `GET /many?at=…&count=N&keep=streams` | the same, of which only the streams are kept |
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -40,7 +41,10 @@ impl Guest for Sockets {
             ("/tcp", Ok(at)) => connect(at).await.map(|_| "connected\n".to_owned()),
             ("/say", Ok(at)) => say(at, value("text")).await,
             ("/lookup", _) => lookup(value("name")).await,
-            ("/many", Ok(at)) => many(at, target.number("count", 0).unwrap_or(0)).await,
+            ("/many", Ok(at)) => {
+                let count = target.number("count", 0).unwrap_or(0);
+                many(at, count, value("keep") == "streams").await
+            }
             ("/tcp" | "/say" | "/many", Err(_)) => return Ok(text(400, "`at` is no address\n")),
             _ => return Ok(text(404, "not found\n")),
         };
@@ -113,15 +117,18 @@ async fn lookup(host: String) -> Result<String, String> {
     Ok(lines.collect())
 }
 
-async fn many(at: SocketAddr, count: u64) -> Result<String, String> {
-    let mut sockets = Vec::new();
+async fn many(at: SocketAddr, count: u64, streams_only: bool) -> Result<String, String> {
+    let (mut sockets, mut streams) = (Vec::new(), Vec::new());
     for _ in 0..count {
-        match connect(at).await {
-            Ok(socket) => sockets.push(socket),
-            Err(_) => break,
+        let Ok(socket) = connect(at).await else {
+            break;
+        };
+        match streams_only {
+            true => streams.push(socket.receive()),
+            false => sockets.push(socket),
         }
     }
-    Ok(format!("{}\n", sockets.len()))
+    Ok(format!("{}\n", sockets.len() + streams.len()))
 }
 
 /// The name of an error, and what it says.

@@ -8,12 +8,14 @@
 //!
 //! [`p2`] and [`p3`] stand in front of wasmtime's own functions.
 
+mod lookup;
 pub(super) mod p2;
 pub(super) mod p3;
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
 };
 
@@ -80,11 +82,21 @@ impl Servers {
     }
 }
 
+/// Asks for the addresses of a name, and blocks meanwhile.
+type Ask = fn(&str) -> io::Result<Vec<IpAddr>>;
+
+/// Asks the system's resolver.
+fn ask_system(name: &str) -> io::Result<Vec<IpAddr>> {
+    let found = (name, 0).to_socket_addrs()?;
+    Ok(found.map(|address| address.ip().to_canonical()).collect())
+}
+
 /// What one instance may connect to, and has been told of.
 pub(crate) struct Dialler {
     servers: Arc<Servers>,
     /// What lookups have shown the guest, with the name that led there.
     found: Mutex<BTreeMap<SocketAddr, Arc<str>>>,
+    ask: Ask,
     log: Arc<PodLog>,
     request: Arc<CurrentRequest>,
 }
@@ -98,6 +110,7 @@ impl Dialler {
         Arc::new(Self {
             servers: Arc::clone(servers),
             found: Mutex::default(),
+            ask: ask_system,
             log: Arc::clone(log),
             request: Arc::clone(request),
         })
@@ -236,19 +249,24 @@ pub(crate) struct Sockets {
     cell: Arc<Cell>,
     /// By the number of its handle.
     open: BTreeMap<u32, Open>,
-    /// The names behind lookups of WASI 0.2.
-    lookups: BTreeMap<u32, (String, Permits)>,
 }
 
 /// Room for a socket or a lookup, until this is dropped.
 type Permits = [OwnedSemaphorePermit; 2];
 
-/// A socket.
+/// A socket that the guest has a handle of.
 struct Open {
-    _permits: Permits,
     server: Source,
+    held: Held,
+}
+
+/// What a socket takes until its descriptor is closed. Its handle holds it, and so do the streams of
+/// WASI 0.3, which outlive the handle.
+#[derive(Clone)]
+struct Held {
+    _permits: Arc<Permits>,
     /// That its server may wake a guest of WASI 0.3 at any time.
-    _note: Option<WaitNote>,
+    note: Option<Arc<WaitNote>>,
 }
 
 impl Sockets {
@@ -258,7 +276,6 @@ impl Sockets {
             limit: limit.clone(),
             cell: Arc::clone(cell),
             open: BTreeMap::new(),
-            lookups: BTreeMap::new(),
         }
     }
 
@@ -269,12 +286,12 @@ impl Sockets {
     }
 
     fn opened(&mut self, socket: u32, permits: Permits) {
-        let open = Open {
-            _permits: permits,
-            server: Source::Unknown,
-            _note: None,
+        let held = Held {
+            _permits: Arc::new(permits),
+            note: None,
         };
-        self.open.insert(socket, open);
+        let server = Source::Unknown;
+        self.open.insert(socket, Open { server, held });
     }
 
     /// A socket connects to a server.
@@ -284,10 +301,10 @@ impl Sockets {
         let note = self
             .cell
             .registers()
-            .then(|| self.cell.register("a socket", server.clone()));
+            .then(|| Arc::new(self.cell.register("a socket", server.clone())));
         if let Some(open) = self.open.get_mut(&socket) {
             open.server = server.clone();
-            open._note = note;
+            open.held.note = note;
         }
         server
     }
@@ -297,6 +314,11 @@ impl Sockets {
         self.open
             .get(&socket)
             .map_or(Source::Unknown, |open| open.server.clone())
+    }
+
+    /// What a stream of a socket holds as well.
+    fn held(&self, socket: u32) -> Option<Held> {
+        self.open.get(&socket).map(|open| open.held.clone())
     }
 
     fn closed(&mut self, socket: u32) {

@@ -1,5 +1,13 @@
 //! `wasi:sockets` of WASI 0.2, in front of wasmtime's own.
 
+use std::{
+    future::poll_fn,
+    net::IpAddr,
+    task::{Context, Poll, Waker, ready},
+    vec,
+};
+
+use async_trait::async_trait;
 use wasmtime::{
     StoreContextMut,
     component::{Linker, Resource, ResourceType},
@@ -8,7 +16,6 @@ use wasmtime_wasi::{
     p2::{
         DynInputStream, DynOutputStream, DynPollable, SocketResult, TcpSocket,
         bindings::sockets::{
-            ip_name_lookup::{Host as _, HostResolveAddressStream, ResolveAddressStream},
             network::{ErrorCode, Host as _, IpAddress, IpAddressFamily, IpSocketAddress, Network},
             tcp::HostTcpSocket,
             tcp_create_socket::Host as _,
@@ -16,8 +23,12 @@ use wasmtime_wasi::{
     },
     sockets::WasiSocketsView as _,
 };
+use wasmtime_wasi_io::poll::{Pollable, subscribe};
 
-use super::name_server;
+use super::{
+    lookup::{Failed, Lookup},
+    name_server,
+};
 use crate::host::{
     state::State,
     waits::labels::{Label, Target},
@@ -43,68 +54,91 @@ fn told<T>(state: &mut State, result: SocketResult<T>) -> Told<T> {
     },))
 }
 
+/// A lookup, as a guest has it: it waits for the addresses, and takes them one by one.
+struct Stream(Stage);
+
+enum Stage {
+    Asked(Lookup),
+    Told(Result<vec::IntoIter<IpAddr>, Failed>),
+}
+
+impl Stream {
+    /// The addresses that are left, if they are known.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<&mut Result<vec::IntoIter<IpAddr>, Failed>> {
+        if let Stage::Asked(lookup) = &mut self.0 {
+            let found = ready!(lookup.as_mut().poll(cx));
+            self.0 = Stage::Told(found.map(Vec::into_iter));
+        }
+        match &mut self.0 {
+            Stage::Told(told) => Poll::Ready(told),
+            Stage::Asked(_) => Poll::Pending,
+        }
+    }
+}
+
+#[async_trait]
+impl Pollable for Stream {
+    async fn ready(&mut self) {
+        poll_fn(|cx| self.poll(cx).map(|_| ())).await;
+    }
+}
+
+impl From<Failed> for ErrorCode {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Denied => Self::AccessDenied,
+            Failed::NoRoom => Self::TemporaryResolverFailure,
+            Failed::NoName => Self::InvalidArgument,
+            Failed::Unresolved => Self::NameUnresolvable,
+        }
+    }
+}
+
 fn lookup(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut lookup = linker.instance(LOOKUP)?;
-    type Stream = Resource<ResolveAddressStream>;
     lookup.func_wrap(
         "resolve-addresses",
         |mut store: StoreContextMut<'_, State>, (network, name): (Resource<Network>, String)| {
             let state = store.data_mut();
             state.recorder.note("ip-name-lookup.resolve-addresses");
-            if !state.tcp.dialler.may_look_up(&name) {
-                return Ok((Err(ErrorCode::AccessDenied),));
-            }
-            // Each has a thread look for the name.
-            let Some(permits) = state.tcp.room() else {
-                return Ok((Err(ErrorCode::TemporaryResolverFailure),));
-            };
-            let looked = state.sockets().resolve_addresses(network, name.clone());
-            if let Ok(stream) = &looked {
-                state.tcp.lookups.insert(stream.rep(), (name, permits));
-            }
-            told(state, looked)
+            // That the guest has a network is all there is to it.
+            state.table.get(&network)?;
+            Ok((match state.tcp.look_up(&name) {
+                Ok(lookup) => Ok(state.table.push(Stream(Stage::Asked(lookup)))?),
+                Err(failed) => Err(ErrorCode::from(failed)),
+            },))
         },
     )?;
     lookup.func_wrap(
         "[method]resolve-address-stream.resolve-next-address",
-        |mut store: StoreContextMut<'_, State>, (stream,): (Stream,)| {
-            let state = store.data_mut();
-            let lookup = state.tcp.lookups.get(&stream.rep());
-            let name = lookup.map(|(name, _)| name.clone()).unwrap_or_default();
-            loop {
-                let again = Resource::new_borrow(stream.rep());
-                let next = state.sockets().resolve_next_address(again);
-                match next {
-                    Ok(Some(address)) if !state.tcp.dialler.show(&name, ip(&address)) => {}
-                    next => return told(state, next),
-                }
-            }
+        |mut store: StoreContextMut<'_, State>, (stream,): (Resource<Stream>,)| {
+            let stream = store.data_mut().table.get_mut(&stream)?;
+            Ok(
+                (match stream.poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Pending => Err(ErrorCode::WouldBlock),
+                    Poll::Ready(Err(failed)) => Err((*failed).into()),
+                    Poll::Ready(Ok(left)) => Ok(left.next().map(IpAddress::from)),
+                },),
+            )
         },
     )?;
     lookup.func_wrap(
         "[method]resolve-address-stream.subscribe",
-        |mut store: StoreContextMut<'_, State>, (stream,): (Stream,)| {
+        |mut store: StoreContextMut<'_, State>, (stream,): (Resource<Stream>,)| {
             let state = store.data_mut();
-            let pollable = HostResolveAddressStream::subscribe(&mut state.sockets(), stream)?;
+            let pollable = subscribe(&mut state.table, stream)?;
             state
                 .labels
                 .pollable(&pollable, Label::Source(name_server()));
             Ok((pollable,))
         },
     )?;
-    let ty = ResourceType::host::<ResolveAddressStream>();
+    let ty = ResourceType::host::<Stream>();
     lookup.resource("resolve-address-stream", ty, |mut store, rep| {
-        let state = store.data_mut();
-        state.tcp.lookups.remove(&rep);
-        HostResolveAddressStream::drop(&mut state.sockets(), Resource::new_own(rep))
+        let table = &mut store.data_mut().table;
+        table.delete(Resource::<Stream>::new_own(rep))?;
+        Ok(())
     })
-}
-
-fn ip(address: &IpAddress) -> std::net::IpAddr {
-    match *address {
-        IpAddress::Ipv4((a, b, c, d)) => [a, b, c, d].into(),
-        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => [a, b, c, d, e, f, g, h].into(),
-    }
 }
 
 fn create(linker: &mut Linker<State>) -> wasmtime::Result<()> {

@@ -1,13 +1,22 @@
 //! `wasi:sockets` of WASI 0.3, in front of wasmtime's own.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::sync::oneshot;
 use wasmtime::{
-    StoreContextMut,
-    component::{Linker, Resource, ResourceType},
+    AsContextMut as _, StoreContextMut,
+    component::{
+        Access, FutureConsumer, FutureReader, Linker, LinkerInstance, Resource, ResourceType,
+        Source, StreamReader,
+    },
 };
 use wasmtime_wasi::{
     p3::{
         bindings::sockets::{
-            ip_name_lookup::{ErrorCode as LookupError, HostWithStore as _},
+            ip_name_lookup::ErrorCode as LookupError,
             types::{
                 ErrorCode, Host as _, HostTcpSocket, HostTcpSocketWithStore as _, IpAddress,
                 IpAddressFamily, IpSocketAddress, TcpSocket,
@@ -18,7 +27,7 @@ use wasmtime_wasi::{
     sockets::{WasiSockets, WasiSocketsView as _},
 };
 
-use super::name_server;
+use super::{Held, lookup::Failed, name_server};
 use crate::host::state::State;
 
 const LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.3.0";
@@ -40,6 +49,17 @@ fn told<T>(
     },))
 }
 
+impl From<Failed> for LookupError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Denied => Self::AccessDenied,
+            Failed::NoRoom => Self::TemporaryResolverFailure,
+            Failed::NoName => Self::InvalidArgument,
+            Failed::Unresolved => Self::NameUnresolvable,
+        }
+    }
+}
+
 fn lookup(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     let mut lookup = linker.instance(LOOKUP)?;
     lookup.func_wrap_concurrent("resolve-addresses", |accessor, (name,): (String,)| {
@@ -47,36 +67,80 @@ fn lookup(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             let begun = accessor.with(|mut store| {
                 let state: &mut State = store.get();
                 state.recorder.note("ip-name-lookup.resolve-addresses");
-                let dialler = state.tcp.dialler.clone();
-                if !dialler.may_look_up(&name) {
-                    return Err(LookupError::AccessDenied);
-                }
-                // Each has a thread look for the name.
-                let permits = state.tcp.room();
-                let permits = permits.ok_or(LookupError::TemporaryResolverFailure)?;
-                let wait = state.cell.register("a lookup", name_server());
-                Ok((dialler, wait, permits))
+                let lookup = state.tcp.look_up(&name)?;
+                Ok((lookup, state.cell.register("a lookup", name_server())))
             });
-            let (dialler, wait, _permits) = match begun {
-                Ok(begun) => begun,
-                Err(code) => return Ok((Err(code),)),
+            let found = match begun {
+                Ok((lookup, wait)) => wait.wait(lookup).await,
+                Err(failed) => Err(failed),
             };
-            let sockets = accessor.with_getter::<WasiSockets>(State::sockets);
-            let looked = WasiSockets::resolve_addresses(&sockets, name.clone());
-            let looked = wait.wait(looked).await?;
-            Ok((looked.map(|mut addresses| {
-                addresses.retain(|address| dialler.show(&name, ip(address)));
-                addresses
-            }),))
+            let addresses = |found: Vec<_>| found.into_iter().map(IpAddress::from).collect();
+            Ok((found.map(addresses).map_err(LookupError::from)
+                as Result<Vec<IpAddress>, LookupError>,))
         })
     })
 }
 
-fn ip(address: &IpAddress) -> std::net::IpAddr {
-    match *address {
-        IpAddress::Ipv4((a, b, c, d)) => [a, b, c, d].into(),
-        IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => [a, b, c, d, e, f, g, h].into(),
+type Ended = FutureReader<Result<(), ErrorCode>>;
+
+/// What a stream of a socket ends with. Until then it holds what the socket takes.
+fn holding(
+    mut store: StoreContextMut<'_, State>,
+    ended: Ended,
+    held: Option<Held>,
+) -> wasmtime::Result<Ended> {
+    let Some(held) = held else {
+        return Ok(ended);
+    };
+    let (told, ended_and_told) = oneshot::channel();
+    ended.pipe(&mut store, Holding(Some((held, told))))?;
+    FutureReader::new(&mut store, ended_and_told)
+}
+
+struct Holding(Option<(Held, oneshot::Sender<Result<(), ErrorCode>>)>);
+
+impl FutureConsumer<State> for Holding {
+    type Item = Result<(), ErrorCode>;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: StoreContextMut<'_, State>,
+        mut source: Source<'_, Self::Item>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<()>> {
+        let mut result = None;
+        source.read(store, &mut result)?;
+        if let (Some(result), Some((held, told))) = (result, self.0.take()) {
+            drop(held);
+            // A guest need not want to know.
+            let _ = told.send(result);
+        }
+        Poll::Ready(Ok(()))
     }
+}
+
+/// The streams of a socket, which may outlive its handle.
+fn streams(types: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
+    type Send = (Resource<TcpSocket>, StreamReader<u8>);
+    types.func_wrap(
+        "[method]tcp-socket.send",
+        |mut store: StoreContextMut<'_, State>, (socket, data): Send| {
+            let held = store.data().tcp.held(socket.rep());
+            let access = Access::<_, WasiSockets>::new(store.as_context_mut(), State::sockets);
+            let ended = WasiSockets::send(access, socket, data)?;
+            Ok((holding(store, ended, held)?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]tcp-socket.receive",
+        |mut store: StoreContextMut<'_, State>, (socket,): (Resource<TcpSocket>,)| {
+            let held = store.data().tcp.held(socket.rep());
+            let access = Access::<_, WasiSockets>::new(store.as_context_mut(), State::sockets);
+            let (stream, ended) = WasiSockets::receive(access, socket)?;
+            Ok(((stream, holding(store, ended, held)?),))
+        },
+    )
 }
 
 fn sockets(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -118,6 +182,7 @@ fn sockets(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             })
         },
     )?;
+    streams(&mut types)?;
     let ty = ResourceType::host::<TcpSocket>();
     types.resource("tcp-socket", ty, |mut store, rep| {
         let state = store.data_mut();

@@ -111,6 +111,18 @@ impl Edge {
         self.changed.notify_one();
     }
 
+    /// A pod is to be ready now. Another one may be taken out because of that, at once: so it is
+    /// published, if that has not been done yet.
+    pub(crate) fn place(&self, endpoint: &Endpoint) {
+        if endpoint.is_published() {
+            return;
+        }
+        let known = self.known.lock();
+        if known.endpoints.contains_key(endpoint.pod()) {
+            self.publish(&known);
+        }
+    }
+
     /// A pod has no place any more. It gets no requests long since.
     pub(crate) fn exit(&self, pod: &PodName) {
         self.known.lock().endpoints.remove(pod);

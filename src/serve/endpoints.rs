@@ -14,34 +14,41 @@ use crate::{
 };
 
 /// A pod's endpoint, as its worker sees it.
-pub(super) struct InRotation(pub(super) Arc<Endpoint>);
+pub(super) struct InRotation {
+    pub(super) endpoint: Arc<Endpoint>,
+    /// Where it is published, unless it has been.
+    pub(super) edge: Option<Arc<Edge>>,
+}
 
 impl Rotation for InRotation {
     fn set_ready(&self, ready: bool) {
-        self.0.set_state(match ready {
+        if let (true, Some(edge)) = (ready, &self.edge) {
+            edge.place(&self.endpoint);
+        }
+        self.endpoint.set_state(match ready {
             true => EndpointState::Ready,
             false => EndpointState::Unready,
         });
     }
 
     fn renew(&self) {
-        self.0.renew();
+        self.endpoint.renew();
     }
 
     fn rest_until(&self, until: Option<Instant>) {
-        self.0.rest_until(until);
+        self.endpoint.rest_until(until);
     }
 
     fn leave(&self) {
-        self.0.set_state(EndpointState::Terminating);
+        self.endpoint.set_state(EndpointState::Terminating);
     }
 
     fn in_flight(&self) -> u32 {
-        self.0.in_flight()
+        self.endpoint.in_flight()
     }
 
     fn idle(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let endpoint = Arc::clone(&self.0);
+        let endpoint = Arc::clone(&self.endpoint);
         Box::pin(async move { endpoint.drained().await })
     }
 }
@@ -62,7 +69,8 @@ impl EndpointRegistry for GatewayEndpoints {
     ) -> Arc<dyn Rotation> {
         let endpoint = Endpoint::new(pod.clone(), pod.revision(), capacity, upstream);
         self.0.enter(Arc::clone(&endpoint));
-        Arc::new(InRotation(endpoint))
+        let edge = Some(Arc::clone(&self.0));
+        Arc::new(InRotation { endpoint, edge })
     }
 
     fn exit(&self, pod: &PodName) {

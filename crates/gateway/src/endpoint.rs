@@ -141,6 +141,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether it belongs to a service that the gateway knows: only then may it get requests.
+    pub fn is_published(&self) -> bool {
+        self.word.load(SeqCst) & PUBLISHED != 0
+    }
+
     /// Changes the state at once: when this returns, every later request sees it. A pod that
     /// became ready gets the requests that wait, and those that wait for nothing any more are sent
     /// away when one terminates. One that is not ready ends no wait: it may become ready again, and

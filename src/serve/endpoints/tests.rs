@@ -20,12 +20,18 @@ use sampan_core::{
 };
 use sampan_gateway::{Body, Endpoint, EndpointState, Gateway, RequestContext, ServiceConfig};
 
-use sampan_core::name::PodName;
+use sampan_core::{
+    name::{Name, PodName, ServiceKey},
+    object::Grants,
+};
 
-use super::InRotation;
-use crate::agent::fake::{Rig, Stage, probe, service, spec, termination};
+use super::{GatewayEndpoints, InRotation};
+use crate::agent::fake::{FakePod, Rig, Stage, probe, service, spec, termination};
+use crate::agent::node::EndpointRegistry as _;
 use crate::agent::upstream::PodUpstream;
+use crate::edge::Edge;
 use crate::events::{Change, Journal};
+use crate::serve::single;
 
 const PERIOD: Duration = Duration::from_millis(10);
 
@@ -39,7 +45,10 @@ fn replica(slot: u32, spec: PodSpec) -> Replica {
     let upstream = Arc::new(PodUpstream::empty());
     let pod = PodName::new(&service(), 1, slot);
     let endpoint = Endpoint::new(pod, 1, 64, upstream.clone());
-    let rotation = Arc::new(InRotation(Arc::clone(&endpoint)));
+    let rotation = Arc::new(InRotation {
+        endpoint: Arc::clone(&endpoint),
+        edge: None,
+    });
     let rig = Rig::behind(Stage::default(), spec, rotation, upstream);
     Replica { rig, endpoint }
 }
@@ -183,4 +192,32 @@ async fn a_pod_that_fails_over_and_over_keeps_its_endpoint_and_fails_no_request(
     assert!(made >= 3, "{made}");
     assert!(crashing.rig.stage.requests.load(SeqCst) > 10);
     assert_eq!(crashing.endpoint.in_flight(), 0);
+}
+
+#[test]
+fn a_pod_that_is_ready_has_been_published() {
+    let edge = Arc::new(Edge::new(Gateway::new(Node::default().gateway)));
+    let name = Name::parse("web").expect("a name");
+    let source = single::service(name, "web.wasm".as_ref(), Grants::default(), &|_| {});
+    edge.declare(&source.app.name, source.app.services.values());
+    let key = ServiceKey::parse("web/web").expect("a key");
+    // No task publishes here: it may be late on a busy machine, and a rollout is not.
+    let endpoints = GatewayEndpoints(Arc::clone(&edge));
+    let published = || {
+        let load = edge.gateway().load(&key).expect("the service is known");
+        load.endpoints.len()
+    };
+    let pod = |slot| PodName::new(&key, 1, slot);
+    let first = endpoints.enter(&pod(0), 1, Arc::new(PodUpstream::<FakePod>::empty()));
+    let second = endpoints.enter(&pod(1), 1, Arc::new(PodUpstream::<FakePod>::empty()));
+    first.set_ready(false);
+    assert_eq!(published(), 0);
+    first.set_ready(true);
+    assert_eq!(published(), 2, "what has a place is published together");
+    second.leave();
+    let load = edge.gateway().load(&key).expect("the service is known");
+    assert_eq!(load.endpoints[0].state, EndpointState::Ready);
+    endpoints.exit(&pod(0));
+    first.set_ready(true);
+    assert_eq!(published(), 2, "one without a place changes nothing");
 }

@@ -3,6 +3,7 @@
 mod api;
 mod apply;
 mod bench;
+mod build;
 mod bundle;
 mod compile;
 mod completions;

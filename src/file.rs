@@ -20,19 +20,34 @@ pub(crate) fn component(path: &Path) -> io::Result<Vec<u8>> {
     adapted(bounded(File::open(path)?, MAX_COMPONENT_BYTES)?)
 }
 
-/// Like [`component`], for a path that a spec names.
+/// Like [`component`], for a path that a spec names. It is read whole as it was at one time: a build
+/// may write it meanwhile.
 pub(crate) fn spec_component(path: &Path) -> io::Result<Vec<u8>> {
-    adapted(stored_component(path)?)
+    let mut file = plain(path)?;
+    let state = |file: &File| {
+        let found = file.metadata()?;
+        io::Result::Ok((found.size(), found.mtime(), found.mtime_nsec()))
+    };
+    let before = state(&file)?;
+    let bytes = bounded(&mut file, MAX_COMPONENT_BYTES)?;
+    if state(&file)? != before {
+        return Err(io::Error::other("it was changed while it was read"));
+    }
+    adapted(bytes)
 }
 
 /// Reads a component as it is. It has to be a plain file, because opening anything else may take
 /// for ever.
 pub(crate) fn stored_component(path: &Path) -> io::Result<Vec<u8>> {
+    bounded(plain(path)?, MAX_COMPONENT_BYTES)
+}
+
+fn plain(path: &Path) -> io::Result<File> {
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() && !metadata.is_dir() {
         return Err(io::Error::other("it is not a plain file"));
     }
-    bounded(File::open(path)?, MAX_COMPONENT_BYTES)
+    File::open(path)
 }
 
 fn adapted(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
@@ -54,7 +69,7 @@ pub(crate) fn text(path: &Path) -> io::Result<String> {
     })
 }
 
-fn bounded(file: File, max: usize) -> io::Result<Vec<u8>> {
+fn bounded(file: impl io::Read, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more than there may be tells a file that is too large from one that just fits.
     file.take(max as u64 + 1).read_to_end(&mut bytes)?;

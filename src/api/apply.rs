@@ -120,15 +120,12 @@ impl Api {
 
     /// Applies a spec of this process's own, as if it had been sent. The error is why nothing was
     /// changed, for people.
-    pub(crate) async fn apply(&self, checked: &Checked) -> Result<(), String> {
+    pub(crate) async fn apply(&self, checked: &Checked) -> Result<view::Plan, String> {
         let applied = async {
             let place = self.0.applies.place(&checked.app.name)?;
             checked.apply(self, &place).await
         };
-        match applied.await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.message),
-        }
+        applied.await.map_err(|error: ApiError| error.message)
     }
 
     /// A place among those who change something without applying a spec.

@@ -9,10 +9,13 @@ use sampan_core::view;
 use super::{
     End,
     api::ApiArguments,
+    build::Build,
     bundle::Bundle,
+    interrupts::Interrupts,
     output::{Output, one_line},
     process::runtime,
-    spec::SpecArguments,
+    spec::{Read, SpecArguments},
+    up::printer::Printer,
     wait::{self, Goal, Target, duration},
 };
 use crate::client::{Client, ClientError};
@@ -24,6 +27,10 @@ use crate::client::{Client, ClientError};
 pub(super) struct Arguments {
     #[command(flatten)]
     spec: SpecArguments,
+
+    /// Run the `build` of each service and job first; one that fails ends this with exit code 1
+    #[arg(long)]
+    build: bool,
 
     /// Wait until all that changes has come about, and fail if it does not
     ///
@@ -45,9 +52,21 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let bundle = Bundle::load(&arguments.spec, output)?;
+    let read = arguments.spec.read(output)?;
+    let threads = runtime()?;
+    if arguments.build {
+        threads.block_on(build(&read, arguments, output))?;
+    }
+    let bundle = Bundle::of(read, &arguments.spec, arguments.build)?;
     let client = arguments.api.client()?;
-    runtime()?.block_on(apply(&bundle, &client, arguments, output))
+    threads.block_on(apply(&bundle, &client, arguments, output))
+}
+
+async fn build(read: &Read, arguments: &Arguments, output: &Output) -> End {
+    let printer = Printer::new(output, &read.app, false);
+    let (builds, base) = (Build::of(&read.app), arguments.spec.base());
+    let mut interrupts = Interrupts::listen()?;
+    Ok(Build::all(&builds, &base, &printer, &mut interrupts).await?)
 }
 
 async fn apply(bundle: &Bundle, client: &Client, arguments: &Arguments, output: &Output) -> End {

@@ -6,7 +6,11 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use sampan_core::{digest::Digest, object::App, view};
 
-use super::{Stop, output::Output, spec::SpecArguments};
+use super::{
+    Stop, build,
+    output::Output,
+    spec::{Read, SpecArguments},
+};
 use crate::{
     client::{Client, ClientError, quoted},
     file,
@@ -23,7 +27,11 @@ pub(super) struct Bundle {
 impl Bundle {
     /// Reads and checks the spec and its components.
     pub(super) fn load(arguments: &SpecArguments, output: &Output) -> Result<Self, Stop> {
-        let read = arguments.read(output)?;
+        Self::of(arguments.read(output)?, arguments, false)
+    }
+
+    /// Checks the components of a spec that has been read, and built if `has_built`.
+    pub(super) fn of(read: Read, arguments: &SpecArguments, has_built: bool) -> Result<Self, Stop> {
         let base = arguments.base();
         let absolute = fs::canonicalize(&base)
             .with_context(|| format!("cannot find the directory `{}`", base.display()))
@@ -35,9 +43,14 @@ impl Bundle {
         let jobs = read.app.jobs.values().map(|it| (&it.name, &it.component));
         for (name, source) in services.chain(jobs) {
             let path = base.join(&source.path);
-            let digest = digest(&path)
-                .with_context(|| format!("cannot read the component `{}`", path.display()))
-                .map_err(Stop::usage)?;
+            let digest = digest(&path).map_err(|error| {
+                let remedy = build::remedy(&read.app, name, &error, has_built);
+                let remedy = remedy.map(|it| format!("; {it}")).unwrap_or_default();
+                let path = path.display();
+                Stop::usage(anyhow::anyhow!(
+                    "cannot read the component `{path}`: {error}{remedy}"
+                ))
+            })?;
             if let Some(pinned) = source.digest.as_ref().filter(|it| **it != digest) {
                 return Err(Stop::usage(anyhow::anyhow!(
                     "the component `{}` has the digest `sha256:{digest}`, and the spec demands \

@@ -68,6 +68,14 @@ pub(super) fn open(source: &AppSource, limits: NodeLimits) -> anyhow::Result<Nod
     node(coredumps, volumes, source.instances(), limits)
 }
 
+/// The same for an app whose spec may change while it runs.
+pub(super) fn open_for_edits(limits: NodeLimits) -> anyhow::Result<Node> {
+    let data = config::kept_directory().ok();
+    let volumes = data.map(|data| volumes(&data));
+    let coredumps = config::coredump_directory().ok();
+    node(coredumps, volumes, DAEMON_INSTANCES, limits)
+}
+
 fn node(
     coredumps: Option<PathBuf>,
     volumes: Option<PathBuf>,

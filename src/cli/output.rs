@@ -236,6 +236,7 @@ impl Output {
 }
 
 /// What stands before each line of a pod.
+#[derive(Clone)]
 pub(super) struct Prefix {
     text: String,
     style: Style,

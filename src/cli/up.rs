@@ -1,7 +1,12 @@
 //! `sampan up`: a whole app in the foreground.
 
+mod again;
+mod edits;
+mod look;
+mod sources;
 mod summary;
 mod watch;
+mod whole;
 
 use std::{
     net::SocketAddr,
@@ -12,29 +17,31 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use sampan_core::{name::Name, record::MAX_REPLICAS, spec::node::Node as NodeLimits};
-use tokio::sync::mpsc;
+use sampan_core::{
+    name::Name, object::App, record::MAX_REPLICAS, spec::node::Node as NodeLimits, view,
+};
 
 use super::{
     EXIT_FAILED, End, Stop,
     api::absent,
+    build,
     interrupts::Interrupts,
     node::{self, NodeArguments},
-    output::Output,
+    output::{Output, one_line},
     process::runtime,
-    spec::SpecArguments,
+    spec::{Read, SpecArguments},
 };
 use crate::{
     config,
     serve::{
         AppSource,
-        app::{self, FirstStart, Listening, NotRunning, RunningApp},
+        app::{self, ComponentError, FirstStart, Listening, NotRunning, RunningApp},
         context::NodeContext,
         control::{self, Api, Control},
     },
 };
+use edits::{Edit, Edits};
 use printer::Printer;
-use watch::Watch;
 
 pub(super) mod printer;
 
@@ -64,8 +71,15 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SERVICE=N")]
     scale: Vec<Scale>,
 
-    /// Replace a service's pods when its component file changes, or what a link or folder on the way
-    /// to it leads to
+    /// Run the `build` of each service and job first; one that fails ends this with exit code 1
+    #[arg(long)]
+    build: bool,
+
+    /// Follow what is edited: a source in `watch` runs its `build`, a changed component or spec is
+    /// rolled out, and the rest goes on untouched
+    ///
+    /// A build that fails, and a spec that is not good, leave running what runs. A component changes
+    /// too when a link or folder on the way to it leads elsewhere.
     #[arg(long)]
     watch: bool,
 
@@ -103,8 +117,16 @@ impl FromStr for Scale {
 }
 
 pub(super) fn run(arguments: Arguments, output: &Output) -> End {
-    let mut app = arguments.spec.load(output)?;
-    for Scale { service, replicas } in &arguments.scale {
+    let mut read = arguments.spec.read(output)?;
+    scaled(&mut read.app, &arguments.scale)?;
+    let limits = arguments.node.load(output)?;
+    let printer = Printer::new(output, &read.app, arguments.json);
+    runtime()?.block_on(up(read, limits, &arguments, &printer, output))
+}
+
+/// Gives services the replicas that the command line wants.
+fn scaled(app: &mut App, scale: &[Scale]) -> Result<(), Stop> {
+    for Scale { service, replicas } in scale {
         match app.services.get_mut(service) {
             Some(found) => found.replicas = *replicas,
             None => {
@@ -114,24 +136,39 @@ pub(super) fn run(arguments: Arguments, output: &Output) -> End {
             }
         }
     }
-    let source = AppSource {
-        app,
-        base: arguments.spec.base(),
-    };
-    let limits = arguments.node.load(output)?;
-    let printer = Printer::new(output, &source.app, arguments.json);
-    runtime()?.block_on(up(source, limits, &arguments, &printer, output))
+    Ok(())
+}
+
+/// An app on its way up, and what is needed to see it through.
+struct Session<'a> {
+    arguments: &'a Arguments,
+    printer: &'a Printer,
+    output: &'a Output,
+    interrupts: Interrupts,
+    /// With `--watch`.
+    edits: Option<Edits>,
 }
 
 async fn up(
-    source: AppSource,
+    read: Read,
     limits: NodeLimits,
     arguments: &Arguments,
     printer: &Printer,
     output: &Output,
 ) -> End {
-    let mut interrupts = Interrupts::listen()?;
-    let node = node::open(&source, limits)?;
+    let mut session = Session {
+        arguments,
+        printer,
+        output,
+        interrupts: Interrupts::listen()?,
+        edits: None,
+    };
+    let source = session.built(read).await?;
+    let node = match arguments.watch {
+        // The spec may come to ask for more than it does now.
+        true => node::open_for_edits(limits)?,
+        false => node::open(&source, limits)?,
+    };
     let listening = node::listen(&node, Some(&source), arguments.http, "--http").await?;
     let context = NodeContext::foreground(node).await?;
     let (node, journal) = (&context.node, &context.journal);
@@ -139,20 +176,13 @@ async fn up(
     let _control = open_control(&api, &source.app.name, arguments.api.as_deref(), printer)?;
     let printing = tokio::spawn(printer.clone().events(Arc::clone(journal)));
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(node.runtime.logs())));
-    let watch = arguments.watch.then(|| Watch::new(&source));
-    let end = async {
-        let begun = tokio::select! {
-            begun = RunningApp::begin(&context, &api, source.clone()) => begun,
-            _ = interrupts.next() => {
-                printer.talk("interrupted while starting");
-                return Err(Failure::Told);
-            }
-        };
-        let running = begun.map_err(Failure::NotRunning)?;
-        live(running, listening, watch, printer, &mut interrupts).await
-    };
+    let mut last = source.clone();
+    let end = session.run(&context, &api, source, listening, &mut last);
     let end = end.await;
-    let summary = app::summary(&context, &source);
+    if let Some(edits) = &mut session.edits {
+        edits.stop().await;
+    }
+    let summary = app::summary(&context, &last);
     printer.end_of_events(printing, journal).await;
     printer.end_of_logs(logging, node.runtime.logs()).await;
     match end {
@@ -160,7 +190,10 @@ async fn up(
             printer.talk(&summary::table(&summary));
             Ok(())
         }
-        Err(Failure::NotRunning(reason)) => Err(not_running(reason, output)),
+        Err(Failure::NotRunning(reason)) => {
+            not_running(reason, &last.app, arguments.build, output);
+            Err(Stop::Quiet(EXIT_FAILED))
+        }
         Err(Failure::Broken(reason)) => Err(reason.into()),
         Err(Failure::Told) => {
             printer.talk(&summary::table(&summary));
@@ -179,39 +212,201 @@ enum Failure {
     Told,
 }
 
-/// Sees an app through its life: until it is interrupted, or has nothing more to do. Whatever ends
-/// it, what is in flight is answered first.
-async fn live(
-    mut running: RunningApp,
-    listening: Listening,
-    watch: Option<Watch>,
-    printer: &Printer,
-    interrupts: &mut Interrupts,
-) -> Result<(), Failure> {
-    let end = tokio::select! {
-        good = running.settled(FirstStart::May) => match (good, running.stays()) {
-            (false, _) => Err(Failure::NotRunning(NotRunning::Failed)),
-            // All its jobs have ended.
-            (true, false) => Ok(()),
-            (true, true) => {
-                running.tell_up(&listening);
-                let changes = watch.map(Watch::start);
-                until_interrupted(&mut running, changes, interrupts)
-                    .await
-                    .map_err(Failure::Broken)
-            }
-        },
-        _ = interrupts.next() => {
-            printer.talk("interrupted while starting");
-            Err(Failure::Told)
+impl Session<'_> {
+    /// The app whose components are built, if that is asked for, and watched from now on.
+    async fn built(&mut self, read: Read) -> Result<AppSource, Stop> {
+        let source = AppSource {
+            base: self.arguments.spec.base(),
+            app: read.app.clone(),
+        };
+        let Arguments { watch, build, .. } = self.arguments;
+        if *watch {
+            self.edits = Some(Edits::new(&source.app, &source.base, self.printer));
         }
-    };
-    if running.stays() {
-        printer.talk("draining; Ctrl-C again stops at once");
+        match (&mut self.edits, build) {
+            (Some(edits), true) => {
+                edits
+                    .build(&source.app, false, &mut self.interrupts)
+                    .await?
+            }
+            (None, true) => {
+                let builds = build::Build::of(&source.app);
+                let interrupts = &mut self.interrupts;
+                build::Build::all(&builds, &source.base, self.printer, interrupts).await?;
+            }
+            (_, false) => {}
+        }
+        let texts = self.texts(&read);
+        if let Some(edits) = &mut self.edits {
+            edits.follow(&source.app, texts);
+        }
+        Ok(source)
     }
-    tokio::select! {
-        () = running.drain(listening) => end,
-        _ = interrupts.again() => end.and(Err(Failure::Told)),
+
+    /// The spec, and the files that it takes variables from.
+    fn texts(&self, read: &Read) -> Vec<PathBuf> {
+        let spec = &self.arguments.spec;
+        let files = read.files.keys().map(|path| spec.base().join(path));
+        files.chain([spec.file.clone()]).collect()
+    }
+
+    /// Starts an app and sees it through its life: until it is interrupted, or has nothing more to
+    /// do. Whatever ends it, what is in flight is answered first. `last` becomes what it was in the
+    /// end.
+    async fn run(
+        &mut self,
+        context: &NodeContext,
+        api: &Api,
+        source: AppSource,
+        listening: Listening,
+        last: &mut AppSource,
+    ) -> Result<(), Failure> {
+        let begun = tokio::select! {
+            begun = RunningApp::begin(context, api, source) => begun,
+            _ = self.interrupts.next() => {
+                self.printer.talk("interrupted while starting");
+                return Err(Failure::Told);
+            }
+        };
+        let mut running = begun.map_err(Failure::NotRunning)?;
+        let end = tokio::select! {
+            good = running.settled(FirstStart::May) => match (good, running.stays()) {
+                (false, _) => Err(Failure::NotRunning(NotRunning::Failed)),
+                // All its jobs have ended.
+                (true, false) => Ok(()),
+                (true, true) => {
+                    running.tell_up(&listening);
+                    let address = listening.address;
+                    self.until_interrupted(&mut running, address).await
+                        .map_err(Failure::Broken)
+                }
+            },
+            _ = self.interrupts.next() => {
+                self.printer.talk("interrupted while starting");
+                Err(Failure::Told)
+            }
+        };
+        if running.stays() {
+            self.printer.talk("draining; Ctrl-C again stops at once");
+        }
+        *last = running.source().clone();
+        tokio::select! {
+            () = running.drain(listening) => end,
+            _ = self.interrupts.again() => end.and(Err(Failure::Told)),
+        }
+    }
+
+    /// Applies what is edited until Ctrl-C.
+    async fn until_interrupted(
+        &mut self,
+        running: &mut RunningApp,
+        address: SocketAddr,
+    ) -> anyhow::Result<()> {
+        // Whether the spec asks for something that could not be had: a component that changes may
+        // be what was missing.
+        let mut is_behind = false;
+        loop {
+            let edit = async {
+                match &mut self.edits {
+                    Some(edits) => edits.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let edit = tokio::select! {
+                _ = self.interrupts.next() => return Ok(()),
+                reason = running.failed() => anyhow::bail!(reason),
+                edit = edit => edit,
+            };
+            match edit {
+                Edit::Components(names) if !is_behind => tokio::select! {
+                    _ = self.interrupts.next() => return Ok(()),
+                    () = running.reload(&names) => {}
+                },
+                Edit::Components(_) | Edit::Spec => {
+                    let Some(read) = self.read_again(running) else {
+                        continue;
+                    };
+                    if let Err(error) = self.build_missing(&read).await {
+                        self.output.error(&error);
+                    }
+                    let changed = tokio::select! {
+                        _ = self.interrupts.next() => return Ok(()),
+                        changed = running.change(read.app.clone()) => changed,
+                    };
+                    is_behind = changed.is_err();
+                    self.tell(changed, &read.app, address);
+                }
+            }
+        }
+    }
+
+    /// Reads a spec that has changed. One that is not good has been told.
+    fn read_again(&self, running: &RunningApp) -> Option<Read> {
+        const STAYS: &str = "what runs goes on as before";
+        let read = self.arguments.spec.read(self.output).and_then(|mut read| {
+            scaled(&mut read.app, &self.arguments.scale)?;
+            let (before, now) = (&running.source().app.name, &read.app.name);
+            if before != now {
+                return Err(Stop::usage(anyhow::anyhow!(
+                    "the spec is of app `{now}` now, and `{before}` runs: start `up` again for it"
+                )));
+            }
+            Ok(read)
+        });
+        match read {
+            Ok(read) => return Some(read),
+            // Its problems have been printed.
+            Err(Stop::Quiet(_)) => {}
+            Err(Stop::Because(_, reason)) => self.output.error(&reason),
+        }
+        self.printer.talk(&format!("the spec is not good: {STAYS}"));
+        None
+    }
+
+    /// Watches what a changed spec names, and builds what is not there of it.
+    async fn build_missing(&mut self, read: &Read) -> anyhow::Result<()> {
+        let texts = self.texts(read);
+        let Some(edits) = &mut self.edits else {
+            return Ok(());
+        };
+        self.printer.know(&read.app);
+        edits.follow_sources(&read.app);
+        let built = edits.build(&read.app, true, &mut self.interrupts).await;
+        edits.follow(&read.app, texts);
+        built
+    }
+
+    /// Says what a changed spec has come to.
+    fn tell(&self, changed: Result<view::Plan, NotRunning>, app: &App, address: SocketAddr) {
+        let plan = match changed {
+            Ok(plan) => plan,
+            Err(reason) => {
+                not_running(reason, app, true, self.output);
+                self.printer
+                    .talk("nothing was changed; what runs goes on as before");
+                return;
+            }
+        };
+        self.printer.new_routes(app, address);
+        let changes = plan.changes.iter();
+        for change in changes.filter(|change| change.verb != view::Verb::Unchanged) {
+            let (reason, verb) = match change.verb {
+                view::Verb::Added => ("Added", "added"),
+                view::Verb::Changed | view::Verb::Unchanged => ("Changed", "changed"),
+                view::Verb::Deleted => ("Deleted", "deleted"),
+            };
+            let told = match &*change.pods {
+                "nothing" => format!("{verb} by the spec; its pods stay"),
+                pods => format!("{verb} by the spec: {}", one_line(pods)),
+            };
+            if let Ok(name) = Name::parse(&change.name) {
+                self.printer.own(&name, reason, &told);
+            }
+        }
+        if !plan.changed {
+            self.printer
+                .talk("the spec asks for what runs: nothing changes");
+        }
     }
 }
 
@@ -236,36 +431,21 @@ fn open_control(
     }
 }
 
-/// Applies changes of component files until Ctrl-C.
-async fn until_interrupted(
-    running: &mut RunningApp,
-    mut changes: Option<mpsc::Receiver<Name>>,
-    interrupts: &mut Interrupts,
-) -> anyhow::Result<()> {
-    loop {
-        let change = async {
-            match &mut changes {
-                Some(changes) => changes.recv().await,
-                None => None,
-            }
-        };
-        let service = tokio::select! {
-            _ = interrupts.next() => return Ok(()),
-            Some(service) = change => service,
-            reason = running.failed() => anyhow::bail!(reason),
-        };
-        tokio::select! {
-            _ = interrupts.next() => return Ok(()),
-            () = running.reload(&service) => {}
-        }
-    }
-}
-
-fn not_running(reason: NotRunning, output: &Output) -> Stop {
+fn not_running(reason: NotRunning, app: &App, has_built: bool, output: &Output) {
     match reason {
         NotRunning::Components(refused) => {
             for (name, error) in refused {
-                output.error(&anyhow::Error::new(error).context(name.to_string()));
+                let remedy = match &error {
+                    ComponentError::Read { source, .. } => {
+                        build::remedy(app, &name, source, has_built)
+                    }
+                    ComponentError::Load { .. } => None,
+                };
+                let error = anyhow::Error::new(error).context(name.to_string());
+                output.error(&match remedy {
+                    Some(remedy) => anyhow::anyhow!("{error:#}; {remedy}"),
+                    None => error,
+                });
             }
         }
         NotRunning::Refused(reason) => output.error(&anyhow::anyhow!(reason)),
@@ -273,5 +453,4 @@ fn not_running(reason: NotRunning, output: &Output) -> Stop {
             output.error(&anyhow::anyhow!("the app does not run: see above"));
         }
     }
-    Stop::Quiet(EXIT_FAILED)
 }

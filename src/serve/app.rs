@@ -9,9 +9,10 @@ use std::{
 
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
-    object::{Limits, Source},
+    object::{App, Limits, Source},
     provoke,
     record::{JobPhase, Kind, PodPhase, RolloutState},
+    view,
 };
 use sampan_gateway::{Drained, Server, ServiceStats};
 use sampan_runtime::{LoadError, Loaded, Usage};
@@ -92,6 +93,8 @@ pub(crate) struct RunningApp {
     /// Of the component of each service and job.
     digests: BTreeMap<Name, String>,
     daemon: Daemon,
+    /// Each waits for the end of a rollout that a change has begun.
+    rollouts: JoinSet<()>,
 }
 
 /// Why an app does not run. Each has been told as an event, where it is not in here.
@@ -165,6 +168,7 @@ impl RunningApp {
             daemon: Daemon::start(context),
             source,
             digests,
+            rollouts: JoinSet::new(),
         })
     }
 
@@ -243,63 +247,114 @@ impl RunningApp {
         self.context.journal.record(app, Change::Up { address });
     }
 
-    /// Puts a new version of a service's component in the place of the old one, as a rollout.
+    /// What it is made from.
+    pub(crate) fn source(&self) -> &AppSource {
+        &self.source
+    }
+
+    /// Puts new versions of the components of services and jobs in the place of the old ones, as
+    /// rollouts and runs.
     ///
     /// A component that is the same, or is refused, changes nothing; one whose pods do not become
-    /// available is taken back.
-    pub(crate) async fn reload(&mut self, name: &Name) {
-        let Some(service) = self.source.app.services.get(name).cloned() else {
-            return;
-        };
-        let key = self.key(name);
-        let tell = |change| {
-            self.context
-                .journal
-                .record(Subject::Service(key.clone()), change)
-        };
-        let wants = (&service.component, &service.limits, service.coredump);
-        let subject = Subject::Service(key.clone());
-        let loaded = load(&self.context, &subject, &self.source.base, wants);
-        let digest = match loaded.await {
-            Ok(digest) => digest,
-            Err(error) => {
-                let reason = one_line(&error);
-                return tell(Change::Refused { reason });
+    /// available is taken back. This does not wait for that: it is told as an event.
+    pub(crate) async fn reload(&mut self, names: &[Name]) {
+        let mut digests = self.digests.clone();
+        let mut changed = Vec::new();
+        for name in names {
+            let Some(Part { subject, wants }) = part(&self.source.app, name) else {
+                continue;
+            };
+            match load(&self.context, &subject, &self.source.base, wants).await {
+                Ok(digest) => {
+                    let before = digests.insert(name.clone(), digest.clone());
+                    if before.as_ref() != Some(&digest) {
+                        changed.push(subject);
+                    }
+                }
+                Err(error) => {
+                    let reason = one_line(&error);
+                    let refused = Change::Refused { reason };
+                    self.context.journal.record(subject, refused);
+                }
             }
-        };
-        let before = self.digests.insert(name.clone(), digest.clone());
-        if before.as_ref() == Some(&digest) {
+        }
+        if changed.is_empty() {
             return;
         }
-        let applied = self.api.apply(&checked(&self.source, &self.digests)).await;
-        let change = match applied {
-            Ok(()) => self.rolled_out(&key).await,
-            Err(reason) => Some(Change::Refused { reason }),
-        };
-        if let Some(change) = change {
-            tell(change);
+        if let Err(reason) = self.apply(self.source.clone(), digests).await {
+            for subject in changed {
+                let reason = reason.clone();
+                let refused = Change::Refused { reason };
+                self.context.journal.record(subject, refused);
+            }
         }
     }
 
-    /// Waits for the end of the rollout that has begun.
-    async fn rolled_out(&self, key: &ServiceKey) -> Option<Change> {
-        self.context.objects.catch_up().await.ok()?;
-        let mut follower = self.context.objects.follow(&[Kind::Service]);
-        loop {
-            let service = Arc::clone(&follower.mirror().services.get(key)?.value);
-            match service.rollout() {
-                RolloutState::Complete => {
-                    let revision = service.status.target;
-                    return Some(Change::Replaced { revision });
-                }
-                RolloutState::RolledBack { reason } | RolloutState::Failed { reason } => {
-                    let reason = reason.to_owned();
-                    return Some(Change::Refused { reason });
-                }
-                RolloutState::Held { .. } => return None,
-                RolloutState::UnderWay | RolloutState::Waiting => drop(follower.next().await?),
+    /// Makes it what a changed spec says. What the change does not concern goes on untouched; if
+    /// anything of it cannot be, nothing is changed.
+    pub(crate) async fn change(&mut self, app: App) -> Result<view::Plan, NotRunning> {
+        let source = AppSource {
+            app,
+            base: self.source.base.clone(),
+        };
+        let (mut digests, mut refused) = (BTreeMap::new(), Vec::new());
+        for name in source.app.services.keys().chain(source.app.jobs.keys()) {
+            let Some(Part { subject, wants }) = part(&source.app, name) else {
+                continue;
+            };
+            let before = part(&self.source.app, name);
+            let is_same = before.is_some_and(|before| before.wants == wants);
+            let digest = match self.digests.get(name).filter(|_| is_same) {
+                Some(digest) => Ok(digest.clone()),
+                None => load(&self.context, &subject, &source.base, wants).await,
+            };
+            match digest {
+                Ok(digest) => drop(digests.insert(name.clone(), digest)),
+                Err(error) => refused.push((name.clone(), error)),
             }
         }
+        if !refused.is_empty() {
+            return Err(NotRunning::Components(refused));
+        }
+        let applied = self.apply(source, digests).await;
+        applied.map_err(NotRunning::Refused)
+    }
+
+    /// Applies, and has the end of each rollout told that begins with it.
+    async fn apply(
+        &mut self,
+        source: AppSource,
+        digests: BTreeMap<Name, String>,
+    ) -> Result<view::Plan, String> {
+        let before = self.revisions().await;
+        let plan = self.api.apply(&checked(&source, &digests)).await?;
+        (self.source, self.digests) = (source, digests);
+        for change in &plan.changes {
+            let Some(revision) = change.revision else {
+                continue;
+            };
+            let is_other = before
+                .iter()
+                .any(|(name, before)| name.as_str() == change.name && *before != revision);
+            if let (true, Ok(name)) = (is_other, Name::parse(&change.name)) {
+                let (key, context) = (self.key(&name), self.context.clone());
+                self.rollouts.spawn(tell_end(context, key, revision));
+            }
+        }
+        // Those that have ended are no longer held.
+        while self.rollouts.try_join_next().is_some() {}
+        Ok(plan)
+    }
+
+    /// The revision that each service is to have.
+    async fn revisions(&self) -> Vec<(Name, u64)> {
+        // Where it cannot catch up it ends, and says so itself.
+        let _ = self.context.objects.catch_up().await;
+        let follower = self.context.objects.follow(&[Kind::Service]);
+        let mirror = follower.mirror();
+        let services = mirror.services.iter();
+        let services = services.map(|(key, it)| (key.name.clone(), it.value.spec.revision));
+        services.collect()
     }
 
     /// Resolves when something has ended that must not, with what it was and why.
@@ -316,6 +371,33 @@ impl RunningApp {
     /// Stops the pods.
     pub(crate) async fn rest(self) {
         self.daemon.rest().await;
+    }
+}
+
+/// Waits for the end of a rollout that has begun, and tells it, unless another one takes its place.
+async fn tell_end(context: NodeContext, key: ServiceKey, revision: u64) {
+    if let Some(change) = rolled_out(&context, &key, revision).await {
+        context.journal.record(Subject::Service(key), change);
+    }
+}
+
+async fn rolled_out(context: &NodeContext, key: &ServiceKey, revision: u64) -> Option<Change> {
+    context.objects.catch_up().await.ok()?;
+    let mut follower = context.objects.follow(&[Kind::Service]);
+    loop {
+        let service = Arc::clone(&follower.mirror().services.get(key)?.value);
+        if service.spec.revision != revision {
+            return None;
+        }
+        match service.rollout() {
+            RolloutState::Complete => return Some(Change::Replaced { revision }),
+            RolloutState::RolledBack { reason } | RolloutState::Failed { reason } => {
+                let reason = reason.to_owned();
+                return Some(Change::Refused { reason });
+            }
+            RolloutState::Held { .. } => return None,
+            RolloutState::UnderWay | RolloutState::Waiting => drop(follower.next().await?),
+        }
     }
 }
 
@@ -336,30 +418,43 @@ pub(crate) fn summary(context: &NodeContext, source: &AppSource) -> Vec<ServiceS
 /// A component, and what is asked of its code.
 type Wants<'a> = (&'a Source, &'a Limits, bool);
 
+/// A service or job, and what it runs.
+struct Part<'a> {
+    subject: Subject,
+    wants: Wants<'a>,
+}
+
+fn part<'a>(app: &'a App, name: &Name) -> Option<Part<'a>> {
+    let key = || ServiceKey::new(&app.name, name);
+    let service = app.services.get(name).map(|it| Part {
+        subject: Subject::Service(key()),
+        wants: (&it.component, &it.limits, it.coredump),
+    });
+    service.or_else(|| {
+        let it = app.jobs.get(name)?;
+        Some(Part {
+            subject: Subject::Job(key()),
+            wants: (&it.component, &it.limits, false),
+        })
+    })
+}
+
 async fn load_all(
     context: &NodeContext,
     source: &AppSource,
 ) -> Result<BTreeMap<Name, String>, Vec<(Name, ComponentError)>> {
-    let key = |name: &Name| ServiceKey::new(&source.app.name, name);
-    let services = source.app.services.values().map(|it| {
-        let wants = (it.component.clone(), it.limits.clone(), it.coredump);
-        (Subject::Service(key(&it.name)), wants)
-    });
-    let jobs = source.app.jobs.values().map(|it| {
-        let wants = (it.component.clone(), it.limits.clone(), false);
-        (Subject::Job(key(&it.name)), wants)
-    });
+    let names = source.app.services.keys().chain(source.app.jobs.keys());
     let mut loads = JoinSet::new();
-    for (subject, (component, limits, coredump)) in services.chain(jobs) {
-        let (context, base) = (context.clone(), source.base.clone());
+    for name in names.cloned() {
+        let (context, source) = (context.clone(), source.clone());
         loads.spawn(async move {
-            let wants = (&component, &limits, coredump);
-            let loaded = load(&context, &subject, &base, wants).await;
-            (subject.name().clone(), loaded)
+            let part = part(&source.app, &name)?;
+            let loaded = load(&context, &part.subject, &source.base, part.wants).await;
+            Some((name, loaded))
         });
     }
     let (mut good, mut bad) = (BTreeMap::new(), Vec::new());
-    for (name, loaded) in loads.join_all().await {
+    for (name, loaded) in loads.join_all().await.into_iter().flatten() {
         match loaded {
             Ok(digest) => drop(good.insert(name, digest)),
             Err(error) => bad.push((name, error)),

@@ -87,6 +87,7 @@ pub(crate) fn service(
             services,
             jobs: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            builds: BTreeMap::new(),
         },
         base: PathBuf::from("."),
     }

@@ -7,6 +7,7 @@ mod cpu;
 mod daemon;
 mod deadlock;
 mod dist;
+mod edit;
 mod health;
 mod homeless;
 mod hostile;

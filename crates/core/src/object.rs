@@ -28,6 +28,19 @@ pub struct App {
     /// Directories that the node keeps for the app, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<Name, Volume>,
+    /// How the components of services and jobs are made, by the names of these. It is for the
+    /// command line alone, and no part of what a node stores.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub builds: BTreeMap<Name, Build>,
+}
+
+/// How a component is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// The command, for `sh -c` in the spec file's directory.
+    pub command: String,
+    /// Files and directories whose change asks for it again, relative to that directory.
+    pub watch: Vec<PathBuf>,
 }
 
 /// A directory that the node keeps for an app.

@@ -1,14 +1,16 @@
 //! Prints what happens to an app: its events, and what its guests say.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
+use arc_swap::ArcSwap;
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
 use sampan_core::{
@@ -41,9 +43,8 @@ pub(in crate::cli) struct Printer(Arc<Inner>);
 
 struct Inner {
     output: Output,
-    prefixes: BTreeMap<Name, Prefix>,
-    /// What is routed where, to be told when the app is up.
-    routes: Vec<(Name, Route)>,
+    /// The services and jobs of the app.
+    shown: ArcSwap<Shown>,
     /// The prefix of whatever has none.
     plain: Prefix,
     /// Whether events and what the host says of pods are printed as JSON.
@@ -57,25 +58,17 @@ struct Inner {
     bars: Mutex<HashMap<Name, ProgressBar>>,
 }
 
-impl Inner {
-    /// Prints everything after the event `heard`, with no prefixes.
-    fn new(output: &Output, heard: u64) -> Self {
-        Self {
-            output: output.clone(),
-            prefixes: BTreeMap::new(),
-            routes: Vec::new(),
-            plain: Prefix::none(),
-            json: false,
-            labels: false,
-            position: AtomicU64::new(0),
-            heard: AtomicU64::new(heard),
-            bars: Mutex::default(),
-        }
-    }
+/// An app as its lines show it.
+#[derive(Clone, Default)]
+struct Shown {
+    prefixes: BTreeMap<Name, Prefix>,
+    /// What is routed where, to be told when the app is up.
+    routes: Vec<(Name, Route)>,
+    jobs: BTreeSet<Name>,
 }
 
-impl Printer {
-    pub(in crate::cli) fn new(output: &Output, app: &App, json: bool) -> Self {
+impl Shown {
+    fn of(app: &App) -> Self {
         let names: Vec<_> = app.services.keys().chain(app.jobs.keys()).collect();
         let width = names
             .iter()
@@ -89,9 +82,34 @@ impl Printer {
             let routes = service.routes.iter();
             routes.map(|route| (service.name.clone(), route.clone()))
         });
-        Self(Arc::new(Inner {
+        Self {
             prefixes: names.iter().enumerate().map(prefix).collect(),
             routes: routes.collect(),
+            jobs: app.jobs.keys().cloned().collect(),
+        }
+    }
+}
+
+impl Inner {
+    /// Prints everything after the event `heard`, with no prefixes.
+    fn new(output: &Output, heard: u64) -> Self {
+        Self {
+            output: output.clone(),
+            shown: ArcSwap::default(),
+            plain: Prefix::none(),
+            json: false,
+            labels: false,
+            position: AtomicU64::new(0),
+            heard: AtomicU64::new(heard),
+            bars: Mutex::default(),
+        }
+    }
+}
+
+impl Printer {
+    pub(in crate::cli) fn new(output: &Output, app: &App, json: bool) -> Self {
+        Self(Arc::new(Inner {
+            shown: ArcSwap::from_pointee(Shown::of(app)),
             json,
             ..Inner::new(output, 0)
         }))
@@ -109,6 +127,54 @@ impl Printer {
             labels: true,
             ..Inner::new(output, journal.last())
         }))
+    }
+
+    /// Knows the services and jobs of a changed spec too.
+    pub(in crate::cli) fn know(&self, app: &App) {
+        let before = self.0.shown.load();
+        let mut shown = Shown::of(app);
+        shown.jobs.extend(before.jobs.iter().cloned());
+        // What is gone has last lines.
+        for (name, prefix) in &before.prefixes {
+            shown
+                .prefixes
+                .entry(name.clone())
+                .or_insert_with(|| prefix.clone());
+        }
+        shown.routes = before.routes.clone();
+        self.0.shown.store(Arc::new(shown));
+    }
+
+    /// Says where the routes lead that a changed spec has and the one before had not.
+    pub(in crate::cli) fn new_routes(&self, app: &App, address: SocketAddr) {
+        let before = self.0.shown.load();
+        let routes = Shown::of(app).routes;
+        for (service, route) in routes.iter().filter(|it| !before.routes.contains(it)) {
+            self.talk(&format!("{service} answers at {}", url(route, address)));
+        }
+        let shown = Shown {
+            routes,
+            ..Shown::clone(&before)
+        };
+        self.0.shown.store(Arc::new(shown));
+    }
+
+    /// Prints what the command line says of a service or job: of its build, or what changes. The
+    /// reason is for programs.
+    pub(in crate::cli) fn own(&self, name: &Name, reason: &str, message: &str) {
+        if !self.0.json {
+            return self.pod_line(name, Channel::Err, message);
+        }
+        let kind = match self.0.shown.load().jobs.contains(name) {
+            true => "job",
+            false => "service",
+        };
+        self.0.output.json_line(&json!({
+            "time": Utc::from(SystemTime::now()).to_string(),
+            "object": format!("{kind}/{name}"),
+            "reason": reason,
+            "message": message,
+        }));
     }
 
     /// Prints a line of talk, unless everything that is not data is JSON.
@@ -164,7 +230,7 @@ impl Printer {
         drop(bars);
         match event.change {
             Change::Up { address } => {
-                for (service, route) in &self.0.routes {
+                for (service, route) in &self.0.shown.load().routes {
                     output.talk(&format!("{service} answers at {}", url(route, address)));
                 }
                 output.talk(&format!("{subject} is up; Ctrl-C drains and stops it"));
@@ -193,7 +259,8 @@ impl Printer {
     }
 
     fn pod_line(&self, subject: &Name, channel: Channel, text: &str) {
-        let prefix = self.0.prefixes.get(subject).unwrap_or(&self.0.plain);
+        let shown = self.0.shown.load();
+        let prefix = shown.prefixes.get(subject).unwrap_or(&self.0.plain);
         self.0.output.pod_line(channel, prefix, text);
     }
 
@@ -230,7 +297,8 @@ impl Printer {
     fn line(&self, line: &Line) {
         // The name of a pod is its service's with a revision and a slot.
         let service = line.pod.as_str().rsplitn(3, '-').nth(2).unwrap_or_default();
-        let prefix = self.0.prefixes.get(service).unwrap_or(&self.0.plain);
+        let shown = self.0.shown.load();
+        let prefix = shown.prefixes.get(service).unwrap_or(&self.0.plain);
         match line.stream {
             Stream::Stdout | Stream::Stderr => {
                 let text = whole(&line.text, line.partial);

@@ -1,149 +1,164 @@
-//! Watches component files, for `up --watch`.
+//! Watches the files of an app, for `up --watch`: components, the spec and its env files.
 //!
-//! A file is looked at through every link and folder on the way to it, as it would be loaded, a few
+//! A file is looked at through every link and folder on the way to it, as it would be loaded, many
 //! times a second: what a path leads to changes in many places besides its own folder
-//! ([ADR 0027](../../../docs/adr/0027-watched-files-are-looked-at.md)).
+//! ([ADR 0027](../../../docs/adr/0027-watched-files-are-looked-at.md)). How long a file has to rest
+//! until it counts depends on what it is ([ADR 0045](../../../docs/adr/0045-edit-and-see.md)).
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::MetadataExt as _,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use sampan_core::name::Name;
-use tokio::{
-    sync::mpsc,
-    time::{MissedTickBehavior, interval},
-};
+use sampan_core::{name::Name, object::App};
 
-use crate::serve::AppSource;
+use super::{look::Look, whole::is_whole};
 
-/// Time between two looks. A change counts once a file looks the same twice: a linker writes in
-/// several steps, and what is written after the second look looks different.
-const PERIOD: Duration = Duration::from_millis(200);
-/// Changes that wait to be applied. Looks pause while there are so many.
-const MAX_CHANGES: usize = 1024;
+/// Time between two looks.
+pub(super) const PERIOD: Duration = Duration::from_millis(25);
+/// How long a whole component rests until it counts. A linker may write another end over the first.
+const WHOLE: Duration = Duration::from_millis(50);
+/// The same of one that ends in the middle: it is being written, or never will be whole.
+const PART: Duration = Duration::from_secs(1);
+/// The same of a file that is gone: an editor may put another one in its place.
+const GONE: Duration = Duration::from_millis(400);
+/// The same of a spec or an env file, of which nothing tells whether it is whole.
+const TEXT: Duration = Duration::from_millis(100);
 
-/// What tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
-    device: u64,
-    inode: u64,
-    size: u64,
-    /// Seconds and nanoseconds.
-    modified: (i64, i64),
-    /// The same of the last change of the file or of what the system knows of it: unlike the one
-    /// above, no program can set it back.
-    changed: (i64, i64),
-}
-
-impl Look {
-    /// The file at the end of the path, if there is one.
-    fn at(path: &Path) -> Option<Self> {
-        let found = fs::metadata(path).ok()?;
-        Some(Self {
-            device: found.dev(),
-            inode: found.ino(),
-            size: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        })
-    }
+/// What has changed, and rests.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// The services and jobs whose component is another.
+    pub(super) components: Vec<Name>,
+    /// Whether the spec, or a file that it takes variables from, is another.
+    pub(super) spec: bool,
 }
 
 struct File {
     path: PathBuf,
-    services: Vec<Name>,
+    /// The services and jobs whose component it is; none for a text.
+    names: Vec<Name>,
     /// How it was when it was loaded, or was last said to have changed.
     told: Option<Look>,
     last: Option<Look>,
+    /// Since when it has been so.
+    since: Instant,
 }
 
-/// The component files of an app's services.
+impl File {
+    /// One that is loaded as it is.
+    fn new(path: PathBuf, names: Vec<Name>) -> Self {
+        let now = Look::at(&path);
+        Self {
+            path,
+            names,
+            told: now,
+            last: now,
+            since: Instant::now(),
+        }
+    }
+
+    /// Looks again. Says whether it is another than when it was told, and rests.
+    fn look(&mut self, now: Instant) -> bool {
+        let look = Look::at(&self.path);
+        if look != self.last {
+            (self.last, self.since) = (look, now);
+            return false;
+        }
+        if look == self.told {
+            return false;
+        }
+        let rested = now.saturating_duration_since(self.since);
+        let is_due = match (look, self.names.is_empty()) {
+            (None, _) => rested >= GONE,
+            (Some(_), true) => rested >= TEXT,
+            (Some(_), false) => rested >= PART || (rested >= WHOLE && is_whole(&self.path)),
+        };
+        if is_due {
+            self.told = look;
+        }
+        is_due
+    }
+}
+
+/// The files of an app.
+#[derive(Default)]
 pub(super) struct Watch {
     files: Vec<File>,
 }
 
 impl Watch {
-    /// Watches from now on. To be made before the files are loaded, so that no change falls between.
-    pub(super) fn new(source: &AppSource) -> Self {
-        let services = source.app.services.iter();
-        Self::over(services.map(|(name, service)| {
-            let path = source.base.join(&service.component.path);
-            (name.clone(), path)
-        }))
+    /// Watches the components of an app and the texts that it is made from. A file that was watched
+    /// before goes on as it was, others from now on: so this is to be called before what is new is
+    /// loaded.
+    pub(super) fn follow(&mut self, app: &App, base: &Path, texts: Vec<PathBuf>) {
+        self.over(components(app, base), texts);
     }
 
-    fn over(components: impl Iterator<Item = (Name, PathBuf)>) -> Self {
+    fn over(&mut self, components: impl Iterator<Item = (Name, PathBuf)>, texts: Vec<PathBuf>) {
         let mut files: BTreeMap<PathBuf, Vec<Name>> = BTreeMap::new();
         for (name, path) in components {
             files.entry(path).or_default().push(name);
         }
-        let files = files.into_iter().map(|(path, services)| {
-            let now = Look::at(&path);
-            File {
-                path,
-                services,
-                told: now,
-                last: now,
+        for path in texts {
+            files.entry(path).or_default();
+        }
+        let mut before = std::mem::take(&mut self.files);
+        let files = files.into_iter().map(|(path, names)| {
+            match before.iter().position(|file| file.path == path) {
+                Some(place) => File {
+                    names,
+                    ..before.swap_remove(place)
+                },
+                None => File::new(path, names),
             }
         });
-        Self {
-            files: files.collect(),
-        }
+        self.files = files.collect();
     }
 
-    /// Looks again. Yields the services whose component is another now, and rests.
-    fn look(&mut self) -> Vec<Name> {
-        let mut changed = Vec::new();
+    /// Looks again. What is `building` is not looked at: its build may write a component in several
+    /// steps.
+    pub(super) fn look(&mut self, now: Instant, building: &BTreeSet<Name>) -> Changes {
+        let mut changes = Changes::default();
         for file in &mut self.files {
-            let now = Look::at(&file.path);
-            let rests = now == file.last;
-            file.last = now;
-            if rests && now != file.told {
-                file.told = now;
-                changed.extend(file.services.iter().cloned());
+            if file.names.iter().any(|name| building.contains(name)) || !file.look(now) {
+                continue;
             }
+            changes.spec |= file.names.is_empty();
+            changes.components.extend(file.names.iter().cloned());
         }
-        changed
+        changes
     }
 
-    /// The names of services whose component has changed, as long as the receiver is there.
-    pub(super) fn start(self) -> mpsc::Receiver<Name> {
-        let (found, services) = mpsc::channel(MAX_CHANGES);
-        tokio::spawn(self.run(found));
-        services
-    }
-
-    async fn run(mut self, found: mpsc::Sender<Name>) {
-        let mut period = interval(PERIOD);
-        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !found.is_closed() {
-            period.tick().await;
-            // A file may be on a disk or server that takes its time.
-            let looked = tokio::task::spawn_blocking(move || {
-                let changed = self.look();
-                (self, changed)
-            });
-            // It ends early only with the program.
-            let Ok((watch, changed)) = looked.await else {
-                return;
-            };
-            self = watch;
-            for name in changed {
-                if found.send(name).await.is_err() {
-                    return;
-                }
+    /// The components of these are what is loaded next, or left alone, as they are. Gives back all
+    /// that have one of these components.
+    pub(super) fn settle(&mut self, names: &[Name]) -> Vec<Name> {
+        let mut settled = Vec::new();
+        for file in &mut self.files {
+            if file.names.iter().any(|name| names.contains(name)) {
+                file.last = Look::at(&file.path);
+                file.told = file.last;
+                settled.extend(file.names.iter().cloned());
             }
         }
+        settled
     }
+}
+
+/// The components of an app's services and jobs.
+pub(super) fn components(app: &App, base: &Path) -> impl Iterator<Item = (Name, PathBuf)> {
+    let services = app.services.values();
+    let services = services.map(|it| (&it.name, &it.component));
+    let jobs = app.jobs.values().map(|it| (&it.name, &it.component));
+    services
+        .chain(jobs)
+        .map(|(name, component)| (name.clone(), base.join(&component.path)))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{fs, os::unix::fs::symlink};
 
     use super::*;
 
@@ -198,13 +213,22 @@ mod tests {
 
         fn watch(&self, path: &str) -> Watch {
             let name = Name::parse("web").expect("a name");
-            Watch::over([(name, self.at(path))].into_iter())
+            let mut watch = Watch::default();
+            watch.over([(name, self.at(path))].into_iter(), Vec::new());
+            watch
         }
+    }
+
+    /// Looks, so long after the last time that anything rests.
+    fn look(watch: &mut Watch) -> Vec<Name> {
+        let last = watch.files.iter().map(|file| file.since).max();
+        let later = last.expect("a file") + PART;
+        watch.look(later, &BTreeSet::new()).components
     }
 
     /// How often a change is said to have happened, in five looks.
     fn times(watch: &mut Watch) -> usize {
-        (0..5).map(|_| watch.look().len()).sum()
+        (0..5).map(|_| look(watch).len()).sum()
     }
 
     type Act = fn(&Place);
@@ -289,7 +313,7 @@ mod tests {
         let mut watch = place.watch("old");
         for step in 1..10 {
             place.write("old", &"x".repeat(step * 100));
-            assert_eq!(watch.look(), [], "step {step}");
+            assert_eq!(look(&mut watch), [], "step {step}");
         }
         assert_eq!(times(&mut watch), 1);
         // What has gone can come back, once and again.
@@ -306,9 +330,63 @@ mod tests {
         let place = Place::new();
         let names = ["api", "web"].map(|name| Name::parse(name).expect("a name"));
         let both = names.iter().map(|name| (name.clone(), place.at("old")));
-        let mut watch = Watch::over(both);
+        let mut watch = Watch::default();
+        watch.over(both, Vec::new());
         place.write("old", "changed");
-        assert_eq!(watch.look(), []);
-        assert_eq!(watch.look(), names);
+        assert_eq!(look(&mut watch), []);
+        assert_eq!(look(&mut watch), names);
+    }
+
+    /// After how long a change of the file counts, in steps of `PERIOD`.
+    fn delay(watch: &mut Watch, change: impl FnOnce()) -> Duration {
+        let begun = Instant::now();
+        change();
+        let mut after = Duration::ZERO;
+        while watch.look(begun + after, &BTreeSet::new()) == Changes::default() {
+            after += PERIOD;
+        }
+        after
+    }
+
+    #[test]
+    fn how_long_a_file_has_to_rest_depends_on_what_it_is() {
+        let place = Place::new();
+        let hello = include_bytes!("../../../workloads/dist/hello.wasm");
+        let mut watch = place.watch("old");
+        let write = |bytes: &[u8]| fs::write(place.at("old"), bytes).expect("written");
+        assert_eq!(delay(&mut watch, || write(hello)), WHOLE);
+        assert_eq!(delay(&mut watch, || write(&hello[..hello.len() / 2])), PART);
+        assert_eq!(delay(&mut watch, || place.remove("old")), GONE);
+        watch.over([].into_iter(), vec![place.at("new")]);
+        let changed = delay(&mut watch, || place.write("new", "app = 'b'"));
+        assert_eq!(changed, TEXT);
+    }
+
+    #[test]
+    fn what_is_built_counts_when_its_build_is_over() {
+        let place = Place::new();
+        let names = ["api", "web"].map(|name| Name::parse(name).expect("a name"));
+        let both = names.iter().map(|name| (name.clone(), place.at("old")));
+        let mut watch = Watch::default();
+        watch.over(both, Vec::new());
+        let building = BTreeSet::from([names[0].clone()]);
+        place.write("old", "changed");
+        let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+        for second in 1..5 {
+            assert_eq!(watch.look(later(second), &building), Changes::default());
+        }
+        assert_eq!(watch.settle(&names[..1]), names);
+        assert_eq!(times(&mut watch), 0);
+    }
+
+    #[test]
+    fn what_is_watched_already_is_not_forgotten() {
+        let place = Place::new();
+        let mut watch = place.watch("old");
+        place.write("old", "changed");
+        let web = Name::parse("web").expect("a name");
+        let components = [(web.clone(), place.at("old")), (web, place.at("new"))];
+        watch.over(components.into_iter(), Vec::new());
+        assert_eq!(times(&mut watch), 1);
     }
 }

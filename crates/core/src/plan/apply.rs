@@ -136,6 +136,7 @@ pub fn delete(present: &Present, app: &App) -> Applied {
         services: BTreeMap::new(),
         jobs: BTreeMap::new(),
         volumes: BTreeMap::new(),
+        builds: BTreeMap::new(),
     };
     let wanted = Wanted {
         app: &nothing,

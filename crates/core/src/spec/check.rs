@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     name::Name,
-    object::{App, Job, Schedule, Service, Source, Volume},
+    object::{App, Build, Job, Schedule, Service, Source, Volume},
     spec::{
         Input,
         raw::{self, At, Digest, HostPath, decode::Decoder},
@@ -46,6 +46,7 @@ pub(crate) fn check(spec: &raw::App, input: &Input<'_>, decoder: &mut Decoder<'_
         let checked = checker.job(&name.value, job, on);
         jobs.extend(checked.filter(|_| on).map(|job| (name.value.clone(), job)));
     }
+    let builds = checker.builds(spec);
     checker.routes(spec);
     checker.cycles(spec);
     Some(App {
@@ -53,6 +54,7 @@ pub(crate) fn check(spec: &raw::App, input: &Input<'_>, decoder: &mut Decoder<'_
         services,
         jobs,
         volumes: checker.volumes.declared,
+        builds,
     })
 }
 
@@ -69,6 +71,30 @@ fn volumes(spec: &raw::App) -> Volumes {
 }
 
 impl Checker<'_, '_> {
+    /// How the components of the services and jobs that are on are made.
+    fn builds(&mut self, spec: &raw::App) -> BTreeMap<Name, Build> {
+        let services = spec.service.0.iter();
+        let services = services.map(|(name, it)| (name, &it.build, it.has("build"), &it.watch));
+        let jobs = spec.job.0.iter();
+        let jobs = jobs.map(|(name, it)| (name, &it.build, it.has("build"), &it.watch));
+        let mut builds = BTreeMap::new();
+        for (name, build, is_given, watch) in services.chain(jobs) {
+            if let (false, Some(first)) = (is_given, watch.first()) {
+                let hint = "add `build = \"…\"`, the command to run when one of them changes";
+                self.conflict(&first.place, "`watch` needs a `build`", hint);
+            }
+            if let (Some(build), true) = (build, self.names.is_on(&name.value)) {
+                let watch = watch.iter().map(|path| path.value.0.clone().into());
+                let build = Build {
+                    command: build.value.0.clone(),
+                    watch: watch.collect(),
+                };
+                builds.insert(name.value.clone(), build);
+            }
+        }
+        builds
+    }
+
     /// Checks a service. One that is not `on` is checked too, but its env files are not read.
     fn service(&mut self, name: &Name, raw: &raw::Service, on: bool) -> Option<Service> {
         let component = source(raw.component.as_ref(), raw.digest.as_ref());

@@ -21,7 +21,9 @@ pub(crate) use list::{Dependencies, Map, OneOrMany};
 pub(crate) use network::Network;
 pub(crate) use number::{Count, CpuShare, Flag, Fuel, Pods, Positive, Share, Size, Time};
 pub(crate) use schedule::{Expression, Zone};
-pub(crate) use text::{ConfigKey, Digest, GuestPath, HostPath, RequestPath, Text, VariableName};
+pub(crate) use text::{
+    Command, ConfigKey, Digest, GuestPath, HostPath, RequestPath, Text, VariableName,
+};
 
 use table::table;
 
@@ -69,6 +71,16 @@ table! {
         /// SHA-256 the component must have, as `sha256:` and 64 hex digits. `sampan inspect`
         /// tells it.
         optional digest: At<Digest>;
+        /// Command that makes the component, as `sh -c` runs it in the directory of this file. It
+        /// runs on the machine of the user: with `sampan up --build` and `apply --build`, and with
+        /// `up --watch` when something in `watch` changes. Where several have the same command, it
+        /// runs once for all of them. A node never sees it, and changing it is no new revision.
+        optional build: At<Command>;
+        /// Files and directories, relative to this file, whose change runs `build` while
+        /// `sampan up --watch` runs. What is in a directory counts, however deep, but for what
+        /// `.gitignore` leaves out, `.git`, `node_modules`, build directories with a `CACHEDIR.TAG`,
+        /// the components themselves and what editors keep beside a file.
+        nested watch: Vec<At<HostPath>>;
         /// How many pods run. With 0 the service is there but answers nothing.
         preset replicas: At<Count<0, 1000>>, 1;
         /// What one request shares with the next: with `pod` a pod keeps one instance and its
@@ -137,6 +149,16 @@ table! {
         /// SHA-256 the component must have, as `sha256:` and 64 hex digits. `sampan inspect`
         /// tells it.
         optional digest: At<Digest>;
+        /// Command that makes the component, as `sh -c` runs it in the directory of this file. It
+        /// runs on the machine of the user: with `sampan up --build` and `apply --build`, and with
+        /// `up --watch` when something in `watch` changes. Where several have the same command, it
+        /// runs once for all of them. A node never sees it, and changing it is no new revision.
+        optional build: At<Command>;
+        /// Files and directories, relative to this file, whose change runs `build` while
+        /// `sampan up --watch` runs. What is in a directory counts, however deep, but for what
+        /// `.gitignore` leaves out, `.git`, `node_modules`, build directories with a `CACHEDIR.TAG`,
+        /// the components themselves and what editors keep beside a file.
+        nested watch: Vec<At<HostPath>>;
         /// Arguments after the name of the program.
         nested args: Vec<At<Text>>;
         /// How often a failed run is tried again.

@@ -35,6 +35,31 @@ impl Leaf for Text {
     }
 }
 
+/// A command for a shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Command(pub(crate) String);
+
+impl Leaf for Command {
+    fn wanted() -> Wanted {
+        Wanted::new(
+            "a command",
+            "write a command of the shell in quotes, as in \"make web.wasm\"",
+        )
+    }
+
+    fn accept(scalar: &Scalar<'_>) -> Result<Self, Refusal> {
+        let Text(command) = Text::accept(scalar)?;
+        match command.trim() {
+            "" => Err(Refusal::value("the command is empty")),
+            command => Ok(Self(command.to_owned())),
+        }
+    }
+
+    fn schema() -> Schema {
+        text("command of the shell", "\\S", &["make web.wasm"])
+    }
+}
+
 /// A path on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostPath(pub(crate) String);

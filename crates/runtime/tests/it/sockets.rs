@@ -1,5 +1,6 @@
 //! TCP connections of guests: denied unless granted, of WASI 0.2 and 0.3.
 
+mod python;
 mod servers;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -45,7 +46,12 @@ async fn pod(guest: &str, rules: Vec<Outbound>) -> Pod {
 }
 
 async fn told(pod: &Pod, path: &str) -> (u16, String) {
-    in_time(ask(pod, path)).await.expect("an answer")
+    let told = in_time(ask(pod, path)).await;
+    told.unwrap_or_else(|failure| {
+        let lines = lines(runtime(), pod.name()).into_iter();
+        let lines: Vec<_> = lines.map(|line| line.text).collect();
+        panic!("{path}: {failure:?}\n{}", lines.join("\n"))
+    })
 }
 
 /// What the host has said of a pod.

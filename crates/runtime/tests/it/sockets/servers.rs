@@ -17,13 +17,18 @@ const UNPRIVILEGED: u32 = 65534;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program, if it is installed.
-#[expect(clippy::print_stderr, reason = "that a test did nothing is to be seen")]
 fn find(name: &str, places: &[&str]) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let places = path.split(':').chain(places.iter().copied());
     let found = places
         .map(|place| Path::new(place).join(name))
         .find(|it| it.exists());
+    required(found, name)
+}
+
+/// What a test cannot do without, which is `name`.
+#[expect(clippy::print_stderr, reason = "that a test did nothing is to be seen")]
+pub(super) fn required<T>(found: Option<T>, name: &str) -> Option<T> {
     if found.is_none() {
         let required = std::env::var("SAMPAN_SERVERS").is_ok_and(|it| it == "required");
         assert!(

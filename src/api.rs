@@ -15,6 +15,7 @@ mod follow;
 mod guard;
 mod kept;
 mod keyvalue;
+mod logs;
 mod objects;
 mod observed;
 mod openapi;
@@ -39,7 +40,9 @@ pub(crate) use {
     apply::Checked,
     guard::{Port, PortError},
     socket::{BindError, Socket},
-    state::{Admission, Api, Kept, KeptError, LogBatch, Parts, Views},
+    state::{
+        Admission, Api, Kept, KeptError, KeptLines, LineFilter, LinePart, Lines, Parts, Views,
+    },
     token::{Token, TokenError},
 };
 

@@ -11,6 +11,7 @@ mod endpoints;
 mod event_history;
 mod format;
 mod keyvalue;
+mod line_history;
 mod metrics;
 mod neighbours;
 mod sampler;

@@ -1,20 +1,14 @@
-//! What runs, as the node says: pods, events, lines that were printed, metrics.
-
-use std::{
-    collections::VecDeque,
-    time::{Duration, SystemTime},
-};
+//! What runs, as the node says: pods, events, metrics.
 
 use axum::{Json, extract::State, response::Response};
 use sampan_core::{
     record::{self, Kind},
-    time::Utc,
     view,
 };
 use serde::Deserialize;
 
 use super::{
-    Api, LogBatch, Shared,
+    Api, Shared,
     body::{Asked, NamePath},
     error::{ApiError, Code},
     follow, objects,
@@ -22,8 +16,6 @@ use super::{
 };
 use crate::events::Events;
 
-/// Lines that are asked for at once.
-const LOG_LINES: usize = 1000;
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -134,105 +126,4 @@ pub(super) async fn events(
         Some((text(events), (api, seen, text)))
     });
     Ok(follow::forever(place, first, more))
-}
-
-/// Which lines.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct WhichLines {
-    app: Option<String>,
-    service: Option<String>,
-    pod: Option<String>,
-    #[serde(default)]
-    follow: bool,
-    /// Only the last so many of those that there are.
-    tail: Option<usize>,
-    /// Only what was printed in the last so many seconds.
-    since: Option<u64>,
-}
-
-impl WhichLines {
-    fn takes(&self, line: &view::LogLine, from: &str) -> bool {
-        is(self.app.as_ref(), &line.app)
-            && is(self.service.as_ref(), &line.service)
-            && is(self.pod.as_ref(), &line.pod)
-            && line.time.as_str() >= from
-    }
-
-    /// The earliest time that is asked for, as it is written. Times are written so that the order
-    /// of texts is that of times.
-    fn from(&self) -> String {
-        let Some(since) = self.since else {
-            return String::new();
-        };
-        let Utc(now) = SystemTime::now().into();
-        Utc(now.saturating_sub(Duration::from_secs(since))).to_string()
-    }
-}
-
-/// `GET /v1/logs`
-pub(super) async fn logs(
-    State(api): Shared,
-    Asked(which): Asked<WhichLines>,
-) -> Result<Response, ApiError> {
-    let from = which.from();
-    let gather = || {
-        let (kept, next) = kept(&api, &which, &from);
-        (follow::lines(&kept), next)
-    };
-    let (first, next) = api.0.lists.run(gather).await?;
-    if !which.follow {
-        return api.whole(follow::JSON_LINES, first);
-    }
-    let place = api.follower()?;
-    let start = (api, which, next);
-    let more = futures::stream::unfold(start, |(api, which, next)| async move {
-        let mut batch = api.0.views.next_logs(next, LOG_LINES).await;
-        batch.lines.retain(|line| which.takes(line, ""));
-        let lines = with_missed(batch.missed, batch.lines);
-        Some((follow::lines(&lines), (api, which, batch.next)))
-    });
-    Ok(follow::forever(place, first, more))
-}
-
-/// The lines that are asked for of those that there are, and the position after all of them.
-fn kept(api: &Api, which: &WhichLines, from: &str) -> (Vec<view::LogLine>, u64) {
-    let mut kept = VecDeque::new();
-    let mut next = 0;
-    loop {
-        let LogBatch {
-            lines, next: after, ..
-        } = api.0.views.logs(next, LOG_LINES);
-        if lines.is_empty() {
-            return (kept.into(), after.max(next));
-        }
-        next = after;
-        for line in lines {
-            if which.takes(&line, from) {
-                kept.push_back(line);
-            }
-            if which.tail.is_some_and(|tail| kept.len() > tail) {
-                kept.pop_front();
-            }
-        }
-    }
-}
-
-/// The lines, after one that says how many are missing before them.
-fn with_missed(missed: u64, mut lines: Vec<view::LogLine>) -> Vec<view::LogLine> {
-    if missed > 0 {
-        let note = view::LogLine {
-            time: Utc::from(SystemTime::now()).to_string(),
-            app: String::new(),
-            service: String::new(),
-            pod: String::new(),
-            stream: "host".to_owned(),
-            level: None,
-            request: None,
-            text: format!("{missed} lines were dropped, because they were read too slowly"),
-            partial: false,
-        };
-        lines.insert(0, note);
-    }
-    lines
 }

@@ -6,7 +6,7 @@ use sampan_core::view;
 use serde_json::Value;
 
 use super::{
-    apply, artifacts, kept, keyvalue, observed, openapi, rollout,
+    apply, artifacts, kept, keyvalue, logs, observed, openapi, rollout,
     route::{Answer, Route, on},
     top, wanted, watch,
 };
@@ -176,9 +176,12 @@ fn of_what_runs() -> Vec<Route> {
         on(GET, "/v1/events", observed::events)
             .query(&["after", "follow", "app"])
             .lines::<view::Event>("The events after number `after` that are kept; with `follow` also those to come"),
-        on(GET, "/v1/logs", observed::logs)
-            .query(&["app", "service", "pod", "follow", "tail", "since"])
-            .lines::<view::LogLine>("Lines that pods have printed: the last `tail`, of the last `since` seconds; with `follow` also those to come"),
+        on(GET, "/v1/logs", logs::lines)
+            .query(&["app", "service", "pod", "follow", "tail", "since", "grep", "previous"])
+            .lines::<view::LogLine>("Lines that pods have printed: the last `tail`, of the last `since` seconds, those that the regular expression `grep` matches, with `previous` those before each pod's last restart; with `follow` also those to come"),
+        on(GET, "/v1/logs/pods", logs::pods)
+            .query(&["app", "service"])
+            .json::<Vec<view::LogPod>>("The pods of which lines are kept, those that are gone too"),
     ]
 }
 

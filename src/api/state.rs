@@ -1,6 +1,12 @@
 //! What the API of a node is made of, and how much it does at once.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use axum::extract::State;
@@ -11,7 +17,7 @@ use sampan_core::{
     record::{self, JobSpec, Template},
     view,
 };
-use sampan_store::{KeyValues, Store};
+use sampan_store::{KeyValues, LinesBack, LinesOf, LogSource, LoggedLine, Store};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, Semaphore, watch::Receiver},
@@ -54,13 +60,59 @@ pub(super) const MAX_UPLOADS: usize = 4;
 /// Answers at once that go on until the client goes. More are refused.
 pub(super) const MAX_FOLLOWERS: usize = 64;
 
-/// Lines that pods have printed.
-pub(crate) struct LogBatch {
-    pub(crate) lines: Vec<view::LogLine>,
+/// Some of the lines that pods have printed.
+pub(crate) struct LinePart {
+    pub(crate) lines: Vec<LoggedLine>,
     /// Lines that were gone before they could be read.
     pub(crate) missed: u64,
-    /// The position to read from next.
+    /// The number to read from next.
     pub(crate) next: u64,
+}
+
+/// Which lines pass.
+pub(crate) type LineFilter = Arc<dyn Fn(&LoggedLine) -> bool + Send + Sync>;
+
+/// A pod of which there are lines.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptLines {
+    pub(crate) source: Arc<LogSource>,
+    /// What is on disk of it.
+    pub(crate) bytes: u64,
+    /// When it printed its last line on disk, in milliseconds since the beginning of 1970.
+    pub(crate) last_ms: Option<u64>,
+    /// The numbers at which its last incarnations begin.
+    pub(crate) begins: BTreeSet<u64>,
+}
+
+/// The lines that pods have printed, each with a number that rises. All but [`Lines::next`] may wait
+/// for the disk, and does a bounded part of the work.
+#[async_trait]
+pub(crate) trait Lines: Send + Sync + 'static {
+    /// The numbers of the lines that there are now.
+    fn span(&self) -> RangeInclusive<u64>;
+
+    /// A number before which all lines are older than this time, in milliseconds since the beginning
+    /// of 1970.
+    fn since(&self, time_ms: u64) -> u64;
+
+    /// Lines of these pods in this range that pass the filter, in their order: a part of them.
+    fn part(&self, of: &LinesOf, range: RangeInclusive<u64>, filter: &LineFilter) -> LinePart;
+
+    /// Looks for the last `wanted` lines of these pods in this range that pass the filter: in a part
+    /// of it.
+    fn back(
+        &self,
+        of: &LinesOf,
+        range: RangeInclusive<u64>,
+        wanted: usize,
+        filter: &LineFilter,
+    ) -> LinesBack;
+
+    /// Waits for lines from this number on, and returns those that are asked for.
+    async fn next(self: Arc<Self>, of: LinesOf, from: u64, filter: LineFilter) -> LinePart;
+
+    /// The pods of which there are lines, those that are gone too.
+    fn pods(&self, of: &LinesOf) -> Vec<KeptLines>;
 }
 
 /// What the API shows of what runs.
@@ -78,12 +130,6 @@ pub(crate) trait Views: Send + Sync + 'static {
 
     /// Like [`Self::events`], and waits until there is one.
     async fn next_events(&self, after: u64) -> Events;
-
-    /// At most `limit` lines that pods have printed, from this position on; the first is 0.
-    fn logs(&self, from: u64, limit: usize) -> LogBatch;
-
-    /// Like [`Self::logs`], and waits until there is one.
-    async fn next_logs(&self, from: u64, limit: usize) -> LogBatch;
 
     /// The node.
     fn node(&self) -> view::Node;
@@ -144,6 +190,8 @@ pub(crate) struct Parts {
     pub(crate) keyvalue: Arc<KeyValues>,
     /// What runs.
     pub(crate) views: Arc<dyn Views>,
+    /// What has been printed.
+    pub(crate) lines: Arc<dyn Lines>,
     /// What can run.
     pub(crate) admission: Arc<dyn Admission>,
     /// The volumes of apps.

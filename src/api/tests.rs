@@ -10,6 +10,7 @@ mod whole;
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{Arc, Mutex},
 };
 
@@ -28,7 +29,7 @@ use sampan_core::{
     record::{self, JobSpec, Key, Kind, Template},
     view,
 };
-use sampan_store::{Memory, Store};
+use sampan_store::{LinesBack, LinesOf, LogSource, LoggedLine, Memory, Store};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower_service::Service as _;
@@ -47,8 +48,10 @@ struct Fake {
     refused: Mutex<Vec<String>>,
     told: Mutex<Vec<String>>,
     admitted: Mutex<Vec<String>>,
-    /// Lines that were printed.
-    lines: Vec<view::LogLine>,
+    /// Lines that were printed. The first has the number 1.
+    lines: Vec<LoggedLine>,
+    /// Where pods of the service `web` of `shop` begin.
+    begins: Vec<(&'static str, u64)>,
     pods: Vec<view::Pod>,
     loads: watch::Sender<Arc<Measured>>,
     decisions: watch::Sender<Decided>,
@@ -119,20 +122,6 @@ impl Views for Fake {
         std::future::pending().await
     }
 
-    fn logs(&self, from: u64, limit: usize) -> LogBatch {
-        let from = usize::try_from(from).expect("small");
-        let lines: Vec<_> = self.lines.iter().skip(from).take(limit).cloned().collect();
-        LogBatch {
-            missed: 0,
-            next: (from + lines.len()) as u64,
-            lines,
-        }
-    }
-
-    async fn next_logs(&self, _: u64, _: usize) -> LogBatch {
-        std::future::pending().await
-    }
-
     fn node(&self) -> view::Node {
         view::Node {
             name: "local".to_owned(),
@@ -140,6 +129,7 @@ impl Views for Fake {
             started: "2026-01-01T00:00:00.000Z".to_owned(),
             http: None,
             pods: 0,
+            log_lines_lost: 0,
         }
     }
 
@@ -157,6 +147,90 @@ impl Views for Fake {
 
     fn metrics(&self) -> String {
         "sampan_up 1\n".to_owned()
+    }
+}
+
+/// A pod of the service `web` of `shop`.
+fn web(pod: &str) -> Arc<LogSource> {
+    Arc::new(LogSource {
+        app: "shop".to_owned(),
+        service: "web".to_owned(),
+        pod: pod.to_owned(),
+    })
+}
+
+impl Fake {
+    /// The lines that are asked for.
+    fn asked(
+        &self,
+        of: &LinesOf,
+        range: RangeInclusive<u64>,
+        filter: &LineFilter,
+    ) -> Vec<LoggedLine> {
+        let is_asked = |it: &&LoggedLine| {
+            let is_of = it.source.as_ref().is_some_and(|source| of.is(source));
+            range.contains(&it.seq) && is_of && filter(it)
+        };
+        self.lines.iter().filter(is_asked).cloned().collect()
+    }
+}
+
+/// It does two lines at a time.
+#[async_trait]
+impl Lines for Fake {
+    fn span(&self) -> RangeInclusive<u64> {
+        1..=self.lines.len() as u64
+    }
+
+    fn since(&self, _: u64) -> u64 {
+        0
+    }
+
+    fn part(&self, of: &LinesOf, range: RangeInclusive<u64>, filter: &LineFilter) -> LinePart {
+        let next = (range.start() + 2).min(range.end() + 1);
+        LinePart {
+            lines: self.asked(of, *range.start()..=next - 1, filter),
+            missed: 0,
+            next,
+        }
+    }
+
+    fn back(
+        &self,
+        of: &LinesOf,
+        range: RangeInclusive<u64>,
+        wanted: usize,
+        filter: &LineFilter,
+    ) -> LinesBack {
+        let from = range.end().saturating_sub(1).max(*range.start());
+        let lines = self.asked(of, from..=*range.end(), filter);
+        let at = lines.iter().rev().nth(wanted - 1).map(|it| it.seq);
+        LinesBack {
+            found: lines.len().min(wanted),
+            at: at.unwrap_or(from),
+            is_all: false,
+        }
+    }
+
+    async fn next(self: Arc<Self>, _: LinesOf, _: u64, _: LineFilter) -> LinePart {
+        std::future::pending().await
+    }
+
+    fn pods(&self, of: &LinesOf) -> Vec<KeptLines> {
+        let mut pods = BTreeMap::new();
+        for source in self.lines.iter().filter_map(|line| line.source.clone()) {
+            let begins = self.begins.iter().filter(|(pod, _)| *pod == source.pod);
+            let kept = KeptLines {
+                source: Arc::clone(&source),
+                bytes: 7,
+                last_ms: None,
+                begins: begins.map(|(_, seq)| *seq).collect(),
+            };
+            if of.is(&source) {
+                pods.insert(source, kept);
+            }
+        }
+        pods.into_values().collect()
     }
 }
 
@@ -238,6 +312,10 @@ impl Rig {
     fn with(fake: Fake) -> Self {
         let home = tempfile::tempdir().expect("a directory");
         std::fs::create_dir(home.path().join("lent")).expect("writable");
+        let mut fake = fake;
+        for (seq, line) in (1..).zip(&mut fake.lines) {
+            line.seq = seq;
+        }
         let fake = Arc::new(fake);
         fake.looked.send_replace(true);
         let store = Arc::new(Memory::new());
@@ -246,6 +324,7 @@ impl Rig {
             artifacts: Arc::new(Artifacts::open(&home.path().join("artifacts")).expect("writable")),
             keyvalue: nothing_kept(),
             views: fake.clone(),
+            lines: fake.clone(),
             kept: fake.clone(),
             admission: fake.clone(),
             volumes: vec![home.path().join("lent")],

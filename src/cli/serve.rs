@@ -70,7 +70,7 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     };
     let volumes = limits.volumes.clone();
     // The database first: it is what two daemons must not share.
-    let opened = data::open(&data).await?;
+    let opened = data::open(&data, limits.logs.clone()).await?;
     let node = node::open_daemon(limits, &data)?;
     let context = NodeContext::open(node, opened, volumes).await?;
     let mut daemon = Daemon::start(&context);

@@ -11,6 +11,7 @@ use super::{
     data::Data,
     event_history::EventHistory,
     keyvalue::{self, OfApp},
+    line_history::LineHistory,
     neighbours::GatewayNeighbours,
     seen::Seen,
 };
@@ -36,6 +37,8 @@ pub(crate) struct NodeContext {
     pub(crate) journal: Arc<Journal>,
     /// The same events, and those that have left the journal.
     pub(crate) history: Arc<EventHistory>,
+    /// What guests have printed, with what has left the memory.
+    pub(crate) lines: Arc<LineHistory>,
     pub(crate) loader: Arc<RuntimeLoader>,
     /// How rollouts have ended, for the metrics.
     pub(crate) rollouts: Arc<Rollouts>,
@@ -62,6 +65,7 @@ impl NodeContext {
         let keyvalue = Arc::new(KeyValues::new(data.keyvalue, node.keyvalue.clone()));
         let history = Arc::new(EventHistory::new(data.log));
         let journal = Arc::clone(&history.journal);
+        let lines = LineHistory::new(Arc::clone(node.runtime.logs()), data.lines);
         let loader = RuntimeLoader::new(
             Arc::clone(&node.runtime),
             Arc::clone(&artifacts),
@@ -80,6 +84,7 @@ impl NodeContext {
             keyvalue,
             journal,
             history,
+            lines: Arc::new(lines),
             loader: Arc::new(loader),
             rollouts: Arc::default(),
             loads: watch::Sender::default(),
@@ -97,6 +102,7 @@ impl NodeContext {
             store: Arc::new(sampan_store::Memory::new()),
             artifacts: Artifacts::memory(),
             log: None,
+            lines: None,
             keyvalue: keyvalue::kept(),
         };
         Self::open(node, data, vec![PathBuf::from("/")]).await

@@ -6,7 +6,7 @@ use sampan_core::provoke;
 use tokio::task::JoinHandle;
 
 use super::{context::NodeContext, views::NodeViews};
-use crate::api::{self, Parts, Port, PortError, Socket, Token, TokenError};
+use crate::api::{self, Lines, Parts, Port, PortError, Socket, Token, TokenError};
 
 pub(crate) use crate::api::{Api, BindError};
 
@@ -68,6 +68,7 @@ pub(crate) fn api(context: &NodeContext, http: Option<SocketAddr>) -> Api {
     let views = Arc::new(NodeViews {
         node: context.node.clone(),
         history: Arc::clone(&context.history),
+        lines: Arc::clone(&context.lines),
         loader: Arc::clone(&context.loader),
         symbols: Arc::default(),
         rollouts: Arc::clone(&context.rollouts),
@@ -86,6 +87,7 @@ pub(crate) fn api(context: &NodeContext, http: Option<SocketAddr>) -> Api {
         admission: views,
         volumes: context.volumes.clone(),
         quota: context.node.quota,
+        lines: Arc::clone(&context.lines) as Arc<dyn Lines>,
         looked: context.looked.subscribe(),
         threads: context.node.control.handle().clone(),
         connections: context.node.api_connections,

@@ -35,9 +35,9 @@ pub(crate) struct Daemon {
     agent: JoinHandle<()>,
     /// Everything that must not end before the daemon does.
     tasks: Tasks,
-    /// What ends in good order, in this order: what the controllers have done is told, and then what
-    /// was told is kept.
-    finish: [Finish; 2],
+    /// What ends in good order, in this order: what the controllers have done is told, then what was
+    /// told is kept, and what guests have printed.
+    finish: [Finish; 3],
 }
 
 /// A task that can be told to finish what it has begun.
@@ -98,6 +98,7 @@ impl Daemon {
         let wanted = context.objects.follow(&[Kind::Job]);
         tasks.spawn(ended("the runner of jobs", jobs.run(wanted)));
         let history = keep_events(context, &mut tasks);
+        let lines = keep_lines(context, &mut tasks);
         let sweeping = sweep::run(store(), Arc::clone(&context.artifacts));
         tasks.spawn(ended("the sweeper", sweeping));
         let pods = context.objects.follow(&[Kind::Pod, Kind::Service]);
@@ -105,7 +106,7 @@ impl Daemon {
             agent: tokio::spawn(agent.run(pods, Arc::clone(&rest))),
             rest,
             tasks,
-            finish: [controllers, history],
+            finish: [controllers, history, lines],
         }
     }
 
@@ -142,6 +143,14 @@ fn keep_events(context: &NodeContext, tasks: &mut Tasks) -> Finish {
     let finish = Arc::<Notify>::default();
     let writing = Arc::clone(&context.history).write(Arc::clone(&finish));
     let task = tasks.spawn(ended("the history of events", writing));
+    Finish { finish, task }
+}
+
+/// Keeps what guests print from now on.
+fn keep_lines(context: &NodeContext, tasks: &mut Tasks) -> Finish {
+    let finish = Arc::<Notify>::default();
+    let keeping = Arc::clone(&context.lines).keep(Arc::clone(&finish));
+    let task = tasks.spawn(ended("the keeper of lines", keeping));
     Finish { finish, task }
 }
 

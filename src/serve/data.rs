@@ -6,7 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use sampan_store::{EventLog, OpenError, Sqlite, Store};
+use sampan_core::spec::node::LogLimits;
+use sampan_store::{EventLog, LineLog, OpenError, Sqlite, Store};
 
 use super::format::{self, FormatError};
 use crate::{artifacts::Artifacts, file};
@@ -44,12 +45,15 @@ pub(crate) struct Data {
     pub(crate) artifacts: Artifacts,
     /// The events of this node. Without it they end with the process.
     pub(crate) log: Option<EventLog>,
+    /// What guests have printed. Without it that ends with the process.
+    pub(crate) lines: Option<LineLog>,
     /// Where guests' key-value stores are, if there is a place for them.
     pub(crate) keyvalue: Option<PathBuf>,
 }
 
-/// Opens what is below a directory, which is created if missing.
-pub(crate) async fn open(directory: &Path) -> Result<Data, DataError> {
+/// Opens what is below a directory, which is created if missing. So much is kept of what guests
+/// print.
+pub(crate) async fn open(directory: &Path, logs: LogLimits) -> Result<Data, DataError> {
     let failed = |source| DataError::Directory {
         path: directory.to_owned(),
         source,
@@ -73,12 +77,15 @@ pub(crate) async fn open(directory: &Path) -> Result<Data, DataError> {
     let log = EventLog::open(&directory.join("events.db"));
     let log = log.map_err(|error| tracing::warn!(%error, "events are not kept"));
     let log = log.ok();
+    let lines = LineLog::open(&directory.join("logs.db"), logs);
+    let lines = lines.map_err(|error| tracing::warn!(%error, "lines are not kept"));
     format::carry_over(&store, log.as_ref()).await?;
     let store = Arc::new(store);
     Ok(Data {
         store,
         artifacts,
         log,
+        lines: lines.ok(),
         keyvalue: Some(directory.join("keyvalue")),
     })
 }
@@ -90,7 +97,7 @@ mod tests {
     use super::*;
 
     async fn message(directory: &Path) -> String {
-        let failed = open(directory).await.err();
+        let failed = open(directory, LogLimits::default()).await.err();
         failed.map(|error| error.to_string()).unwrap_or_default()
     }
 
@@ -131,7 +138,9 @@ mod tests {
     async fn a_node_works_without_a_log_of_events() {
         let home = tempfile::tempdir().expect("a directory");
         fs::create_dir(home.path().join("events.db")).expect("writable");
-        let data = open(home.path()).await.expect("the rest is there");
-        assert!(data.log.is_none());
+        fs::create_dir(home.path().join("logs.db")).expect("writable");
+        let data = open(home.path(), LogLimits::default());
+        let data = data.await.expect("the rest is there");
+        assert!(data.log.is_none() && data.lines.is_none());
     }
 }

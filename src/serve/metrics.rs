@@ -39,12 +39,12 @@ struct Known {
     rollouts: RolloutTotals,
 }
 
-/// The metrics of a node that has been up since `started`.
+/// The metrics of a node that has been up since `started`, and has `lost` so many lines.
 pub(super) fn text(
     node: &Node,
     rollouts: &Rollouts,
     decided: &Decided,
-    started: SystemTime,
+    (started, lost): (SystemTime, u64),
 ) -> String {
     let gateway = node.edge.gateway();
     let mut out = Exposition::default();
@@ -62,6 +62,7 @@ pub(super) fn text(
     all.usage();
     timings(all.out, node.runtime.timings());
     all.rolled();
+    out.family(&families::LINES_LOST).add(&[], lost);
     let version = env!("CARGO_PKG_VERSION");
     out.family(&families::BUILD).add(&[&version], 1);
     let Utc(started) = started.into();

@@ -11,13 +11,13 @@ use sampan_core::{
     time::Utc,
     view,
 };
-use sampan_runtime::{StartError, Symbols, VolumeError, logs, off_thread, pod::Termination};
+use sampan_runtime::{StartError, Symbols, VolumeError, off_thread, pod::Termination};
 
-use super::{Node, event_history::EventHistory, metrics, seen::Seen};
+use super::{Node, event_history::EventHistory, line_history::LineHistory, metrics, seen::Seen};
 use crate::events::{Change, Events, Subject};
 use crate::{
     agent::{handle::one_line, loader::RuntimeLoader, registry::KnownPod},
-    api::{Admission, Kept, KeptError, LogBatch, Views},
+    api::{Admission, Kept, KeptError, Views},
     clock::LOCAL,
     controllers::rollouts::Rollouts,
     load::{Decided, Decisions, Loads},
@@ -27,6 +27,7 @@ use crate::{
 pub(super) struct NodeViews {
     pub(super) node: Node,
     pub(super) history: Arc<EventHistory>,
+    pub(super) lines: Arc<LineHistory>,
     pub(super) loader: Arc<RuntimeLoader>,
     pub(super) symbols: Arc<Symbols>,
     pub(super) rollouts: Arc<Rollouts>,
@@ -59,14 +60,6 @@ impl Views for NodeViews {
         Arc::clone(&self.history).follow(after).await
     }
 
-    fn logs(&self, from: u64, limit: usize) -> LogBatch {
-        log_batch(self.node.runtime.logs().read(from, limit))
-    }
-
-    async fn next_logs(&self, from: u64, limit: usize) -> LogBatch {
-        log_batch(self.node.runtime.logs().follow(from, limit).await)
-    }
-
     fn node(&self) -> view::Node {
         view::Node {
             name: LOCAL.to_owned(),
@@ -74,6 +67,7 @@ impl Views for NodeViews {
             started: Utc::from(self.started).to_string(),
             http: self.http.map(|it| it.to_string()),
             pods: self.node.registry.count() as u64,
+            log_lines_lost: self.lines.lost(),
         }
     }
 
@@ -98,7 +92,8 @@ impl Views for NodeViews {
 
     fn metrics(&self) -> String {
         let decided = Decided::clone(&self.decisions.borrow());
-        metrics::text(&self.node, &self.rollouts, &decided, self.started)
+        let lost = self.lines.lost();
+        metrics::text(&self.node, &self.rollouts, &decided, (self.started, lost))
     }
 }
 
@@ -154,38 +149,6 @@ impl Kept for NodeViews {
                 KeptError::Failed(one_line(&error))
             }
         })
-    }
-}
-
-fn log_batch(batch: logs::Batch) -> LogBatch {
-    LogBatch {
-        lines: batch.lines.into_iter().map(log_line).collect(),
-        missed: batch.missed,
-        next: batch.next,
-    }
-}
-
-fn log_line(line: logs::Line) -> view::LogLine {
-    let stream = match line.stream {
-        logs::Stream::Stdout => "stdout",
-        logs::Stream::Stderr => "stderr",
-        logs::Stream::Logged(_) => "log",
-        logs::Stream::Host => "host",
-    };
-    let level = match line.stream {
-        logs::Stream::Logged(level) => Some(level.to_string().to_ascii_lowercase()),
-        logs::Stream::Stdout | logs::Stream::Stderr | logs::Stream::Host => None,
-    };
-    view::LogLine {
-        time: Utc::from(line.time).to_string(),
-        app: line.pod.service().app.to_string(),
-        service: line.pod.service().name.to_string(),
-        pod: line.pod.to_string(),
-        stream: stream.to_owned(),
-        level,
-        request: line.request.map(|request| request.to_string()),
-        text: line.text,
-        partial: line.partial,
     }
 }
 

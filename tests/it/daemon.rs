@@ -20,6 +20,7 @@ mod log;
 mod lost;
 mod outage;
 mod panics;
+mod printed;
 mod schedules;
 mod slow;
 mod soak;

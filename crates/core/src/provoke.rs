@@ -61,6 +61,8 @@ tasks! {
     Reports,
     /// The keeping of events.
     EventHistory,
+    /// The keeping of what guests have printed.
+    LineKeeper,
     /// The removal of components that nothing refers to.
     Sweeper,
     /// The printing of events.

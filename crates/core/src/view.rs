@@ -4,6 +4,7 @@
 //! environment variables and configuration only the names are shown.
 
 mod change;
+mod line;
 mod progress;
 mod request;
 mod show;
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use change::{Change, Field, Plan, Verb};
+pub use line::LineKind;
 pub use progress::{Verdict, job_verdict, rollout_verdict, run_verdict};
 pub use request::{Apply, Scale, Undo};
 pub use top::{Advice, PodTop, Seen, ServiceTop, Suggestion, Top};
@@ -317,6 +319,25 @@ pub struct Node {
     pub http: Option<String>,
     /// Pods that it has.
     pub pods: u64,
+    /// Lines that guests have printed and that could not be kept on disk.
+    #[serde(default)]
+    pub log_lines_lost: u64,
+}
+
+/// A pod of which lines are kept, whether it is still there or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogPod {
+    /// The app of the pod.
+    pub app: String,
+    /// The service or job of the pod.
+    pub service: String,
+    /// The pod.
+    pub pod: String,
+    /// When it printed its last line that is on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+    /// What is kept of it on disk.
+    pub bytes: u64,
 }
 
 /// The version of what answers.

@@ -136,8 +136,10 @@ impl PodContext {
     pub(crate) fn new(name: PodName, node: &NodeParts, concurrent: bool, cpu: Option<Cpu>) -> Self {
         let quota = cpu.map(|limit| CpuQuota::new(limit, &node.backlog));
         let meter = Arc::new(PodMeter::new(quota));
+        let log = PodLog::new(&node.logs, name, &meter, node.limits.log_rate);
+        log.begin();
         Self {
-            log: PodLog::new(&node.logs, name, &meter, node.limits.log_rate),
+            log,
             meter,
             suspects: Arc::clone(&node.suspects),
             concurrent,

@@ -4,8 +4,6 @@
 //! They are not vital. A file that is damaged or something else is moved away and begun anew. What
 //! has been appended survives the end of the process; when the machine ends, the last may be gone.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -71,7 +69,7 @@ impl EventLog {
     pub fn open(path: &Path) -> Result<Self, EventLogError> {
         let connect = || own_file::connect(path, &FORM);
         let opened = match connect() {
-            Err(Fault::Unusable(what)) => move_away(path, &what).and_then(|()| connect()),
+            Err(Fault::Unusable(what)) => own_file::move_away(path, &what).and_then(|()| connect()),
             opened => opened,
         };
         let failed = |(Fault::Unusable(reason) | Fault::Failed(reason))| EventLogError {
@@ -157,29 +155,9 @@ fn read(connection: &Connection, after: u64, through: u64) -> rusqlite::Result<V
     events.collect()
 }
 
-/// Gives the file another name, in the place of the one that was moved away before. The
-/// write-ahead log goes with it: SQLite would take it for that of the next file.
-fn move_away(path: &Path, what: &str) -> Result<(), Fault> {
-    let name = |ending: &str| PathBuf::from(format!("{}{ending}", path.display()));
-    let away = name(".damaged");
-    tracing::warn!(
-        "`{}` cannot be read and is begun anew, without the events of earlier runs: {what}; it is \
-         kept as `{}`",
-        path.display(),
-        away.display()
-    );
-    for ending in ["-wal", "-journal", "-shm"] {
-        match fs::rename(name(ending), name(&format!(".damaged{ending}"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-    }
-    Ok(fs::rename(path, away)?)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
+    use std::fs::{self, OpenOptions};
 
     use super::*;
 

@@ -3,12 +3,13 @@
 //! The model is that of etcd v3. The store is one ordered map. It changes only by transactions,
 //! each of which is all or nothing and gets a [`Revision`], and it can be followed: a [`Watch`]
 //! delivers every transaction once and in order. [`Memory`] lives as long as the process,
-//! [`Sqlite`] in a file. Beside the store are the [`EventLog`], which each node has for itself, and
-//! the [`KeyValues`] in which guests keep what is theirs.
+//! [`Sqlite`] in a file. Beside the store are the [`EventLog`] and the [`LineLog`], which each node has for
+//! itself, and the [`KeyValues`] in which guests keep what is theirs.
 
 mod error;
 mod event_log;
 mod keyvalue;
+mod line_log;
 mod memory;
 mod own_file;
 mod published;
@@ -24,6 +25,10 @@ mod watch;
 pub use error::StoreError;
 pub use event_log::{EventLog, EventLogError, LOGGED_EVENTS, LoggedEvent};
 pub use keyvalue::{AppStores, Found, KeyPage, KeyValueError, KeyValues, StoreSummary};
+pub use line_log::{
+    KeptSource, LineLog, LineLogError, LinePage, LinesBack, LinesOf, LogBegin, LogSource,
+    LoggedLine,
+};
 pub use memory::Memory;
 pub use session::{BootInstant, SESSION_MARGIN, Session, SessionSource};
 pub use sqlite::{OpenError, Sqlite};

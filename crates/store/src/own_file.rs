@@ -1,10 +1,10 @@
 //! A SQLite file that one process has for itself: made for its user alone, and checked to be what
 //! it is taken for.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -92,6 +92,26 @@ pub(crate) fn connect(path: &Path, form: &Form) -> Result<Connection, Fault> {
     connection.pragma_update(None, "synchronous", form.synchronous)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(connection)
+}
+
+/// Gives the file another name, in the place of the one that was moved away before. The
+/// write-ahead log goes with it: SQLite would take it for that of the next file.
+pub(crate) fn move_away(path: &Path, what: &str) -> Result<(), Fault> {
+    let name = |ending: &str| PathBuf::from(format!("{}{ending}", path.display()));
+    let away = name(".damaged");
+    tracing::warn!(
+        "`{}` cannot be read and is begun anew, without what earlier runs have kept in it: {what}; it \
+         is kept as `{}`",
+        path.display(),
+        away.display()
+    );
+    for ending in ["-wal", "-journal", "-shm"] {
+        match fs::rename(name(ending), name(&format!(".damaged{ending}"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(fs::rename(path, away)?)
 }
 
 fn create(connection: &Connection, form: &Form) -> rusqlite::Result<()> {

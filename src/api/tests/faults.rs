@@ -69,6 +69,7 @@ async fn with(fault: Result<(), StoreError>) -> String {
         }),
         artifacts: parts.artifacts.clone(),
         views: parts.views.clone(),
+        lines: parts.lines.clone(),
         kept: parts.kept.clone(),
         admission: parts.admission.clone(),
         volumes: parts.volumes.clone(),

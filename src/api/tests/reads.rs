@@ -68,14 +68,17 @@ fn pod(app: &str, name: &str) -> view::Pod {
     }
 }
 
-fn line(pod: &str, text: &str, time: &str) -> view::LogLine {
-    view::LogLine {
-        time: time.to_owned(),
-        app: "shop".to_owned(),
-        service: "web".to_owned(),
-        pod: pod.to_owned(),
-        stream: "stdout".to_owned(),
-        level: None,
+fn line(pod: &str, text: &str, time: &str) -> LoggedLine {
+    let year = time.split('-').next().expect("a year");
+    LoggedLine {
+        seq: 0,
+        time_ms: match year {
+            "2026" => 1_767_225_600_000,
+            "9999" => 253_370_764_800_000,
+            other => panic!("{other}"),
+        },
+        source: Some(web(pod)),
+        kind: view::LineKind::Stdout.code(),
         request: None,
         text: text.to_owned(),
         partial: false,
@@ -247,6 +250,62 @@ async fn events_and_lines_are_filtered() {
             .collect();
         assert_eq!(found, texts, "{query}");
     }
+}
+
+#[tokio::test]
+async fn lines_are_searched_and_those_before_a_restart_are_found() {
+    let old = |pod, text| line(pod, text, "2026-01-01T00:00:00.000Z");
+    let rig = Rig::with(Fake {
+        lines: vec![
+            old("web-1-0", "first 1"),
+            old("web-1-1", "other 1"),
+            old("web-1-0", "second 2"),
+            old("web-1-0", "second 3"),
+            old("web-1-0", "third 4"),
+            old("web-1-1", "other 5"),
+        ],
+        begins: vec![
+            ("web-1-0", 1),
+            ("web-1-0", 3),
+            ("web-1-0", 5),
+            ("web-1-1", 2),
+        ],
+        ..Fake::default()
+    });
+    for (query, texts) in [
+        ("grep=o", vec!["other 1", "second 2", "second 3", "other 5"]),
+        ("grep=%5Es.*3$", vec!["second 3"]),
+        ("grep=o&tail=2", vec!["second 3", "other 5"]),
+        (
+            "grep=o&tail=9",
+            vec!["other 1", "second 2", "second 3", "other 5"],
+        ),
+        ("previous=true", vec!["second 2", "second 3"]),
+        ("previous=true&tail=1&pod=web-1-0", vec!["second 3"]),
+        ("previous=true&grep=2", vec!["second 2"]),
+    ] {
+        let lines = rig.get(&format!("/v1/logs?{query}")).await.lines();
+        let found: Vec<_> = lines.iter().map(|line| line["text"].as_str()).collect();
+        let texts: Vec<_> = texts.into_iter().map(Some).collect();
+        assert_eq!(found, texts, "{query}");
+    }
+    let refused = rig.get("/v1/logs?previous=true&pod=web-1-1").await;
+    insta::assert_snapshot!(refused.error(), @r"
+    404 NotFound: pod `web-1-1` has not been restarted, as far as lines are kept
+    hint: without `previous` there is all that its pods have printed
+    ");
+    let refused = rig.get("/v1/logs?previous=true&follow=true").await;
+    insta::assert_snapshot!(refused.error(), @r"
+    400 BadRequest: what was printed before a restart is followed by nothing
+    hint: `previous` and `follow` exclude each other
+    ");
+    for pattern in ["%5B", "a%7B1000%7D%7B1000%7D"] {
+        let refused = rig.get(&format!("/v1/logs?grep={pattern}")).await;
+        assert_eq!(refused.status, 400, "{pattern}");
+    }
+    let pods = rig.get("/v1/logs/pods?app=shop").await.json();
+    assert_eq!(pods[1]["pod"], "web-1-1");
+    assert_eq!(pods.as_array().map(Vec::len), Some(2));
 }
 
 #[tokio::test]

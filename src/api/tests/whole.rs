@@ -88,6 +88,7 @@ impl Rig {
             store: Arc::clone(&store) as _,
             artifacts: parts.artifacts.clone(),
             views: parts.views.clone(),
+            lines: parts.lines.clone(),
             kept: parts.kept.clone(),
             admission: parts.admission.clone(),
             volumes: parts.volumes.clone(),

@@ -74,6 +74,8 @@ families! {
         "Instances that were made.";
     LINES_DROPPED = "sampan_log_lines_dropped_total", Counter, SERVICE,
         "Lines that pods printed and that were dropped because there were too many.";
+    LINES_LOST = "sampan_log_lines_lost_total", Counter, NONE,
+        "Lines that pods printed and that could not be kept on disk.";
     INSTANTIATION = "sampan_instantiation_seconds", Histogram, NONE,
         "Time in which an instance was made.";
     COLD_START = "sampan_cold_start_seconds", Histogram, &["origin"],

@@ -136,6 +136,7 @@ each! {
     in_the_sampler: Sampler,
     in_the_reports: Reports,
     in_the_event_history: EventHistory,
+    in_the_keeping_of_lines: LineKeeper,
     in_the_sweeper: Sweeper,
     in_the_printing_of_events: Events,
     in_the_printing_of_logs: Logs,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::Value as Json;
 
-pub use super::raw::node::{CompileLimits, GatewayLimits, GuestLimits, KeyValueLimits};
+pub use super::raw::node::{CompileLimits, GatewayLimits, GuestLimits, KeyValueLimits, LogLimits};
 use super::{
     Problems, parse,
     problem::{Place, Report},
@@ -30,6 +30,8 @@ pub struct Node {
     pub compile: CompileLimits,
     /// Limits on key-value stores.
     pub keyvalue: KeyValueLimits,
+    /// What is kept of what guests print.
+    pub logs: LogLimits,
     /// How much there may be of what is applied to the node.
     pub quota: Quota,
     /// Directories in and below which guests may be lent directories.
@@ -61,6 +63,7 @@ pub fn load(
             guest: GuestLimits::from(&raw.guest),
             compile: CompileLimits::from(&raw.compile),
             keyvalue: KeyValueLimits::from(&raw.keyvalue),
+            logs: LogLimits::from(&raw.logs),
             quota: quota(&raw.quota),
             volumes: raw.node.volumes.plain(),
         }
@@ -131,6 +134,8 @@ mod tests {
             ("[compile]\ncpu = '1s'", "[compile]\ncpu = '999ms'"),
             ("[keyvalue]\nkey = '64KiB'", "[keyvalue]\nkey = '65KiB'"),
             ("[keyvalue]\nbytes = '1KiB'", "[keyvalue]\nbytes = '1B'"),
+            ("[logs]\nbytes = '1MiB'", "[logs]\nbytes = '1023KiB'"),
+            ("[logs]\nkeep = '1s'", "[logs]\nkeep = '999ms'"),
             ("[quota]\npods = 10000000", "[quota]\npods = 10000001"),
             ("[quota]\napps = 1\njobs = 0", "[quota]\napps = 0"),
             (

@@ -41,11 +41,12 @@ const SECTIONS: [Section; 11] = [
     ),
 ];
 
-const NODE_SECTIONS: [Section; 6] = [
+const NODE_SECTIONS: [Section; 7] = [
     ("Gateway", "`[gateway]`", raw::node::Gateway::KEYS),
     ("Guest", "`[guest]`", raw::node::Guest::KEYS),
     ("Compile", "`[compile]`", raw::node::Compile::KEYS),
     ("KeyValue", "`[keyvalue]`", raw::node::KeyValue::KEYS),
+    ("Logs", "`[logs]`", raw::node::Logs::KEYS),
     ("Quota", "`[quota]`", raw::node::Quota::KEYS),
     ("AppQuota", "`[quota.app]`", raw::node::AppQuota::KEYS),
 ];

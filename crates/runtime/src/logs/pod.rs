@@ -94,6 +94,11 @@ impl PodLog {
         })
     }
 
+    /// Says that the pod begins, whatever ran under its name before.
+    pub(crate) fn begin(&self) {
+        self.ring.begin(&self.pod);
+    }
+
     pub(crate) fn pod(&self) -> &PodName {
         &self.pod
     }

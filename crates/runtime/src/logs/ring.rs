@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 pub const MAX_LINE_BYTES: usize = 64 << 10;
 /// Text one ring keeps.
 pub const MAX_RING_BYTES: usize = 10 << 20;
+/// Beginnings of pods that a ring remembers.
+const MAX_BEGINS: usize = 10_000;
 /// Lines of all pods among which [`Ring::tail`] looks.
 const MAX_TAIL_LINES: usize = 10_000;
 /// Host bytes a line takes besides its text, so that empty lines are not free.
@@ -91,6 +93,15 @@ struct State {
     bytes: usize,
     /// Number of lines that have left the ring: the position of its first.
     first: u64,
+    /// Where incarnations of pods begin: the position of the first line that can be of it.
+    begins: VecDeque<(u64, Arc<PodName>)>,
+}
+
+impl State {
+    /// The position after the last line.
+    fn end(&self) -> u64 {
+        self.first + self.lines.len() as u64
+    }
 }
 
 /// What a reader got.
@@ -118,6 +129,38 @@ impl Ring {
         }
         drop(state);
         self.arrived.notify_waiters();
+    }
+
+    /// Remembers that an incarnation of a pod begins.
+    pub fn begin(&self, pod: &Arc<PodName>) {
+        let mut state = self.state.lock();
+        let position = state.end();
+        if state.begins.len() == MAX_BEGINS {
+            state.begins.pop_front();
+        }
+        state.begins.push_back((position, Arc::clone(pod)));
+    }
+
+    /// The last beginnings of pods, of those from `position` on, in their order.
+    pub fn begins(&self, position: u64) -> Vec<(u64, Arc<PodName>)> {
+        let state = self.state.lock();
+        let since = state.begins.partition_point(|(at, _)| *at < position);
+        state.begins.range(since..).cloned().collect()
+    }
+
+    /// The pods of which there are lines.
+    pub fn pods(&self) -> Vec<Arc<PodName>> {
+        let state = self.state.lock();
+        let mut pods: Vec<_> = state.lines.iter().map(|line| &line.pod).collect();
+        pods.sort();
+        pods.dedup();
+        pods.into_iter().cloned().collect()
+    }
+
+    /// The positions of the first line that is there, and after the last.
+    pub fn span(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.first, state.end())
     }
 
     /// The lines from `position` on that are there now, at most `limit`.

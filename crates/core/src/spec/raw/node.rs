@@ -123,6 +123,8 @@ table! {
         nested compile: Compile;
         /// Limits on key-value stores.
         nested keyvalue: KeyValue;
+        /// What a daemon keeps of what guests print.
+        nested logs: Logs;
         /// How much there may be of what is applied to the node.
         nested quota: Quota;
         /// What of this machine guests may be lent.
@@ -324,5 +326,18 @@ limits! {
         preset keys: At<Count<1, 1_000_000_000>>, 1_000_000 => keys: u64;
         /// All keys and values of one store together.
         preset bytes: At<Size<{ KIB }, { TIB }>>, "1GiB" => bytes: u64;
+    }
+}
+
+limits! {
+    /// What a daemon keeps on disk of what guests print, below `--data`. The oldest lines make room
+    /// for the newest.
+    struct Logs => LogLimits {
+        /// What the lines of all pods may take of the disk.
+        preset bytes: At<Size<{ 1024 * KIB }, { TIB }>>, "1GiB" => bytes: u64;
+        /// Text of the lines of one pod.
+        preset pod: At<Size<{ 64 * KIB }, { TIB }>>, "50MiB" => pod_bytes: u64;
+        /// Time that a line is kept, whether its app is still there or not.
+        preset keep: At<Time<1000>>, "168h" => keep: Duration;
     }
 }

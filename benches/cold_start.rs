@@ -60,6 +60,7 @@ fn template(runtime: &tokio::runtime::Runtime, node: &Arc<Runtime>, bytes: &[u8]
     let spec = TemplateSpec {
         grants: &Default::default(),
         limits: &limits(),
+        args: &[],
         isolation: Some(Isolation::Request),
         concurrency: None,
         renewal: sampan_core::object::Renewal::default(),

@@ -32,7 +32,10 @@ use std::{
 use sampan_core::{
     object::{App, Isolation, Service},
     plan::quota::Quota,
-    spec::node::{KeyValueLimits, Node as NodeLimits},
+    spec::{
+        SpecText,
+        node::{KeyValueLimits, Node as NodeLimits},
+    },
 };
 use sampan_gateway::Gateway;
 use sampan_runtime::{
@@ -131,6 +134,8 @@ fn open_cache(directory: Option<&Path>) -> Option<Cache> {
 pub(crate) struct AppSource {
     pub(crate) app: App,
     pub(crate) base: PathBuf,
+    /// What the app was read from.
+    pub(crate) spec: SpecText,
 }
 
 impl AppSource {

@@ -16,7 +16,7 @@ use sampan_core::{
     fault::Fault,
     histogram::Distribution,
     name::{PodName, ServiceKey},
-    object::{Check, Isolation, Probe, Restart, RestartPolicy},
+    object::{Check, Isolation, Probe, Restart, RestartPolicy, ServiceKind},
     plan::{
         pod::PodSpec,
         probe::{Outcome, ProbeKind},
@@ -157,9 +157,19 @@ pub(crate) fn termination(reason: &str) -> Arc<Termination> {
     Arc::new(Termination {
         pod: PodName::new(&service(), 1, 0),
         verdict: Fault::Trapped,
+        exit_code: None,
         reason: reason.to_owned(),
         at: SystemTime::UNIX_EPOCH,
         evidence: None,
+    })
+}
+
+/// The end of a command.
+pub(crate) fn exit(code: i32) -> Arc<Termination> {
+    Arc::new(Termination {
+        verdict: Fault::Exited,
+        exit_code: Some(code),
+        ..(*termination(&format!("the command ended with exit code {code}"))).clone()
     })
 }
 
@@ -216,6 +226,7 @@ pub(crate) fn service() -> ServiceKey {
 /// A spec without probes.
 pub(crate) fn spec() -> PodSpec {
     PodSpec {
+        kind: ServiceKind::Http,
         startup: None,
         readiness: None,
         liveness: None,

@@ -8,12 +8,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
-    object::{Check, Limits},
+    object::{Check, Limits, ServiceKind},
     plan::pod::PodSpec,
     record::{Component, Template as Wanted},
 };
 use sampan_runtime::{
-    Demands, KeyValue, LoadError, Loaded, Neighbours, Origin, Runtime, off_thread,
+    Demands, KeyValue, LoadError, Loaded, Neighbours, Origin, Runtime,
+    command::program_name,
+    off_thread,
     pod::template::{Template, TemplateSpec},
 };
 use tokio::sync::Semaphore;
@@ -234,13 +236,25 @@ impl RuntimeLoader {
             ..
         } = wanted;
         let loaded = self.load(&subject, component, limits, *coredump).await?;
-        if asks_exports(wanted) && !loaded.answers_probes() {
-            return Err(
+        let found = loaded.found();
+        // What cannot be called at all is refused with the place in the spec.
+        if asks_exports(wanted) && found.is_callable && !loaded.answers_probes() {
+            let remedy = match found.kind {
+                ServiceKind::Http => "ask by `http`, or export it",
+                ServiceKind::Command => "export it, or remove the probe",
+            };
+            return Err(format!(
                 "a probe has `export = true`, and the component does not export \
-                 `sampan:pod/health`; ask by `http`, or export it"
-                    .to_owned(),
-            );
+                 `sampan:pod/health`; {remedy}"
+            ));
         }
+        let args = match (found.kind, &wanted.args[..]) {
+            (ServiceKind::Http, []) => Vec::new(),
+            (ServiceKind::Http | ServiceKind::Command, args) => {
+                let program = program_name(component.path.as_ref());
+                [program].into_iter().chain(args.iter().cloned()).collect()
+            }
+        };
         let coredumps = self.coredumps.as_ref().filter(|_| *coredump);
         let coredumps = coredumps.map(|it| it.join(service.app.as_str()));
         let template = Template::new(
@@ -248,6 +262,7 @@ impl RuntimeLoader {
             &TemplateSpec {
                 grants: &wanted.grants,
                 limits,
+                args: &args,
                 isolation: wanted.isolation,
                 concurrency: wanted.concurrency,
                 renewal: wanted.renewal,

@@ -13,10 +13,7 @@ use std::sync::Arc;
 
 use sampan_core::{
     name::PodName,
-    plan::{
-        pod::{self, Action, Event, PodSpec, PodState},
-        restart::End,
-    },
+    plan::pod::{self, Action, Event, PodSpec, PodState},
     provoke,
     time::Timestamp,
 };
@@ -281,7 +278,7 @@ impl<M: Maker> Task<M> {
 
     fn heard(&self, news: incarnation::News) -> Event {
         match news {
-            incarnation::News::Ended(reason) => Event::Terminated(End::Failed(reason)),
+            incarnation::News::Ended(end) => Event::Terminated(end),
             incarnation::News::Count => match self.instance() {
                 Some(instance) => Event::Sampled(sample(&instance.usage())),
                 None => Event::Tick,

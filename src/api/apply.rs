@@ -17,7 +17,8 @@ use sampan_core::{
         quota::Ask,
     },
     record::{self, Key, Refusal, Service},
-    spec, view,
+    spec::{self, Found, SpecText, check_kinds},
+    view,
 };
 
 use super::{
@@ -144,6 +145,8 @@ pub(crate) struct Checked {
     pub(crate) digests: BTreeMap<Name, String>,
     /// What brings the change about, in a few words.
     pub(crate) cause: String,
+    /// What the app was read from.
+    pub(crate) spec: SpecText,
 }
 
 impl Checked {
@@ -157,7 +160,7 @@ impl Checked {
         for _ in 0..MAX_TRIES {
             // Controllers write nothing of the app between what is read and what is written here.
             let turn = api.0.store.turns().alone(name.as_str()).await;
-            let (objects, applied) = self.plan(api, &api.0.applying).await?;
+            let (objects, mut applied) = self.plan(api, &api.0.applying).await?;
             if !admitted.covers(&applied) {
                 drop(turn);
                 let refused = admitted.admit(api, &applied).await;
@@ -167,8 +170,14 @@ impl Checked {
                 // That took a while, so that what was read before may be old.
                 continue;
             }
+            let found = admitted.found(&objects, &applied);
+            let fit = || check_kinds(&self.app, &found, &self.spec);
+            compute(fit).map_err(invalid_spec)?;
             if applied.app.is_none() {
                 return Ok(applied.plan);
+            }
+            for (name, found) in &found {
+                applied.is_of_kind(&ServiceKey::new(&self.app.name, name), found.kind);
             }
             let (writes, ask) = compute(|| {
                 let ask = Ask::of(name, &objects.present, (&applied).into());
@@ -223,6 +232,10 @@ impl Checked {
             base,
             digests,
             cause,
+            spec: SpecText {
+                path: body.path,
+                text: body.spec,
+            },
         })
     }
 
@@ -277,14 +290,17 @@ fn load(body: &view::Apply) -> Result<App, ApiError> {
         },
         profiles: &body.profiles,
     };
-    spec::load(&input).map_err(|problems| {
-        let message = problems.to_plain().trim_end().to_owned();
-        let places = problems.iter().map(|problem| {
-            let (line, column) = (problem.line, problem.column);
-            format!("{}:{line}:{column}: {}", problem.file, problem.message)
-        });
-        ApiError::new(Code::InvalidSpec, message).details(places.collect())
-    })
+    spec::load(&input).map_err(invalid_spec)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn invalid_spec(problems: spec::Problems) -> ApiError {
+    let message = problems.to_plain().trim_end().to_owned();
+    let places = problems.iter().map(|problem| {
+        let (line, column) = (problem.line, problem.column);
+        format!("{}:{line}:{column}: {}", problem.file, problem.message)
+    });
+    ApiError::new(Code::InvalidSpec, message).details(places.collect())
 }
 
 fn digests(components: &BTreeMap<String, String>) -> Result<BTreeMap<Name, String>, ApiError> {
@@ -299,7 +315,7 @@ fn digests(components: &BTreeMap<String, String>) -> Result<BTreeMap<Name, Strin
 /// What has been admitted for one request.
 #[derive(Default)]
 struct Admitted {
-    services: BTreeSet<(ServiceKey, String)>,
+    services: BTreeMap<(ServiceKey, String), Found>,
     jobs: BTreeSet<(ServiceKey, String)>,
 }
 
@@ -316,11 +332,11 @@ impl Admitted {
         let mut refused = Vec::new();
         for (service, template) in &applied.admit {
             let key = (service.clone(), template.hash());
-            if self.services.contains(&key) {
+            if self.services.contains_key(&key) {
                 continue;
             }
             match admission.admit(service, template).await {
-                Ok(()) => drop(self.services.insert(key)),
+                Ok(found) => drop(self.services.insert(key, found)),
                 Err(reason) => refused.push(Refused {
                     subject: Subject::Service(service.clone()),
                     reason,
@@ -343,11 +359,34 @@ impl Admitted {
         refused
     }
 
+    fn of(&self, service: &ServiceKey, template: &record::Template) -> Option<Found> {
+        self.services
+            .get(&(service.clone(), template.hash()))
+            .copied()
+    }
+
+    /// What the components of services were found to be: those that were admitted now, and those
+    /// that run already.
+    fn found(&self, objects: &AppObjects, applied: &Applied) -> BTreeMap<Name, Found> {
+        let before = objects.present.services.iter().map(|(name, service)| {
+            let found = Found {
+                kind: service.spec.kind,
+                // Its probes were found good when it was admitted.
+                is_callable: true,
+            };
+            (name.clone(), found)
+        });
+        let now = applied.admit.iter().filter_map(|(service, template)| {
+            let found = self.of(service, template)?;
+            Some((service.name.clone(), found))
+        });
+        before.chain(now).collect()
+    }
+
     /// Whether all that is about to run has been admitted.
     fn covers(&self, applied: &Applied) -> bool {
         let mut services = applied.admit.iter();
-        services
-            .all(|(service, template)| self.services.contains(&(service.clone(), template.hash())))
+        services.all(|(service, template)| self.of(service, template).is_some())
             && to_admit(applied).all(|job| self.jobs.contains(&job_key(job)))
     }
 }

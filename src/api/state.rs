@@ -15,6 +15,7 @@ use sampan_core::{
     name::{Name, ServiceKey},
     plan::{advise, quota::Quota},
     record::{self, JobSpec, Template},
+    spec::Found,
     view,
 };
 use sampan_store::{KeyValues, LinesBack, LinesOf, LogSource, LoggedLine, Store};
@@ -151,9 +152,9 @@ pub(crate) trait Views: Send + Sync + 'static {
 #[async_trait]
 pub(crate) trait Admission: Send + Sync + 'static {
     /// Whether pods can be made of the template: its component is read, checked against what it is
-    /// granted, and compiled. The error is shown to the client, so it is lower case and without
-    /// a full stop.
-    async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<(), String>;
+    /// granted, and compiled. Says what it was found to be. The error is shown to the client, so it
+    /// is lower case and without a full stop.
+    async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<Found, String>;
 
     /// The same of a job.
     async fn admit_job(&self, job: &ServiceKey, spec: &JobSpec) -> Result<(), String>;

@@ -25,8 +25,10 @@ use http_body_util::BodyExt as _;
 use sampan_core::{
     event::Reason,
     name::{Name, ServiceKey},
+    object::ServiceKind,
     plan::{advise, quota::Quota},
     record::{self, JobSpec, Key, Kind, Template},
+    spec::Found,
     view,
 };
 use sampan_store::{LinesBack, LinesOf, LogSource, LoggedLine, Memory, Store};
@@ -46,6 +48,8 @@ use crate::{
 struct Fake {
     /// Digests of components that are refused.
     refused: Mutex<Vec<String>>,
+    /// The digest of a component that runs a command of WASI 0.2.
+    command: Mutex<Option<String>>,
     told: Mutex<Vec<String>>,
     admitted: Mutex<Vec<String>>,
     /// Lines that were printed. The first has the number 1.
@@ -78,9 +82,17 @@ impl Fake {
 
 #[async_trait]
 impl Admission for Fake {
-    async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<(), String> {
+    async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<Found, String> {
         tokio::task::yield_now().await;
-        self.decide(format!("service {service}"), &template.component.digest)
+        self.decide(format!("service {service}"), &template.component.digest)?;
+        let command = self.command.lock().expect("whole");
+        Ok(match command.as_ref() == Some(&template.component.digest) {
+            true => Found {
+                kind: ServiceKind::Command,
+                is_callable: false,
+            },
+            false => Found::HTTP,
+        })
     }
 
     async fn admit_job(&self, job: &ServiceKey, spec: &JobSpec) -> Result<(), String> {

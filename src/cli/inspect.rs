@@ -147,9 +147,19 @@ fn world(found: &Inspection) -> &'static str {
     match (found.http, found.command) {
         (Some(Wasi::P2), _) => "wasi:http/proxy 0.2 (HTTP handler)",
         (Some(Wasi::P3), _) => "wasi:http/service 0.3 (HTTP handler)",
-        (None, Some(Wasi::P2)) => "wasi:cli/command 0.2 (runs to its end)",
-        (None, Some(Wasi::P3)) => "wasi:cli/command 0.3 (runs to its end)",
+        (None, Some(Wasi::P2)) => "wasi:cli/command 0.2 (runs until it ends)",
+        (None, Some(Wasi::P3)) => "wasi:cli/command 0.3 (runs until it ends)",
         (None, None) => "none that Sampan can run",
+    }
+}
+
+/// As what it can stand in a spec.
+fn kind(found: &Inspection) -> &'static str {
+    match (found.http, found.command) {
+        (Some(_), Some(_)) => "a service that answers requests (http), or a job",
+        (Some(_), None) => "a service that answers requests (http)",
+        (None, Some(_)) => "a job, or a service that runs all the time (command)",
+        (None, None) => "none",
     }
 }
 
@@ -169,10 +179,11 @@ fn grants_of(import: &str) -> Option<&'static Grant> {
 fn table(subject: &Subject) -> String {
     let found = &subject.found;
     let mut text = format!(
-        "digest   {}\nsize     {}\nworld    {}\nmemory   {} at start\nruns     {}\n",
+        "digest   {}\nsize     {}\nworld    {}\nkind     {}\nmemory   {} at start\nruns     {}\n",
         found.digest,
         output::size(found.size_bytes as u64),
         world(found),
+        kind(found),
         output::size(found.initial_memory_bytes),
         output::one_line(&subject.runs()),
     );
@@ -249,6 +260,8 @@ fn json(subject: &Subject) -> serde_json::Value {
         "size_bytes": found.size_bytes,
         "http": wasi(found.http),
         "command": wasi(found.command),
+        "kind": (found.http.is_some() || found.command.is_some())
+            .then(|| found.found().kind.to_string()),
         "initial_memory_bytes": found.initial_memory_bytes,
         "refused": subject.refused.as_ref().map(reason),
         "imports": imports,

@@ -122,10 +122,10 @@ impl Output {
 
     /// Prints why the program ends.
     pub(super) fn error(&self, reason: &anyhow::Error) {
-        let line = format!(
-            "{ERROR}error{ERROR:#}: {}\n",
-            escape::lines(&format!("{reason:#}"))
-        );
+        let reason = format!("{reason:#}");
+        // Problems of a spec that a node has found begin with the word.
+        let reason = reason.strip_prefix("error: ").unwrap_or(&reason);
+        let line = format!("{ERROR}error{ERROR:#}: {}\n", escape::lines(reason));
         self.write(Channel::Err, &line);
     }
 

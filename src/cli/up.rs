@@ -18,7 +18,11 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use sampan_core::{
-    name::Name, object::App, record::MAX_REPLICAS, spec::node::Node as NodeLimits, view,
+    name::Name,
+    object::App,
+    record::MAX_REPLICAS,
+    spec::{SpecText, node::Node as NodeLimits},
+    view,
 };
 
 use super::{
@@ -218,6 +222,7 @@ impl Session<'_> {
         let source = AppSource {
             base: self.arguments.spec.base(),
             app: read.app.clone(),
+            spec: self.text(&read),
         };
         let Arguments { watch, build, .. } = self.arguments;
         if *watch {
@@ -241,6 +246,14 @@ impl Session<'_> {
             edits.follow(&source.app, texts);
         }
         Ok(source)
+    }
+
+    /// The spec, for the places of what does not fit a component.
+    fn text(&self, read: &Read) -> SpecText {
+        SpecText {
+            path: self.arguments.spec.file.display().to_string(),
+            text: read.text.clone(),
+        }
     }
 
     /// The spec, and the files that it takes variables from.
@@ -329,9 +342,10 @@ impl Session<'_> {
                     if let Err(error) = self.build_missing(&read).await {
                         self.output.error(&error);
                     }
+                    let text = self.text(&read);
                     let changed = tokio::select! {
                         _ = self.interrupts.next() => return Ok(()),
-                        changed = running.change(read.app.clone()) => changed,
+                        changed = running.change(read.app.clone(), text) => changed,
                     };
                     is_behind = changed.is_err();
                     self.tell(changed, &read.app, address);

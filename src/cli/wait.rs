@@ -258,6 +258,7 @@ mod tests {
             name: "web".to_owned(),
             generation: 2,
             observed_generation: 2,
+            kind: "http".to_owned(),
             phase,
             reason: reason.map(str::to_owned),
             revision,

@@ -12,6 +12,7 @@ use sampan_core::{
     object::{App, Limits, Source},
     provoke,
     record::{JobPhase, Kind, PodPhase, RolloutState},
+    spec::SpecText,
     view,
 };
 use sampan_gateway::{Drained, Server, ServiceStats};
@@ -292,9 +293,14 @@ impl RunningApp {
 
     /// Makes it what a changed spec says. What the change does not concern goes on untouched; if
     /// anything of it cannot be, nothing is changed.
-    pub(crate) async fn change(&mut self, app: App) -> Result<view::Plan, NotRunning> {
+    pub(crate) async fn change(
+        &mut self,
+        app: App,
+        spec: SpecText,
+    ) -> Result<view::Plan, NotRunning> {
         let source = AppSource {
             app,
+            spec,
             base: self.source.base.clone(),
         };
         let (mut digests, mut refused) = (BTreeMap::new(), Vec::new());
@@ -496,5 +502,6 @@ fn checked(source: &AppSource, digests: &BTreeMap<Name, String>) -> Checked {
         base: base.unwrap_or_else(|_| source.base.clone()),
         digests: digests.clone(),
         cause: "up".to_owned(),
+        spec: source.spec.clone(),
     }
 }

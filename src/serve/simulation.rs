@@ -344,6 +344,7 @@ async fn begin(store: &Memory, replicas: u32) {
         generation: 1,
         spec: ServiceSpec {
             revision: 1,
+            kind: sampan_core::object::ServiceKind::Http,
             previous: None,
             latest: 1,
             replicas,

@@ -10,7 +10,7 @@ use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::{App, Grants, Limits, Outbound, Service},
     quantity::ByteSize,
-    spec,
+    spec::{self, SpecText},
 };
 use sampan_runtime::{
     Loaded, StartError, Stdio,
@@ -90,6 +90,7 @@ pub(crate) fn service(
             builds: BTreeMap::new(),
         },
         base: PathBuf::from("."),
+        spec: SpecText::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use sampan_core::{
     name::{Name, ServiceKey},
     plan::advise,
     record::{self, JobSpec, Template},
+    spec::Found,
     time::Utc,
     view,
 };
@@ -99,8 +100,9 @@ impl Views for NodeViews {
 
 #[async_trait]
 impl Admission for NodeViews {
-    async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<(), String> {
-        self.loader.template(service, template).await.map(drop)
+    async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<Found, String> {
+        let template = self.loader.template(service, template).await?;
+        Ok(template.found())
     }
 
     async fn admit_job(&self, job: &ServiceKey, spec: &JobSpec) -> Result<(), String> {

@@ -13,7 +13,7 @@ fn validate_says_good_or_everything_that_is_bad() {
     let demo = repository("workloads/sampan.toml").display().to_string();
     let good = done(&["validate", "-f", &demo]);
     assert_eq!(good.status.code(), Some(0), "{}", err(&good));
-    assert!(err(&good).contains("8 services, 1 job"), "{}", err(&good));
+    assert!(err(&good).contains("9 services, 1 job"), "{}", err(&good));
     let app = json(&out(&done(&["validate", "-f", &demo, "--json"])));
     assert_eq!(app["services"]["hello"]["replicas"], 3);
 

@@ -11,6 +11,7 @@
 mod autoscale;
 mod bad;
 mod carried;
+mod commands;
 mod control;
 mod jobs;
 mod keyvalue;

@@ -29,11 +29,15 @@ pub enum Fault {
     Stopped,
     /// The guest did not get ready for its first request in time.
     Unstartable,
+    /// The command came to its end by itself; with which exit code is told beside it.
+    Exited,
     /// The pod did not do what probes asked for, though it was given a processor.
     Unhealthy,
     /// The pod could not take the request, and that is no fault of its guest: it had been stopped,
     /// its instance had just ended, its slots stayed busy, or the host had no room for an instance.
     Unavailable,
+    /// The service runs a command, which answers no requests.
+    NoHandler,
     /// The host failed while no code of the guest ran.
     Host,
     /// The request body is larger than the service allows.
@@ -77,7 +81,7 @@ enum Against {
 
 impl Fault {
     /// The faults that are the end of an instance.
-    pub const ENDS: [Self; 9] = [
+    pub const ENDS: [Self; 10] = [
         Self::Trapped,
         Self::OutOfMemory,
         Self::Spinning,
@@ -86,6 +90,7 @@ impl Fault {
         Self::TimedOut,
         Self::NoResponse,
         Self::Unstartable,
+        Self::Exited,
         Self::Unhealthy,
     ];
 
@@ -102,8 +107,10 @@ impl Fault {
             Self::NoResponse => ("NoResponse", 500, Pod, "the service gave no answer"),
             Self::Stopped => ("Stopped", 500, Pod, "the service gave no answer"),
             Self::Unstartable => ("Unstartable", 503, Instance, "the service could not take the request"),
+            Self::Exited => ("Exited", 503, Instance, "the service has ended"),
             Self::Unhealthy => ("Unhealthy", 503, Both, "the service is not healthy"),
             Self::Unavailable => ("Unavailable", 503, Neither, "the service could not take the request"),
+            Self::NoHandler => ("NoHandler", 501, Neither, "the service runs a command, and answers no requests"),
             Self::Host => ("Host", 500, Neither, "the host failed"),
             Self::BodyTooLarge => ("BodyTooLarge", 413, Neither, "the request body is too large"),
             Self::BadRequest => ("BadRequest", 400, Neither, "the request is malformed"),

@@ -21,7 +21,7 @@ use crate::{
 pub struct App {
     /// The app's name.
     pub name: Name,
-    /// Long-running HTTP workloads by name.
+    /// Long-running workloads by name.
     pub services: BTreeMap<Name, Service>,
     /// Components run to completion, by name.
     pub jobs: BTreeMap<Name, Job>,
@@ -59,13 +59,44 @@ pub struct Source {
     pub digest: Option<String>,
 }
 
-/// A long-running HTTP workload: N replicas of one component behind one name.
+/// What the pods of a service do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceKind {
+    /// They answer HTTP requests with their component.
+    #[default]
+    Http,
+    /// Each runs `wasi:cli/run` of its component until that ends, and answers no requests.
+    Command,
+}
+
+impl ServiceKind {
+    /// Whether it is the kind that there was before there were others.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+    pub(crate) fn is_http(&self) -> bool {
+        *self == Self::Http
+    }
+}
+
+impl fmt::Display for ServiceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Command => "command",
+        })
+    }
+}
+
+/// A long-running workload: N replicas of one component behind one name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     /// The service's name.
     pub name: Name,
     /// The component each replica runs.
     pub component: Source,
+    /// Arguments after the program name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
     /// How many pods to run.
     pub replicas: u32,
     /// What one request shares with the next; `None` follows the component's world.

@@ -43,6 +43,8 @@ tasks! {
     Kept,
     /// The instance of a pod that shares it among requests.
     Shared,
+    /// The instance of a pod that runs a command.
+    Command,
     /// An instance for one request.
     Fresh,
     /// A long guest, on the threads for those.

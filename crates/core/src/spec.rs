@@ -10,6 +10,7 @@ mod check;
 mod dotenv;
 mod input;
 mod interpolate;
+mod kinds;
 pub mod node;
 mod parse;
 mod problem;
@@ -18,6 +19,7 @@ mod reference;
 mod schema;
 
 pub use input::Input;
+pub use kinds::{Found, SpecText, check_kinds};
 pub use parse::MAX_SPEC_BYTES;
 pub use problem::{MAX_PROBLEMS, Problem, ProblemKind, Problems, Related};
 pub use reference::{node_reference, reference};

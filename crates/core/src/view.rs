@@ -49,6 +49,9 @@ pub struct Service {
     pub generation: u64,
     /// The generation that the numbers and the phase are about.
     pub observed_generation: u64,
+    /// What its pods do: `http` answers requests, `command` runs `wasi:cli/run`.
+    #[serde(default = "http")]
+    pub kind: String,
     /// How far its rollout is.
     pub phase: Phase,
     /// Why it is in this phase, or what it waits for, if there is more to say.
@@ -86,6 +89,11 @@ pub struct Service {
     /// How the autoscaler has changed the number of pods, the latest last; at most ten.
     #[serde(default)]
     pub scalings: Vec<Scaling>,
+}
+
+/// The kind of service that there was before there were others.
+fn http() -> String {
+    crate::object::ServiceKind::Http.to_string()
 }
 
 /// A decision of the autoscaler that changed the number of pods.

@@ -19,7 +19,7 @@ use crate::{
     neighbours::Neighbours,
     observe::observed::Observed,
     runtime::{Runtime, StartError},
-    sandbox::{PodContext, Sandbox, SandboxSpec, Stdio},
+    sandbox::{PodContext, Sandbox, SandboxSpec, Stdio, unhurried},
 };
 
 /// What a command is given.
@@ -76,11 +76,7 @@ pub async fn run(
     let wasi = loaded.inspection.command.ok_or(StartError::NoCommand)?;
     let context = PodContext::new(spec.name, &runtime.node, loaded.concurrent, spec.limits.cpu);
     let meter = Arc::clone(&context.meter);
-    // A command may work as long as it likes: no client waits for it.
-    let limits = Limits {
-        request_cpu: std::time::Duration::ZERO,
-        ..spec.limits.clone()
-    };
+    let limits = unhurried(spec.limits);
     let sandbox = Sandbox::open(SandboxSpec {
         grants: spec.grants,
         limits: &limits,

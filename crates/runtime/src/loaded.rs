@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use sampan_core::{name::Name, spec::node::GuestLimits};
+use sampan_core::{
+    name::Name,
+    spec::{Found, node::GuestLimits},
+};
 use wasmtime::component::InstancePre;
 
 use crate::{
@@ -42,6 +45,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// What a service of it is.
+    pub fn found(&self) -> Found {
+        self.inspection.found()
+    }
+
     /// Whether the guest exports `sampan:pod/health`, which probes with `export = true` ask.
     pub fn answers_probes(&self) -> bool {
         self.exports.has_health()

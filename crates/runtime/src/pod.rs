@@ -1,4 +1,5 @@
-//! A pod: one component with its capabilities and limits, answering HTTP requests.
+//! A pod: one component with its capabilities and limits, answering HTTP requests or running a
+//! command.
 //!
 //! How a request is run depends on the component's world and on what requests may share:
 //!
@@ -7,11 +8,15 @@
 //! | WASI 0.2 | `fresh`: an instance each, at most `concurrency` at once | `kept`: one instance, one request at a time |
 //! | WASI 0.3 | `fresh` | `shared`: one instance, up to `concurrency` requests at once |
 //!
+//! A component that exports `wasi:cli/run` and no HTTP handler answers none: `command` runs it until
+//! it ends.
+//!
 //! Every request has one deadline over making the instance, the call and the body, and it is kept
 //! outside the store: a future inside the store does not run while the guest does.
 
 mod autopsy;
 mod body;
+mod command;
 mod completion;
 mod coredump;
 mod driver;

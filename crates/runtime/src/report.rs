@@ -90,6 +90,8 @@ pub struct Termination {
     pub pod: PodName,
     /// What the host saw.
     pub verdict: Fault,
+    /// With what a command has ended by itself, if it has.
+    pub exit_code: Option<i32>,
     /// The same in a sentence.
     pub reason: String,
     /// When it ended.
@@ -213,6 +215,7 @@ impl Termination {
         Arc::new(Self {
             pod,
             verdict: Fault::Unhealthy,
+            exit_code: None,
             reason,
             at: SystemTime::now(),
             evidence: Some(Box::new(evidence)),
@@ -225,6 +228,7 @@ impl Termination {
         Arc::new(Self {
             pod: victim.pod.clone(),
             verdict: Fault::Deadlocked,
+            exit_code: None,
             reason: deadlock.to_string(),
             at: deadlock.at,
             evidence: Some(Box::new(Evidence {

@@ -206,6 +206,14 @@ fn open_volume(
     volumes.ok_or(VolumeError::NoPlace)?.open(volume)
 }
 
+/// The limits of a command, which may work as long as it likes: no client waits for it.
+pub(crate) fn unhurried(limits: &Limits) -> Limits {
+    Limits {
+        request_cpu: Duration::ZERO,
+        ..limits.clone()
+    }
+}
+
 impl Sandbox {
     /// Opens the mounts.
     pub(crate) fn open(spec: SandboxSpec<'_>) -> Result<Self, MountError> {

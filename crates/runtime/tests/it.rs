@@ -16,6 +16,7 @@ mod it {
     mod grants;
     mod handover;
     mod keyvalue;
+    mod lasting;
     mod logs;
     mod memory;
     mod node_limits;

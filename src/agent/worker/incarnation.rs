@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use parking_lot::Mutex;
+use sampan_core::plan::restart::End;
 use sampan_runtime::pod::{PodWatch, Termination};
 use tokio::sync::Notify;
 
@@ -30,15 +31,15 @@ enum Life<H> {
     Making,
     Alive(Arc<H>),
     /// It has ended by itself, and the worker does not know yet.
-    Ended(String),
+    Ended(End),
     /// The worker knows, or has ended it.
     Over,
 }
 
 /// What the worker must be told.
 pub(super) enum News {
-    /// The instance has ended; why.
-    Ended(String),
+    /// The instance has ended; how.
+    Ended(End),
     /// Its requests are to be counted.
     Count,
 }
@@ -102,8 +103,8 @@ impl<H: PodHandle> Incarnation<H> {
     /// Waits for news.
     pub(super) async fn news(&self) -> News {
         loop {
-            if let Some(reason) = self.ended() {
-                return News::Ended(reason);
+            if let Some(end) = self.ended() {
+                return News::Ended(end);
             }
             if self.count.swap(false, Relaxed) {
                 return News::Count;
@@ -112,10 +113,10 @@ impl<H: PodHandle> Incarnation<H> {
         }
     }
 
-    fn ended(&self) -> Option<String> {
+    fn ended(&self) -> Option<End> {
         let mut life = self.life.lock();
         match std::mem::replace(&mut *life, Life::Over) {
-            Life::Ended(reason) => Some(reason),
+            Life::Ended(end) => Some(end),
             other => {
                 *life = other;
                 None
@@ -131,7 +132,10 @@ impl<H: PodHandle> PodWatch for Incarnation<H> {
             Life::Making | Life::Alive(_) => {
                 self.rotation.set_ready(false);
                 self.upstream.close();
-                *life = Life::Ended(termination.to_string());
+                *life = Life::Ended(match termination.exit_code {
+                    Some(0) => End::Well,
+                    Some(_) | None => End::Failed(termination.to_string()),
+                });
             }
             Life::Ended(_) | Life::Over => return,
         }

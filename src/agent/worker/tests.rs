@@ -21,7 +21,7 @@ use sampan_runtime::Usage;
 use tokio::time::Instant;
 
 use crate::agent::census::Census;
-use crate::agent::fake::{FakeRotation, Rig, Stage, probe, spec, termination};
+use crate::agent::fake::{FakeRotation, Rig, Stage, exit, probe, spec, termination};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -75,6 +75,52 @@ async fn a_crash_loop_waits_longer_each_time_and_says_so() {
         told[6],
         "CrashLoopBackOff: next try in 400ms, after 2 failures in a row"
     );
+}
+
+/// As in a Deployment: a command that ends well is started again too, after the same delays.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_ends_is_started_again_as_its_policy_says() {
+    let (rig, rotation) = start(Stage::default(), spec());
+    for (code, told) in [
+        (0, "BackOff: next try in 200ms"),
+        (
+            0,
+            "CrashLoopBackOff: next try in 400ms, after 2 ends in a row",
+        ),
+        (
+            3,
+            "CrashLoopBackOff: next try in 800ms, after 3 failures in a row",
+        ),
+    ] {
+        while !rotation.ready.load(SeqCst) {
+            tokio::time::sleep(millis(10)).await;
+        }
+        rig.stage.watch().terminated(&exit(code));
+        rig.until_told(told).await;
+        assert!(!rotation.ready.load(SeqCst));
+    }
+    let told = rig.told();
+    assert!(
+        told.contains(&"ended by itself, with exit code 0".to_owned()),
+        "{told:?}"
+    );
+    let bad = "failed: Exited: the command ended with exit code 3".to_owned();
+    assert!(told.contains(&bad), "{told:?}");
+
+    for (policy, code) in [
+        (RestartPolicy::OnFailure, 0),
+        (RestartPolicy::Never, 0),
+        (RestartPolicy::Never, 1),
+    ] {
+        let mut spec = spec();
+        spec.restart.policy = policy;
+        let (rig, rotation) = start(Stage::default(), spec);
+        rig.until_told("ready after").await;
+        rig.stage.watch().terminated(&exit(code));
+        rig.until_told("stopped, and not restarted").await;
+        assert!(rotation.left.load(SeqCst));
+        assert_eq!(rig.stage.made.lock().len(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]

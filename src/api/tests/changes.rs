@@ -104,6 +104,53 @@ async fn a_route_belongs_to_one_app() {
     assert_eq!(blog("['/admin']").await.status, 200);
 }
 
+/// What a service is follows from its component, and is not known before that is looked at.
+#[tokio::test]
+async fn what_does_not_fit_the_kind_of_the_component_is_refused_with_its_place() {
+    let rig = Rig::new();
+    let command = rig.upload(b"command").await;
+    *rig.fake.command.lock().expect("whole") = Some(command.clone());
+    let probe = "liveness = { export = true }\n";
+    for (more, place) in [
+        (
+            "route = ['/']\n",
+            "sampan.toml:5:9: `route` is about requests",
+        ),
+        (
+            probe,
+            "sampan.toml:5:12: `export` calls the guest while it runs",
+        ),
+    ] {
+        let reply = rig.apply(&format!("{SHOP}{more}"), &command).await;
+        assert_eq!(reply.status, 422, "{}", reply.json());
+        assert_eq!(reply.json()["code"], "InvalidSpec");
+        let details = reply.json()["details"].to_string();
+        assert!(details.contains(place), "{details}");
+    }
+    assert_eq!(rig.get("/v1/services").await.json(), json!([]));
+
+    let reply = rig.apply(SHOP, &command).await;
+    assert_eq!(reply.status, 200, "{}", reply.json());
+    assert_eq!(rig.service("web").await.spec.kind, ServiceKind::Command);
+    let shown = rig.get("/v1/apps/shop/services/web").await;
+    assert_eq!(shown.json()["kind"], "command");
+    // It is known from then on, also where the component stays as it is.
+    let reply = rig.apply(&format!("{SHOP}route = ['/']\n"), &command).await;
+    assert_eq!(reply.json()["code"], "InvalidSpec");
+    let reply = rig.apply(SHOP, &command).await;
+    assert_eq!(reply.json()["changed"], false);
+
+    // Another component may be of another kind, and the way back is one too.
+    let http = rig.upload(b"http").await;
+    let reply = rig.apply(&format!("{SHOP}route = ['/']\n"), &http).await;
+    assert_eq!(reply.status, 200, "{}", reply.json());
+    assert_eq!(rig.service("web").await.spec.kind, ServiceKind::Http);
+    let undo = "/v1/apps/shop/services/web/rollout/undo";
+    let reply = rig.ask(Method::POST, undo, Some(&json!({}))).await;
+    assert_eq!(reply.status, 200, "{}", reply.json());
+    assert_eq!(rig.service("web").await.spec.kind, ServiceKind::Command);
+}
+
 #[tokio::test]
 async fn missing_components_are_listed() {
     let rig = Rig::new();

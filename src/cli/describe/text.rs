@@ -76,6 +76,7 @@ pub(super) fn service(
     let mut text = Text::default();
     text.field("service", &service.name);
     text.field("app", &service.app);
+    text.field("kind", &service.kind);
     let (word, told) = match view::rollout_verdict(service, None) {
         Verdict::Going(text) => ("waits", text),
         Verdict::Done(text) => ("rollout", text),
@@ -215,6 +216,7 @@ mod tests {
             name: "web".to_owned(),
             generation: 4,
             observed_generation: 4,
+            kind: "http".to_owned(),
             phase: view::Phase::Progressing,
             reason: None,
             revision: 2,
@@ -243,6 +245,7 @@ mod tests {
         insta::assert_snapshot!(service(&found, &[], &[], &[]), @r"
         service     web
         app         shop
+        kind        http
         phase       Progressing
         waits       1 of 3 pods are new
         revision    2, before it 1, last good 1

@@ -91,6 +91,7 @@ const APP: &[Column<view::App>] = &[
 const SERVICE: &[Column<view::Service>] = &[
     ("app", |it| it.app.clone()),
     ("service", |it| it.name.clone()),
+    ("kind", |it| it.kind.clone()),
     ("phase", |it| format!("{:?}", it.phase)),
     ("ready", |it| format!("{}/{}", it.ready, it.replicas)),
     ("updated", |it| it.updated.to_string()),

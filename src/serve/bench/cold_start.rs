@@ -202,6 +202,7 @@ fn template(
     let spec = TemplateSpec {
         grants: &service.grants,
         limits: &service.limits,
+        args: &[],
         isolation: service.isolation,
         concurrency: None,
         renewal: Renewal::default(),

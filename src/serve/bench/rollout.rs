@@ -11,6 +11,7 @@ use sampan_core::{
     name::ServiceKey,
     object::Isolation,
     record::{Kind, RolloutState},
+    spec::SpecText,
 };
 use serde::Serialize;
 
@@ -159,6 +160,7 @@ impl Bench {
             base: "/".into(),
             digests: BTreeMap::from([(name, self.digests[version].clone())]),
             cause: "bench".to_owned(),
+            spec: SpecText::default(),
         };
         let applied = self.api.apply(&checked).await;
         applied.map_err(BenchError::Failed)?;

@@ -28,6 +28,10 @@ fn app() -> String {
         service("fresh", "hostile", ""),
         service("kept", "counter", "isolation = 'pod'"),
         service("shared", "hello-p3", "isolation = 'pod'"),
+        format!(
+            "[service.command]\ncomponent = '{}'\nargs = ['tick']\n",
+            guest("worker")
+        ),
         service("dumped", "crash-loop", "isolation = 'pod'\ncoredump = true"),
         format!(
             "[job.once]\ncomponent = '{}'\nargs = ['warn', 'x']\n",
@@ -127,6 +131,7 @@ each! {
     in_the_worker_of_a_pod: Worker,
     in_a_kept_instance: Kept,
     in_a_shared_instance: Shared,
+    in_a_command: Command,
     in_a_fresh_instance: Fresh,
     in_a_long_guest: SlowLane,
     in_a_job: Job,

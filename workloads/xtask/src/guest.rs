@@ -35,7 +35,7 @@ impl Base {
 }
 
 /// All guests, in the order in which they are built.
-pub(crate) const ALL: [Guest; 26] = [
+pub(crate) const ALL: [Guest; 27] = [
     Guest {
         name: "hello",
         base: Base::Bare,
@@ -122,6 +122,10 @@ pub(crate) const ALL: [Guest; 26] = [
     },
     Guest {
         name: "visits-p3",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "worker",
         base: Base::Bare,
     },
     Guest {

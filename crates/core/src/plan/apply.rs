@@ -13,7 +13,7 @@ use std::{
 use crate::{
     digest::is_digest,
     name::{Name, ServiceKey},
-    object::{self, Autoscale},
+    object::{self, Autoscale, ServiceKind},
     record::{
         App, Asked, Component, Job, JobSpec, JobStatus, Revision, Service, ServiceSpec,
         ServiceStatus, Template,
@@ -54,6 +54,19 @@ pub struct Applied {
     pub admit: Vec<(ServiceKey, Template)>,
     /// The same for people.
     pub plan: view::Plan,
+}
+
+impl Applied {
+    /// Notes the kind of a service's component, which its admission has found.
+    pub fn is_of_kind(&mut self, service: &ServiceKey, kind: ServiceKind) {
+        let same = |key: &ServiceKey| key == service;
+        for (_, revision) in self.revisions.iter_mut().filter(|(key, _)| same(key)) {
+            revision.template.kind = kind;
+        }
+        for service in self.services.iter_mut().filter(|it| same(&it.key)) {
+            service.spec.kind = kind;
+        }
+    }
 }
 
 /// Why a spec cannot be applied.
@@ -220,7 +233,10 @@ impl Draft<'_> {
         let hash = template.hash();
         let number = self.number(old, &wanted.name, &hash);
         let latest = self.latest(old, &wanted.name);
-        let spec = spec(wanted, old, number, latest);
+        let kept = self.present.revisions.get(&(wanted.name.clone(), number));
+        template.kind = kept.map_or(template.kind, |kept| kept.template.kind);
+        let mut spec = spec(wanted, old, number, latest);
+        spec.kind = template.kind;
         let service = Service {
             key: self.key(&wanted.name),
             generation: old.map_or(1, |old| old.generation + u64::from(old.spec != spec)),
@@ -406,6 +422,7 @@ fn spec(wanted: &object::Service, old: Option<&Service>, number: u64, latest: u6
     let held = old.is_some_and(rollout::is_held);
     ServiceSpec {
         revision: number,
+        kind: ServiceKind::default(),
         previous: match before {
             Some(before) if retargeted => Some(before.revision),
             Some(before) => before.previous,

@@ -33,7 +33,7 @@ use super::{
     restart::{CRASH_LOOP, End, Sample, TrapWindow},
 };
 use crate::{
-    object::{Isolation, Probe, Restart},
+    object::{Isolation, Probe, Restart, ServiceKind},
     quantity::{ByteSize, Cpu},
     record::{Boot, PodPhase, PodStatus, Template},
     time::Timestamp,
@@ -42,6 +42,8 @@ use crate::{
 /// What a planner must know of a pod's service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodSpec {
+    /// What it does.
+    pub kind: ServiceKind,
     /// The startup probe.
     pub startup: Option<Arc<Probe>>,
     /// The readiness probe.
@@ -65,6 +67,7 @@ impl PodSpec {
     pub fn of(template: &Template, isolation: Isolation) -> Self {
         let probe = |probe: &Option<Probe>| probe.clone().map(Arc::new);
         Self {
+            kind: template.kind,
             startup: probe(&template.startup),
             readiness: probe(&template.readiness),
             liveness: probe(&template.liveness),

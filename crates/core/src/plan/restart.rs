@@ -19,13 +19,13 @@ pub enum End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Well => f.write_str("it ended by itself"),
+            Self::Well => f.write_str("it ended by itself, with exit code 0"),
             Self::Failed(reason) => f.write_str(reason),
         }
     }
 }
 
-/// Failures in a row from which on the wait is called `CrashLoopBackOff`.
+/// Ends in a row from which on the wait is called `CrashLoopBackOff`.
 pub const CRASH_LOOP: u32 = 2;
 
 /// Whether a pod whose instance ended so is started again.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    object::{Grants, Isolation, Limits, Probe, Renewal, Restart, Service},
+    object::{Grants, Isolation, Limits, Probe, Renewal, Restart, Service, ServiceKind},
     quantity::duration_text,
 };
 
@@ -24,6 +24,12 @@ pub struct Component {
 pub struct Template {
     /// What it runs.
     pub component: Component,
+    /// What that does, as its admission has found.
+    #[serde(default, skip_serializing_if = "ServiceKind::is_http")]
+    pub kind: ServiceKind,
+    /// Arguments after the program name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
     /// What one request shares with the next; `None` follows the component's world.
     pub isolation: Option<Isolation>,
     /// Requests in flight; `None` follows the component's world and isolation.
@@ -57,6 +63,8 @@ impl Template {
     pub fn new(service: &Service, component: Component) -> Self {
         Self {
             component,
+            kind: ServiceKind::default(),
+            args: service.args.clone(),
             isolation: service.isolation,
             concurrency: service.concurrency,
             renewal: service.renewal,
@@ -73,10 +81,12 @@ impl Template {
     }
 
     /// SHA-256 of all of it, as 64 lower-case hex digits. What the component's file is called does
-    /// not count: the pods would be the same.
+    /// not count: the pods would be the same. Nor does its kind, which follows from its digest, and
+    /// is not known before it is admitted.
     pub fn hash(&self) -> String {
         let mut named = self.clone();
         named.component.path.clear();
+        named.kind = ServiceKind::default();
         Digest::of(&serde_json::to_vec(&named).expect("a template is plain data")).to_hex()
     }
 }

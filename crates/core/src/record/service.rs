@@ -12,7 +12,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// A long-running HTTP workload.
+/// A long-running workload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     /// The app it belongs to, and its name.
@@ -30,6 +30,9 @@ pub struct Service {
 pub struct ServiceSpec {
     /// The revision that its pods should run.
     pub revision: u64,
+    /// What the pods of that revision do.
+    #[serde(default, skip_serializing_if = "object::ServiceKind::is_http")]
+    pub kind: object::ServiceKind,
     /// The one they should run before: `undo` goes back to it.
     pub previous: Option<u64>,
     /// The highest number that was given to a revision.
@@ -318,6 +321,7 @@ mod tests {
     fn service(phase: Phase, updated: u32) -> Service {
         let spec = ServiceSpec {
             revision: 1,
+            kind: object::ServiceKind::Http,
             previous: None,
             latest: 1,
             replicas: 2,

@@ -14,7 +14,7 @@ use crate::{
     object::{App, Build, Job, Schedule, Service, Source, Volume},
     spec::{
         Input,
-        raw::{self, At, Digest, HostPath, decode::Decoder},
+        raw::{self, At, Digest, HostPath, Text, decode::Decoder},
     },
 };
 use checker::{Checker, Volumes};
@@ -114,6 +114,7 @@ impl Checker<'_, '_> {
         Some(Service {
             name: name.clone(),
             component: component?,
+            args: arguments(&raw.args),
             replicas: raw.replicas.value.0,
             isolation: raw.isolation.as_ref().map(|isolation| isolation.value),
             concurrency: raw
@@ -146,11 +147,7 @@ impl Checker<'_, '_> {
         Some(Job {
             name: name.clone(),
             component: component?,
-            args: raw
-                .args
-                .iter()
-                .map(|argument| argument.value.0.clone())
-                .collect(),
+            args: arguments(&raw.args),
             retries: raw.retries.value.0,
             schedule,
             timeout: raw.timeout.as_ref().map(|timeout| timeout.value.0),
@@ -182,6 +179,10 @@ impl Checker<'_, '_> {
             overlap: overlap.value,
         })
     }
+}
+
+fn arguments(raw: &[At<Text>]) -> Vec<String> {
+    raw.iter().map(|it| it.value.0.clone()).collect()
 }
 
 fn source(component: Option<&At<HostPath>>, digest: Option<&At<Digest>>) -> Option<Source> {

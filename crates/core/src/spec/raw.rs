@@ -41,7 +41,7 @@ table! {
     struct App {
         /// The app's name.
         required app: At<Name>, "\"shop\"";
-        /// Long-running HTTP workloads, each under its name.
+        /// Long-running workloads, each under its name.
         nested service: Map<Name, Service>;
         /// Components that run to completion, each under its name.
         nested job: Map<Name, Job>;
@@ -63,7 +63,12 @@ table! {
 }
 
 table! {
-    /// A long-running HTTP workload: a number of replicas of one component behind one name.
+    /// A long-running workload: a number of replicas of one component behind one name. What the
+    /// component exports decides of which kind it is. With an HTTP handler it answers requests. With
+    /// `wasi:cli/run` alone it is a command, as a worker is: each pod runs it until it ends, and
+    /// `restart` says what then happens; it is ready once it has started, and of `route`,
+    /// `isolation`, `concurrency`, `max_requests`, `max_age`, `debug_headers` and probes by `http` it
+    /// takes none.
     struct Service {
         /// Path of the component, relative to this file. Of a core module for WASI preview 1 a
         /// component is made.
@@ -81,6 +86,8 @@ table! {
         /// `.gitignore` leaves out, `.git`, `node_modules`, build directories with a `CACHEDIR.TAG`,
         /// the components themselves and what editors keep beside a file.
         nested watch: Vec<At<HostPath>>;
+        /// Arguments after the name of the program.
+        nested args: Vec<At<Text>>;
         /// How many pods run. With 0 the service is there but answers nothing.
         preset replicas: At<Count<0, 1000>>, 1;
         /// What one request shares with the next: with `pod` a pod keeps one instance and its
@@ -131,7 +138,7 @@ table! {
         optional readiness: Probe;
         /// Probe whose failure restarts the pod.
         optional liveness: Probe;
-        /// When and how fast a failed pod is started again.
+        /// When and how fast a pod that has ended is started again.
         nested restart: Restart;
         /// How a new revision replaces the old.
         nested rollout: Rollout;
@@ -236,7 +243,9 @@ table! {
 }
 
 table! {
-    /// What a guest may use.
+    /// What a guest may use. Jobs, and services that run a command, answer no requests: for them
+    /// `request_timeout`, `request_cpu`, `queue`, `queue_timeout` and `body` do not count. They may
+    /// compute for as long as they like, which `cpu` bounds; `fuel` is for all that an instance does.
     struct Limits {
         /// All linear memories and tables of one instance together.
         preset memory: At<Size<{ 64 * KIB }, { 4 * GIB }>>, "128MiB";
@@ -286,11 +295,12 @@ table! {
 }
 
 table! {
-    /// When and how fast a failed pod is started again.
+    /// When and how fast a pod that has ended is started again.
     struct Restart {
-        /// When: after every end, after a failure, or never.
+        /// When: after every end, after a failure, or never. A command that ends with exit code 0 has
+        /// not failed: with `always` it is started again all the same, after the same delays.
         preset policy: At<RestartPolicy>, "always";
-        /// The first delay; it doubles with each failure.
+        /// The first delay; it doubles with each end.
         preset initial: At<Time<1>>, "200ms";
         /// The longest delay.
         preset max: At<Time<1>>, "60s";

@@ -163,6 +163,7 @@ mod tests {
             name: "web".to_owned(),
             generation: 3,
             observed_generation: 3,
+            kind: "http".to_owned(),
             phase,
             reason: None,
             revision: 2,

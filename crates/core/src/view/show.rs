@@ -48,6 +48,7 @@ impl Service {
             name: service.key.name.to_string(),
             generation: service.generation,
             observed_generation: status.observed_generation,
+            kind: spec.kind.to_string(),
             phase,
             reason,
             revision: spec.revision,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sampan_core::digest::Digest;
+use sampan_core::{digest::Digest, object::ServiceKind, spec::Found};
 use wasmparser::{Encoding, Parser, Payload};
 
 /// The largest component that is looked at.
@@ -115,6 +115,17 @@ impl Inspection {
             command,
             ..found
         })
+    }
+
+    /// What a service of it is. One that exports both answers requests.
+    pub fn found(&self) -> Found {
+        match (self.http, self.command) {
+            (None, Some(wasi)) => Found {
+                kind: ServiceKind::Command,
+                is_callable: wasi == Wasi::P3,
+            },
+            (Some(_), _) | (None, None) => Found::HTTP,
+        }
     }
 
     fn read(&mut self, bytes: &[u8]) -> wasmparser::Result<()> {

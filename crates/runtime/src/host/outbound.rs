@@ -225,6 +225,7 @@ impl WasiHttpHooks for Hooks {
         let outbound = Arc::clone(&self.outbound);
         let options = options.unwrap_or_default();
         let request_id = self.request.get();
+        let log = Arc::clone(&self.log);
         let cell = Arc::clone(&self.cell);
         let route = outbound.route(target, request.uri(), &cell);
         self.sent = Some(route.answer());
@@ -244,7 +245,7 @@ impl WasiHttpHooks for Hooks {
                     .first_byte_timeout
                     .unwrap_or(outbound.first_byte_timeout);
             let writer = route.body();
-            let send = outbound.send(route, request, request_id);
+            let send = outbound.send(route, request, request_id, &log);
             let sent = tokio::time::timeout(patience, send);
             let sent = match note {
                 Some(note) => note.wait(sent).await,
@@ -289,6 +290,7 @@ impl Outbound {
         route: Route,
         request: http::Request<WasiBody>,
         request_id: Option<Arc<str>>,
+        log: &PodLog,
     ) -> Result<http::Response<WasiBody>, Error> {
         let call = match route {
             Route::Outside(_) => {
@@ -303,7 +305,7 @@ impl Outbound {
         request.extensions_mut().insert(Arc::clone(&call));
         let mut answer = call
             .neighbours()
-            .call(&call.service.name, request, request_id);
+            .call(&call.service.name, request, request_id.clone());
         let answer = std::future::poll_fn(|cx| {
             let poll = answer.as_mut().poll(cx);
             if poll.is_pending() {
@@ -318,11 +320,22 @@ impl Outbound {
         call.settle();
         let response = response.map_err(|error| match error {
             Fault::NoService => Error::DestinationNotFound,
+            Fault::NoHandler => {
+                let service = &call.service.name;
+                log.note(Note::Denial, request_id, || {
+                    format!(
+                        "refused: call of `{service}`, which runs a command (`wasi:cli/run`) and \
+                         answers no requests"
+                    )
+                });
+                Error::HttpRequestDenied
+            }
             Fault::QueueFull
             | Fault::QueueTimeout
             | Fault::NoPod
             | Fault::Unavailable
-            | Fault::Unstartable => Error::DestinationUnavailable,
+            | Fault::Unstartable
+            | Fault::Exited => Error::DestinationUnavailable,
             Fault::TimedOut | Fault::Spinning | Fault::OutOfFuel => Error::HttpResponseTimeout,
             Fault::Deadlocked => Error::LoopDetected,
             Fault::Trapped

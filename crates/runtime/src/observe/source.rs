@@ -53,6 +53,14 @@ impl InboundRequest {
         Self::make(None, request, None, true)
     }
 
+    /// The call of an export by the host, for the report: what the guest is asked without a client.
+    pub(crate) fn question(what: &str) -> Arc<Self> {
+        let mut request = http::Request::new(());
+        // A word is a path, and says enough in a report.
+        *request.uri_mut() = what.parse().unwrap_or_default();
+        Self::probe(&request)
+    }
+
     fn make<B>(
         id: Option<Arc<str>>,
         request: &http::Request<B>,

@@ -6,7 +6,11 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use sampan_core::{fault::Fault, object::Isolation, quantity::ByteSize};
+use sampan_core::{
+    fault::Fault,
+    object::{Isolation, ServiceKind},
+    quantity::ByteSize,
+};
 use tokio::time::{Instant as Deadline, error::Elapsed};
 use wasmtime::{Store, WasmBacktrace};
 
@@ -182,7 +186,13 @@ impl PodInner {
             Fault::Trapped if refused => Fault::OutOfMemory,
             fault => fault,
         };
-        self.context.meter.count_failure(verdict.ends_pod());
+        let exit_code = match failure {
+            Failure::Exited(code) => Some(*code),
+            _ => None,
+        };
+        if exit_code != Some(0) {
+            self.context.meter.count_failure(verdict.ends_pod());
+        }
         // Before the log says what is in here anyway.
         let mut evidence = self
             .context
@@ -217,12 +227,15 @@ impl PodInner {
         let termination = Arc::new(Termination {
             pod: self.context.log.pod().clone(),
             verdict,
+            exit_code,
             reason,
             at: SystemTime::now(),
             evidence: evidence.map(Box::new),
         });
         let is_all = self.template.isolation() == Isolation::Pod && !ended.has_successor;
-        let scope = if verdict.ends_pod() && is_all {
+        // A command has no next request for which another instance could be made.
+        let is_over = verdict.ends_pod() || self.template.kind() == ServiceKind::Command;
+        let scope = if is_over && is_all {
             self.watch.terminated(&termination);
             Scope::Pod
         } else {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sampan_core::object::Isolation;
+use sampan_core::object::{Isolation, ServiceKind};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::AbortHandle,
@@ -10,9 +10,10 @@ use tokio::{
 
 use super::{
     body::RequestGuard,
+    command,
     failure::Failure,
     fresh::Fresh,
-    inbox::{Inbox, Job},
+    inbox::{Inbox, Job, MAX_PROBES},
     inner::PodInner,
     kept,
     request::CallError,
@@ -23,9 +24,6 @@ use crate::{
     lane::{Pace, ServiceKey, Work},
     runtime::StartError,
 };
-
-/// Probes on their way to an instance: one of each kind.
-const MAX_PROBES: usize = 3;
 
 /// What runs a pod's instances. Dropping it ends them at once.
 pub(super) enum Driver {
@@ -63,9 +61,14 @@ impl Driver {
         let pace = Arc::new(Pace::default());
         let owned = Arc::clone(pod);
         let mut given_up = None;
-        let work: Work<()> = match pod.template.wasi {
-            Wasi::P2 => Box::pin(kept::run(owned, inbox, ready, Arc::clone(&pace))),
-            Wasi::P3 => {
+        let work: Work<()> = match (pod.template.kind(), pod.template.wasi) {
+            (ServiceKind::Command, _) => {
+                Box::pin(command::run(owned, inbox, ready, Arc::clone(&pace)))
+            }
+            (ServiceKind::Http, Wasi::P2) => {
+                Box::pin(kept::run(owned, inbox, ready, Arc::clone(&pace)))
+            }
+            (ServiceKind::Http, Wasi::P3) => {
                 let told = Arc::clone(given_up.insert(Arc::default()));
                 Box::pin(shared::run(owned, inbox, told, ready))
             }
@@ -107,6 +110,15 @@ impl Driver {
                 let stopped = Failure::Unavailable("it has been stopped".to_owned());
                 Err(CallError::before(stopped, completion.take_back()))
             }
+        }
+    }
+
+    /// Waits until the task that owns the instance has ended.
+    pub(super) async fn ended(&self) {
+        match self {
+            // Each request has an instance, and none of them is waited for.
+            Self::Fresh(_) => {}
+            Self::Worker(worker) => worker.probes.closed().await,
         }
     }
 

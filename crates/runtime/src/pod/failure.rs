@@ -38,6 +38,12 @@ pub enum Failure {
     /// The guest burned its `fuel`.
     #[error("killed: the guest used more than its `fuel` of {0}")]
     OutOfFuel(u64),
+    /// The command ended by itself.
+    #[error("the command ended with exit code {0}")]
+    Exited(i32),
+    /// A request came to a command.
+    #[error("the component runs `wasi:cli/run`, and answers no requests")]
+    NoHandler,
     /// The guest waited for what could never come.
     #[error("stopped as the victim of a proven deadlock")]
     Deadlocked(Arc<Deadlock>),
@@ -132,6 +138,8 @@ impl Failure {
             Self::Trapped(_) => Fault::Trapped,
             Self::Spinning(_) | Self::Busy { .. } => Fault::Spinning,
             Self::OutOfFuel(_) => Fault::OutOfFuel,
+            Self::Exited(_) => Fault::Exited,
+            Self::NoHandler => Fault::NoHandler,
             Self::Deadlocked(_) => Fault::Deadlocked,
             Self::TimedOut(_) => Fault::TimedOut,
             Self::NoResponse

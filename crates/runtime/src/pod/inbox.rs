@@ -9,6 +9,9 @@ use tokio::{
 
 use super::{completion::CompletionGuard, failure::Failure, inner::Slot};
 
+/// Probes on their way to an instance: one of each kind.
+pub(super) const MAX_PROBES: usize = 3;
+
 /// One request on its way to an instance. Until a guest begins, what it is to do is in the
 /// request's completion.
 pub(super) struct Job {

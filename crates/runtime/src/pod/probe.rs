@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
-    object::{Check, Isolation},
+    object::{Check, Isolation, ServiceKind},
     plan::probe::ProbeKind,
     quantity::format_duration,
 };
@@ -87,16 +87,32 @@ impl Pod {
         }
     }
 
-    /// Calls the guest's `pre-stop`, if it has one and the pod keeps an instance. The error says
-    /// what the guest said, or that it said nothing in time.
+    /// Tells a guest that has a `pre-stop` that it is to stop, if the pod keeps an instance. After
+    /// that a command may take any time to end, which this waits for; one without `pre-stop` cannot
+    /// be told. The error says what the guest said, or that it said nothing in time.
     pub async fn pre_stop(&self, timeout: Duration) -> Result<(), String> {
+        let can_be_told = self.inner.template.loaded.exports.index(Question::PreStop);
+        if self.inner.template.kind() == ServiceKind::Command && can_be_told.is_some() {
+            return tokio::select! {
+                biased;
+                () = self.driver.ended() => Ok(()),
+                Err(reason) = self.ask_to_stop(timeout) => Err(reason),
+            };
+        }
+        self.ask_to_stop(timeout).await
+    }
+
+    async fn ask_to_stop(&self, timeout: Duration) -> Result<(), String> {
         let exports = &self.inner.template.loaded.exports;
         let keeps = self.inner.template.isolation() == Isolation::Pod;
         if !keeps || exports.index(Question::PreStop).is_none() {
             return Ok(());
         }
         let deadline = Instant::now() + timeout;
-        let question = Completion::new(&inbound("pre-stop"), Task::Question(Question::PreStop));
+        let question = Completion::new(
+            &InboundRequest::question("pre-stop"),
+            Task::Question(Question::PreStop),
+        );
         let exchange = self.ask(question, deadline);
         match tokio::time::timeout_at(deadline, exchange).await {
             Ok(Probed::Failure(reason)) => Err(reason),
@@ -112,7 +128,10 @@ impl Pod {
                 let question = Question::Probe(kind);
                 let exports = &self.inner.template.loaded.exports;
                 return match exports.index(question) {
-                    Some(_) => Ok((Task::Question(question), inbound(name(kind)))),
+                    Some(_) => Ok((
+                        Task::Question(question),
+                        InboundRequest::question(name(kind)),
+                    )),
                     None => Err("the guest does not export `sampan:pod/health`".to_owned()),
                 };
             }
@@ -148,14 +167,6 @@ fn name(kind: ProbeKind) -> &'static str {
         ProbeKind::Readiness => "ready",
         ProbeKind::Liveness => "live",
     }
-}
-
-/// A request of the host's own, for the report: what the guest is asked without a client.
-fn inbound(what: &str) -> Arc<InboundRequest> {
-    let mut request = http::Request::new(());
-    // A word is a path, and says enough in a report.
-    *request.uri_mut() = what.parse().unwrap_or_default();
-    InboundRequest::probe(&request)
 }
 
 /// Watches over a probe: whether its instance is given a processor.

@@ -7,7 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use sampan_core::{histogram::Distribution, name::PodName, object::Isolation};
+use sampan_core::{
+    histogram::Distribution,
+    name::PodName,
+    object::{Isolation, ServiceKind},
+};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -39,11 +43,12 @@ const GRACE: Duration = Duration::from_millis(50);
 /// A running pod. Dropping it ends its instances at once; drain it first.
 pub struct Pod {
     pub(super) inner: Arc<PodInner>,
-    driver: Driver,
+    pub(super) driver: Driver,
 }
 
 impl Pod {
-    /// Starts a pod: makes its instance, or with `isolation = "request"` a trial one. `watch` is
+    /// Starts a pod: makes its instance, or with `isolation = "request"` a trial one. A command
+    /// begins to run. `watch` is
     /// told what becomes of its instances.
     pub async fn start(
         runtime: &Arc<Runtime>,
@@ -112,6 +117,9 @@ impl Pod {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let pod = &self.inner;
+        if pod.template.kind() == ServiceKind::Command {
+            return Err(CallError::over(Failure::NoHandler));
+        }
         let deadline = pod.template.deadline();
         let call = request.extensions().get::<Arc<Call>>().map(Arc::clone);
         if let Some(call) = &call {

@@ -6,17 +6,21 @@ use std::{
     time::Duration,
 };
 
-use sampan_core::object::{Grants, Isolation, Limits, Renewal};
+use sampan_core::{
+    object::{Grants, Isolation, Limits, Renewal, ServiceKind},
+    spec::Found,
+};
 use tokio::time::Instant;
 
 use crate::{
     admission::inspect::Wasi,
+    exports::Question,
     keyvalue::KeyValue,
     lane::Pace,
     loaded::Loaded,
     neighbours::Neighbours,
     runtime::StartError,
-    sandbox::{Sandbox, SandboxSpec, Stdio},
+    sandbox::{Sandbox, SandboxSpec, Stdio, unhurried},
 };
 
 /// Requests a pod takes at once unless its spec says otherwise.
@@ -27,6 +31,7 @@ pub struct Template {
     pub(crate) loaded: Arc<Loaded>,
     pub(crate) sandbox: Sandbox,
     pub(super) wasi: Wasi,
+    kind: ServiceKind,
     isolation: Isolation,
     concurrency: u32,
     /// When an instance that stays makes way for another one.
@@ -44,8 +49,10 @@ pub struct Template {
 pub struct TemplateSpec<'a> {
     /// What the guest sees and may do.
     pub grants: &'a Grants,
-    /// What it may use.
+    /// What it may use. A command answers no requests, so what is about those does not count.
     pub limits: &'a Limits,
+    /// The arguments of the guest, the program's name first.
+    pub args: &'a [String],
     /// What requests share; by default what the component's world suggests.
     pub isolation: Option<Isolation>,
     /// Requests at once in one pod; by default [`DEFAULT_CONCURRENCY`], or what the world allows.
@@ -66,11 +73,22 @@ pub struct TemplateSpec<'a> {
 impl Template {
     /// Joins a component and what a spec says about it.
     pub fn new(loaded: Arc<Loaded>, spec: &TemplateSpec<'_>) -> Result<Self, StartError> {
-        let wasi = loaded.inspection.http.ok_or(StartError::NoHandler)?;
-        let isolation = spec.isolation.unwrap_or(match wasi {
-            Wasi::P2 => Isolation::Request,
-            Wasi::P3 => Isolation::Pod,
-        });
+        let inspection = &loaded.inspection;
+        let found = inspection.found();
+        let wasi = inspection.http.or(inspection.command);
+        let wasi = wasi.ok_or(StartError::NoHandler)?;
+        if !found.is_callable && loaded.exports.index(Question::PreStop).is_some() {
+            return Err(StartError::Settings(
+                "the component exports `sampan:pod/lifecycle`, and a command of WASI 0.2 cannot be \
+                 called before its `run` has ended; leave the export out, or build it for WASI 0.3"
+                    .to_owned(),
+            ));
+        }
+        let isolation = match (found.kind, wasi) {
+            (ServiceKind::Command, _) => Isolation::Pod,
+            (ServiceKind::Http, Wasi::P2) => spec.isolation.unwrap_or(Isolation::Request),
+            (ServiceKind::Http, Wasi::P3) => spec.isolation.unwrap_or(Isolation::Pod),
+        };
         if isolation == Isolation::Request && !spec.renewal.is_never() {
             return Err(StartError::Settings(
                 "`max_requests` and `max_age` renew an instance that stays, and with \
@@ -79,10 +97,14 @@ impl Template {
                     .to_owned(),
             ));
         }
+        let limits = match found.kind {
+            ServiceKind::Http => spec.limits.clone(),
+            ServiceKind::Command => unhurried(spec.limits),
+        };
         let sandbox = Sandbox::open(SandboxSpec {
             grants: spec.grants,
-            limits: spec.limits,
-            args: &[],
+            limits: &limits,
+            args: spec.args,
             stdio: Stdio::Logs,
             base: spec.base,
             neighbours: spec.neighbours.clone(),
@@ -93,8 +115,12 @@ impl Template {
         Ok(Self {
             sandbox,
             wasi,
+            kind: found.kind,
             isolation,
-            concurrency: concurrency(wasi, isolation, spec.concurrency)?,
+            concurrency: match found.kind {
+                ServiceKind::Http => concurrency(wasi, isolation, spec.concurrency)?,
+                ServiceKind::Command => 1,
+            },
             renewal: spec.renewal,
             fuel: spec.limits.fuel,
             request_timeout: spec.limits.request_timeout,
@@ -102,6 +128,16 @@ impl Template {
             coredumps: spec.coredumps.map(Path::to_owned),
             loaded,
         })
+    }
+
+    /// What its component was found to be.
+    pub fn found(&self) -> Found {
+        self.loaded.found()
+    }
+
+    /// What its pods do.
+    pub fn kind(&self) -> ServiceKind {
+        self.kind
     }
 
     /// What requests share.

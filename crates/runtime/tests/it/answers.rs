@@ -160,8 +160,8 @@ async fn a_guest_that_returns_without_a_response_is_told_apart() {
 
 #[tokio::test]
 async fn a_component_runs_as_what_it_exports() {
-    let command = plan(workload("command")).try_start().await;
-    assert!(matches!(command, Err(StartError::NoHandler)));
+    let command = plan(workload("command")).start().await;
+    assert_eq!(failure(&command, "/").await, Failure::NoHandler);
     let service = super::rig::load(&workload("hello")).await;
     let ended = super::commands::run(&service, pod_name(), &[]).await;
     assert!(matches!(ended, Err(StartError::NoCommand)));

@@ -117,6 +117,7 @@ pub(crate) struct Plan {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) grants: Grants,
     pub(crate) limits: Limits,
+    pub(crate) args: Vec<String>,
     pub(crate) isolation: Option<Isolation>,
     pub(crate) concurrency: Option<u32>,
     pub(crate) renewal: Renewal,
@@ -136,6 +137,7 @@ pub(crate) fn plan(bytes: Vec<u8>) -> Plan {
         runtime: Arc::clone(runtime()),
         grants: Grants::default(),
         limits: limits(),
+        args: Vec::new(),
         isolation: None,
         concurrency: None,
         renewal: Renewal::default(),
@@ -203,6 +205,7 @@ impl Plan {
         let spec = TemplateSpec {
             grants: &self.grants,
             limits: &self.limits,
+            args: &self.args,
             isolation: self.isolation,
             concurrency: self.concurrency,
             renewal: self.renewal,

@@ -367,6 +367,48 @@ pub(crate) fn command_p3_that(body: &str) -> Vec<u8> {
     ))
 }
 
+/// A WASI 0.3 command that waits for the events of a set in which nothing is.
+pub(crate) fn waiter() -> Vec<u8> {
+    component(
+        r#"(component
+            (core module $memory (memory (export "memory") 1))
+            (core instance $memory (instantiate $memory))
+            (canon waitable-set.new (core func $new))
+            (canon waitable-set.wait (memory (core memory $memory "memory"))
+                (core func $wait))
+            (core module $m
+                (import "" "new" (func $new (result i32)))
+                (import "" "wait" (func $wait (param i32 i32) (result i32)))
+                (func (export "run") (result i32) (call $wait (call $new) (i32.const 0))))
+            (core instance $i (instantiate $m (with "" (instance
+                (export "new" (func $new)) (export "wait" (func $wait))))))
+            (func $run async (result (result)) (canon lift (core func $i "run")))
+            (instance $run-instance (export "run" (func $run)))
+            (export "wasi:cli/run@0.3.0" (instance $run-instance)))"#,
+    )
+}
+
+/// A WASI 0.2 command that exports a `pre-stop`, which nothing can call while it runs.
+pub(crate) fn deaf_command() -> Vec<u8> {
+    component(
+        r#"(component
+            (core module $m
+                (memory (export "memory") 1)
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+                (func (export "run") (result i32) (i32.const 0))
+                (func (export "pre-stop") (result i32) (i32.const 0)))
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (func $pre-stop (result (result (error string)))
+                (canon lift (core func $i "pre-stop") (memory (core memory $i "memory"))
+                    (realloc (core func $i "realloc"))))
+            (instance $run-instance (export "run" (func $run)))
+            (instance $lifecycle (export "pre-stop" (func $pre-stop)))
+            (export "wasi:cli/run@0.2.0" (instance $run-instance))
+            (export "sampan:pod/lifecycle@0.1.0" (instance $lifecycle)))"#,
+    )
+}
+
 /// A command that tries to make a socket and to look a name up. It fails unless each is refused,
 /// the sockets with `access-denied`, which is 1.
 pub(crate) fn networker() -> Vec<u8> {

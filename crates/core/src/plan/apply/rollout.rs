@@ -139,6 +139,7 @@ pub fn restart(
         cause: format!("restart of revision {}", present.number),
     };
     let mut service = retargeted(service, number);
+    service.spec.kind = template.kind;
     service.spec.latest = number;
     Ok(Retarget {
         service,
@@ -203,6 +204,7 @@ pub fn undo(
         });
     }
     let mut service = retargeted(service, number);
+    service.spec.kind = found.template.kind;
     service.spec.paused = false;
     Ok(Retarget {
         service,

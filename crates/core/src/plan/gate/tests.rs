@@ -22,6 +22,7 @@ fn a_service(replicas: u32, alive: u32, ready: u32) -> Service {
         generation: 1,
         spec: ServiceSpec {
             revision: 1,
+            kind: crate::object::ServiceKind::Http,
             previous: None,
             latest: 1,
             replicas,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     event::Reason,
-    object::RestartPolicy,
+    object::{RestartPolicy, ServiceKind},
     plan::{
         probe::ProbeKind,
         restart::{CRASH_LOOP, End},
@@ -46,7 +46,7 @@ impl Notice {
 
     pub(super) fn terminated(end: &End) -> Self {
         match end {
-            End::Well => Self::new(Reason::Completed, "ended by itself"),
+            End::Well => Self::new(Reason::Completed, "ended by itself, with exit code 0"),
             End::Failed(why) => Self::new(Reason::Failed, format!("failed: {why}")),
         }
     }
@@ -80,12 +80,16 @@ impl Notice {
         Self::new(Reason::Starved, text)
     }
 
-    pub(super) fn back_off(streak: u32, delay: Duration) -> Self {
+    pub(super) fn back_off(streak: u32, delay: Duration, end: &End) -> Self {
         let next = format!("next try in {}", format_duration(delay));
+        let what = match end {
+            End::Well => "ends",
+            End::Failed(_) => "failures",
+        };
         match streak >= CRASH_LOOP {
             true => Self::new(
                 Reason::CrashLoopBackOff,
-                format!("CrashLoopBackOff: {next}, after {streak} failures in a row"),
+                format!("CrashLoopBackOff: {next}, after {streak} {what} in a row"),
             ),
             false => Self::new(Reason::BackOff, format!("BackOff: {next}")),
         }
@@ -127,9 +131,12 @@ impl Notice {
         Self::new(Reason::Stopped, "stopped")
     }
 
-    pub(super) fn cut_off(drain: Duration) -> Self {
+    pub(super) fn cut_off(kind: ServiceKind, drain: Duration) -> Self {
         let drain = format_duration(drain);
-        let text = format!("stopped: requests were still in flight after {drain}");
+        let text = match kind {
+            ServiceKind::Http => format!("stopped: requests were still in flight after {drain}"),
+            ServiceKind::Command => format!("stopped: it had not ended by itself after {drain}"),
+        };
         Self::new(Reason::Stopped, text)
     }
 

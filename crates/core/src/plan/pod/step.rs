@@ -136,7 +136,11 @@ impl Plan<'_> {
             }
             PodState::Draining { record, until } if *until <= self.now => {
                 self.actions.push(Action::DropInstance);
-                return self.stopped(*record, None, Notice::cut_off(self.spec.drain));
+                return self.stopped(
+                    *record,
+                    None,
+                    Notice::cut_off(self.spec.kind, self.spec.drain),
+                );
             }
             PodState::Pending
             | PodState::Starting {
@@ -348,7 +352,7 @@ impl Plan<'_> {
         }
         let streak = restart::streak(&self.spec.restart, record.streak, healthy);
         let delay = restart::delay(&self.spec.restart, streak);
-        self.announce(Notice::back_off(streak, delay));
+        self.announce(Notice::back_off(streak, delay, &end));
         PodState::BackOff {
             record: Record { streak, ..record },
             until: self.now + delay,

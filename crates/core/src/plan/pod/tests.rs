@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    object::{Check, RestartPolicy},
+    object::{Check, RestartPolicy, ServiceKind},
     plan::restart::{self, SAMPLE_PERIOD},
 };
 
@@ -33,6 +33,7 @@ fn probe(failures: u32, successes: u32) -> Option<Arc<Probe>> {
 /// A pod without probes, restarted always.
 fn plain() -> PodSpec {
     PodSpec {
+        kind: ServiceKind::Http,
         startup: None,
         readiness: None,
         liveness: None,
@@ -52,6 +53,7 @@ fn plain() -> PodSpec {
 /// A pod with all probes, each of which takes one answer.
 fn probed() -> PodSpec {
     PodSpec {
+        kind: ServiceKind::Http,
         startup: probe(1, 1),
         readiness: probe(1, 1),
         liveness: probe(1, 1),
@@ -538,6 +540,7 @@ fn specs() -> impl Strategy<Value = PodSpec> {
     let isolation = proptest::sample::select(vec![Isolation::Pod, Isolation::Request]);
     (maybe(), maybe(), maybe(), policy, isolation).prop_map(
         |(startup, readiness, liveness, policy, isolation)| PodSpec {
+            kind: ServiceKind::Http,
             startup,
             readiness,
             liveness,

@@ -25,6 +25,7 @@ fn a_service(name: &str, history: u32, deleting: bool) -> Service {
         generation: 1,
         spec: ServiceSpec {
             revision: 9,
+            kind: crate::object::ServiceKind::Http,
             previous: Some(8),
             latest: 9,
             replicas: 1,

@@ -48,6 +48,7 @@ impl World {
         };
         let spec = ServiceSpec {
             revision: 1,
+            kind: crate::object::ServiceKind::Http,
             previous: None,
             latest: 1,
             replicas,

@@ -1,5 +1,6 @@
 //! The command line: one file a verb.
 
+mod add;
 mod api;
 mod apply;
 mod bench;
@@ -29,6 +30,7 @@ mod scale;
 mod schema;
 mod serve;
 mod spec;
+mod templates;
 mod top;
 mod up;
 mod validate;
@@ -78,6 +80,7 @@ enum Verb {
     Validate(validate::Arguments),
     Inspect(inspect::Arguments),
     Init(init::Arguments),
+    Add(add::Arguments),
     Bench(bench::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
@@ -113,6 +116,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Inspect(arguments) => inspect::run(&arguments, &output),
         Verb::Bench(arguments) => bench::run(&arguments, &output),
         Verb::Init(arguments) => init::run(&arguments, &output),
+        Verb::Add(arguments) => add::run(&arguments, &output),
         Verb::Schema(arguments) => schema::run(&arguments, &output),
         Verb::Completions(arguments) => completions::run(&arguments, &output),
         Verb::Version(arguments) => version::run(&arguments, &output),

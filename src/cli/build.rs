@@ -117,8 +117,9 @@ impl Build {
                 Ok(())
             }
             false => {
-                let missing = missing.filter(|_| status.code() == Some(tools::NOT_FOUND));
-                Err(Failure::Ended(status, missing))
+                let is_why =
+                    |program: &String| status.code() == Some(tools::NOT_FOUND) || program == "zig";
+                Err(Failure::Ended(status, missing.filter(is_why)))
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The program as its users meet it: real processes, real guests, real sockets.
 
+mod begin;
 mod bench;
 mod client;
 mod commands;

@@ -47,6 +47,10 @@ const TOOLS: [(&str, &str); 13] = [
 /// The program that a shell did not find, if this line of its output says so: `sh: 1: x: not found`
 /// as dash has it, or `sh: line 1: x: command not found`.
 pub(super) fn not_found(line: &str) -> Option<String> {
+    // The template in C takes Zig from Python's packages where it is not in `PATH`.
+    if line.ends_with("No module named ziglang") {
+        return Some("zig".to_owned());
+    }
     let told = line
         .strip_suffix(": not found")
         .or_else(|| line.strip_suffix(": command not found"))?;
@@ -74,6 +78,7 @@ mod tests {
             ("sh: 1: cargo: not found", Some("cargo")),
             ("/bin/sh: line 1: npm: command not found", Some("npm")),
             ("sh: zig: not found", Some("zig")),
+            ("/usr/bin/python3: No module named ziglang", Some("zig")),
             ("error: header not found", None),
             ("cannot find it: the file x: not found", None),
             ("cargo: not found", None),

@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 use sampan_core::{
     name::Name,
     object::{Access, Grants, Isolation, Mount, MountSource, Outbound},
+    spec,
 };
 use sampan_runtime::{Demands, Loaded, command::program_name};
 
@@ -62,7 +63,7 @@ pub(super) struct Arguments {
     dir: Vec<Directory>,
 
     /// Allow requests or connections to this server, as in `allow.outbound` of a spec
-    #[arg(long, value_name = "SCHEME://HOST[:PORT]", value_parser = single::outbound)]
+    #[arg(long, value_name = "SCHEME://HOST[:PORT]", value_parser = spec::server)]
     outbound: Vec<Outbound>,
 
     /// Let the guest open this key-value store, which is kept for the next run

@@ -8,7 +8,7 @@ use std::{
 
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
-    object::{App, Grants, Limits, Outbound, Service},
+    object::{App, Grants, Limits, Service},
     quantity::ByteSize,
     spec::{self, SpecText},
 };
@@ -50,21 +50,6 @@ fn load(text: &str) -> Result<App, spec::Problems> {
         read_file: &|_| Err("there are no files".to_owned()),
         profiles: &[],
     })
-}
-
-/// Reads one rule of `allow.outbound`. The error is what is wrong with it.
-pub(crate) fn outbound(rule: &str) -> Result<Outbound, String> {
-    let quoted = serde_json::Value::from(rule.replace('$', "$$"));
-    let text = format!("{SPEC}[service.component.allow]\noutbound = [{quoted}]\n");
-    let app = load(&text).map_err(|problems| {
-        let problem = problems.iter().next();
-        problem.map_or_else(String::new, |it| format!("{}; {}", it.message, it.hint))
-    })?;
-    let mut services = app.services.into_values();
-    let rule = services
-        .next()
-        .and_then(|service| service.grants.outbound.into_iter().next());
-    rule.ok_or_else(|| "the rule is empty".to_owned())
 }
 
 /// An app of one service that answers every request, with the defaults of a spec.
@@ -141,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_rule_is_read_like_in_a_spec() {
-        let rule = outbound("https://api.example.com").expect("a good rule");
+        let rule = spec::server("https://api.example.com").expect("a good rule");
         assert_eq!(rule.port, 443);
         for bad in [
             "api.example.com",
@@ -151,7 +136,7 @@ mod tests {
             "\"",
             "${X}",
         ] {
-            assert!(!outbound(bad).expect_err(bad).is_empty());
+            assert!(!spec::server(bad).expect_err(bad).is_empty());
         }
     }
 }

@@ -6,7 +6,7 @@
 //! Many of these types are parts of what the store holds, and so may only grow: a new field has
 //! `#[serde(default, skip_serializing_if = …)]`. [`crate::record`] says why.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -303,6 +303,28 @@ pub struct Outbound {
     /// Port; the scheme's own when the spec names none.
     pub port: u16,
 }
+
+impl fmt::Display for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+            Scheme::Tcp => "tcp",
+        };
+        let port = self.port;
+        match &self.host {
+            HostPattern::Exact(name) => write!(f, "{scheme}://{name}:{port}"),
+            HostPattern::Below(name) => write!(f, "{scheme}://*.{name}:{port}"),
+            // An IPv6 address stands in brackets.
+            HostPattern::Address(address) => {
+                write!(f, "{scheme}://{}", SocketAddr::new(*address, port))
+            }
+        }
+    }
+}
+
+/// The domain below which guests call the services of their app, as in `http://api.internal/`.
+pub const INTERNAL_DOMAIN: &str = ".internal";
 
 /// How a guest speaks to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

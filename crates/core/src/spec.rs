@@ -25,7 +25,7 @@ pub use problem::{MAX_PROBLEMS, Problem, ProblemKind, Problems, Related};
 pub use reference::{node_reference, reference};
 pub use schema::json_schema;
 
-use crate::object::App;
+use crate::object::{App, Outbound};
 use problem::{Place, Report};
 use raw::decode::Decoder;
 
@@ -47,6 +47,15 @@ pub fn load(input: &Input<'_>) -> Result<App, Problems> {
         check::check(&spec, input, &mut decoder)
     });
     decoder.report.finish(app)
+}
+
+/// Reads one rule of `allow.outbound`, such as `https://api.example.com`.
+///
+/// # Errors
+///
+/// What is wrong with the rule, and what to write.
+pub fn server(rule: &str) -> Result<Outbound, String> {
+    raw::server(rule)
 }
 
 /// A small spec with comments, to begin with.

@@ -16,6 +16,7 @@ pub(crate) mod schema;
 mod table;
 mod text;
 
+pub(crate) use address::server;
 pub(crate) use leaf::At;
 pub(crate) use list::{Dependencies, Map, OneOrMany};
 pub(crate) use network::Network;

@@ -1,13 +1,13 @@
 //! What is different between two services or jobs, in words.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     name::ServiceKey,
-    object::{Access, Grants, HostPattern, Outbound, Scheme, Strategy},
+    object::{Access, Grants, Strategy},
     plan::rollout,
     quantity::format_duration,
     record::{Component, Job, JobSpec, Service, ServiceSpec, Template},
@@ -282,7 +282,11 @@ fn grants(grants: &Grants, fields: &mut Fields) {
     }
     let services = services.iter().map(ToString::to_string);
     list(fields, "allow.services", services);
-    list(fields, "allow.outbound", servers.iter().map(outbound));
+    list(
+        fields,
+        "allow.outbound",
+        servers.iter().map(ToString::to_string),
+    );
     let files = files.iter().map(|mount| {
         let access = match mount.access {
             Access::ReadOnly => "read-only",
@@ -293,23 +297,6 @@ fn grants(grants: &Grants, fields: &mut Fields) {
     list(fields, "allow.files", files);
     let stores = keyvalue.iter().map(ToString::to_string);
     list(fields, "allow.keyvalue", stores);
-}
-
-fn outbound(outbound: &Outbound) -> String {
-    let scheme = match outbound.scheme {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
-        Scheme::Tcp => "tcp",
-    };
-    let port = outbound.port;
-    match &outbound.host {
-        HostPattern::Exact(name) => format!("{scheme}://{name}:{port}"),
-        HostPattern::Below(name) => format!("{scheme}://*.{name}:{port}"),
-        // An IPv6 address stands in brackets.
-        HostPattern::Address(address) => {
-            format!("{scheme}://{}", SocketAddr::new(*address, port))
-        }
-    }
 }
 
 fn list(fields: &mut Fields, name: &str, values: impl Iterator<Item = String>) {

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     name::Name,
-    object::{Condition, Grants, Mount, MountSource, VolumeUse},
+    object::{
+        Condition, Grants, HostPattern, INTERNAL_DOMAIN, Mount, MountSource, Outbound, Scheme,
+        VolumeUse,
+    },
     spec::{
         MAX_SPEC_BYTES, dotenv,
         problem::{Draft, Place, ProblemKind, quoted},
@@ -45,6 +48,9 @@ impl Checker<'_, '_> {
         keyvalue.sort();
         keyvalue.dedup();
         let mut named = BTreeSet::new();
+        for server in &allow.outbound {
+            self.server(server);
+        }
         let servers = allow.outbound.iter().map(|server| &server.value);
         let outbound = servers.filter(|server| named.insert(*server));
         let outbound = outbound.cloned().collect();
@@ -62,6 +68,37 @@ impl Checker<'_, '_> {
             files: self.files(&allow.files),
             keyvalue,
         }
+    }
+
+    /// A rule of `allow.outbound` whose host is one of a service would allow nothing: such hosts lead
+    /// to services, which are reached otherwise.
+    fn server(&mut self, server: &At<Outbound>) {
+        let (HostPattern::Exact(host), Scheme::Http | Scheme::Https) =
+            (&server.value.host, server.value.scheme)
+        else {
+            return;
+        };
+        let below = host.strip_suffix(INTERNAL_DOMAIN);
+        let Ok(name) = Name::parse(below.unwrap_or(host)) else {
+            return;
+        };
+        let is_service = self.names.is(&name, Sort::Service);
+        if below.is_none() && !is_service {
+            return;
+        }
+        let message = format!("{} is no server outside of the app", server.shown());
+        let hint = match is_service {
+            true => format!(
+                "write `allow.services = [\"{name}\"]`: the service is called at \
+                 `http://{name}{INTERNAL_DOMAIN}/`"
+            ),
+            false => format!(
+                "hosts below `{INTERNAL_DOMAIN}` are services of the app, and none has this name: \
+                 name the server by its address or by another name"
+            ),
+        };
+        self.decoder
+            .problem(&server.place, ProblemKind::Conflict, message, hint);
     }
 
     fn files(&mut self, mounts: &[raw::Mount]) -> Vec<Mount> {

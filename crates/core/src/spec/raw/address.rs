@@ -11,6 +11,7 @@ use super::{
 use crate::{
     name::MAX_NAME_BYTES,
     object::{HostPattern, Outbound, Route, Scheme},
+    spec::problem::quoted,
     uri,
 };
 
@@ -123,7 +124,9 @@ fn host_name(host: &str) -> Result<String, Refusal> {
     }
     // Such a name would be taken for an address by some and for a name by others.
     let last = name.rsplit('.').next().unwrap_or_default();
-    match last.bytes().all(|byte| byte.is_ascii_digit()) {
+    let hex = last.strip_prefix("0x").unwrap_or("x");
+    let is_hex = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match is_hex || last.bytes().all(|byte| byte.is_ascii_digit()) {
         true => Err(Refusal::value(
             "has a host that is neither a name nor an IP address",
         )),
@@ -217,6 +220,15 @@ impl Leaf for Outbound {
     }
 }
 
+/// Reads one rule of `allow.outbound`. The error is what is wrong with it, and what to write.
+pub(crate) fn server(text: &str) -> Result<Outbound, String> {
+    let Wanted { what, hint } = Outbound::wanted();
+    Outbound::accept(&Scalar::Text(text, false)).map_err(|refusal| match refusal {
+        Refusal::Value(message, better) => format!("{message}; {}", better.unwrap_or(hint)),
+        Refusal::Type | Refusal::Nul => format!("{} is not {what}; {hint}", quoted(text)),
+    })
+}
+
 fn parse_outbound(text: &str) -> Result<Outbound, Refusal> {
     let Some((scheme, authority)) = text.split_once("://") else {
         return Err(Refusal::value("has no scheme"));
@@ -227,7 +239,8 @@ fn parse_outbound(text: &str) -> Result<Outbound, Refusal> {
         "tcp" => Scheme::Tcp,
         _ => {
             let message = "has a scheme other than `http`, `https` and `tcp`";
-            return Err(Refusal::value(message));
+            let hint = "write `tcp` for every other protocol, as in \"tcp://db.example.com:5432\"";
+            return Err(Refusal::with_hint(message, hint));
         }
     };
     if let Some(end) = authority.find(['/', '?', '#']) {
@@ -258,7 +271,13 @@ fn parse_outbound(text: &str) -> Result<Outbound, Refusal> {
     };
     Ok(Outbound {
         scheme,
-        host: host_pattern(host)?,
+        host: match host_pattern(host, scheme)? {
+            HostPattern::Address(address) if scheme == Scheme::Tcp && address.is_unspecified() => {
+                let hint = "write the address of the server, as in \"tcp://127.0.0.1:5432\"";
+                return Err(Refusal::with_hint("has the address of no server", hint));
+            }
+            host => host,
+        },
         port,
     })
 }
@@ -282,7 +301,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), Refusal> {
     }
 }
 
-fn host_pattern(host: &str) -> Result<HostPattern, Refusal> {
+fn host_pattern(host: &str, scheme: Scheme) -> Result<HostPattern, Refusal> {
     if host.is_empty() {
         return Err(Refusal::value("has no host"));
     }
@@ -292,8 +311,13 @@ fn host_pattern(host: &str) -> Result<HostPattern, Refusal> {
     if let Ok(address) = host.parse::<Ipv4Addr>() {
         return Ok(HostPattern::Address(IpAddr::V4(address)));
     }
+    let below = match scheme {
+        Scheme::Http => "http://*.example.com",
+        Scheme::Https => "https://*.example.com",
+        Scheme::Tcp => "tcp://*.example.com:5432",
+    };
     if host == "*" {
-        let hint = "name the servers, or all below a name, as in \"https://*.example.com\"";
+        let hint = format!("name the servers, or all below a name, as in \"{below}\"");
         return Err(Refusal::with_hint("allows every host", hint));
     }
     match host.strip_prefix("*.") {
@@ -301,7 +325,7 @@ fn host_pattern(host: &str) -> Result<HostPattern, Refusal> {
         None if !host.contains('*') => host_name(host).map(HostPattern::Exact),
         Some(_) | None => Err(Refusal::with_hint(
             "has a `*` in the wrong place",
-            "a `*` stands for all names below one, as in \"https://*.example.com\"",
+            format!("a `*` stands for all names below one, as in \"{below}\""),
         )),
     }
 }
@@ -311,7 +335,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::spec::problem::quoted;
 
     fn outbound(text: &str) -> Result<Outbound, Refusal> {
         Outbound::accept(&Scalar::Text(text, false))
@@ -405,6 +428,11 @@ mod tests {
             "http://1.2.3",
             "http://256.1.1.1",
             "http://0x7f.1",
+            "http://0x7f000001",
+            "http://1.2.0x3",
+            "http://a.0x",
+            "tcp://0.0.0.0:5432",
+            "tcp://[::]:5432",
             "http://a b",
             "http://a..b",
             "http://-a",

@@ -63,7 +63,9 @@ macro_rules! table {
                 decoder: &mut $crate::spec::raw::decode::Decoder<'_>,
             ) -> Option<Self> {
                 let keys = $crate::spec::raw::decode::listed(Self::KEYS);
-                let table = decoder.table(value, &place, &format!("the keys here are {keys}"))?;
+                let first = Self::KEYS.first().copied().unwrap_or_default();
+                let hint = format!("write a table, as in `{{ {first} = … }}`; the keys here are {keys}");
+                let table = decoder.table(value, &place, &hint)?;
                 Some(Self::from_table(table, place, decoder))
             }
         }

@@ -13,6 +13,7 @@ mod bad;
 mod carried;
 mod commands;
 mod control;
+mod denied;
 mod jobs;
 mod keyvalue;
 mod killed;

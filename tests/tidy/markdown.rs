@@ -14,8 +14,20 @@ static CHANGES: Rule = Rule {
     remedy: "keep a `## [Unreleased]` heading above the releases in `CHANGELOG.md`",
 };
 
+static TESTS: Rule = Rule {
+    name: "tests of capabilities",
+    why: "a row without a test is a promise that a change may break unseen",
+    remedy: "name a test as [`its_name`](the file that it is in)",
+};
+
+/// The page whose rows each name the tests that hold them.
+const CAPABILITIES: &str = "docs/capabilities.md";
+
 pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
     let mut found = Vec::new();
+    if let Some(page) = tree.file(CAPABILITIES) {
+        found.extend(tests_of_rows(tree, page));
+    }
     for file in tree.ours().filter(|file| file.path.ends_with(".md")) {
         for (line, target) in links(&file.text) {
             if let Some(path) = target_path(file, target)
@@ -27,6 +39,49 @@ pub(crate) fn check(tree: &Tree) -> Vec<Violation> {
     }
     found.extend(change_log(tree));
     found
+}
+
+/// Rows of tables without a test, or with one that is not there.
+fn tests_of_rows(tree: &Tree, page: &File) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut in_body = false;
+    for (index, line) in page.text.lines().enumerate() {
+        let is_row = line.starts_with('|');
+        if is_row && in_body {
+            let tests = line.rsplit('|').nth(1).unwrap_or_default();
+            let mut named = tests.split("[`").skip(1).peekable();
+            if named.peek().is_none() {
+                found.push(page.violation(index + 1, &TESTS, "a row names no test"));
+            }
+            for test in named {
+                let (name, rest) = test.split_once("`](").unwrap_or((test, ""));
+                let target = rest.split(')').next().unwrap_or_default();
+                let path = target_path(page, target).flatten();
+                let file = path.and_then(|path| tree.file(&path));
+                if !file.is_some_and(|file| has_test(&file.text, name)) {
+                    let what = format!("`{target}` has no test `{name}`");
+                    found.push(page.violation(index + 1, &TESTS, what));
+                }
+            }
+        }
+        in_body = is_row && (in_body || line.starts_with("|---"));
+    }
+    found
+}
+
+/// Whether a file has a function of this name with an attribute that makes it a test.
+fn has_test(text: &str, name: &str) -> bool {
+    let signature = format!("fn {name}(");
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let is_it = |line: &str| {
+        line.starts_with(&signature) || line.starts_with(&format!("async {signature}"))
+    };
+    let mut at = lines.iter().enumerate().filter(|(_, line)| is_it(line));
+    at.any(|(at, _)| {
+        let before = lines[..at].iter().rev();
+        let mut attributes = before.take_while(|line| line.starts_with("#["));
+        attributes.any(|line| line.starts_with("#[test") || line.starts_with("#[tokio::test"))
+    })
 }
 
 fn change_log(tree: &Tree) -> Option<Violation> {
@@ -184,6 +239,34 @@ mod tests {
         // A fence that is closed hides nothing after it.
         let text = "```\n```\n[a](missing.md)";
         assert_eq!(found(&[LOG, ("docs/a.md", text)]), [(3, "links")]);
+    }
+
+    #[test]
+    fn a_capability_without_its_test_is_caught() {
+        let head = "| what | tests |\n|---|---|\n";
+        let test = (
+            "tests/a.rs",
+            "#[test]\n#[ignore]\nasync fn it_holds() {}\nfn other() {}\n",
+        );
+        for (row, holds) in [
+            ("| x | [`it_holds`](../tests/a.rs) |", true),
+            (
+                "| [a](#x) | [`it_holds`](../tests/a.rs), [`it_holds`](../tests/a.rs) |",
+                true,
+            ),
+            ("| x | it holds |", false),
+            ("| x | [`it_held`](../tests/a.rs) |", false),
+            (
+                "| x | [`it_holds`](../tests/a.rs), [`other`](../tests/a.rs) |",
+                false,
+            ),
+            ("| x | [`it_holds`](a.md) |", false),
+        ] {
+            let page = ("docs/capabilities.md", &*format!("{head}{row}\n"));
+            let all = found(&[LOG, page, test, ("docs/a.md", "it_holds")]);
+            let wanted = [(3, "tests of capabilities")];
+            assert_eq!(all, &wanted[usize::from(holds)..], "{row}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod it {
     //! The tests, a file for each subject.
+    mod coverage;
     mod fixtures;
     mod hostile;
     mod reference;

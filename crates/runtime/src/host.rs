@@ -10,6 +10,7 @@ pub(crate) mod linker;
 mod logging;
 pub(crate) mod outbound;
 pub(crate) mod own;
+mod remedy;
 pub(crate) mod sockets;
 pub(crate) mod state;
 pub(crate) mod stdio;

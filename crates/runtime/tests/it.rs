@@ -10,6 +10,7 @@ mod it {
     mod compiling;
     mod coredumps;
     mod cpu;
+    mod denied;
     mod explained;
     mod files;
     mod giving_up;

@@ -35,7 +35,7 @@ impl Base {
 }
 
 /// All guests, in the order in which they are built.
-pub(crate) const ALL: [Guest; 27] = [
+pub(crate) const ALL: [Guest; 29] = [
     Guest {
         name: "hello",
         base: Base::Bare,
@@ -114,6 +114,14 @@ pub(crate) const ALL: [Guest; 27] = [
     },
     Guest {
         name: "sockets-p3",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "trespasser",
+        base: Base::Bare,
+    },
+    Guest {
+        name: "trespasser-p3",
         base: Base::Bare,
     },
     Guest {

@@ -17,6 +17,7 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
 /// Whether a guest may be led to an address by a name. Granting `localhost` is granting loopback,
 /// and nothing else that it may resolve to; every other name leads to public addresses only.
 pub(super) fn may_lead_to(name: &str, address: IpAddr) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
     match name.eq_ignore_ascii_case("localhost") {
         true => address.to_canonical().is_loopback(),
         false => is_public(address),
@@ -68,48 +69,58 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Addresses that no name may lead to: loopback, private, link-local with the metadata services
+    /// of clouds, and IPv6 addresses that carry such an IPv4 one.
+    pub(in crate::host) const SPECIAL: &[&str] = &[
+        "0.0.0.0",
+        "10.1.2.3",
+        "100.64.0.1",
+        "127.0.0.1",
+        "127.255.255.254",
+        "169.254.169.254",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.0.0.8",
+        "192.0.2.1",
+        "192.168.1.1",
+        "198.18.0.1",
+        "198.51.100.1",
+        "203.0.113.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "::127.0.0.1",
+        "::ffff:0:169.254.169.254",
+        "64:ff9b::7f00:1",
+        "64:ff9b:1::1",
+        "2002:7f00:1::",
+        "2001::1",
+        "2001:db8::1",
+        "100::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "fe80::1",
+        "fec0::1",
+        "ff02::1",
+        "3fff::1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b::a00:1",
+        "2002:a9fe:a9fe::1",
+        "2002:c0a8:101::1",
+        "::ffff:169.254.169.254",
+        "fd00::1",
+    ];
 
     #[test]
     fn special_addresses_are_not_public() {
-        for text in [
-            "0.0.0.0",
-            "10.1.2.3",
-            "100.64.0.1",
-            "127.0.0.1",
-            "127.255.255.254",
-            "169.254.169.254",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.0.0.8",
-            "192.0.2.1",
-            "192.168.1.1",
-            "198.18.0.1",
-            "198.51.100.1",
-            "203.0.113.1",
-            "224.0.0.1",
-            "240.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1",
-            "::127.0.0.1",
-            "::ffff:0:169.254.169.254",
-            "64:ff9b::7f00:1",
-            "64:ff9b:1::1",
-            "2002:7f00:1::",
-            "2001::1",
-            "2001:db8::1",
-            "100::1",
-            "fc00::1",
-            "fd00:ec2::254",
-            "fe80::1",
-            "fec0::1",
-            "ff02::1",
-            "3fff::1",
-        ] {
+        for text in SPECIAL {
             assert!(!is_public(text.parse().expect("an address")), "{text}");
         }
     }

@@ -2,8 +2,8 @@
 
 use std::{
     error::Error as StdError,
-    io,
-    net::SocketAddr,
+    io, iter,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::OnceLock,
     task::{Context, Poll},
@@ -64,9 +64,11 @@ impl Client {
         }
     }
 
+    /// Sends a request. `prohibited` is told where its host leads if it may not lead there.
     pub(crate) async fn send(
         &self,
         request: http::Request<WasiBody>,
+        prohibited: impl FnOnce(IpAddr),
     ) -> Result<http::Response<hyper::body::Incoming>, Error> {
         let sent = if request.uri().scheme() == Some(&http::uri::Scheme::HTTPS) {
             let tls = self.tls.get_or_init(|| tls_client(self.lookup)).as_ref();
@@ -78,7 +80,13 @@ impl Client {
                 .request(request)
                 .await
         };
-        sent.map_err(|error| explain(&error))
+        sent.map_err(|error| match leads_to(&error) {
+            Some(address) => {
+                prohibited(address);
+                Error::HttpRequestDenied
+            }
+            None => explain(&error),
+        })
     }
 }
 
@@ -119,10 +127,10 @@ fn tls_client(lookup: Lookup) -> Result<Tls, String> {
 #[derive(Clone)]
 struct CheckedResolver(Lookup);
 
-/// All addresses of a name are ones that may not be reached through it.
+/// All addresses of a name are ones that may not be reached through it. This is the first.
 #[derive(Debug, thiserror::Error)]
 #[error("the name resolves to no public address")]
-struct Prohibited;
+struct Prohibited(IpAddr);
 
 impl tower_service::Service<Name> for CheckedResolver {
     type Response = vec::IntoIter<SocketAddr>;
@@ -137,16 +145,27 @@ impl tower_service::Service<Name> for CheckedResolver {
         let found = (self.0)(name.clone());
         Box::pin(async move {
             let mut addresses = found.await?;
-            if addresses.is_empty() {
+            let Some(first) = addresses.first().map(SocketAddr::ip) else {
                 return Err(io::ErrorKind::NotFound.into());
-            }
+            };
             addresses.retain(|address| may_lead_to(name.as_str(), address.ip()));
             if addresses.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, Prohibited));
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    Prohibited(first),
+                ));
             }
             Ok(addresses.into_iter())
         })
     }
+}
+
+/// The address to which the host of a request leads and may not lead, if that is why it failed.
+fn leads_to(error: &legacy::Error) -> Option<IpAddr> {
+    let first: &(dyn StdError + 'static) = error;
+    let mut causes = iter::successors(Some(first), |&cause| cause.source());
+    let io = causes.find_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref());
+    Some(io?.downcast_ref::<Prohibited>()?.0)
 }
 
 /// Finds the error code of `wasi:http` that says most.
@@ -154,9 +173,6 @@ fn explain(error: &legacy::Error) -> Error {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            if io.get_ref().is_some_and(|inner| inner.is::<Prohibited>()) {
-                return Error::HttpRequestDenied;
-            }
             match io.kind() {
                 io::ErrorKind::ConnectionRefused => return Error::ConnectionRefused,
                 io::ErrorKind::TimedOut => return Error::ConnectionTimeout,

@@ -5,6 +5,7 @@
 //! or do something.
 
 mod codes;
+mod denied;
 mod held;
 mod p2;
 mod p3;

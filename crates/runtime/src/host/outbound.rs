@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use sampan_core::{
     fault::Fault,
     name::Name,
-    object::{self, Grants, HostPattern, Scheme},
+    object::{self, Grants, HostPattern, INTERNAL_DOMAIN, Scheme},
     spec::node::GuestLimits,
 };
 use tokio::{
@@ -23,7 +23,7 @@ use tokio::{
 };
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::{client::Client, credentials, own};
+use super::{client::Client, credentials, own, remedy};
 use crate::{
     logs::{CurrentRequest, Note, PodLog},
     neighbours::Neighbours,
@@ -36,8 +36,6 @@ use crate::{
 
 /// Bytes a guest may write to an outgoing body at once.
 const BODY_CHUNK_BYTES: usize = 64 << 10;
-/// The domain under which services of the same app are reached.
-const INTERNAL_DOMAIN: &str = ".internal";
 
 type SendResult = Result<(http::Response<WasiBody>, IoResult), Error>;
 type IoResult = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -124,7 +122,7 @@ impl Outbound {
                     "services speak plain http on port 80: `http://{host}/`"
                 )),
                 Ok(name) => Ok(Target::Neighbour(name)),
-                Err(name) => Err(format!("`allow.services = [\"{name}\"]` would allow it")),
+                Err(name) => Err(self.without_service(&name)),
             };
         }
         let port = uri.port_u16().unwrap_or(match scheme {
@@ -142,9 +140,16 @@ impl Outbound {
         }
         let scheme = uri.scheme_str().unwrap_or("http");
         let authority = uri.authority().map_or("", |authority| authority.as_str());
-        Err(format!(
-            "`allow.outbound = [\"{scheme}://{authority}\"]` would allow it"
-        ))
+        Err(remedy::rule(&format!("{scheme}://{authority}"), covers))
+    }
+
+    /// What is said of a service that is not granted.
+    fn without_service(&self, name: &Name) -> String {
+        let remedy = format!("`allow.services = [\"{name}\"]` would allow it");
+        match self.neighbours.as_ref().is_some_and(|all| all.has(name)) {
+            true => remedy,
+            false => format!("{remedy} if the app had a service of this name"),
+        }
     }
 
     /// The service a host name means: granted, or not, or none at all.
@@ -167,6 +172,14 @@ impl Outbound {
         let known = || self.neighbours.as_ref().is_some_and(|all| all.has(&name));
         (sure || known()).then_some(Err(name))
     }
+}
+
+/// What is said of a name that leads to an address to which no name may lead.
+pub(super) fn led_to(address: std::net::IpAddr) -> String {
+    format!(
+        "leads to `{address}`, which is no public address; `allow.outbound` with the address in place \
+         of the name would allow it"
+    )
 }
 
 pub(super) fn covers_host(pattern: &HostPattern, host: &str) -> bool {
@@ -197,10 +210,14 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     fn deny(&self, uri: &http::Uri, reason: &str) {
-        self.log.note(Note::Denial, self.request.get(), || {
-            format!("denied: outgoing request to `{uri}`; {reason}")
-        });
+        deny(&self.log, self.request.get(), uri, reason);
     }
+}
+
+fn deny(log: &PodLog, request: Option<Arc<str>>, uri: &http::Uri, reason: &str) {
+    log.note(Note::Denial, request, || {
+        format!("denied: outgoing request to `{uri}`; {reason}")
+    });
 }
 
 impl WasiHttpHooks for Hooks {
@@ -294,7 +311,12 @@ impl Outbound {
     ) -> Result<http::Response<WasiBody>, Error> {
         let call = match route {
             Route::Outside(_) => {
-                let response = self.client.send(request).await?;
+                let uri = request.uri().clone();
+                let prohibited = |address| {
+                    let reason = format!("its host {}", led_to(address));
+                    deny(log, request_id, &uri, &reason);
+                };
+                let response = self.client.send(request, prohibited).await?;
                 return Ok(response.map(|body| body.map_err(Error::from).boxed_unsync()));
             }
             Route::Nowhere => return Err(Error::DestinationNotFound),

@@ -15,7 +15,7 @@ pub(super) mod p3;
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
 };
 
@@ -25,7 +25,11 @@ use sampan_core::object::{self, HostPattern, Scheme};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi::sockets::SocketAddrUse;
 
-use super::{addresses::may_lead_to, outbound::covers_host, own};
+use super::{
+    addresses::may_lead_to,
+    outbound::{covers_host, led_to},
+    own, remedy,
+};
 use crate::{
     logs::{CurrentRequest, Note, PodLog},
     observe::{
@@ -120,8 +124,17 @@ impl Dialler {
     pub(crate) fn check(&self, address: SocketAddr, way: SocketAddrUse) -> bool {
         match way {
             SocketAddrUse::TcpConnect => self.may_connect(address),
-            // The system chooses the local end of a connection.
-            SocketAddrUse::TcpBind => address.port() == 0 && address.ip().is_unspecified(),
+            SocketAddrUse::TcpBind => self.may_bind(address),
+            SocketAddrUse::TcpListen => {
+                self.deny(|| {
+                    format!(
+                        "listening on `{address}`; nothing allows it: the gateway takes requests for \
+                         services"
+                    )
+                });
+                false
+            }
+            // There are no UDP sockets, and nothing listens.
             _ => false,
         }
     }
@@ -132,6 +145,28 @@ impl Dialler {
         if !may {
             self.deny(|| {
                 "a TCP socket; `allow.outbound = [\"tcp://HOST:PORT\"]` would allow it".to_owned()
+            });
+        }
+        may
+    }
+
+    /// A guest has no UDP.
+    fn refuse_udp(&self) {
+        self.deny(|| {
+            "a UDP socket; nothing allows it: guests have HTTP, and TCP by `allow.outbound`"
+                .to_owned()
+        });
+    }
+
+    /// The system chooses the local end of a connection.
+    fn may_bind(&self, address: SocketAddr) -> bool {
+        let may = address.port() == 0 && address.ip().is_unspecified();
+        if !may {
+            self.deny(|| {
+                format!(
+                    "a TCP socket with the address `{address}` of its own; nothing allows it: the \
+                     system chooses that"
+                )
             });
         }
         may
@@ -153,9 +188,13 @@ impl Dialler {
         if !may {
             self.deny(|| {
                 let rule = format!("tcp://{address}");
+                let covers = |rule: &object::Outbound| {
+                    Servers::new(std::slice::from_ref(rule)).name_address(address)
+                };
                 format!(
-                    "connection to `{address}`; `allow.outbound = [\"{rule}\"]` would allow it, or \
-                     the name that leads there in place of the address"
+                    "connection to `{address}`; {}, or the name that leads there in place of the \
+                     address",
+                    remedy::rule(&rule, covers)
                 )
             });
         }
@@ -168,9 +207,13 @@ impl Dialler {
         let may = self.servers.ports_of(&name).next().is_some();
         if !may {
             self.deny(|| {
-                format!(
-                    "lookup of `{name}`; `allow.outbound = [\"tcp://{name}:PORT\"]` would allow it"
-                )
+                let host = match name.parse::<Ipv6Addr>() {
+                    Ok(address) => format!("[{address}]"),
+                    Err(_) => name.clone(),
+                };
+                let covers = |rule: &object::Outbound| covers_host(&rule.host, &name);
+                let remedy = remedy::rule(&format!("tcp://{host}:PORT"), covers);
+                format!("lookup of `{name}`; {remedy}")
             });
         }
         may
@@ -184,12 +227,7 @@ impl Dialler {
             .parse::<IpAddr>()
             .is_ok_and(|it| it.to_canonical() == ip);
         if !is_literal && !may_lead_to(&name, ip) {
-            self.deny(|| {
-                format!(
-                    "`{name}` leads to `{ip}`, which is no public address; `allow.outbound` with \
-                     the address in place of the name would allow it"
-                )
-            });
+            self.deny(|| format!("`{name}` {}", led_to(ip)));
             return false;
         }
         let shown: Arc<str> = name.as_str().into();
@@ -325,3 +363,6 @@ impl Sockets {
         self.open.remove(&socket);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -289,7 +289,7 @@ async fn whether_a_guest_has_called_out_is_known() {
 
 /// Every way to write an address that is none of the public internet, and hosts that are none.
 /// `{v4}` and `{v6}` are the ports of listeners on loopback.
-const FORBIDDEN: &[&str] = &[
+pub(crate) const FORBIDDEN: &[&str] = &[
     "http://127.0.0.1:{v4}/",
     "http://127.0.0.1.:{v4}/",
     "http://127.1:{v4}/",

@@ -6,6 +6,7 @@ use http_body_util::{BodyExt as _, Empty};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::host::addresses::tests::SPECIAL;
 
 /// Asks for `http://HOST:PORT/` and tells whether the client connected to the listener behind PORT.
 async fn ask(lookup: Lookup, host: &str) -> (Error, bool) {
@@ -15,7 +16,7 @@ async fn ask(lookup: Lookup, host: &str) -> (Error, bool) {
         .body(Empty::new().map_err(|never| match never {}).boxed_unsync())
         .expect("a request");
     let client = Client::with_lookup(lookup);
-    let mut sent = std::pin::pin!(client.send(request));
+    let mut sent = std::pin::pin!(client.send(request, |_| {}));
     tokio::select! {
         result = &mut sent => (result.expect_err("no server answers"), false),
         connection = listener.accept() => {
@@ -99,4 +100,35 @@ async fn an_address_needs_no_lookup_and_an_unknown_name_has_none() {
     assert!(connected);
     let (error, _) = ask(nothing, "absent.example").await;
     assert!(matches!(error, Error::DnsError { .. }), "{error:?}");
+}
+
+thread_local! {
+    /// Where the name leads.
+    static LEADS_TO: std::cell::RefCell<Vec<SocketAddr>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+fn leads(_: Name) -> Addresses {
+    Box::pin(std::future::ready(Ok(LEADS_TO.with_borrow(Clone::clone))))
+}
+
+/// By both schemes.
+#[tokio::test]
+async fn dns_that_answers_any_special_address_opens_nothing_and_says_where_it_leads() {
+    for text in SPECIAL {
+        let address: IpAddr = text.parse().expect("an address");
+        LEADS_TO.set(vec![(address, 0).into()]);
+        for scheme in ["http", "https"] {
+            let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+            let request = http::Request::get(format!("{scheme}://public.example/")).body(body);
+            let mut told = None;
+            let client = Client::with_lookup(leads);
+            let sent = client.send(request.expect("a request"), |address| told = Some(address));
+            let error = sent.await.expect_err("no server answers");
+            assert!(
+                matches!(error, Error::HttpRequestDenied),
+                "{text}: {error:?}"
+            );
+            assert_eq!(told, Some(address));
+        }
+    }
 }

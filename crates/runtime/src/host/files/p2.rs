@@ -17,8 +17,9 @@ use wasmtime_wasi::{
 };
 
 use super::{
-    Files,
+    Files, Lent,
     codes::other,
+    denied::{self, Asked, Way},
     held::{self, Held},
     streams_p2::{OnThreads, VolumeOutput},
 };
@@ -56,22 +57,54 @@ macro_rules! on_threads {
     )*};
 }
 
-/// The same for what changes how much is in a volume.
-macro_rules! on_volumes {
-    ($($name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
+/// The same for what goes by a path, so that it can be said why it is not permitted.
+macro_rules! by_path {
+    ($($way:ident [$path:ident] $name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
         async fn $name(
             &mut self,
             file: Resource<Descriptor>,
             $($argument: $type),*
         ) -> FsResult<$output> {
-            if let Some(held) = self.held(&file).map_err(FsError::trap)? {
-                let work = self.lent.threads.spawn(move || held.$name($($argument),*));
-                return Ok(work.await?);
-            }
+            let asked = self.asked(Way::$way, &file, &[&$path]);
             let work = types::HostDescriptor::$name(&mut self.view, file, $($argument),*);
-            self.lent.threads.run(work).await
+            let done = self.lent.threads.run(work).await;
+            explained(self.lent, asked, done).await
         }
     )*};
+}
+
+/// The same for what changes how much is in a volume.
+macro_rules! on_volumes {
+    ($([$($path:ident),*] $name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
+        async fn $name(
+            &mut self,
+            file: Resource<Descriptor>,
+            $($argument: $type),*
+        ) -> FsResult<$output> {
+            let asked = self.asked(Way::Changes, &file, &[$(&$path),*]);
+            let done = if let Some(held) = self.held(&file).map_err(FsError::trap)? {
+                let work = self.lent.threads.spawn(move || held.$name($($argument),*));
+                work.await.map_err(FsError::from)
+            } else {
+                let work = types::HostDescriptor::$name(&mut self.view, file, $($argument),*);
+                self.lent.threads.run(work).await
+            };
+            explained(self.lent, asked, done).await
+        }
+    )*};
+}
+
+fn is_not_permitted<T>(done: &FsResult<T>) -> bool {
+    let code = done.as_ref().err().and_then(FsError::downcast_ref);
+    matches!(code, Some(ErrorCode::NotPermitted))
+}
+
+/// What has come of what a guest has asked, once the log says why it is not permitted.
+async fn explained<T>(lent: &Lent, asked: Asked, done: FsResult<T>) -> FsResult<T> {
+    if is_not_permitted(&done) {
+        lent.threads.spawn(move || asked.explain()).await;
+    }
+    done
 }
 
 impl Files<'_> {
@@ -89,6 +122,19 @@ impl Files<'_> {
 
     /// A stream into a file: at an offset, or at its end.
     fn output(
+        &mut self,
+        file: Resource<Descriptor>,
+        offset: Option<Filesize>,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        let asked = self.asked(Way::Changes, &file, &[]);
+        let made = self.open_output(file, offset);
+        if is_not_permitted(&made) {
+            asked.explain();
+        }
+        made
+    }
+
+    fn open_output(
         &mut self,
         file: Resource<Descriptor>,
         offset: Option<Filesize>,
@@ -114,12 +160,21 @@ impl Files<'_> {
 
 impl types::HostDescriptor for Files<'_> {
     on_volumes! {
-        set_size(size: Filesize) -> ();
-        write(bytes: Vec<u8>, offset: Filesize) -> Filesize;
-        create_directory_at(path: String) -> ();
-        remove_directory_at(path: String) -> ();
-        symlink_at(target: String, path: String) -> ();
-        unlink_file_at(path: String) -> ();
+        [] set_size(size: Filesize) -> ();
+        [] write(bytes: Vec<u8>, offset: Filesize) -> Filesize;
+        [path] create_directory_at(path: String) -> ();
+        [path] remove_directory_at(path: String) -> ();
+        [path, target] symlink_at(target: String, path: String) -> ();
+        [path] unlink_file_at(path: String) -> ();
+    }
+
+    by_path! {
+        Reads [path] stat_at(flags: PathFlags, path: String) -> DescriptorStat;
+        Reads [path] readlink_at(path: String) -> String;
+        Reads [path] metadata_hash_at(flags: PathFlags, path: String) -> MetadataHashValue;
+        Changes [path] set_times_at(
+            flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
+        ) -> ();
     }
 
     on_threads! {
@@ -131,14 +186,8 @@ impl types::HostDescriptor for Files<'_> {
         read_directory() -> FsResult<Resource<DirectoryEntryStream>>;
         sync() -> FsResult<()>;
         stat() -> FsResult<DescriptorStat>;
-        stat_at(flags: PathFlags, path: String) -> FsResult<DescriptorStat>;
-        set_times_at(
-            flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
-        ) -> FsResult<()>;
-        readlink_at(path: String) -> FsResult<String>;
         is_same_object(other: Resource<Descriptor>) -> wasmtime::Result<bool>;
         metadata_hash() -> FsResult<MetadataHashValue>;
-        metadata_hash_at(flags: PathFlags, path: String) -> FsResult<MetadataHashValue>;
     }
 
     async fn get_flags(&mut self, file: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
@@ -153,14 +202,18 @@ impl types::HostDescriptor for Files<'_> {
         to: Resource<Descriptor>,
         to_path: String,
     ) -> FsResult<()> {
+        let asked = self.asked(Way::Changes, &directory, &[&path]);
+        let asked = asked.and(self, &to, &[&to_path]);
         let threads = &self.lent.threads;
-        if let Some((from, into)) = self.both(&directory, &to)? {
+        let done = if let Some((from, into)) = self.both(&directory, &to)? {
             let work = threads.spawn(move || from.link_at(flags, path, &into, to_path));
-            return Ok(work.await?);
-        }
-        let view = &mut self.view;
-        let work = types::HostDescriptor::link_at(view, directory, flags, path, to, to_path);
-        threads.run(work).await
+            work.await.map_err(FsError::from)
+        } else {
+            let view = &mut self.view;
+            let work = types::HostDescriptor::link_at(view, directory, flags, path, to, to_path);
+            threads.run(work).await
+        };
+        explained(self.lent, asked, done).await
     }
 
     async fn rename_at(
@@ -170,13 +223,18 @@ impl types::HostDescriptor for Files<'_> {
         to: Resource<Descriptor>,
         to_path: String,
     ) -> FsResult<()> {
+        let asked = self.asked(Way::Changes, &directory, &[&path]);
+        let asked = asked.and(self, &to, &[&to_path]);
         let threads = &self.lent.threads;
-        if let Some((from, into)) = self.both(&directory, &to)? {
+        let done = if let Some((from, into)) = self.both(&directory, &to)? {
             let work = threads.spawn(move || from.rename_at(path, &into, to_path));
-            return Ok(work.await?);
-        }
-        let work = types::HostDescriptor::rename_at(&mut self.view, directory, path, to, to_path);
-        threads.run(work).await
+            work.await.map_err(FsError::from)
+        } else {
+            let view = &mut self.view;
+            let work = types::HostDescriptor::rename_at(view, directory, path, to, to_path);
+            threads.run(work).await
+        };
+        explained(self.lent, asked, done).await
     }
 
     /// Looks first, because opening a FIFO or a device may take for ever, and afterwards, because
@@ -193,10 +251,14 @@ impl types::HostDescriptor for Files<'_> {
             // WASI has no code of its own for that.
             return Err(ErrorCode::InsufficientMemory.into());
         }
+        let asked = self.asked(denied::way(open_flags, flags), &directory, &[&path]);
+        let name = path.clone();
         if let Some(held) = self.held(&directory).map_err(FsError::trap)? {
-            let (within, name) = (held.clone(), path.clone());
+            let within = held.clone();
             let open = move || within.open_at(path_flags, path, open_flags, flags);
-            return match self.lent.threads.spawn(open).await? {
+            let opened = self.lent.threads.spawn(open).await;
+            let opened = opened.map_err(FsError::from);
+            return match explained(self.lent, asked, opened).await? {
                 Ok(opened) => self.hold(opened, &held).map_err(FsError::trap),
                 Err(what) => {
                     self.refuse(&name, what);
@@ -205,7 +267,6 @@ impl types::HostDescriptor for Files<'_> {
             };
         }
         let view = &mut self.view;
-        let name = path.clone();
         let opened = self.lent.threads.run(async move {
             let same = Resource::new_borrow(directory.rep());
             if let Ok(found) = view.stat_at(same, path_flags, path.clone()).await
@@ -224,13 +285,13 @@ impl types::HostDescriptor for Files<'_> {
                 }
             }
         });
-        match opened.await {
-            Ok(Ok(file)) => Ok(file),
-            Ok(Err(what)) => {
+        let opened = opened.await;
+        match explained(self.lent, asked, opened).await? {
+            Ok(file) => Ok(file),
+            Err(what) => {
                 self.refuse(&name, what);
                 Err(ErrorCode::Unsupported.into())
             }
-            Err(error) => Err(error),
         }
     }
 

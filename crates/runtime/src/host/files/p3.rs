@@ -22,6 +22,7 @@ use wasmtime_wasi::{
 use super::{
     Files, GuestFiles, Lent,
     codes::{self, DEVICE, OTHER},
+    denied::{self, Asked, Way},
     held::{self, Held},
     streams_p3::{Entries, Reading, Target, Writing},
 };
@@ -119,30 +120,97 @@ async fn in_volume<R: Send + 'static>(
     done.map_err(codes::code)
 }
 
+/// A guest asks something of what it has open, or of these paths in it.
+fn asked(
+    store: &Accessor<State, GuestFiles>,
+    way: Way,
+    file: &Resource<Descriptor>,
+    paths: &[&str],
+) -> Asked {
+    store.with(|mut store| store.get().asked(way, file, paths))
+}
+
+/// A guest asks something of two paths.
+fn asked_both(
+    store: &Accessor<State, GuestFiles>,
+    one: (&Resource<Descriptor>, &str),
+    other: (&Resource<Descriptor>, &str),
+) -> Asked {
+    store.with(|mut store| {
+        let files = store.get();
+        let asked = files.asked(Way::Changes, one.0, &[one.1]);
+        asked.and(&files, other.0, &[other.1])
+    })
+}
+
+/// What has come of what a guest has asked, once the log says why it is not permitted.
+async fn explained<T>(
+    store: &Accessor<State, GuestFiles>,
+    asked: Asked,
+    done: FilesystemResult<T>,
+) -> FilesystemResult<T> {
+    let error = done.as_ref().err();
+    let code = error.and_then(|error| error.downcast_ref());
+    if matches!(code, Some(ErrorCode::NotPermitted)) {
+        let lent = store.with(|mut store| Arc::clone(store.get().lent));
+        lent.threads.spawn(move || asked.explain()).await;
+    }
+    done
+}
+
+/// The same for what goes by a path, so that it can be said why it is not permitted.
+macro_rules! by_path {
+    ($($way:ident [$path:ident] $name:ident($($argument:ident: $type:ty),*) -> $output:ty;)*) => {$(
+        async fn $name(
+            store: &Accessor<State, Self>,
+            file: Resource<Descriptor>,
+            $($argument: $type),*
+        ) -> FilesystemResult<$output> {
+            let asked = asked(store, Way::$way, &file, &[&$path]);
+            let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+            let done = on_thread(store, WasiFilesystem::$name(&own, file, $($argument),*)).await;
+            explained(store, asked, done).await
+        }
+    )*};
+}
+
 /// The same for what changes how much is in a volume.
 macro_rules! on_volumes {
-    ($($name:ident($($argument:ident: $type:ty),*);)*) => {$(
+    ($([$($path:ident),*] $name:ident($($argument:ident: $type:ty),*);)*) => {$(
         async fn $name(
             store: &Accessor<State, Self>,
             file: Resource<Descriptor>,
             $($argument: $type),*
         ) -> FilesystemResult<()> {
-            if let Some(held) = held(store, &file)? {
-                return Ok(in_volume(store, move || held.$name($($argument),*)).await?);
-            }
-            let own = store.with_getter::<WasiFilesystem>(State::filesystem);
-            on_thread(store, WasiFilesystem::$name(&own, file, $($argument),*)).await
+            let asked = asked(store, Way::Changes, &file, &[$(&$path),*]);
+            let done = if let Some(held) = held(store, &file)? {
+                let done = in_volume(store, move || held.$name($($argument),*)).await;
+                done.map_err(FilesystemError::from)
+            } else {
+                let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+                on_thread(store, WasiFilesystem::$name(&own, file, $($argument),*)).await
+            };
+            explained(store, asked, done).await
         }
     )*};
 }
 
 impl types::HostDescriptorWithStore<State> for GuestFiles {
     on_volumes! {
-        set_size(size: Filesize);
-        create_directory_at(path: String);
-        remove_directory_at(path: String);
-        symlink_at(target: String, path: String);
-        unlink_file_at(path: String);
+        [] set_size(size: Filesize);
+        [path] create_directory_at(path: String);
+        [path] remove_directory_at(path: String);
+        [path, target] symlink_at(target: String, path: String);
+        [path] unlink_file_at(path: String);
+    }
+
+    by_path! {
+        Reads [path] stat_at(flags: PathFlags, path: String) -> DescriptorStat;
+        Reads [path] readlink_at(path: String) -> String;
+        Reads [path] metadata_hash_at(flags: PathFlags, path: String) -> MetadataHashValue;
+        Changes [path] set_times_at(
+            flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
+        ) -> ();
     }
 
     on_threads! {
@@ -152,14 +220,8 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
         set_times(accessed: NewTimestamp, modified: NewTimestamp) -> FilesystemResult<()>;
         sync() -> FilesystemResult<()>;
         stat() -> FilesystemResult<DescriptorStat>;
-        stat_at(flags: PathFlags, path: String) -> FilesystemResult<DescriptorStat>;
-        set_times_at(
-            flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
-        ) -> FilesystemResult<()>;
-        readlink_at(path: String) -> FilesystemResult<String>;
         is_same_object(other: Resource<Descriptor>) -> wasmtime::Result<bool>;
         metadata_hash() -> FilesystemResult<MetadataHashValue>;
-        metadata_hash_at(flags: PathFlags, path: String) -> FilesystemResult<MetadataHashValue>;
     }
 
     async fn get_flags(
@@ -178,14 +240,17 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
         to: Resource<Descriptor>,
         to_path: String,
     ) -> FilesystemResult<()> {
-        if let Some((from, into)) = both(store, &directory, &to)? {
+        let asked = asked_both(store, (&directory, &path), (&to, &to_path));
+        let done = if let Some((from, into)) = both(store, &directory, &to)? {
             let flags = codes::path_flags(flags);
             let link = move || from.link_at(flags, path, &into, to_path);
-            return Ok(in_volume(store, link).await?);
-        }
-        let own = store.with_getter::<WasiFilesystem>(State::filesystem);
-        let work = WasiFilesystem::link_at(&own, directory, flags, path, to, to_path);
-        on_thread(store, work).await
+            in_volume(store, link).await.map_err(FilesystemError::from)
+        } else {
+            let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+            let work = WasiFilesystem::link_at(&own, directory, flags, path, to, to_path);
+            on_thread(store, work).await
+        };
+        explained(store, asked, done).await
     }
 
     async fn rename_at(
@@ -195,13 +260,18 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
         to: Resource<Descriptor>,
         to_path: String,
     ) -> FilesystemResult<()> {
-        if let Some((from, into)) = both(store, &directory, &to)? {
+        let asked = asked_both(store, (&directory, &path), (&to, &to_path));
+        let done = if let Some((from, into)) = both(store, &directory, &to)? {
             let rename = move || from.rename_at(path, &into, to_path);
-            return Ok(in_volume(store, rename).await?);
-        }
-        let own = store.with_getter::<WasiFilesystem>(State::filesystem);
-        let work = WasiFilesystem::rename_at(&own, directory, path, to, to_path);
-        on_thread(store, work).await
+            in_volume(store, rename)
+                .await
+                .map_err(FilesystemError::from)
+        } else {
+            let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+            let work = WasiFilesystem::rename_at(&own, directory, path, to, to_path);
+            on_thread(store, work).await
+        };
+        explained(store, asked, done).await
     }
 
     /// Looks first, because opening a FIFO or a device may take for ever, and afterwards, because
@@ -218,12 +288,16 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
             // WASI has no code of its own for that.
             return Err(ErrorCode::InsufficientMemory.into());
         }
+        let way = denied::way(codes::open_flags(open_flags), codes::flags(flags));
+        let asked = asked(store, way, &directory, &[&path]);
+        let name = path.clone();
         if let Some(held) = held(store, &directory)? {
-            let (within, name) = (held.clone(), path.clone());
+            let within = held.clone();
             let path_flags = codes::path_flags(path_flags);
             let (open_flags, flags) = (codes::open_flags(open_flags), codes::flags(flags));
             let open = move || within.open_at(path_flags, path, open_flags, flags);
-            let opened = in_volume(store, open).await?;
+            let opened = in_volume(store, open).await;
+            let opened = explained(store, asked, opened.map_err(Into::into)).await?;
             return store.with(|mut store| match opened {
                 Ok(opened) => {
                     let file = store.get().hold(opened, &held);
@@ -236,7 +310,6 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
             });
         }
         let own = store.with_getter::<WasiFilesystem>(State::filesystem);
-        let name = path.clone();
         let opened = on_thread(store, async move {
             let same = Resource::new_borrow(directory.rep());
             let found = WasiFilesystem::stat_at(&own, same, path_flags, path.clone());
@@ -257,13 +330,13 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
                 }),
             }
         });
-        match opened.await {
-            Ok(Ok(file)) => Ok(file),
-            Ok(Err(what)) => {
+        let opened = opened.await;
+        match explained(store, asked, opened).await? {
+            Ok(file) => Ok(file),
+            Err(what) => {
                 store.with(|mut store| store.get().refuse(&name, what));
                 Err(ErrorCode::Unsupported.into())
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -340,6 +413,7 @@ fn write(
     offset: Option<Filesize>,
 ) -> wasmtime::Result<Ended> {
     let (told, ended) = oneshot::channel();
+    let asked = store.get().asked(Way::Changes, file, &[]);
     let held = store.get().held(file)?;
     let (file, lent) = find(&mut store, file)?;
     match writable(file) {
@@ -352,6 +426,9 @@ fn write(
         }
         Err(code) => {
             data.close(&mut store)?;
+            if matches!(code, ErrorCode::NotPermitted) {
+                asked.explain();
+            }
             let _ = told.send(Err(code));
         }
     }

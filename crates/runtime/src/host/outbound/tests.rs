@@ -94,3 +94,45 @@ fn everything_else_is_denied_with_the_rule_that_would_allow_it() {
         assert!(denied.contains(hint), "{uri}: {denied}");
     }
 }
+
+/// A rule that the log gives is one that a spec takes, and that opens what was denied.
+#[test]
+fn what_the_log_says_would_allow_it_does() {
+    for uri in [
+        "http://example.com/x?y",
+        "https://Example.com.:8443/",
+        "http://a.example.com/",
+        "http://localhost:9000/",
+        "http://127.0.0.1/",
+        "http://[::ffff:127.0.0.1]:9000/",
+        "https://[64:ff9b::7f00:1]/",
+        "http://0.0.0.0:9000/",
+    ] {
+        let denied = decide(uri).expect_err(uri);
+        let rule = denied.split('"').nth(1).expect(&denied);
+        let grants = Grants {
+            outbound: vec![sampan_core::spec::server(rule).expect(rule)],
+            ..Grants::default()
+        };
+        let allowing = Outbound::new(&grants, None, &GuestLimits::default());
+        let told = allowing.target(&uri.parse().expect("a URL"));
+        assert_eq!(told, Ok(Target::Outside), "{denied}");
+    }
+    for uri in [
+        "http://127.1/",
+        "http://127.0.0.1./",
+        "http://2130706433/",
+        "http://0x7f000001/",
+        "http://0x7f.0.0.1/",
+        "http://0177.0.0.1/",
+        "http://017700000001/",
+        "http://0/",
+        "http://user@10.0.0.1/",
+    ] {
+        let denied = decide(uri).expect_err(uri);
+        assert!(
+            denied.starts_with("nothing allows it so: `allow.outbound` has"),
+            "{uri}: {denied}"
+        );
+    }
+}

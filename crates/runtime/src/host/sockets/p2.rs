@@ -14,7 +14,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{
     p2::{
-        DynInputStream, DynOutputStream, DynPollable, SocketResult, TcpSocket,
+        DynInputStream, DynOutputStream, DynPollable, SocketResult, TcpSocket, UdpSocket,
         bindings::sockets::{
             network::{ErrorCode, Host as _, IpAddress, IpAddressFamily, IpSocketAddress, Network},
             tcp::HostTcpSocket,
@@ -37,13 +37,23 @@ use crate::host::{
 const LOOKUP: &str = "wasi:sockets/ip-name-lookup@0.2.12";
 const CREATE: &str = "wasi:sockets/tcp-create-socket@0.2.12";
 const TCP: &str = "wasi:sockets/tcp@0.2.12";
+const CREATE_UDP: &str = "wasi:sockets/udp-create-socket@0.2.12";
 
 type Told<T> = wasmtime::Result<(Result<T, ErrorCode>,)>;
 
 pub(in crate::host) fn add(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     lookup(linker)?;
     create(linker)?;
-    connect(linker)
+    connect(linker)?;
+    linker.instance(CREATE_UDP)?.func_wrap(
+        "create-udp-socket",
+        |mut store: StoreContextMut<'_, State>, (_,): (IpAddressFamily,)| {
+            let state = store.data_mut();
+            state.recorder.note("udp-create-socket.create-udp-socket");
+            state.tcp.dialler.refuse_udp();
+            Ok((Err::<Resource<UdpSocket>, _>(ErrorCode::AccessDenied),))
+        },
+    )
 }
 
 /// What a function returns to the guest.

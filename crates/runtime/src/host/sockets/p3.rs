@@ -19,7 +19,7 @@ use wasmtime_wasi::{
             ip_name_lookup::ErrorCode as LookupError,
             types::{
                 ErrorCode, Host as _, HostTcpSocket, HostTcpSocketWithStore as _, IpAddress,
-                IpAddressFamily, IpSocketAddress, TcpSocket,
+                IpAddressFamily, IpSocketAddress, TcpSocket, UdpSocket,
             },
         },
         sockets::SocketResult,
@@ -162,6 +162,15 @@ fn sockets(linker: &mut Linker<State>) -> wasmtime::Result<()> {
                 state.tcp.opened(socket.rep(), permits);
             }
             told(state, created)
+        },
+    )?;
+    types.func_wrap(
+        "[static]udp-socket.create",
+        |mut store: StoreContextMut<'_, State>, (_,): (IpAddressFamily,)| {
+            let state = store.data_mut();
+            state.recorder.note("udp-socket.create");
+            state.tcp.dialler.refuse_udp();
+            Ok((Err::<Resource<UdpSocket>, _>(ErrorCode::AccessDenied),))
         },
     )?;
     type Connect = (Resource<TcpSocket>, IpSocketAddress);

@@ -189,7 +189,7 @@ fn every_grant_is_among_the_capabilities() {
                 .is_some_and(|it| it.contains(&grant))
         };
         assert!(
-            rows.iter().any(|row| granted_by(&row)),
+            rows.iter().any(granted_by),
             "no row of docs/capabilities.md is granted by {grant}`"
         );
     }

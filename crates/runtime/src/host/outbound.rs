@@ -310,15 +310,7 @@ impl Outbound {
         log: &PodLog,
     ) -> Result<http::Response<WasiBody>, Error> {
         let call = match route {
-            Route::Outside(_) => {
-                let uri = request.uri().clone();
-                let prohibited = |address| {
-                    let reason = format!("its host {}", led_to(address));
-                    deny(log, request_id, &uri, &reason);
-                };
-                let response = self.client.send(request, prohibited).await?;
-                return Ok(response.map(|body| body.map_err(Error::from).boxed_unsync()));
-            }
+            Route::Outside(_) => return self.send_outside(request, request_id, log).await,
             Route::Nowhere => return Err(Error::DestinationNotFound),
             Route::Neighbour(call) => call,
         };
@@ -373,6 +365,23 @@ impl Outbound {
         })?;
         let cut = |_| Error::HttpResponseIncomplete;
         Ok(response.map(|body| body.map_err(cut).boxed_unsync()))
+    }
+}
+
+impl Outbound {
+    async fn send_outside(
+        &self,
+        request: http::Request<WasiBody>,
+        request_id: Option<Arc<str>>,
+        log: &PodLog,
+    ) -> Result<http::Response<WasiBody>, Error> {
+        let uri = request.uri().clone();
+        let prohibited = |address| {
+            let reason = format!("its host {}", led_to(address));
+            deny(log, request_id, &uri, &reason);
+        };
+        let response = self.client.send(request, prohibited).await?;
+        Ok(response.map(|body| body.map_err(Error::from).boxed_unsync()))
     }
 }
 

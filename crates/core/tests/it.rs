@@ -8,4 +8,5 @@ mod it {
     mod reference;
     mod schema;
     mod stored;
+    mod values;
 }

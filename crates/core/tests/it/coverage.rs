@@ -16,19 +16,59 @@ type Key = (String, String);
 /// The top level has no name in the schema.
 const TOP: &str = "App";
 
-/// The keys of the tables that can be reached from the top level.
+/// What a key has: a value, a table, a list of either, or tables by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Value,
+    Table,
+    List,
+    Map,
+}
+
+/// A key on the way to another.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) key: String,
+    pub(super) kind: Kind,
+}
+
+/// Where each key stands that can be reached from the top level: the first way to it.
+pub(super) fn paths(schema: &Json) -> Vec<Vec<Step>> {
+    let found = walk(schema).into_values();
+    found.map(|(path, _)| path).collect()
+}
+
 fn keys(schema: &Json) -> BTreeMap<Key, &Json> {
-    let mut keys = BTreeMap::new();
-    let mut waiting = vec![(TOP.to_owned(), schema)];
-    while let Some((name, table)) = waiting.pop() {
+    let found = walk(schema).into_iter();
+    found.map(|(key, (_, value))| (key, value)).collect()
+}
+
+/// The keys of the tables that can be reached from the top level.
+fn walk(schema: &Json) -> BTreeMap<Key, (Vec<Step>, &Json)> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![(TOP.to_owned(), schema, Vec::new())];
+    while let Some((name, table, above)) = waiting.pop() {
         for (key, value) in table["properties"].as_object().into_iter().flatten() {
-            let is_new = keys.insert((name.clone(), key.clone()), value).is_none();
-            if let (true, Some((name, table))) = (is_new, table_in(schema, value)) {
-                waiting.push((name, table));
+            let id = (name.clone(), key.clone());
+            if found.contains_key(&id) {
+                continue;
             }
+            let inner = table_in(schema, value);
+            let kind = match &inner {
+                _ if value["additionalProperties"].is_object() && inner.is_some() => Kind::Map,
+                _ if value["items"].is_object() && inner.is_some() => Kind::List,
+                Some(_) => Kind::Table,
+                None => Kind::Value,
+            };
+            let key = key.clone();
+            let path: Vec<_> = above.iter().cloned().chain([Step { key, kind }]).collect();
+            if let Some((name, table)) = inner {
+                waiting.push((name, table, path.clone()));
+            }
+            found.insert(id, (path, value));
         }
     }
-    keys
+    found
 }
 
 /// The table that a value is, or that its parts are.

@@ -10,6 +10,7 @@ mod artifacts;
 mod body;
 mod claims;
 mod connections;
+mod ending;
 mod error;
 mod follow;
 mod guard;
@@ -26,6 +27,7 @@ mod route;
 mod routes;
 mod socket;
 mod state;
+mod stop;
 mod token;
 mod top;
 mod turns;
@@ -34,10 +36,13 @@ mod wanted;
 mod watch;
 mod work;
 
+use std::os::unix::net::UnixListener;
+
 use axum::{Router, middleware};
 
 pub(crate) use {
     apply::Checked,
+    ending::Ending,
     guard::{Port, PortError},
     socket::{BindError, Socket},
     state::{
@@ -74,9 +79,9 @@ impl Api {
     }
 }
 
-/// Answers requests on the socket, until this is dropped.
-pub(crate) async fn serve(socket: Socket, api: Api) -> std::io::Result<()> {
-    let listener = socket.listener()?;
+/// Answers requests on a socket, until this is dropped.
+pub(crate) async fn serve(listener: UnixListener, api: Api) -> std::io::Result<()> {
+    let listener = tokio::net::UnixListener::from_std(listener)?;
     connections::serve(listener, api.local(), api.0.connections).await;
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod add;
 mod api;
 mod apply;
+mod background;
 mod bench;
 mod build;
 mod bundle;
@@ -10,6 +11,7 @@ mod compile;
 mod completions;
 mod delete;
 mod describe;
+mod down;
 mod events;
 mod exit;
 mod get;
@@ -62,6 +64,7 @@ struct Arguments {
 enum Verb {
     Run(run::Arguments),
     Up(up::Arguments),
+    Down(down::Arguments),
     Serve(serve::Arguments),
     Apply(apply::Arguments),
     Plan(plan::Arguments),
@@ -97,6 +100,7 @@ pub(crate) fn main() -> ExitCode {
     let end = match Arguments::parse().verb {
         Verb::Run(arguments) => run::run(arguments, &output),
         Verb::Up(arguments) => up::run(arguments, &output),
+        Verb::Down(arguments) => down::run(&arguments, &output),
         Verb::Serve(arguments) => serve::run(&arguments, &output),
         Verb::Apply(arguments) => apply::run(&arguments, &output),
         Verb::Plan(arguments) => plan::run(&arguments, &output),

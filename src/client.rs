@@ -65,6 +65,11 @@ impl Client {
         self.bytes(response).await
     }
 
+    /// Asks for something that has no answer.
+    pub(crate) async fn ask(&self, method: Method, target: &str) -> Result<(), ClientError> {
+        self.send(method, target, None).await.map(drop)
+    }
+
     /// Deletes something.
     pub(crate) async fn remove(&self, target: &str) -> Result<(), ClientError> {
         self.send(Method::DELETE, target, None).await.map(drop)

@@ -44,15 +44,11 @@ pub(crate) fn daemon_socket() -> PathBuf {
     socket_directory().join("sampan.sock")
 }
 
-/// Where the daemon keeps its state: `$XDG_STATE_HOME/sampan`.
+/// Where nodes keep state: `$XDG_STATE_HOME/sampan`. What apps keep is there whichever node of this
+/// user runs them.
 pub(crate) fn data_directory() -> Result<PathBuf, NoHome> {
     let below = directory("state", "XDG_STATE_HOME", ".local/state", "data")?;
     Ok(below.parent().map_or_else(|| below.clone(), PathBuf::from))
-}
-
-/// Where apps that run in the foreground keep what outlives them: `$XDG_STATE_HOME/sampan/up`.
-pub(crate) fn kept_directory() -> Result<PathBuf, NoHome> {
-    directory("state", "XDG_STATE_HOME", ".local/state", "up")
 }
 
 /// The compile cache, shared by everything this user runs: `$XDG_CACHE_HOME/sampan/code`.

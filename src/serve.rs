@@ -14,6 +14,7 @@ mod keyvalue;
 mod line_history;
 mod metrics;
 mod neighbours;
+mod release;
 mod sampler;
 mod seen;
 #[cfg(test)]

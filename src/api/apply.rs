@@ -45,6 +45,7 @@ pub(super) async fn put(
     AppPath(name): AppPath,
     Body(body): Body<view::Apply>,
 ) -> Result<Json<view::Plan>, ApiError> {
+    api.stays()?;
     let place = api.0.applies.place(&name)?;
     let checked = Checked::check(&api, &api.0.applying, &name, body).await?;
     checked.apply(&api, &place).await.map(Json)
@@ -200,6 +201,7 @@ impl Checked {
     ) -> Result<Self, ApiError> {
         let invalid = |message: String| Err(ApiError::new(Code::Invalid, message));
         let mut app = work.run(|| load(&body)).await??;
+        scaled(&mut app, &body.replicas)?;
         if app.name != *name {
             return invalid(format!(
                 "the spec is of app `{}`, not of `{name}`",
@@ -301,6 +303,25 @@ fn invalid_spec(problems: spec::Problems) -> ApiError {
         format!("{}:{line}:{column}: {}", problem.file, problem.message)
     });
     ApiError::new(Code::InvalidSpec, message).details(places.collect())
+}
+
+/// Gives services the replicas that are asked for beside the spec.
+fn scaled(app: &mut App, replicas: &BTreeMap<String, u32>) -> Result<(), ApiError> {
+    for (name, replicas) in replicas {
+        let services = app.services.iter_mut();
+        let mut named = services.filter(|(service, _)| service.as_str() == name);
+        let Some((_, service)) = named.next() else {
+            let message = format!("`replicas`: the spec has no service `{name}`");
+            return Err(ApiError::new(Code::Invalid, message));
+        };
+        if *replicas > record::MAX_REPLICAS {
+            let most = record::MAX_REPLICAS;
+            let message = format!("`replicas` of `{name}`: at most {most} are possible");
+            return Err(ApiError::new(Code::Invalid, message));
+        }
+        service.replicas = *replicas;
+    }
+    Ok(())
 }
 
 fn digests(components: &BTreeMap<String, String>) -> Result<BTreeMap<Name, String>, ApiError> {

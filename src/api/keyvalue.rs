@@ -55,6 +55,7 @@ impl From<KeyValueError> for ApiError {
                 Self::new(Code::QuotaExceeded, message)
                     .hint("`[keyvalue]` of the node's configuration says how much there may be")
             }
+            KeyValueError::Held { .. } => Self::new(Code::Conflict, message),
             KeyValueError::Busy | KeyValueError::InUse(_) => {
                 Self::new(Code::Busy, message).hint("try again in a moment")
             }

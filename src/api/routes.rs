@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     apply, artifacts, kept, keyvalue, logs, observed, openapi, rollout,
     route::{Answer, Route, on},
-    top, wanted, watch,
+    stop, top, wanted, watch,
 };
 
 const GET: Method = Method::GET;
@@ -190,6 +190,10 @@ fn of_the_node() -> Vec<Route> {
         on(GET, "/v1/nodes", observed::nodes).json::<Vec<view::Node>>("All nodes"),
         on(GET, "/v1/version", observed::version)
             .json::<view::Version>("The version of what answers"),
+        on(POST, "/v1/stop", stop::stop).gives(
+            Answer::Status(204),
+            "End a node that `up -d` has started, if it has no apps",
+        ),
         on(GET, "/v1/openapi.json", document).json::<serde_json::Value>("This description"),
         on(GET, "/metrics", observed::metrics)
             .gives(Answer::Text, "Metrics in the text format of Prometheus"),

@@ -9,8 +9,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tokio::net::UnixListener;
-
 use crate::file;
 
 /// Why there is no socket.
@@ -78,8 +76,9 @@ impl Socket {
         }
     }
 
-    pub(super) fn listener(&self) -> io::Result<UnixListener> {
-        UnixListener::from_std(self.listener.try_clone()?)
+    /// What accepts its connections.
+    pub(crate) fn listener(&self) -> io::Result<net::UnixListener> {
+        self.listener.try_clone()
     }
 }
 

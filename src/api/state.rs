@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use super::{
+    ending::Ending,
     error::{ApiError, Code},
     turns::Turns,
     work::Work,
@@ -206,6 +207,8 @@ pub(crate) struct Parts {
     pub(crate) looked: Receiver<bool>,
     /// The threads of the control side, on which requests are answered.
     pub(crate) threads: Handle,
+    /// What ends the node with its last app, where that is so.
+    pub(crate) ending: Option<Arc<Ending>>,
     /// Connections at once at each entrance: the socket, and the port.
     pub(crate) connections: usize,
 }

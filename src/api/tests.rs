@@ -142,6 +142,8 @@ impl Views for Fake {
             http: None,
             pods: 0,
             log_lines_lost: 0,
+            pid: 0,
+            background: false,
         }
     }
 
@@ -337,6 +339,7 @@ impl Rig {
             keyvalue: nothing_kept(),
             views: fake.clone(),
             lines: fake.clone(),
+            ending: None,
             kept: fake.clone(),
             admission: fake.clone(),
             volumes: vec![home.path().join("lent")],

@@ -26,6 +26,11 @@ pub(super) struct ApiArguments {
 }
 
 impl ApiArguments {
+    /// Whether a place is named.
+    pub(super) fn is_asked(&self) -> bool {
+        self.api.is_some() || Client::is_asked()
+    }
+
     pub(super) fn client(&self) -> Result<Client, ClientError> {
         let directory = config::socket_directory();
         Client::find(self.api.as_deref(), self.token_file.as_deref(), &directory)

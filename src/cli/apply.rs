@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use http::Method;
 use sampan_core::view;
 
 use super::{
@@ -18,7 +17,7 @@ use super::{
     up::printer::Printer,
     wait::{self, Goal, Target, duration},
 };
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 
 /// Make what runs what a spec says
 ///
@@ -70,18 +69,7 @@ async fn build(read: &Read, arguments: &Arguments, output: &Output) -> End {
 }
 
 async fn apply(bundle: &Bundle, client: &Client, arguments: &Arguments, output: &Output) -> End {
-    let target = bundle.target("");
-    let put = || client.change(Method::PUT, &target, Some(&bundle.body));
-    bundle.upload(client, output).await?;
-    let plan = match put().await {
-        // What is used by nothing may have been removed in between.
-        Err(ClientError::Refused(refused)) if refused.code == "MissingArtifacts" => {
-            bundle.upload(client, output).await?;
-            put().await
-        }
-        other => other,
-    };
-    let plan: view::Plan = plan.map_err(refused)?;
+    let plan = bundle.apply(client, output).await?;
     output.answer(arguments.json, &plan, || lines(&plan))?;
     if !arguments.wait {
         return Ok(());
@@ -90,20 +78,8 @@ async fn apply(bundle: &Bundle, client: &Client, arguments: &Arguments, output: 
     wait::until(client, app, goals(&plan), Some(arguments.timeout), output).await
 }
 
-/// What is refused for several reasons is shown with a line for each.
-fn refused(error: ClientError) -> ClientError {
-    match error {
-        ClientError::Refused(mut refused) if refused.code == "Refused" => {
-            refused.message = refused.details.join("\n");
-            refused.hint = None;
-            refused.message += "\nnothing was changed; what ran before goes on";
-            ClientError::Refused(refused)
-        }
-        other => other,
-    }
-}
-
-fn goals(plan: &view::Plan) -> Vec<Goal> {
+/// What is waited for after an apply.
+pub(super) fn goals(plan: &view::Plan) -> Vec<Goal> {
     let changes = plan.changes.iter();
     let stays = changes.filter(|change| change.verb != view::Verb::Deleted);
     let goal = |change: &view::Change| {

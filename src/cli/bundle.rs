@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use http::Method;
 use sampan_core::{digest::Digest, object::App, view};
 
 use super::{
@@ -68,6 +69,7 @@ impl Bundle {
             environment: read.environment,
             files: read.files,
             profiles: arguments.profile.clone(),
+            replicas: BTreeMap::new(),
             components: digests,
             cause: format!("apply of {}", arguments.file.display()),
         };
@@ -81,6 +83,22 @@ impl Bundle {
     /// The target of requests about its app.
     pub(super) fn target(&self, rest: &str) -> String {
         format!("/v1/apps/{}{rest}", quoted(self.app.name.as_str()))
+    }
+
+    /// Applies the spec: what the node lacks of it is uploaded first.
+    pub(super) async fn apply(&self, client: &Client, output: &Output) -> Result<view::Plan, Stop> {
+        let target = self.target("");
+        let put = || client.change(Method::PUT, &target, Some(&self.body));
+        self.upload(client, output).await?;
+        let plan = match put().await {
+            // What is used by nothing may have been removed in between.
+            Err(ClientError::Refused(refused)) if refused.code == "MissingArtifacts" => {
+                self.upload(client, output).await?;
+                put().await
+            }
+            other => other,
+        };
+        Ok(plan.map_err(refused)?)
     }
 
     /// Uploads the components that the node lacks.
@@ -98,6 +116,19 @@ impl Bundle {
             uploaded.map_err(|error| changed(error, path))?;
         }
         Ok(())
+    }
+}
+
+/// What is refused for several reasons is shown with a line for each.
+fn refused(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Refused(mut refused) if refused.code == "Refused" => {
+            refused.message = refused.details.join("\n");
+            refused.hint = None;
+            refused.message += "\nnothing was changed; what ran before goes on";
+            ClientError::Refused(refused)
+        }
+        other => other,
     }
 }
 

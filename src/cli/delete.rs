@@ -62,41 +62,62 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         }
     };
     let client = arguments.api.client()?;
-    let target = format!("/v1/apps/{}", quoted(&app));
-    runtime()?.block_on(async {
-        let kept = stores(&client, &app).await?;
+    let deletion = Deletion {
+        app: &app,
+        volumes: arguments.volumes,
+        wait: arguments.wait,
+        timeout: arguments.timeout,
+    };
+    runtime()?.block_on(deletion.run(&client, output))
+}
+
+/// An app to be deleted.
+pub(super) struct Deletion<'a> {
+    pub(super) app: &'a str,
+    /// Whether what it keeps goes too.
+    pub(super) volumes: bool,
+    pub(super) wait: bool,
+    /// How long that may take.
+    pub(super) timeout: Duration,
+}
+
+impl Deletion<'_> {
+    /// Deletes the app, and tells what becomes of it.
+    pub(super) async fn run(&self, client: &Client, output: &Output) -> End {
+        let app = self.app;
+        let target = format!("/v1/apps/{}", quoted(app));
+        let kept = stores(client, app).await?;
         let asked = client.change(Method::DELETE, &target, None::<&()>);
         let plan: Result<view::Plan, _> = asked.await;
         match plan {
             Ok(plan) => output.data(&lines(&plan)),
             // Of one that is gone, what it keeps can be removed all the same.
-            Err(ClientError::Refused(refused))
-                if arguments.volumes && refused.code == "NotFound" => {}
+            Err(ClientError::Refused(refused)) if self.volumes && refused.code == "NotFound" => {}
             Err(error) => return Err(error.into()),
         }
-        if !arguments.volumes {
-            tell_kept(&client, &app, &kept, output).await?;
+        if !self.volumes {
+            tell_kept(client, app, &kept, output).await?;
         }
-        if !arguments.wait && !arguments.volumes {
+        if !self.wait && !self.volumes {
             return Ok(());
         }
         let end = async {
-            gone(&client, &target).await?;
-            match arguments.volumes {
+            gone(client, &target).await?;
+            match self.volumes {
                 true => {
-                    remove_volumes(&client, &target, output).await?;
-                    remove_stores(&client, &target, &kept, output).await
+                    remove_volumes(client, &target, output).await?;
+                    remove_stores(client, &target, &kept, output).await
                 }
                 false => Ok(()),
             }
         };
-        let gone = tokio::time::timeout(arguments.timeout, end);
+        let gone = tokio::time::timeout(self.timeout, end);
         gone.await.unwrap_or_else(|_| {
-            let took = format_duration(arguments.timeout);
+            let took = format_duration(self.timeout);
             let reason = format!("app `{app}` is not gone after {took}; it is still being deleted");
             Err(anyhow::anyhow!(reason).into())
         })
-    })
+    }
 }
 
 /// Says which volumes and key-value stores stay.

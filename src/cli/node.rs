@@ -25,6 +25,11 @@ pub(super) struct NodeArguments {
 }
 
 impl NodeArguments {
+    /// The file, if one is named.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.node.as_deref()
+    }
+
     /// Reads and checks the file. All its problems are printed before this fails.
     pub(super) fn load(&self, output: &Output) -> Result<NodeLimits, Stop> {
         limits(self.node.as_deref(), output)
@@ -63,14 +68,14 @@ pub(super) fn open(source: &AppSource, limits: NodeLimits) -> anyhow::Result<Nod
         true => Some(config::coredump_directory()?),
         false => None,
     };
-    let data = config::kept_directory().ok();
+    let data = config::data_directory().ok();
     let volumes = data.map(|data| volumes(&data));
     node(coredumps, volumes, source.instances(), limits)
 }
 
 /// The same for an app whose spec may change while it runs.
 pub(super) fn open_for_edits(limits: NodeLimits) -> anyhow::Result<Node> {
-    let data = config::kept_directory().ok();
+    let data = config::data_directory().ok();
     let volumes = data.map(|data| volumes(&data));
     let coredumps = config::coredump_directory().ok();
     node(coredumps, volumes, DAEMON_INSTANCES, limits)

@@ -9,9 +9,15 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use sampan_core::spec::node::Node as NodeLimits;
+use tokio::task::JoinHandle;
 
 use super::{
-    EXIT_FAILED, End, Stop, interrupts::Interrupts, node, output::Output, process::runtime,
+    EXIT_FAILED, End, Stop,
+    background::{Background, Note},
+    interrupts::Interrupts,
+    node,
+    output::Output,
+    process::runtime,
     up::printer::Printer,
 };
 use crate::{
@@ -55,6 +61,10 @@ pub(super) struct Arguments {
     /// Write events to standard error as JSON, one object a line, and no other talk
     #[arg(long)]
     json: bool,
+
+    /// Run as `up -d` wants it: in a session of its own, ended with its last app
+    #[arg(long, hide = true)]
+    background: bool,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
@@ -68,11 +78,14 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
         Some(data) => data.clone(),
         None => config::data_directory().context("`--data` has to name a place for the state")?,
     };
-    let volumes = limits.volumes.clone();
-    // The database first: it is what two daemons must not share.
-    let opened = data::open(&data, limits.logs.clone()).await?;
-    let node = node::open_daemon(limits, &data)?;
-    let context = NodeContext::open(node, opened, volumes).await?;
+    let note = || Note {
+        http: arguments.http,
+        config: arguments.config.clone(),
+    };
+    let background = arguments
+        .background
+        .then(|| Background::begin(&data, note()));
+    let context = opened(limits, &data, background.is_some()).await?;
     let mut daemon = Daemon::start(&context);
     tokio::select! {
         () = context.node.edge.followed() => {}
@@ -81,20 +94,21 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     }
     let listening = node::listen(&context.node, None, arguments.http, "--http").await?;
     let printer = Printer::all(output, &context.journal, arguments.json);
-    let printing = tokio::spawn(printer.clone().events(Arc::clone(&context.journal)));
-    let logging = tokio::spawn(
-        printer
-            .clone()
-            .logs(Arc::clone(context.node.runtime.logs())),
-    );
+    // In the background there is no reader: events and lines are kept, and shown on request.
+    let printing = background.is_none().then(|| print(&printer, &context));
     // Open while it drains too, so that one can look.
     let mut control = None;
     let working = async {
         // Before all pods are planned, so that an app that is too large can be deleted.
-        let api = control::api(&context, Some(listening.address));
+        let http = Some(listening.address);
+        let ending = background.as_ref().map(Background::ending);
+        let api = control::ending_api(&context, http, ending);
         let (opened, place) = open_control(&api, arguments.api.as_deref(), &data)?;
         control = Some(opened);
         api.delete_left_behind().await;
+        if let Some(background) = &background {
+            background.note()?;
+        }
         output.data(&format!("listening on http://{}\n", listening.address));
         printer.talk(&format!("the API is at {place}"));
         let reason = daemon.failed().await;
@@ -102,6 +116,7 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     };
     let end = tokio::select! {
         _ = interrupts.next() => Ok(()),
+        () = Background::ended(background.as_ref()) => Ok(()),
         failed = working => failed,
     };
     printer.talk("draining; Ctrl-C again stops at once");
@@ -114,15 +129,44 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
         _ = interrupts.again() => false,
     };
     drop(control);
-    printer.end_of_events(printing, &context.journal).await;
-    printer
-        .end_of_logs(logging, context.node.runtime.logs())
-        .await;
+    if let Some((printing, logging)) = printing {
+        let (journal, lines) = (&context.journal, context.node.runtime.logs());
+        printer.end_of_events(printing, journal).await;
+        printer.end_of_logs(logging, lines).await;
+    }
     match end {
         Err(reason) => Err(Stop::Because(EXIT_FAILED, reason)),
         Ok(()) if drained => Ok(()),
         Ok(()) => Err(Stop::Quiet(EXIT_FAILED)),
     }
+}
+
+/// Opens a node with its state in this directory.
+async fn opened(
+    limits: NodeLimits,
+    data: &Path,
+    in_background: bool,
+) -> anyhow::Result<NodeContext> {
+    let mut volumes = limits.volumes.clone();
+    if in_background && volumes.is_empty() {
+        // As in the foreground: it is for this user alone, at a socket.
+        volumes.push(PathBuf::from("/"));
+    }
+    // The database first: it is what two daemons must not share.
+    let opened = match in_background {
+        true => data::open_when_free(data, &limits.logs).await?,
+        false => data::open(data, limits.logs.clone()).await?,
+    };
+    let node = node::open_daemon(limits, data)?;
+    Ok(NodeContext::open(node, opened, volumes).await?)
+}
+
+/// Prints events and what guests print from now on.
+fn print(printer: &Printer, context: &NodeContext) -> (JoinHandle<()>, JoinHandle<()>) {
+    let (journal, lines) = (&context.journal, context.node.runtime.logs());
+    let printing = tokio::spawn(printer.clone().events(Arc::clone(journal)));
+    let logging = tokio::spawn(printer.clone().logs(Arc::clone(lines)));
+    (printing, logging)
 }
 
 /// Opens the API where it was asked for, and says where that is.

@@ -1,6 +1,8 @@
 //! `sampan up`: a whole app in the foreground.
 
 mod again;
+mod arguments;
+mod detached;
 mod edits;
 mod look;
 mod sources;
@@ -11,31 +13,28 @@ mod whole;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    str::FromStr,
     sync::Arc,
 };
 
-use anyhow::Context as _;
-use clap::Args;
 use sampan_core::{
     name::Name,
     object::App,
-    record::MAX_REPLICAS,
     spec::{SpecText, node::Node as NodeLimits},
     view,
 };
 
 use super::{
     EXIT_FAILED, End, Stop,
-    api::absent,
+    background::is_alive,
     build,
     interrupts::Interrupts,
-    node::{self, NodeArguments},
+    node,
     output::{Output, one_line},
     process::runtime,
-    spec::{Read, SpecArguments},
+    spec::Read,
 };
 use crate::{
+    client::Client,
     config,
     serve::{
         AppSource,
@@ -44,103 +43,25 @@ use crate::{
         control::{self, Api, Control},
     },
 };
+use arguments::scaled;
 use edits::{Edit, Edits};
 use printer::Printer;
 
+pub(super) use arguments::{Arguments, Scale};
+
 pub(super) mod printer;
-
-/// Run all services and jobs of a spec in the foreground; Ctrl-C drains and stops them
-///
-/// A second Ctrl-C stops at once. A terminal that goes (SIGHUP) stops it as Ctrl-C does, unless it
-/// was started with `nohup`. Guests' output goes to standard output, everything else to standard
-/// error: what happens to services, jobs and pods as one line each.
-///
-/// A pod that fails is started again as `restart` in the spec says, at the first start too. The app
-/// is up when each pod has come up or failed once. It does not run, and the exit code is 1, if a
-/// job fails, if a pod cannot be made from what the spec says, or if one ends for good before it
-/// is up. An app of jobs alone ends when all of them have, with exit code 1 if one failed.
-#[derive(Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    spec: SpecArguments,
-
-    #[command(flatten)]
-    node: NodeArguments,
-
-    /// Where to listen for HTTP; port 0 picks a free one, and a port alone is for this machine only
-    #[arg(long, value_name = "ADDR", default_value_t = config::DEFAULT_HTTP, value_parser = config::address::listen)]
-    http: SocketAddr,
-
-    /// Run this many pods of a service, whatever the spec says
-    #[arg(long, value_name = "SERVICE=N")]
-    scale: Vec<Scale>,
-
-    /// Run the `build` of each service and job first; one that fails ends this with exit code 1
-    #[arg(long)]
-    build: bool,
-
-    /// Follow what is edited: a source in `watch` runs its `build`, a changed component or spec is
-    /// rolled out, and the rest goes on untouched
-    ///
-    /// A build that fails, and a spec that is not good, leave running what runs. A component changes
-    /// too when a link or folder on the way to it leads elsewhere.
-    #[arg(long)]
-    watch: bool,
-
-    /// Where to put the control socket that `get`, `describe` and `events` ask
-    #[arg(long, value_name = "SOCKET", value_parser = config::address::socket)]
-    api: Option<PathBuf>,
-
-    /// Write events to standard error as JSON, one object a line, and no other talk
-    #[arg(long)]
-    json: bool,
-}
-
-/// `web=5`.
-#[derive(Clone, Debug)]
-pub(super) struct Scale {
-    pub(super) service: Name,
-    pub(super) replicas: u32,
-}
-
-impl FromStr for Scale {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> anyhow::Result<Self> {
-        let (service, replicas) = text.split_once('=').context("write it as `SERVICE=N`")?;
-        let replicas = replicas
-            .parse()
-            .ok()
-            .filter(|&replicas| replicas <= MAX_REPLICAS)
-            .with_context(|| format!("`{replicas}` is not a number from 0 to {MAX_REPLICAS}"))?;
-        Ok(Self {
-            service: Name::parse(service)?,
-            replicas,
-        })
-    }
-}
 
 pub(super) fn run(arguments: Arguments, output: &Output) -> End {
     let mut read = arguments.spec.read(output)?;
+    if arguments.detach {
+        // A file that is not good is told here.
+        arguments.node.load(output)?;
+        return runtime()?.block_on(detached::up(read, &arguments, output));
+    }
     scaled(&mut read.app, &arguments.scale)?;
     let limits = arguments.node.load(output)?;
     let printer = Printer::new(output, &read.app, arguments.json);
     runtime()?.block_on(up(read, limits, &arguments, &printer, output))
-}
-
-/// Gives services the replicas that the command line wants.
-fn scaled(app: &mut App, scale: &[Scale]) -> Result<(), Stop> {
-    for Scale { service, replicas } in scale {
-        match app.services.get_mut(service) {
-            Some(found) => found.replicas = *replicas,
-            None => {
-                let absent = absent("service", service.as_str(), app.services.keys());
-                let option = format!("`--scale {service}={replicas}`");
-                return Err(Stop::usage(absent.context(option)));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// An app on its way up, and what is needed to see it through.
@@ -167,13 +88,15 @@ async fn up(
         interrupts: Interrupts::listen()?,
         edits: None,
     };
+    refuse_background(&read.app.name).await?;
     let source = session.built(read).await?;
     let node = match arguments.watch {
         // The spec may come to ask for more than it does now.
         true => node::open_for_edits(limits)?,
         false => node::open(&source, limits)?,
     };
-    let listening = node::listen(&node, Some(&source), arguments.http, "--http").await?;
+    let http = arguments.http.unwrap_or(config::DEFAULT_HTTP);
+    let listening = node::listen(&node, Some(&source), http, "--http").await?;
     let context = NodeContext::foreground(node).await?;
     let (node, journal) = (&context.node, &context.journal);
     let api = control::api(&context, Some(listening.address));
@@ -203,6 +126,25 @@ async fn up(
             printer.talk(&summary::table(&summary));
             Err(Stop::Quiet(EXIT_FAILED))
         }
+    }
+}
+
+/// An app is run by one node at a time.
+async fn refuse_background(app: &Name) -> anyhow::Result<()> {
+    let socket = config::daemon_socket();
+    if !is_alive(&socket) {
+        return Ok(());
+    }
+    let client = Client::Socket(socket.clone());
+    let found: Result<view::App, _> = client.get(&format!("/v1/apps/{app}")).await;
+    match found {
+        // It may be about to end, or be something else: what both need is locked.
+        Err(_) => Ok(()),
+        Ok(_) => anyhow::bail!(
+            "app `{app}` runs in the background, at `{}`: `sampan up -d` applies changes to it, and \
+             after `sampan down {app}` it can be run here",
+            socket.display()
+        ),
     }
 }
 

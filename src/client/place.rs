@@ -39,6 +39,11 @@ pub(crate) enum Client {
 }
 
 impl Client {
+    /// Whether the environment names one.
+    pub(crate) fn is_asked() -> bool {
+        env::var(VARIABLE).is_ok_and(|asked| !asked.is_empty())
+    }
+
     /// The API that `asked` or the environment names; else the socket of `sampan serve` in
     /// `directory`, else the only one there. Through a port the token is that of the environment or
     /// in `token_file`.

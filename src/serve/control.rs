@@ -8,10 +8,15 @@ use tokio::task::JoinHandle;
 use super::{context::NodeContext, views::NodeViews};
 use crate::api::{self, Lines, Parts, Port, PortError, Socket, Token, TokenError};
 
-pub(crate) use crate::api::{Api, BindError};
+pub(crate) use crate::api::{Api, BindError, Ending};
 
 /// Answers requests to the API, until this is dropped.
-pub(crate) struct Control(JoinHandle<()>);
+pub(crate) struct Control {
+    task: JoinHandle<()>,
+    /// Removed at once when this is dropped: by the time the data is free for another node its socket
+    /// may be there.
+    _socket: Option<Socket>,
+}
 
 /// Why the API cannot be at a port.
 #[derive(Debug, thiserror::Error)]
@@ -28,13 +33,21 @@ impl Control {
     /// Answers at the socket from now on.
     pub(crate) fn at_socket(api: &Api, path: &Path) -> Result<Self, BindError> {
         let (socket, api) = (Socket::bind(path)?, api.clone());
+        let listener = socket.listener().map_err(|source| BindError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         tracing::info!(socket = %path.display(), "the API listens");
-        Ok(Self(api.threads().clone().spawn(async move {
+        let task = api.threads().clone().spawn(async move {
             provoke::panic_in(provoke::Task::ApiListener);
-            if let Err(error) = api::serve(socket, api).await {
+            if let Err(error) = api::serve(listener, api).await {
                 tracing::error!(%error, "the control socket is closed");
             }
-        })))
+        });
+        Ok(Self {
+            task,
+            _socket: Some(socket),
+        })
     }
 
     /// Answers at the port, from now on, requests with the token in this file. Returns its address.
@@ -53,18 +66,31 @@ impl Control {
                 tracing::error!(%error, "the port of the API is closed");
             }
         });
-        Ok((Self(task), address))
+        let control = Self {
+            task,
+            _socket: None,
+        };
+        Ok((control, address))
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
 /// The API of a node. `http` is where the gateway listens, if it does.
 pub(crate) fn api(context: &NodeContext, http: Option<SocketAddr>) -> Api {
+    ending_api(context, http, None)
+}
+
+/// The same of a node that can be ended through it.
+pub(crate) fn ending_api(
+    context: &NodeContext,
+    http: Option<SocketAddr>,
+    ending: Option<Arc<Ending>>,
+) -> Api {
     let views = Arc::new(NodeViews {
         node: context.node.clone(),
         history: Arc::clone(&context.history),
@@ -75,6 +101,8 @@ pub(crate) fn api(context: &NodeContext, http: Option<SocketAddr>) -> Api {
         loads: context.loads.subscribe(),
         decisions: context.decisions.subscribe(),
         seen: Arc::clone(&context.seen),
+        background: ending.is_some(),
+        keyvalue: Arc::clone(&context.keyvalue),
         started: SystemTime::now(),
         http,
     });
@@ -88,6 +116,7 @@ pub(crate) fn api(context: &NodeContext, http: Option<SocketAddr>) -> Api {
         volumes: context.volumes.clone(),
         quota: context.node.quota,
         lines: Arc::clone(&context.lines) as Arc<dyn Lines>,
+        ending,
         looked: context.looked.subscribe(),
         threads: context.node.control.handle().clone(),
         connections: context.node.api_connections,

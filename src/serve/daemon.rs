@@ -13,6 +13,7 @@ use tokio::{
 use super::{
     context::NodeContext,
     endpoints::{GatewayCallers, GatewayEndpoints},
+    release,
     sampler::Sampler,
     sweep,
 };
@@ -99,6 +100,10 @@ impl Daemon {
         tasks.spawn(ended("the runner of jobs", jobs.run(wanted)));
         let history = keep_events(context, &mut tasks);
         let lines = keep_lines(context, &mut tasks);
+        let apps = context.objects.follow(&[Kind::App]);
+        let (keyvalue, runtime) = (&context.keyvalue, &context.node.runtime);
+        let releasing = release::run(apps, Arc::clone(keyvalue), Arc::clone(runtime));
+        tasks.spawn(ended("what lets go of apps", releasing));
         let sweeping = sweep::run(store(), Arc::clone(&context.artifacts));
         tasks.spawn(ended("the sweeper", sweeping));
         let pods = context.objects.follow(&[Kind::Pod, Kind::Service]);

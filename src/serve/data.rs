@@ -4,13 +4,21 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use sampan_core::spec::node::LogLimits;
 use sampan_store::{EventLog, LineLog, OpenError, Sqlite, Store};
 
+use tokio::time::Instant;
+
 use super::format::{self, FormatError};
 use crate::{artifacts::Artifacts, file};
+
+/// How long a node waits for the end of another one that has its data.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why there is no state to work on.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +96,19 @@ pub(crate) async fn open(directory: &Path, logs: LogLimits) -> Result<Data, Data
         lines: lines.ok(),
         keyvalue: Some(directory.join("keyvalue")),
     })
+}
+
+/// The same, once another node that is about to end has left it.
+pub(crate) async fn open_when_free(directory: &Path, logs: &LogLimits) -> Result<Data, DataError> {
+    let begun = Instant::now();
+    loop {
+        match open(directory, logs.clone()).await {
+            Err(DataError::Store(OpenError::InUse(_))) if begun.elapsed() < MAX_WAIT => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 #[cfg(test)]

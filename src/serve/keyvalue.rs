@@ -11,7 +11,7 @@ use crate::config;
 
 /// Where the stores of apps that run in the foreground are, if there is a place for them.
 pub(super) fn kept() -> Option<PathBuf> {
-    let kept = config::kept_directory().ok();
+    let kept = config::data_directory().ok();
     kept.map(|directory| directory.join("keyvalue"))
 }
 
@@ -35,7 +35,9 @@ impl OfApp {
 fn told<T>(result: Result<T, KeyValueError>) -> Told<T> {
     result.map_err(|error| {
         match &error {
-            KeyValueError::Full { .. } | KeyValueError::Failed { .. } => {
+            KeyValueError::Full { .. }
+            | KeyValueError::Held { .. }
+            | KeyValueError::Failed { .. } => {
                 tracing::warn!(%error, "a key-value store cannot be used");
                 // Where files are is no business of a guest.
                 "the store cannot be used; the log of the node says why".to_owned()

@@ -1,18 +1,27 @@
 //! What the API shows, from what the agent knows.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use sampan_core::{
     event::Reason,
     name::{Name, ServiceKey},
+    object::{Grants, MountSource, VolumeUse},
     plan::advise,
     record::{self, JobSpec, Template},
     spec::Found,
     time::Utc,
     view,
 };
-use sampan_runtime::{StartError, Symbols, VolumeError, off_thread, pod::Termination};
+use sampan_runtime::{Runtime, StartError, Symbols, VolumeError, off_thread, pod::Termination};
+
+use sampan_store::{KeyValueError, KeyValues};
+use tokio::time::Instant;
 
 use super::{Node, event_history::EventHistory, line_history::LineHistory, metrics, seen::Seen};
 use crate::events::{Change, Events, Subject};
@@ -35,6 +44,9 @@ pub(super) struct NodeViews {
     pub(super) loads: Loads,
     pub(super) decisions: Decisions,
     pub(super) seen: Arc<Seen>,
+    /// Whether `up -d` has started this process.
+    pub(super) background: bool,
+    pub(super) keyvalue: Arc<KeyValues>,
     pub(super) started: SystemTime,
     /// Where the gateway listens.
     pub(super) http: Option<SocketAddr>,
@@ -69,6 +81,8 @@ impl Views for NodeViews {
             http: self.http.map(|it| it.to_string()),
             pods: self.node.registry.count() as u64,
             log_lines_lost: self.lines.lost(),
+            pid: std::process::id(),
+            background: self.background,
         }
     }
 
@@ -101,11 +115,13 @@ impl Views for NodeViews {
 #[async_trait]
 impl Admission for NodeViews {
     async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<Found, String> {
+        self.may_keep(&service.app, &template.grants).await?;
         let template = self.loader.template(service, template).await?;
         Ok(template.found())
     }
 
     async fn admit_job(&self, job: &ServiceKey, spec: &JobSpec) -> Result<(), String> {
+        self.may_keep(&job.app, &spec.grants).await?;
         let subject = Subject::Job(job.clone());
         let loading = self
             .loader
@@ -120,6 +136,66 @@ impl Admission for NodeViews {
     fn tell(&self, subject: Subject, reason: Reason, message: String) {
         let change = Change::Announced { reason, message };
         self.history.journal.record(subject, change);
+    }
+}
+
+/// How long an app waits for what it keeps: the node that had it may be about to end.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl NodeViews {
+    /// Takes the volumes and the key-value stores that guests are granted, which another node may
+    /// have.
+    async fn may_keep(&self, app: &Name, grants: &Grants) -> Result<(), String> {
+        let volumes: Vec<_> = grants
+            .files
+            .iter()
+            .filter_map(|mount| match &mount.source {
+                MountSource::Volume(volume) => Some(volume.clone()),
+                MountSource::Host(_) => None,
+            })
+            .collect();
+        let stores = (!grants.keyvalue.is_empty()).then(|| app.clone());
+        if volumes.is_empty() && stores.is_none() {
+            return Ok(());
+        }
+        let asked = Arc::new((volumes, stores));
+        let begun = Instant::now();
+        loop {
+            let (runtime, databases) = (Arc::clone(&self.node.runtime), self.keyvalue.clone());
+            let wanted = Arc::clone(&asked);
+            let taken = off_thread(move || take(&runtime, &databases, &wanted)).await;
+            match taken {
+                Err((_, true)) if begun.elapsed() < MAX_WAIT => tokio::time::sleep(PAUSE).await,
+                taken => return taken.map_err(|(reason, _)| reason),
+            }
+        }
+    }
+}
+
+/// Takes volumes, and the stores of an app. The error is why they cannot be had, and whether another
+/// process has them.
+fn take(
+    runtime: &Runtime,
+    databases: &KeyValues,
+    (volumes, stores): &(Vec<VolumeUse>, Option<Name>),
+) -> Result<(), (String, bool)> {
+    // Without a place for them, who makes the pods says so.
+    for (volume, place) in volumes.iter().zip(std::iter::repeat(runtime.volumes())) {
+        let taken = place.map_or(Ok(()), |place| place.take(volume));
+        taken.map_err(|error| (one_line(&error), matches!(error, VolumeError::Busy(..))))?;
+    }
+    let Some(app) = stores else {
+        return Ok(());
+    };
+    match databases.open(app).map(drop) {
+        // Those are open that were used last.
+        Ok(()) | Err(KeyValueError::Busy) => Ok(()),
+        Err(error) => {
+            let is_held = matches!(error, KeyValueError::Held { .. });
+            Err((one_line(&error), is_held))
+        }
     }
 }
 
@@ -146,7 +222,7 @@ impl Kept for NodeViews {
             return Ok(Vec::new());
         };
         volumes.remove(app).map_err(|error| match error {
-            VolumeError::Used(_) | VolumeError::Busy(_) => KeptError::Used(one_line(&error)),
+            VolumeError::Used(_) | VolumeError::Busy(..) => KeptError::Used(one_line(&error)),
             VolumeError::Directory { .. } | VolumeError::NoPlace => {
                 KeptError::Failed(one_line(&error))
             }

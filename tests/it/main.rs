@@ -1,5 +1,6 @@
 //! The program as its users meet it: real processes, real guests, real sockets.
 
+mod background;
 mod begin;
 mod bench;
 mod client;

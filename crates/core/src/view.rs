@@ -330,6 +330,12 @@ pub struct Node {
     /// Lines that guests have printed and that could not be kept on disk.
     #[serde(default)]
     pub log_lines_lost: u64,
+    /// Its process.
+    #[serde(default)]
+    pub pid: u32,
+    /// Whether `up -d` has started it, so that it ends with its last app.
+    #[serde(default)]
+    pub background: bool,
 }
 
 /// A pod of which lines are kept, whether it is still there or not.

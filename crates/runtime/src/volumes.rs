@@ -27,7 +27,12 @@ use rustix::{
     fs::{FlockOperation, Mode, OFlags},
     io::{Errno, ReadWriteFlags, pwritev2},
 };
-use sampan_core::{name::Name, object::VolumeUse, quantity::ByteSize};
+use sampan_core::{
+    locks::{self, FileId, told},
+    name::Name,
+    object::VolumeUse,
+    quantity::ByteSize,
+};
 
 pub(crate) use ledger::{BLOCK_BYTES, Ledger, content};
 
@@ -67,8 +72,11 @@ pub enum VolumeError {
     #[error("there is no place for volumes: `XDG_STATE_HOME` or `HOME` names one")]
     NoPlace,
     /// Another process has it.
-    #[error("another process uses `{}`; a volume is used by one node at a time", .0.display())]
-    Busy(PathBuf),
+    #[error(
+        "{} uses the volume `{}`; one node at a time does: end that one first",
+        told(*.1), .0.display()
+    )]
+    Busy(PathBuf, Option<u32>),
     /// A pod may use it.
     #[error("the volume `{0}` is in use")]
     Used(Name),
@@ -122,6 +130,18 @@ impl Volumes {
         });
         open.insert(key, Arc::clone(&volume));
         Ok(volume)
+    }
+
+    /// Has a volume for this process from now on.
+    pub fn take(&self, wanted: &VolumeUse) -> Result<(), VolumeError> {
+        self.open(wanted).map(drop)
+    }
+
+    /// Lets go of the volumes of an app, but for those that are in use. Says whether that is all.
+    pub fn release(&self, app: &Name) -> bool {
+        let mut open = self.open.lock();
+        open.retain(|(of, _), volume| of != app || Arc::strong_count(volume) > 1);
+        !open.keys().any(|(of, _)| of == app)
     }
 
     /// The volumes that are there: their apps and their names.
@@ -179,12 +199,24 @@ impl Volumes {
 fn lock(directory: &impl AsFd, path: &Path) -> Result<(), VolumeError> {
     match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(()),
-        Err(Errno::WOULDBLOCK) => Err(VolumeError::Busy(path.to_owned())),
+        Err(Errno::WOULDBLOCK) => Err(VolumeError::Busy(path.to_owned(), holder(directory))),
         Err(errno) => Err(VolumeError::Directory {
             path: path.to_owned(),
             source: errno.into(),
         }),
     }
+}
+
+/// The process that has locked a directory, if it can be found out.
+fn holder(directory: &impl AsFd) -> Option<u32> {
+    let stat = rustix::fs::fstat(directory).ok()?;
+    let device = (
+        rustix::fs::major(stat.st_dev),
+        rustix::fs::minor(stat.st_dev),
+    );
+    let inode = stat.st_ino;
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    locks::holder(&locks, FileId { device, inode })
 }
 
 /// Opens a directory two levels below another.

@@ -72,9 +72,9 @@ impl EventLog {
             Err(Fault::Unusable(what)) => own_file::move_away(path, &what).and_then(|()| connect()),
             opened => opened,
         };
-        let failed = |(Fault::Unusable(reason) | Fault::Failed(reason))| EventLogError {
+        let failed = |fault: Fault| EventLogError {
             path: path.to_owned(),
-            reason,
+            reason: fault.reason(),
         };
         Ok(Self {
             connection: Mutex::new(opened.map_err(failed)?),

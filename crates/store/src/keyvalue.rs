@@ -25,6 +25,7 @@ use std::{
 use parking_lot::Mutex;
 use sampan_core::{name::Name, spec::node::KeyValueLimits};
 
+use crate::own_file;
 use error::{MAX_OPEN, failed};
 
 pub use error::KeyValueError;
@@ -111,6 +112,23 @@ impl KeyValues {
         Ok(stores)
     }
 
+    /// Closes the database of an app, unless it is in use. Says whether it is closed. It waits for
+    /// the disk.
+    pub fn release(&self, app: &Name) -> bool {
+        let _turn = self.turn.lock();
+        let mut open = self.open.lock();
+        match open.apps.get(app) {
+            None => true,
+            Some((stores, _)) if Arc::strong_count(stores) > 1 => false,
+            Some(_) => {
+                let closed = open.apps.remove(app);
+                drop(open);
+                drop(closed);
+                true
+            }
+        }
+    }
+
     /// Whether an app has a database.
     pub fn has(&self, app: &Name) -> bool {
         self.path(app).is_ok_and(|path| path.exists())
@@ -131,6 +149,11 @@ impl KeyValues {
         drop(stores);
         if !path.exists() {
             return Ok(false);
+        }
+        // One that is damaged may go, one that another process uses may not.
+        if let Err(own_file::Fault::Busy(holder)) = own_file::connect(&path, &tables::FORM) {
+            let place = path.display().to_string();
+            return Err(KeyValueError::Held { place, holder });
         }
         // The log first: what is left of a removal that was cut off is a whole database, though an
         // older one, and never a log that the next database would take for its own.

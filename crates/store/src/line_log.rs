@@ -94,9 +94,9 @@ impl LineLog {
             state.shrink(&limits)?;
             Ok(state)
         });
-        let failed = |(Fault::Unusable(reason) | Fault::Failed(reason))| LineLogError {
+        let failed = |fault: Fault| LineLogError {
             path: path.to_owned(),
-            reason,
+            reason: fault.reason(),
         };
         Ok(Self {
             state: Mutex::new(opened.map_err(failed)?),
@@ -202,7 +202,8 @@ impl LineLog {
             });
             match begun {
                 Ok(begun) => *state = begun,
-                Err(Fault::Unusable(reason) | Fault::Failed(reason)) => {
+                Err(fault) => {
+                    let reason = fault.reason();
                     tracing::warn!("the log of lines cannot be begun anew: {reason}");
                 }
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use sampan_core::locks::{self, FileId, told};
 
 /// What a file of some sort looks like, and how it is written.
 pub(crate) struct Form {
@@ -34,8 +35,20 @@ pub(crate) struct Form {
 pub(crate) enum Fault {
     /// It is none of this sort, or damaged.
     Unusable(String),
+    /// Another process has it, which is named.
+    Busy(String),
     /// SQLite or the system says so.
     Failed(String),
+}
+
+impl Fault {
+    /// What is wrong, for people.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Self::Unusable(reason) | Self::Failed(reason) => reason,
+            Self::Busy(holder) => format!("{holder} uses it"),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -43,6 +56,9 @@ impl From<rusqlite::Error> for Fault {
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
                 Self::Unusable(error.to_string())
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Self::Busy(error.to_string())
             }
             _ => Self::Failed(error.to_string()),
         }
@@ -64,6 +80,25 @@ pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
 
 /// Opens the file, which is created if it is missing.
 pub(crate) fn connect(path: &Path, form: &Form) -> Result<Connection, Fault> {
+    match open(path, form) {
+        Err(Fault::Busy(_)) => Err(Fault::Busy(told(holder(path)))),
+        opened => opened,
+    }
+}
+
+/// The process that has locked a file, if it can be found out.
+fn holder(path: &Path) -> Option<u32> {
+    let stat = rustix::fs::stat(path).ok()?;
+    let device = (
+        rustix::fs::major(stat.st_dev),
+        rustix::fs::minor(stat.st_dev),
+    );
+    let inode = stat.st_ino;
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks::holder(&locks, FileId { device, inode })
+}
+
+fn open(path: &Path, form: &Form) -> Result<Connection, Fault> {
     // Made here because SQLite would let others read it.
     let mut options = OpenOptions::new();
     options

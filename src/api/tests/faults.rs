@@ -70,6 +70,7 @@ async fn with(fault: Result<(), StoreError>) -> String {
         artifacts: parts.artifacts.clone(),
         views: parts.views.clone(),
         lines: parts.lines.clone(),
+        ending: None,
         kept: parts.kept.clone(),
         admission: parts.admission.clone(),
         volumes: parts.volumes.clone(),

@@ -143,6 +143,7 @@ async fn what_is_beyond_a_quota_can_be_made_less_and_deleted() {
         artifacts: parts.artifacts.clone(),
         views: parts.views.clone(),
         lines: parts.lines.clone(),
+        ending: None,
         kept: parts.kept.clone(),
         admission: parts.admission.clone(),
         volumes: parts.volumes.clone(),

@@ -89,6 +89,7 @@ impl Rig {
             artifacts: parts.artifacts.clone(),
             views: parts.views.clone(),
             lines: parts.lines.clone(),
+            ending: None,
             kept: parts.kept.clone(),
             admission: parts.admission.clone(),
             volumes: parts.volumes.clone(),

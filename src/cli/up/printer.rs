@@ -328,7 +328,7 @@ impl Printer {
 }
 
 /// Where a browser on this machine finds what a route leads to.
-fn url(route: &Route, address: SocketAddr) -> String {
+pub(in crate::cli) fn url(route: &Route, address: SocketAddr) -> String {
     let ip = match address.ip() {
         ip if ip.is_unspecified() && ip.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
         ip if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -143,7 +143,7 @@ fn a_volume_outlives_up() {
         let (status, said) = running.interrupt();
         assert!(status.success(), "{said}");
     }
-    let kept = home.path().join("state/sampan/up/volumes/a/data/kept");
+    let kept = home.path().join("state/sampan/volumes/a/data/kept");
     assert_eq!(std::fs::read(kept).expect("there"), [b'x'; 10]);
 }
 

@@ -75,6 +75,16 @@ pub enum KeyValueError {
     /// What is to be removed is used in this moment.
     #[error("the stores of app `{0}` are in use at this moment")]
     InUse(Name),
+    /// Another process has the database.
+    #[error(
+        "cannot use `{place}`: it is locked: {holder} uses it, and one node at a time does; end that one first"
+    )]
+    Held {
+        /// The file.
+        place: String,
+        /// The process.
+        holder: String,
+    },
     /// There is no room on the disk.
     #[error("there is no room for `{place}`: {reason}")]
     Full {

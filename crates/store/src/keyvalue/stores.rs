@@ -39,6 +39,10 @@ impl AppStores {
                 let what = format!("it is damaged or something else: {reason}");
                 failed(path, &what)
             }
+            own_file::Fault::Busy(holder) => KeyValueError::Held {
+                place: path.display().to_string(),
+                holder,
+            },
             own_file::Fault::Failed(reason) => failed(path, &reason),
         })?;
         // That there is such a file lasts, too.

@@ -36,7 +36,7 @@ pub(super) fn way(open_flags: OpenFlags, flags: DescriptorFlags) -> Way {
 /// What a guest asks for, so that it can be said why it does not get it.
 pub(super) struct Asked {
     way: Way,
-    /// What it has open, and the paths that it names from there on.
+    /// What it has open, and the path that it names from there on; of a link also what it leads to.
     places: Vec<(Descriptor, Vec<String>)>,
     log: Arc<PodLog>,
     request: Option<Arc<str>>,
@@ -90,14 +90,19 @@ impl Asked {
             ));
         }
         let mut paths = self.places.iter().flat_map(|(it, paths)| {
-            let paths = paths.iter();
-            paths.map(move |path| (it, path))
+            let paths = paths.iter().enumerate();
+            paths.map(move |(index, path)| (it, index, path))
         });
-        if let Some((_, path)) = paths.find(|(it, path)| leads_out(it, path)) {
-            self.note(&format!(
+        match paths.find(|(it, _, path)| leads_out(it, path)) {
+            Some((_, 0, path)) => self.note(&format!(
                 "`{path}` leads out of the directory that is lent; `allow.files` with the directory \
                  where it leads would allow it"
-            ));
+            )),
+            // Only a link has a second path, to which it leads.
+            Some((_, _, path)) => self.note(&format!(
+                "a link to `{path}`; nothing allows it: links in a directory that is lent are relative"
+            )),
+            None => {}
         }
     }
 

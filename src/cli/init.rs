@@ -10,8 +10,9 @@ use clap::Args;
 use sampan_core::{name::Name, spec};
 
 use super::{
-    End, Stop,
-    output::Output,
+    End, Stop, import,
+    names::app_name,
+    output::{Output, count},
     templates::{self, Start, Template},
 };
 
@@ -21,13 +22,18 @@ use super::{
 /// service: `sampan up --build --watch` builds it, runs it and follows what is edited.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Directory of the app; it is made when it is not there
-    #[arg(default_value = ".")]
-    directory: PathBuf,
+    /// Directory of the app, by default this one or that of the file to begin from; it is made when it
+    /// is not there
+    directory: Option<PathBuf>,
 
     /// Begin with the source of a service in this language
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "from")]
     template: Option<Template>,
+
+    /// Write the spec that says what a Compose file or a manifest of Spin says, with a comment on each
+    /// thing that cannot be carried over
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
 }
 
 /// The guest a new app starts with.
@@ -36,7 +42,13 @@ const HELLO: &[u8] = include_bytes!("../../workloads/dist/hello.wasm");
 const SERVICE: &str = "web";
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let directory = &arguments.directory;
+    let beside = arguments.from.as_deref().and_then(Path::parent);
+    let beside = beside.filter(|parent| *parent != Path::new(""));
+    let directory = arguments.directory.as_deref().or(beside);
+    let directory = directory.unwrap_or(Path::new("."));
+    if let Some(file) = &arguments.from {
+        return import(file, directory, output);
+    }
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot make the directory `{}`", directory.display()))?;
     let (files, next) = match arguments.template {
@@ -49,6 +61,24 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         false => format!("cd {} && ", directory.display()),
     };
     output.talk(&format!("next: {go}{next}"));
+    Ok(())
+}
+
+/// Writes the spec that says what another file says.
+fn import(file: &Path, directory: &Path, output: &Output) -> End {
+    let imported = import::from(file, directory)?;
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make the directory `{}`", directory.display()))?;
+    let spec = vec![("sampan.toml".into(), imported.text.into_bytes())];
+    templates::write(directory, &spec, output)?;
+    if imported.notes > 0 {
+        let things = count(imported.notes, "thing");
+        output.talk(&format!(
+            "{things} of `{}` could not be carried over: see the comments",
+            file.display()
+        ));
+    }
+    output.talk("next: build the components that it names, then `sampan up`");
     Ok(())
 }
 
@@ -78,42 +108,4 @@ fn begun(directory: &Path, template: Template) -> Result<Vec<(PathBuf, Vec<u8>)>
     let mut files = vec![("sampan.toml".into(), text.into_bytes())];
     files.extend(start.files());
     Ok(files)
-}
-
-/// The name of the directory as that of an app, as far as it can be one.
-pub(super) fn app_name(directory: &Path) -> Name {
-    let path = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    named(&name).unwrap_or_else(|| Name::parse("app").expect("the name is a constant"))
-}
-
-/// The name that is nearest to a text, if there is anything in it that can be in a name.
-pub(super) fn named(text: &str) -> Option<Name> {
-    let fit = |letter: char| match letter.to_ascii_lowercase() {
-        letter if letter.is_ascii_alphanumeric() => letter,
-        _ => '-',
-    };
-    let name: String = text
-        .chars()
-        .map(fit)
-        .take(sampan_core::name::MAX_NAME_BYTES)
-        .collect();
-    Name::parse(name.trim_matches('-')).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_gives_its_name_to_the_app() {
-        for (text, name) in [
-            ("shop", Some("shop")),
-            ("My Shop_2", Some("my-shop-2")),
-            ("_private_", Some("private")),
-            ("…", None),
-        ] {
-            assert_eq!(named(text).as_ref().map(Name::as_str), name, "{text}");
-        }
-    }
 }

@@ -13,6 +13,7 @@ mod edit;
 mod health;
 mod homeless;
 mod hostile;
+mod import;
 mod metrics;
 mod mutated;
 mod rig;

@@ -14,6 +14,7 @@ mod prober;
 pub(crate) mod registry;
 mod reports;
 pub(crate) mod rotation;
-mod runtime_pod;
+pub(crate) mod runtime_pod;
+mod site;
 pub(crate) mod upstream;
 pub(crate) mod worker;

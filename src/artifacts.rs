@@ -1,4 +1,5 @@
-//! Components by their digest: what is applied is kept here, and pods are made from it.
+//! Components and static files by their digest: what is applied is kept here, and pods are made from
+//! it.
 //!
 //! A component is in the file `DIR/sha256/HEX`. It is written under another name and renamed when
 //! it is whole and its digest is right, so that a file under its digest is never a part of one. It
@@ -20,7 +21,7 @@ use sampan_core::digest::{Digest, is_digest};
 use sha2::{Digest as _, Sha256};
 
 use crate::file::MAX_COMPONENT_BYTES;
-pub(crate) use component::{ReadError, Stored, WriteError, digest};
+pub(crate) use component::{Content, ReadError, Stored, WriteError, digest};
 
 /// Components by their digest.
 pub(crate) enum Artifacts {
@@ -134,6 +135,25 @@ impl Artifacts {
             }
         };
         found.ok_or_else(|| ReadError::Missing(digest.to_owned()))
+    }
+
+    /// What is there, to be read in pieces, and how many bytes it has. Whether they are what was
+    /// written is not checked here.
+    pub(crate) fn content(&self, digest: &str) -> Result<(Content, u64), ReadError> {
+        let found = match self {
+            Self::Directory(path) if is_digest(digest) => {
+                return directory::open_file(path, digest);
+            }
+            Self::Directory(_) => None,
+            Self::Memory(kept) => {
+                let kept = kept.lock();
+                let found = kept.get(digest);
+                found.map(|kept| kept.bytes.clone())
+            }
+        };
+        let bytes = found.ok_or_else(|| ReadError::Missing(digest.to_owned()))?;
+        let length = bytes.len() as u64;
+        Ok((Content::Bytes(bytes), length))
     }
 
     /// All components, in the order of their digests.

@@ -1,5 +1,7 @@
 //! Reads user-supplied files up to a size limit.
 
+pub(crate) mod site;
+
 use std::{
     borrow::Cow,
     fs::{DirBuilder, File},

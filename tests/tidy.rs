@@ -147,7 +147,7 @@ const MODULES: &[Module] = &[
     Module {
         name: "file",
         modules: &[],
-        crates: &["sampan_runtime::admission"],
+        crates: &["sampan_core", "sampan_runtime::admission"],
     },
     Module {
         name: "config",
@@ -197,6 +197,7 @@ const LIBRARIES: &[Library] = &[
             "icu_properties",
             "ipnet",
             "jiff",
+            "percent-encoding",
             "schemars",
             "serde",
             "serde_json",

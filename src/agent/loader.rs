@@ -8,9 +8,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
-    object::{Check, Limits, ServiceKind},
+    object::{Check, Isolation, Limits, ServiceKind},
     plan::pod::PodSpec,
     record::{Component, Template as Wanted},
+    site::Pages,
+    spec::Found,
 };
 use sampan_runtime::{
     Demands, KeyValue, LoadError, Loaded, Neighbours, Origin, Runtime,
@@ -22,7 +24,8 @@ use tokio::sync::Semaphore;
 
 use super::{
     handle::{Maker, one_line},
-    runtime_pod::RuntimeMaker,
+    runtime_pod::{RuntimeMaker, ServiceMaker},
+    site::{self, Site},
 };
 use crate::{
     artifacts::Artifacts,
@@ -93,6 +96,8 @@ pub(crate) struct RuntimeLoader {
     recent: Mutex<VecDeque<(Wants, Arc<Loaded>)>>,
     /// How many pods are made at once: each needs a CPU to be made in time.
     turns: Arc<Semaphore>,
+    /// Limits how many static files are open.
+    open_files: Arc<Semaphore>,
 }
 
 impl RuntimeLoader {
@@ -115,6 +120,7 @@ impl RuntimeLoader {
             turns: Arc::new(Semaphore::new(
                 available_parallelism().map_or(1, |it| it.get()),
             )),
+            open_files: Arc::new(Semaphore::new(site::MAX_OPEN_FILES)),
         }
     }
 
@@ -221,6 +227,39 @@ impl RuntimeLoader {
         recent.push_back((wanted, Arc::clone(loaded)));
     }
 
+    /// Whether pods can be made of a template, and what it was found to be.
+    pub(crate) async fn admit(
+        &self,
+        service: &ServiceKey,
+        wanted: &Wanted,
+    ) -> Result<Found, String> {
+        match &wanted.site {
+            Some(pages) => {
+                self.site(wanted, pages).await?;
+                Ok(Found {
+                    kind: ServiceKind::Static,
+                    is_callable: true,
+                })
+            }
+            None => Ok(self.template(service, wanted).await?.found()),
+        }
+    }
+
+    /// The files of a revision that runs no component.
+    async fn site(&self, wanted: &Wanted, pages: &Pages) -> Result<Site, String> {
+        let (artifacts, open) = (Arc::clone(&self.artifacts), Arc::clone(&self.open_files));
+        let (digest, pages) = (wanted.component.digest.clone(), pages.clone());
+        let load = move || Site::load(&digest, &pages, &artifacts, &open);
+        let loaded = off_thread(load).await;
+        loaded.map_err(|error| {
+            let directory = &wanted.component.path;
+            format!(
+                "the files of `{directory}` cannot be served: {}",
+                one_line(&error)
+            )
+        })
+    }
+
     /// What every instance of a revision is made from. This is all that can be known of it without
     /// starting one.
     pub(crate) async fn template(
@@ -240,7 +279,7 @@ impl RuntimeLoader {
         // What cannot be called at all is refused with the place in the spec.
         if asks_exports(wanted) && found.is_callable && !loaded.answers_probes() {
             let remedy = match found.kind {
-                ServiceKind::Http => "ask by `http`, or export it",
+                ServiceKind::Http | ServiceKind::Static => "ask by `http`, or export it",
                 ServiceKind::Command => "export it, or remove the probe",
             };
             return Err(format!(
@@ -249,8 +288,8 @@ impl RuntimeLoader {
             ));
         }
         let args = match (found.kind, &wanted.args[..]) {
-            (ServiceKind::Http, []) => Vec::new(),
-            (ServiceKind::Http | ServiceKind::Command, args) => {
+            (ServiceKind::Http | ServiceKind::Static, []) => Vec::new(),
+            (ServiceKind::Http | ServiceKind::Static | ServiceKind::Command, args) => {
                 let program = program_name(component.path.as_ref());
                 [program].into_iter().chain(args.iter().cloned()).collect()
             }
@@ -292,25 +331,35 @@ fn asks_exports(wanted: &Wanted) -> bool {
 }
 
 impl TemplateLoader for RuntimeLoader {
-    type Maker = RuntimeMaker;
+    type Maker = ServiceMaker;
 
     async fn prepare(
         &self,
         service: &ServiceKey,
         wanted: &Wanted,
-    ) -> Result<Prepared<RuntimeMaker>, String> {
+    ) -> Result<Prepared<ServiceMaker>, String> {
+        if let Some(pages) = &wanted.site {
+            let site = Arc::new(self.site(wanted, pages).await?);
+            return Ok(Prepared {
+                spec: Arc::new(PodSpec::of(wanted, Isolation::Pod)),
+                capacity: site::CAPACITY,
+                maker: Box::new(move |pod| {
+                    Arc::new(ServiceMaker::Site(pod.clone(), Arc::clone(&site)))
+                }),
+            });
+        }
         let template = Arc::new(self.template(service, wanted).await?);
         let (runtime, turns) = (Arc::clone(&self.runtime), Arc::clone(&self.turns));
         Ok(Prepared {
             spec: Arc::new(PodSpec::of(wanted, template.isolation())),
             capacity: template.concurrency(),
             maker: Box::new(move |pod| {
-                Arc::new(RuntimeMaker {
+                Arc::new(ServiceMaker::Guest(RuntimeMaker {
                     runtime: Arc::clone(&runtime),
                     name: pod.clone(),
                     template: Arc::clone(&template),
                     turns: Arc::clone(&turns),
-                })
+                }))
             }),
         })
     }

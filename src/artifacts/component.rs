@@ -1,7 +1,8 @@
-//! A component that is kept: its digest, and why it is not to be had or was not taken.
+//! What is kept: its digest, and why it is not to be had or was not taken.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{fs::File, io, path::PathBuf, time::Duration};
 
+use bytes::Bytes;
 use sampan_core::digest::Digest;
 
 use crate::file::MAX_COMPONENT_BYTES;
@@ -9,6 +10,14 @@ use crate::file::MAX_COMPONENT_BYTES;
 /// SHA-256 of the bytes, as 64 lower-case hex digits.
 pub(crate) fn digest(bytes: &[u8]) -> String {
     Digest::of(bytes).to_hex()
+}
+
+/// What can be read.
+pub(crate) enum Content {
+    /// It is in memory.
+    Bytes(Bytes),
+    /// It is in this file.
+    File(File),
 }
 
 /// Why a component is not to be had.

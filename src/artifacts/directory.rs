@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use sampan_core::digest::is_digest;
 
-use super::{ReadError, Stored, WriteError, digest};
+use super::{Content, ReadError, Stored, WriteError, digest};
 use crate::file;
 
 /// Ends the name of a file that is being written.
@@ -125,6 +125,19 @@ pub(super) fn read(directory: &Path, name: &str) -> Result<(Bytes, PathBuf), Rea
         Ok(()) => Err(ReadError::Damaged(path)),
         Err(source) => Err(ReadError::Io { path, source }),
     }
+}
+
+/// Opens a file, and tells its length.
+pub(super) fn open_file(directory: &Path, name: &str) -> Result<(Content, u64), ReadError> {
+    let path = directory.join(name);
+    let opened = File::open(&path).and_then(|file| {
+        let length = file.metadata()?.len();
+        Ok((Content::File(file), length))
+    });
+    opened.map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ReadError::Missing(name.to_owned()),
+        _ => ReadError::Io { path, source },
+    })
 }
 
 pub(super) fn list(directory: &Path) -> io::Result<Vec<Stored>> {

@@ -182,8 +182,8 @@ pub(super) fn remedy(app: &App, name: &Name, error: &io::Error, has_built: bool)
         (false, _) => None,
         (true, false) => Some(format!("`--build` makes it with `{command}`")),
         (true, true) => Some(format!(
-            "`{command}` ended well and did not make it: `component` has to be the file that it \
-             writes"
+            "`{command}` ended well and did not make it: `component` has to be the file, and `static` the \
+             directory, that it writes"
         )),
     }
 }

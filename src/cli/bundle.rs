@@ -1,6 +1,11 @@
 //! A spec with everything that goes along with it to a node.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -14,15 +19,57 @@ use super::{
 };
 use crate::{
     client::{Client, ClientError, quoted},
-    file,
+    file::{self, site::Site},
 };
 
 /// A spec that is good here, with the components that it names.
 pub(super) struct Bundle {
     pub(super) app: App,
     pub(super) body: view::Apply,
-    /// Files of components by their digests.
-    components: BTreeMap<String, PathBuf>,
+    /// What may have to be uploaded, by its digest.
+    contents: BTreeMap<String, Content>,
+}
+
+/// Something that a node may lack.
+enum Content {
+    Component(PathBuf),
+    /// A static file, and its path in its directory.
+    File(Rc<Files>, String),
+    /// The manifest of static files.
+    Manifest(Rc<Files>),
+}
+
+/// Static files of a service.
+struct Files {
+    directory: PathBuf,
+    site: Site,
+}
+
+impl Content {
+    /// The bytes as they are now.
+    fn read(&self) -> anyhow::Result<Vec<u8>> {
+        match self {
+            Self::Component(path) => file::spec_component(path)
+                .with_context(|| format!("cannot read the component `{}`", path.display())),
+            Self::File(files, path) => {
+                let read = files.site.bytes(path);
+                read.with_context(|| cannot_serve(&files.directory))
+            }
+            Self::Manifest(files) => Ok(files.site.manifest.to_bytes()),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Component(path) => path.display().to_string(),
+            Self::File(files, path) => files.directory.join(path).display().to_string(),
+            Self::Manifest(files) => format!("the list of `{}`", files.directory.display()),
+        }
+    }
+}
+
+fn cannot_serve(directory: &Path) -> String {
+    format!("cannot serve the files of `{}`", directory.display())
 }
 
 impl Bundle {
@@ -37,10 +84,16 @@ impl Bundle {
         let absolute = fs::canonicalize(&base)
             .with_context(|| format!("cannot find the directory `{}`", base.display()))
             .map_err(Stop::usage)?;
-        let mut components = BTreeMap::new();
+        let mut contents = BTreeMap::new();
         let mut digests = BTreeMap::new();
-        let services = read.app.services.values();
-        let services = services.map(|it| (&it.name, &it.component));
+        let (sites, services): (Vec<_>, Vec<_>) =
+            (read.app.services.values()).partition(|it| it.site.is_some());
+        for service in sites {
+            let directory = base.join(&service.component.path);
+            let digest = files(directory, &mut contents).map_err(Stop::usage)?;
+            digests.insert(service.name.to_string(), digest);
+        }
+        let services = services.into_iter().map(|it| (&it.name, &it.component));
         let jobs = read.app.jobs.values().map(|it| (&it.name, &it.component));
         for (name, source) in services.chain(jobs) {
             let path = base.join(&source.path);
@@ -60,7 +113,7 @@ impl Bundle {
                 )));
             }
             digests.insert(name.to_string(), digest.clone());
-            components.insert(digest, path);
+            contents.insert(digest, Content::Component(path));
         }
         let body = view::Apply {
             spec: read.text,
@@ -76,7 +129,7 @@ impl Bundle {
         Ok(Self {
             app: read.app,
             body,
-            components,
+            contents,
         })
     }
 
@@ -101,19 +154,18 @@ impl Bundle {
         Ok(plan.map_err(refused)?)
     }
 
-    /// Uploads the components that the node lacks.
+    /// Uploads what the node lacks.
     pub(super) async fn upload(&self, client: &Client, output: &Output) -> Result<(), Stop> {
-        for (digest, path) in &self.components {
+        for (digest, content) in &self.contents {
             let target = format!("/v1/artifacts/{digest}");
             if client.has(&target).await? {
                 continue;
             }
-            let bar = output.spinner(format!("uploading {}", path.display()));
-            let read = file::spec_component(path)
-                .with_context(|| format!("cannot read the component `{}`", path.display()));
-            let uploaded = client.upload(&target, Bytes::from(read?)).await;
+            let shown = content.shown();
+            let bar = output.spinner(format!("uploading {shown}"));
+            let uploaded = client.upload(&target, Bytes::from(content.read()?)).await;
             bar.finish_and_clear();
-            uploaded.map_err(|error| changed(error, path))?;
+            uploaded.map_err(|error| changed(error, &shown))?;
         }
         Ok(())
     }
@@ -132,13 +184,25 @@ fn refused(error: ClientError) -> ClientError {
     }
 }
 
-/// A component that has another digest by now was written to while this went on.
-fn changed(error: ClientError, path: &std::path::Path) -> anyhow::Error {
+/// Notes the files of a directory for the upload, and tells the digest of their manifest.
+fn files(directory: PathBuf, contents: &mut BTreeMap<String, Content>) -> anyhow::Result<String> {
+    let site = Site::read(&directory).with_context(|| cannot_serve(&directory))?;
+    let files = Rc::new(Files { directory, site });
+    for (path, file) in &files.site.manifest.files {
+        let content = Content::File(Rc::clone(&files), path.clone());
+        contents.insert(file.digest.clone(), content);
+    }
+    let digest = Digest::of(&files.site.manifest.to_bytes()).to_hex();
+    contents.insert(digest.clone(), Content::Manifest(files));
+    Ok(digest)
+}
+
+/// What has another digest by now was written to while this went on.
+fn changed(error: ClientError, shown: &str) -> anyhow::Error {
     match error {
-        ClientError::Refused(refused) if refused.code == "WrongDigest" => anyhow::anyhow!(
-            "the component `{}` changed while it was uploaded: try again",
-            path.display()
-        ),
+        ClientError::Refused(refused) if refused.code == "WrongDigest" => {
+            anyhow::anyhow!("`{shown}` changed while it was uploaded: try again")
+        }
         other => other.into(),
     }
 }

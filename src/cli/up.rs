@@ -36,6 +36,7 @@ use super::{
 use crate::{
     client::Client,
     config,
+    file::site::SiteError,
     serve::{
         AppSource,
         app::{self, ComponentError, FirstStart, Listening, NotRunning, RunningApp},
@@ -395,7 +396,11 @@ fn not_running(reason: NotRunning, app: &App, has_built: bool, output: &Output) 
                     ComponentError::Read { source, .. } => {
                         build::remedy(app, &name, source, has_built)
                     }
-                    ComponentError::Load { .. } => None,
+                    ComponentError::Files {
+                        source: SiteError::Directory(source),
+                        ..
+                    } => build::remedy(app, &name, source, has_built),
+                    ComponentError::Load { .. } | ComponentError::Files { .. } => None,
                 };
                 let error = anyhow::Error::new(error).context(name.to_string());
                 output.error(&match remedy {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use sampan_core::{
+    digest::Digest,
     name::{Name, PodName, ServiceKey},
     object::{App, Limits, Source},
     provoke,
@@ -16,7 +17,7 @@ use sampan_core::{
     view,
 };
 use sampan_gateway::{Drained, Server, ServiceStats};
-use sampan_runtime::{LoadError, Loaded, Usage};
+use sampan_runtime::{LoadError, Loaded, Usage, off_thread};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet},
@@ -27,7 +28,10 @@ use crate::{
     agent::handle::one_line,
     api::{Api, Checked},
     events::{Change, Subject},
-    file,
+    file::{
+        self,
+        site::{Site, SiteError},
+    },
     mirror::Mirror,
 };
 
@@ -119,6 +123,14 @@ pub(crate) enum ComponentError {
         path: String,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// The files of a directory cannot be served.
+    #[error("cannot serve the files of `{path}`")]
+    Files {
+        /// The directory.
+        path: String,
+        /// Why not.
+        source: SiteError,
     },
     /// The component was refused.
     #[error("the component `{path}` is refused")]
@@ -421,8 +433,12 @@ pub(crate) fn summary(context: &NodeContext, source: &AppSource) -> Vec<ServiceS
     names.map(summary).collect()
 }
 
-/// A component, and what is asked of its code.
-type Wants<'a> = (&'a Source, &'a Limits, bool);
+/// A component, and what is asked of its code; or files.
+#[derive(PartialEq)]
+enum Wants<'a> {
+    Code(&'a Source, &'a Limits, bool),
+    Files(&'a Path),
+}
 
 /// A service or job, and what it runs.
 struct Part<'a> {
@@ -434,13 +450,16 @@ fn part<'a>(app: &'a App, name: &Name) -> Option<Part<'a>> {
     let key = || ServiceKey::new(&app.name, name);
     let service = app.services.get(name).map(|it| Part {
         subject: Subject::Service(key()),
-        wants: (&it.component, &it.limits, it.coredump),
+        wants: match it.site {
+            Some(_) => Wants::Files(&it.component.path),
+            None => Wants::Code(&it.component, &it.limits, it.coredump),
+        },
     });
     service.or_else(|| {
         let it = app.jobs.get(name)?;
         Some(Part {
             subject: Subject::Job(key()),
-            wants: (&it.component, &it.limits, false),
+            wants: Wants::Code(&it.component, &it.limits, false),
         })
     })
 }
@@ -475,8 +494,12 @@ async fn load(
     context: &NodeContext,
     subject: &Subject,
     base: &Path,
-    (component, limits, coredump): Wants<'_>,
+    wants: Wants<'_>,
 ) -> Result<String, ComponentError> {
+    let (component, limits, coredump) = match wants {
+        Wants::Code(component, limits, coredump) => (component, limits, coredump),
+        Wants::Files(path) => return take_files(context, base, path).await,
+    };
     let file = base.join(&component.path);
     let path = component.path.display().to_string();
     // A blocking read: the file is local, and a task for it would cost more than it does.
@@ -493,6 +516,37 @@ async fn load(
         .await
         .map_err(|source| ComponentError::Load { path, source })?;
     Ok(loaded.inspection.digest.to_hex())
+}
+
+/// Reads the files of a directory, and keeps them. Tells the digest of their manifest.
+async fn take_files(
+    context: &NodeContext,
+    base: &Path,
+    path: &Path,
+) -> Result<String, ComponentError> {
+    let (artifacts, directory) = (Arc::clone(&context.artifacts), base.join(path));
+    let take = move || {
+        let site = Site::read(&directory)?;
+        for (path, file) in &site.manifest.files {
+            if artifacts.renew(&file.digest) {
+                continue;
+            }
+            let bytes = site.bytes(path)?;
+            // One that was changed meanwhile has another digest, and is not there under this one.
+            let digest = Digest::of(&bytes).to_hex();
+            artifacts.keep(digest, bytes.into(), directory.join(path));
+        }
+        let manifest = site.manifest.to_bytes();
+        let digest = Digest::of(&manifest).to_hex();
+        artifacts.keep(digest.clone(), manifest.into(), directory.clone());
+        Ok(digest)
+    };
+    off_thread(take)
+        .await
+        .map_err(|source| ComponentError::Files {
+            path: path.display().to_string(),
+            source,
+        })
 }
 
 fn checked(source: &AppSource, digests: &BTreeMap<Name, String>) -> Checked {

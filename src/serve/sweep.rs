@@ -1,16 +1,17 @@
-//! Removes components that nothing refers to any more.
+//! Removes components and static files that nothing refers to any more.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use sampan_core::{
     plan::prune,
     provoke,
     record::{Job, Kind, Revision},
+    site::Manifest,
 };
 use sampan_runtime::off_thread;
 use sampan_store::{Store, StoreError};
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, ReadError};
 
 /// How often it is looked.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -33,12 +34,32 @@ pub(super) async fn run(store: Arc<dyn Store>, artifacts: Arc<Artifacts>) {
     }
 }
 
+/// The files of a manifest. An error means that they are not known, and then nothing is removed. One
+/// that is gone has none: no pod can be made of it.
+fn files(artifacts: &Artifacts, manifest: &str) -> io::Result<Vec<String>> {
+    let bytes = match artifacts.read(manifest) {
+        Ok((bytes, _)) => bytes,
+        Err(ReadError::Missing(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(io::Error::other(error)),
+    };
+    let manifest = Manifest::parse(&bytes).map_err(io::Error::other)?;
+    let files = manifest.files.into_values();
+    Ok(files.map(|file| file.digest).collect())
+}
+
 async fn sweep(store: &Arc<dyn Store>, artifacts: &Arc<Artifacts>) -> Result<(), StoreError> {
     let mut referenced = BTreeSet::new();
+    let mut manifests = Vec::new();
     let mut unreadable = false;
     for entry in store.list(Kind::Revision.prefix()).await?.entries {
         match serde_json::from_slice::<Revision>(&entry.value) {
-            Ok(revision) => drop(referenced.insert(revision.template.component.digest)),
+            Ok(revision) => {
+                let template = revision.template;
+                if template.site.is_some() {
+                    manifests.push(template.component.digest.clone());
+                }
+                referenced.insert(template.component.digest);
+            }
             Err(_) => unreadable = true,
         }
     }
@@ -54,6 +75,9 @@ async fn sweep(store: &Arc<dyn Store>, artifacts: &Arc<Artifacts>) -> Result<(),
     }
     let artifacts = Arc::clone(artifacts);
     let removed = off_thread(move || {
+        for manifest in manifests {
+            referenced.extend(files(&artifacts, &manifest)?);
+        }
         let present = artifacts.list()?;
         let present: Vec<_> = present
             .into_iter()
@@ -69,10 +93,44 @@ async fn sweep(store: &Arc<dyn Store>, artifacts: &Arc<Artifacts>) -> Result<(),
             tracing::info!(digest, "nothing refers to this component any more: removed");
             artifacts.remove(&digest)?;
         }
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     });
     if let Err(error) = removed.await {
         tracing::warn!(%error, "cannot remove components that no revision needs");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sampan_core::{digest::Digest, site::SiteFile};
+
+    use super::*;
+
+    #[test]
+    fn what_a_manifest_names_is_kept_and_one_that_is_damaged_keeps_all() {
+        let artifacts = Artifacts::memory();
+        let keep = |bytes: &[u8]| {
+            let digest = Digest::of(bytes).to_hex();
+            artifacts.keep(digest.clone(), bytes.to_vec().into(), "public".into());
+            digest
+        };
+        let page = keep(b"page");
+        let file = SiteFile {
+            digest: page.clone(),
+            bytes: 4,
+            content_type: "text/html".to_owned(),
+            modified: 0,
+        };
+        let manifest = Manifest {
+            files: [("index.html".to_owned(), file)].into(),
+        };
+        let manifest = keep(&manifest.to_bytes());
+        assert_eq!(files(&artifacts, &manifest).expect("readable"), [page]);
+        // Nothing is known of what is gone, and no pod can be made of it.
+        let gone = Digest::of(b"gone").to_hex();
+        assert!(files(&artifacts, &gone).expect("none").is_empty());
+        let damaged = keep(b"{");
+        assert!(files(&artifacts, &damaged).is_err());
+    }
 }

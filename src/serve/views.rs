@@ -116,8 +116,7 @@ impl Views for NodeViews {
 impl Admission for NodeViews {
     async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<Found, String> {
         self.may_keep(&service.app, &template.grants).await?;
-        let template = self.loader.template(service, template).await?;
-        Ok(template.found())
+        self.loader.admit(service, template).await
     }
 
     async fn admit_job(&self, job: &ServiceKey, spec: &JobSpec) -> Result<(), String> {

@@ -26,6 +26,7 @@ mod printed;
 mod schedules;
 mod slow;
 mod soak;
+mod statics;
 mod verbs;
 mod volumes;
 mod whole;

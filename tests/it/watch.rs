@@ -109,3 +109,28 @@ async fn what_is_gone_runs_on_and_comes_back() {
     let (status, talk) = running.interrupt();
     assert_eq!(status.code(), Some(0), "{talk}");
 }
+
+#[tokio::test]
+async fn static_files_are_swapped_as_a_whole() {
+    let spec = "app = 'a'\n[service.site]\nstatic = 'public'\nroute = ['site.test/']\n";
+    let place = directory(&[
+        ("sampan.toml", spec.as_bytes()),
+        ("public/index.html", b"one"),
+        ("public/deep/er/page.html", b"deep"),
+    ]);
+    let mut running = up(place.path());
+    let address = running.address();
+    assert_eq!(get(address, "site.test", "/").await.body, "one");
+    assert_eq!(
+        get(address, "site.test", "/deep/er/page.html").await.body,
+        "deep"
+    );
+    fs::write(place.path().join("public/deep/er/page.html"), "deeper").expect("written");
+    eventually(address, "site.test", "/deep/er/page.html", |it| {
+        it.body == "deeper"
+    })
+    .await;
+    assert_eq!(get(address, "site.test", "/").await.body, "one");
+    let (status, said) = running.interrupt();
+    assert!(status.success(), "{status}: {said}");
+}

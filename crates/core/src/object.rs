@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     name::Name,
     quantity::{Amount, ByteSize, Cpu, Percent, duration_text, optional_duration_text},
+    site::Pages,
 };
 
 /// One spec file: services and jobs under one name.
@@ -68,6 +69,8 @@ pub enum ServiceKind {
     Http,
     /// Each runs `wasi:cli/run` of its component until that ends, and answers no requests.
     Command,
+    /// They answer HTTP requests with files.
+    Static,
 }
 
 impl ServiceKind {
@@ -83,6 +86,7 @@ impl fmt::Display for ServiceKind {
         f.write_str(match self {
             Self::Http => "http",
             Self::Command => "command",
+            Self::Static => "static",
         })
     }
 }
@@ -92,8 +96,11 @@ impl fmt::Display for ServiceKind {
 pub struct Service {
     /// The service's name.
     pub name: Name,
-    /// The component each replica runs.
+    /// The component each replica runs, or the directory of the files that it serves.
     pub component: Source,
+    /// Set if those are files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<Pages>,
     /// Arguments after the program name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,

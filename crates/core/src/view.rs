@@ -49,7 +49,8 @@ pub struct Service {
     pub generation: u64,
     /// The generation that the numbers and the phase are about.
     pub observed_generation: u64,
-    /// What its pods do: `http` answers requests, `command` runs `wasi:cli/run`.
+    /// What its pods do: `http` answers requests, `command` runs `wasi:cli/run`, `static`
+    /// serves files.
     #[serde(default = "http")]
     pub kind: String,
     /// How far its rollout is.

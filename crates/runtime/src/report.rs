@@ -211,7 +211,7 @@ impl Evidence {
 
 impl Termination {
     /// An instance whose pod was ended from outside: see [`crate::pod::Pod::killed`].
-    pub(crate) fn unhealthy(pod: PodName, reason: String, evidence: Evidence) -> Arc<Self> {
+    pub fn unhealthy(pod: PodName, reason: String, evidence: Evidence) -> Arc<Self> {
         Arc::new(Self {
             pod,
             verdict: Fault::Unhealthy,

@@ -177,7 +177,7 @@ impl Walk<'_> {
                 self.file(&path);
             }
             let is_of_tools = || LEFT_OUT.contains(&&*name) || path.join(CACHE_MARK).is_file();
-            if is_dir && depth < MAX_DEPTH && !is_of_tools() {
+            if is_dir && depth < MAX_DEPTH && !is_of_tools() && !self.components.contains(&path) {
                 self.folder(&path, above, depth + 1)?;
             }
         }

@@ -26,6 +26,9 @@ const GONE: Duration = Duration::from_millis(400);
 /// The same of a spec or an env file, of which nothing tells whether it is whole.
 const TEXT: Duration = Duration::from_millis(100);
 
+/// Of all time, looks at one path take at most one part in so many.
+const PAUSE: u32 = 20;
+
 /// What has changed, and rests.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
@@ -44,6 +47,8 @@ struct File {
     last: Option<Look>,
     /// Since when it has been so.
     since: Instant,
+    /// A directory with much in it is looked at less often.
+    pause_until: Instant,
 }
 
 impl File {
@@ -56,12 +61,21 @@ impl File {
             told: now,
             last: now,
             since: Instant::now(),
+            pause_until: Instant::now(),
         }
     }
 
     /// Looks again. Says whether it is another than when it was told, and rests.
     fn look(&mut self, now: Instant) -> bool {
+        if now < self.pause_until {
+            return false;
+        }
+        let begun = Instant::now();
         let look = Look::at(&self.path);
+        let took = begun.elapsed();
+        if took * PAUSE > PERIOD {
+            self.pause_until = now + took * PAUSE;
+        }
         if look != self.last {
             (self.last, self.since) = (look, now);
             return false;
@@ -73,6 +87,7 @@ impl File {
         let is_due = match (look, self.names.is_empty()) {
             (None, _) => rested >= GONE,
             (Some(_), true) => rested >= TEXT,
+            (Some(_), false) if self.path.is_dir() => rested >= TEXT,
             (Some(_), false) => rested >= PART || (rested >= WHOLE && is_whole(&self.path)),
         };
         if is_due {

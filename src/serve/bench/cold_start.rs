@@ -13,13 +13,13 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, Empty};
 use sampan_core::{
     name::{PodName, ServiceKey},
-    object::{Isolation, Renewal},
+    object::{Isolation, Renewal, ServiceKind},
 };
 use sampan_gateway::{
     Body, Endpoint, EndpointState, Gateway, RequestContext, ServiceConfig, Upstream, UpstreamFuture,
 };
 use sampan_runtime::{
-    Demands, Loaded, Origin,
+    Demands, Loaded, Origin, StartError,
     admission::inspect::Inspection,
     pod::{
         Pod, Unwatched,
@@ -29,7 +29,11 @@ use sampan_runtime::{
 use serde::Serialize;
 
 use super::{BenchError, Component, Workbench, app, sketch::Sketch};
-use crate::{agent::handle::PodHandle, edge, serve::AppSource};
+use crate::{
+    agent::{handle::PodHandle, runtime_pod::ServicePod},
+    edge,
+    serve::AppSource,
+};
 
 /// The longest that a pod may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -211,7 +215,12 @@ fn template(
         keyvalue: None,
         coredumps: None,
     };
-    Template::new(loaded, &spec).map_err(|source| BenchError::Start {
+    let made = match loaded.found().kind {
+        // Nothing of it answers a request, which is what is measured.
+        ServiceKind::Command => Err(StartError::NoHandler),
+        ServiceKind::Http | ServiceKind::Static => Template::new(loaded, &spec),
+    };
+    made.map_err(|source| BenchError::Start {
         name: component.name.clone(),
         source,
     })
@@ -229,7 +238,7 @@ async fn released(held: &Weak<Loaded>) -> Result<(), BenchError> {
 }
 
 /// A pod without a worker.
-struct Bare(Arc<Pod>);
+struct Bare(Arc<ServicePod>);
 
 impl Upstream for Bare {
     fn call(&self, request: http::Request<Body>, context: &RequestContext) -> UpstreamFuture {
@@ -253,7 +262,12 @@ async fn first(
         ..edge::config(&source.app.name, service)
     };
     let (name, revision) = (pod.name().clone(), pod.name().revision());
-    let endpoint = Endpoint::new(name, revision, capacity, Arc::new(Bare(Arc::new(pod))));
+    let endpoint = Endpoint::new(
+        name,
+        revision,
+        capacity,
+        Arc::new(Bare(Arc::new(ServicePod::Guest(Arc::new(pod))))),
+    );
     gateway.publish(vec![(config, vec![Arc::clone(&endpoint)])]);
     endpoint.set_state(EndpointState::Ready);
     let request = http::Request::get("/").header(http::header::HOST, "bench.localhost");

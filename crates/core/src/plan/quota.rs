@@ -281,7 +281,7 @@ impl Ask {
             let (name, number) = (&service.key.name, service.spec.revision);
             let kept = || present.revisions.get(&(name.clone(), number));
             let revision = new.get(&(name, number)).copied().or_else(kept);
-            let memory = revision.map_or(0, |revision| revision.template.limits.memory.0);
+            let memory = revision.map_or(0, |revision| revision.template.memory());
             Usage::of_service(service, memory)
         };
         let sum =

@@ -8,6 +8,7 @@ use crate::{
     digest::Digest,
     object::{Grants, Isolation, Limits, Probe, Renewal, Restart, Service, ServiceKind},
     quantity::duration_text,
+    site::Pages,
 };
 
 /// The component of a revision or job.
@@ -24,6 +25,9 @@ pub struct Component {
 pub struct Template {
     /// What it runs.
     pub component: Component,
+    /// Set if it runs none: the digest is that of a manifest of files, which are served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<Pages>,
     /// What that does, as its admission has found.
     #[serde(default, skip_serializing_if = "ServiceKind::is_http")]
     pub kind: ServiceKind,
@@ -63,7 +67,11 @@ impl Template {
     pub fn new(service: &Service, component: Component) -> Self {
         Self {
             component,
-            kind: ServiceKind::default(),
+            site: service.site.clone(),
+            kind: match service.site {
+                Some(_) => ServiceKind::Static,
+                None => ServiceKind::default(),
+            },
             args: service.args.clone(),
             isolation: service.isolation,
             concurrency: service.concurrency,
@@ -77,6 +85,14 @@ impl Template {
             restart: service.restart.clone(),
             drain: service.rollout.drain,
             restarted: 0,
+        }
+    }
+
+    /// Bytes that the guest of one pod may use: files need none.
+    pub fn memory(&self) -> u64 {
+        match self.site {
+            Some(_) => 0,
+            None => self.limits.memory.0,
         }
     }
 

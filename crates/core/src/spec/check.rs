@@ -5,6 +5,7 @@ mod dependencies;
 mod grants;
 mod names;
 mod routes;
+mod statics;
 mod tuning;
 
 use std::collections::BTreeMap;
@@ -97,7 +98,11 @@ impl Checker<'_, '_> {
 
     /// Checks a service. One that is not `on` is checked too, but its env files are not read.
     fn service(&mut self, name: &Name, raw: &raw::Service, on: bool) -> Option<Service> {
-        let component = source(raw.component.as_ref(), raw.digest.as_ref());
+        let site = self.statics(name, raw);
+        let component = match site {
+            Some(_) => source(raw.r#static.as_ref(), None),
+            None => source(raw.component.as_ref(), raw.digest.as_ref()),
+        };
         let depends_on = self.depends_on(name, on, &raw.depends_on);
         let variables = self.environment(&raw.env_file, &raw.env, on);
         let grants = self.grants(on, &raw.allow, &depends_on, variables, &raw.config);
@@ -114,6 +119,7 @@ impl Checker<'_, '_> {
         Some(Service {
             name: name.clone(),
             component: component?,
+            site,
             args: arguments(&raw.args),
             replicas: raw.replicas.value.0,
             isolation: raw.isolation.as_ref().map(|isolation| isolation.value),

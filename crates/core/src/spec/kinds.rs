@@ -83,6 +83,13 @@ pub fn check_kinds(
     report.finish(Some(()))
 }
 
+/// The place of a key of a service in this text.
+pub(super) fn place(text: &str, service: &Name, key: &str) -> Place {
+    let root = DeTable::parse(text).ok().map(Spanned::into_inner);
+    let keys = ["service", service.as_str(), key];
+    locate(root.as_ref(), keys.into_iter())
+}
+
 /// The place of a key, or of the last table on the way to it.
 fn locate<'k>(root: Option<&DeTable<'_>>, keys: impl Iterator<Item = &'k str>) -> Place {
     let mut place = Place::root();
@@ -101,7 +108,7 @@ fn locate<'k>(root: Option<&DeTable<'_>>, keys: impl Iterator<Item = &'k str>) -
 
 fn misfits(service: &Service, found: Found) -> Vec<Misfit> {
     match found.kind {
-        ServiceKind::Http => Vec::new(),
+        ServiceKind::Http | ServiceKind::Static => Vec::new(),
         ServiceKind::Command => of_command(service, found.is_callable),
     }
 }

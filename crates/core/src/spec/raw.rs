@@ -72,8 +72,23 @@ table! {
     /// takes none.
     struct Service {
         /// Path of the component, relative to this file. Of a core module for WASI preview 1 a
-        /// component is made.
-        required component: At<HostPath>, "\"web.wasm\"";
+        /// component is made. A service has either this or `static`.
+        optional component: At<HostPath>;
+        /// Directory, relative to this file, whose files are served as they are: a service without a
+        /// component. A path of a request is that of a file in it, and a directory is its
+        /// `index.html`. Where there are `app.js.br` or `app.js.gz` too, a client that takes them gets
+        /// them for `app.js`. Names that begin with a dot are left out, but for `.well-known`, and
+        /// links are followed as long as they stay in the directory. The files are read when the
+        /// spec is applied: a changed one is a new revision. At most 10000 files of 64 MiB each, and
+        /// 1 GiB in all. Of the other keys it takes `fallback`, `not_found`, `replicas`, `route`,
+        /// `depends_on`, `profiles`, `debug_headers`, `rollout`, `build` and `watch`.
+        optional r#static: At<HostPath>;
+        /// The file of `static` that answers where there is none, with status 200: the page of a
+        /// single-page app. Only for paths whose last part has no dot, because who asks for a missing
+        /// script is not helped by a page.
+        optional fallback: At<Text>;
+        /// The file of `static` that comes with status 404 where there is no file.
+        optional not_found: At<Text>;
         /// SHA-256 the component must have, as `sha256:` and 64 hex digits. `sampan inspect`
         /// tells it.
         optional digest: At<Digest>;

@@ -65,10 +65,10 @@ impl Driver {
             (ServiceKind::Command, _) => {
                 Box::pin(command::run(owned, inbox, ready, Arc::clone(&pace)))
             }
-            (ServiceKind::Http, Wasi::P2) => {
+            (ServiceKind::Http | ServiceKind::Static, Wasi::P2) => {
                 Box::pin(kept::run(owned, inbox, ready, Arc::clone(&pace)))
             }
-            (ServiceKind::Http, Wasi::P3) => {
+            (ServiceKind::Http | ServiceKind::Static, Wasi::P3) => {
                 let told = Arc::clone(given_up.insert(Arc::default()));
                 Box::pin(shared::run(owned, inbox, told, ready))
             }

@@ -86,8 +86,12 @@ impl Template {
         }
         let isolation = match (found.kind, wasi) {
             (ServiceKind::Command, _) => Isolation::Pod,
-            (ServiceKind::Http, Wasi::P2) => spec.isolation.unwrap_or(Isolation::Request),
-            (ServiceKind::Http, Wasi::P3) => spec.isolation.unwrap_or(Isolation::Pod),
+            (ServiceKind::Http | ServiceKind::Static, Wasi::P2) => {
+                spec.isolation.unwrap_or(Isolation::Request)
+            }
+            (ServiceKind::Http | ServiceKind::Static, Wasi::P3) => {
+                spec.isolation.unwrap_or(Isolation::Pod)
+            }
         };
         if isolation == Isolation::Request && !spec.renewal.is_never() {
             return Err(StartError::Settings(
@@ -98,7 +102,7 @@ impl Template {
             ));
         }
         let limits = match found.kind {
-            ServiceKind::Http => spec.limits.clone(),
+            ServiceKind::Http | ServiceKind::Static => spec.limits.clone(),
             ServiceKind::Command => unhurried(spec.limits),
         };
         let sandbox = Sandbox::open(SandboxSpec {
@@ -118,7 +122,9 @@ impl Template {
             kind: found.kind,
             isolation,
             concurrency: match found.kind {
-                ServiceKind::Http => concurrency(wasi, isolation, spec.concurrency)?,
+                ServiceKind::Http | ServiceKind::Static => {
+                    concurrency(wasi, isolation, spec.concurrency)?
+                }
                 ServiceKind::Command => 1,
             },
             renewal: spec.renewal,

@@ -210,6 +210,7 @@ fn shown(value: &Shown) -> String {
 fn service_fields(spec: &ServiceSpec, template: &Template) -> Fields {
     let mut fields = Fields::new();
     component(&template.component, &mut fields);
+    put(&mut fields, "static", &template.site);
     list(&mut fields, "args", template.args.iter().cloned());
     grants(&template.grants, &mut fields);
     put(&mut fields, "limits", &template.limits);

@@ -134,7 +134,9 @@ impl Notice {
     pub(super) fn cut_off(kind: ServiceKind, drain: Duration) -> Self {
         let drain = format_duration(drain);
         let text = match kind {
-            ServiceKind::Http => format!("stopped: requests were still in flight after {drain}"),
+            ServiceKind::Http | ServiceKind::Static => {
+                format!("stopped: requests were still in flight after {drain}")
+            }
             ServiceKind::Command => format!("stopped: it had not ended by itself after {drain}"),
         };
         Self::new(Reason::Stopped, text)

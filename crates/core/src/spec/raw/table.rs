@@ -32,7 +32,7 @@ macro_rules! table {
 
         impl $table {
             /// The keys, in the order of their declaration.
-            pub(crate) const KEYS: &'static [&'static str] = &[$(stringify!($key)),+];
+            pub(crate) const KEYS: &'static [&'static str] = &[$($crate::spec::raw::table::name(stringify!($key))),+];
 
             /// Reads the keys of a table at `place`.
             pub(crate) fn from_table(
@@ -42,7 +42,7 @@ macro_rules! table {
             ) -> Self {
                 decoder.unknown_keys(table, &place, Self::KEYS);
                 $(
-                    let $key = decoder.$need(table, &place, stringify!($key) $(, $extra)?);
+                    let $key = decoder.$need(table, &place, $crate::spec::raw::table::name(stringify!($key)) $(, $extra)?);
                 )+
                 let known = Self::KEYS.iter().copied();
                 let present = known.filter(|key| table.contains_key(*key)).collect();
@@ -88,7 +88,7 @@ macro_rules! table {
                 use $crate::spec::raw::schema::{Key, Need, docs, table};
                 table(&docs(&[$($table_doc),+]), vec![$(
                     Key {
-                        name: stringify!($key),
+                        name: $crate::spec::raw::table::name(stringify!($key)),
                         docs: docs(&[$($doc),+]),
                         need: table!(@need $need $($extra)?),
                         schema: generator.subschema_for::<$type>(),
@@ -105,6 +105,14 @@ macro_rules! table {
     (@need optional) => { Need::Optional };
     (@need preset $default:literal) => { Need::Default(serde_json::json!($default)) };
     (@need nested) => { Need::Optional };
+}
+
+/// The name of a key: that of its field, without what lets a field have the name of a word of Rust.
+pub(super) const fn name(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
 }
 
 pub(super) use table;

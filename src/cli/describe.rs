@@ -2,7 +2,7 @@
 
 mod text;
 
-use std::ops::ControlFlow;
+use std::{collections::VecDeque, ops::ControlFlow};
 
 use anyhow::bail;
 use clap::{Args, ValueEnum as _};
@@ -19,6 +19,10 @@ use crate::client::{Client, ClientError, quoted};
 
 /// Events that are shown of one thing.
 const EVENTS: usize = 10;
+/// Lines of what was denied to guests, or what else the host says of them, that are shown.
+const SAID: usize = 5;
+/// Lines of a log among which these are looked for.
+const LINES: usize = 1000;
 
 /// Show everything about an app, service, job or pod: its state, what has happened, and why
 #[derive(Args)]
@@ -104,7 +108,8 @@ async fn describe_service(
     let itself = format!("service/{}", found.name);
     let ours = |event: &view::Event| event.object == itself || objects.contains(&event.object);
     let events = events(client, &found.app, &ours).await?;
-    output.data(&text::service(&found, &revisions, &pods, &events));
+    let said = said(client, &format!("app={app}&service={service}")).await?;
+    output.data(&text::service(&found, &revisions, &pods, &said, &events));
     Ok(())
 }
 
@@ -124,7 +129,30 @@ async fn describe_pod(client: &Client, name: &str, arguments: &Arguments, output
     let query = arguments.scope.app.query(&[]);
     let target = format!("/v1/pods/{}{query}", quoted(name));
     let pod: view::Pod = client.get(&target).await?;
-    output.answer(arguments.json, &pod, || text::pod(&pod))
+    if arguments.json {
+        return output.json(&pod);
+    }
+    let (app, name) = (quoted(&pod.app), quoted(&pod.name));
+    let said = said(client, &format!("app={app}&pod={name}")).await?;
+    output.data(&text::pod(&pod, &said));
+    Ok(())
+}
+
+/// What the host has said last of the pods that are asked for: what guests were denied, for example.
+async fn said(client: &Client, of: &str) -> Result<Vec<view::LogLine>, ClientError> {
+    let mut said = VecDeque::new();
+    let take = |line: &str| {
+        if let Ok(line) = serde_json::from_str::<view::LogLine>(line)
+            && line.stream == "host"
+        {
+            said.push_back(line);
+            said.drain(..said.len().saturating_sub(SAID));
+        }
+        ControlFlow::Continue(())
+    };
+    let target = format!("/v1/logs?{of}&tail={LINES}");
+    client.lines(&target, take).await?;
+    Ok(said.into())
 }
 
 /// The last events of an app that are asked for.

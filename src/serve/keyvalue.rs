@@ -34,16 +34,16 @@ impl OfApp {
 /// What a guest is told. What is no fault of the guest is said to the operator too.
 fn told<T>(result: Result<T, KeyValueError>) -> Told<T> {
     result.map_err(|error| {
-        match &error {
-            KeyValueError::Full { .. }
-            | KeyValueError::Held { .. }
-            | KeyValueError::Failed { .. } => {
-                tracing::warn!(%error, "a key-value store cannot be used");
-                // Where files are is no business of a guest.
-                "the store cannot be used; the log of the node says why".to_owned()
+        // Where files are is no business of a guest.
+        let briefly = match &error {
+            KeyValueError::Full { .. } => "the disk of the node is full",
+            KeyValueError::Held { .. } | KeyValueError::Failed { .. } => {
+                "the store cannot be used; the log of the node says why"
             }
-            _ => error.to_string(),
-        }
+            _ => return error.to_string(),
+        };
+        tracing::warn!(%error, "a key-value store cannot be used");
+        briefly.to_owned()
     })
 }
 

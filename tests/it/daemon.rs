@@ -14,6 +14,7 @@ mod carried;
 mod commands;
 mod control;
 mod denied;
+mod full;
 mod jobs;
 mod keyvalue;
 mod killed;
@@ -26,6 +27,7 @@ mod printed;
 mod schedules;
 mod slow;
 mod soak;
+mod sqlite;
 mod statics;
 mod verbs;
 mod volumes;
@@ -48,6 +50,8 @@ struct Daemon {
     variables: Vec<(&'static str, String)>,
     /// The most address space that it may have.
     address_space_mib: Option<u64>,
+    /// The size of the file system that its data is on, in place of the one of everything else.
+    disk_mib: Option<u64>,
 }
 
 impl Daemon {
@@ -70,6 +74,7 @@ impl Daemon {
             directory: directory(&[("node.toml", b"")]),
             variables: Vec::new(),
             address_space_mib: None,
+            disk_mib: None,
         }
     }
 
@@ -81,11 +86,15 @@ impl Daemon {
     /// The program, under the limits that it has.
     fn program(&self, arguments: &[&str]) -> Command {
         let program = sampan(arguments);
-        let Some(mib) = self.address_space_mib else {
-            return program;
+        let mut limited = match (self.address_space_mib, self.disk_mib) {
+            (None, None) => return program,
+            (Some(mib), _) => {
+                let mut limited = Command::new("prlimit");
+                limited.arg(format!("--as={}", mib << 20));
+                limited
+            }
+            (None, Some(mib)) => self.on_small_disk(mib),
         };
-        let mut limited = Command::new("prlimit");
-        limited.arg(format!("--as={}", mib << 20));
         limited.arg(program.get_program()).args(arguments);
         for (name, value) in program.get_envs() {
             match value {
@@ -94,6 +103,25 @@ impl Daemon {
             };
         }
         limited
+    }
+
+    /// Runs what follows with a file system in memory at the data directory, which it alone sees and
+    /// which goes with it.
+    fn on_small_disk(&self, mib: u64) -> Command {
+        let data = self.place("data");
+        std::fs::create_dir_all(&data).expect("made");
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        command.arg(format!(
+            "mount -t tmpfs -o size={mib}m,mode=700 none '{data}' && exec \"$0\" \"$@\""
+        ));
+        command
+    }
+
+    /// Whether the system lets this user make one.
+    fn has_small_disk(&self) -> bool {
+        let tried = self.on_small_disk(1).arg("true").output();
+        tried.is_ok_and(|it| it.status.success())
     }
 
     /// What starts it.

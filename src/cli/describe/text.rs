@@ -27,6 +27,13 @@ impl Text {
         }
     }
 
+    /// What the host says of guests.
+    fn said(&mut self, lines: &[view::LogLine]) {
+        let lines = lines.iter().filter(|line| !line.pod.is_empty());
+        let lines = lines.map(|it| format!("{}  {}  {}\n", it.time, it.pod, one_line(&it.text)));
+        self.part("what Sampan says of its guests", &lines.collect::<String>());
+    }
+
     fn table<T>(&mut self, name: &str, head: bool, columns: &[Column<T>], objects: &[T]) {
         if !objects.is_empty() {
             self.part(name, &table(head, columns, objects));
@@ -71,6 +78,7 @@ pub(super) fn service(
     service: &view::Service,
     revisions: &[view::Revision],
     pods: &[view::Pod],
+    said: &[view::LogLine],
     events: &[view::Event],
 ) -> String {
     let mut text = Text::default();
@@ -126,6 +134,7 @@ pub(super) fn service(
     text.part("scaled", &scalings.collect::<String>());
     text.table("revisions", true, REVISION, revisions);
     text.table("pods", true, POD, pods);
+    text.said(said);
     text.table("events", false, EVENT, events);
     text.0
 }
@@ -162,7 +171,7 @@ pub(super) fn job(job: &view::Job, events: &[view::Event]) -> String {
     text.0
 }
 
-pub(super) fn pod(pod: &view::Pod) -> String {
+pub(super) fn pod(pod: &view::Pod, said: &[view::LogLine]) -> String {
     let mut text = Text::default();
     text.field("pod", &pod.name);
     text.field("service", &pod.service);
@@ -194,6 +203,7 @@ pub(super) fn pod(pod: &view::Pod) -> String {
     text.field("memory", &format!("{now} now, {peak} at the most"));
     let (made, failed) = (usage.instances, usage.failures);
     text.field("instances", &format!("{made} made, {failed} ended badly"));
+    text.said(said);
     let mut text = text.0;
     for end in pod.terminations.iter().rev() {
         text.push_str(&format!("\n{}  ", end.time));
@@ -242,7 +252,7 @@ mod tests {
             refused: None,
             scalings: Vec::new(),
         };
-        insta::assert_snapshot!(service(&found, &[], &[], &[]), @r"
+        insta::assert_snapshot!(service(&found, &[], &[], &[], &[]), @r"
         service     web
         app         shop
         kind        http

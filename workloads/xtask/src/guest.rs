@@ -35,7 +35,7 @@ impl Base {
 }
 
 /// All guests, in the order in which they are built.
-pub(crate) const ALL: [Guest; 29] = [
+pub(crate) const ALL: [Guest; 30] = [
     Guest {
         name: "hello",
         base: Base::Bare,
@@ -143,6 +143,10 @@ pub(crate) const ALL: [Guest; 29] = [
     Guest {
         name: "database",
         base: Base::Sockets,
+    },
+    Guest {
+        name: "sqlite",
+        base: Base::Reactor,
     },
     Guest {
         name: "env-and-files",

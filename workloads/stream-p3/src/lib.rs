@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /echo` | the body of the request while it arrives, with its `content-type` and its trailers |
+//! | `POST /forward?url=http://b/echo` | what the URL answers to the body, which is passed on while it arrives |
 //! | `GET /ticks?n=5&ms=50` | that many lines with that many milliseconds between them |
 //! | `GET /count` | how many times it has been asked for, by the memory of this instance |
 //! | `GET /die-after-head` | the head and one line, then a trap |
@@ -12,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use request_target::Target;
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::exports::http::handler::Guest;
-use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response};
+use wasip3::http::client::send;
+use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response, Scheme};
 use wasip3::wit_bindgen::rt::async_support::{StreamReader, StreamResult};
 use wasip3::wit_bindgen::{StreamWriter, spawn_local};
 use wasip3::{wit_future, wit_stream};
@@ -38,13 +40,16 @@ impl Guest for Stream {
         };
         Ok(match (request.get_method(), target.path.as_str()) {
             (Method::Post, "/echo") => echo(request),
+            (Method::Post, "/forward") => {
+                return forward(request, target.value("url").unwrap_or_default()).await;
+            }
             (Method::Get, "/ticks") => ticks(&target),
             (Method::Get, "/count") => {
                 let count = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
                 text(200, format!("{count}\n"))
             }
             (Method::Get, "/die-after-head") => begin(200, die),
-            (_, "/echo" | "/ticks" | "/count" | "/die-after-head") => {
+            (_, "/echo" | "/forward" | "/ticks" | "/count" | "/die-after-head") => {
                 text(405, "method not allowed\n".to_owned())
             }
             _ => text(404, "not found\n".to_owned()),
@@ -67,6 +72,28 @@ fn echo(request: Request) -> Response {
     let (response, _sent) = Response::new(headers, Some(body), trailers);
     spawn_local(copy(input, output));
     response
+}
+
+/// Passes a request on. Both bodies go from host to host: none of their bytes is in this guest.
+async fn forward(request: Request, url: &str) -> Result<Response, ErrorCode> {
+    let (authority, path) = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split_once('/'))
+        .ok_or(ErrorCode::HttpRequestUriInvalid)?;
+    let (_, handled) = wit_future::new(|| Ok(()));
+    let (body, trailers) = Request::consume_body(request, handled);
+    let (outgoing, _sent) = Request::new(Fields::new(), Some(body), trailers, None);
+    let set = outgoing
+        .set_method(&Method::Post)
+        .and_then(|()| outgoing.set_scheme(Some(&Scheme::Http)))
+        .and_then(|()| outgoing.set_authority(Some(authority)))
+        .and_then(|()| outgoing.set_path_with_query(Some(&format!("/{path}"))));
+    set.map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
+    let answer = send(outgoing).await?;
+    let (_, handled) = wit_future::new(|| Ok(()));
+    let (body, trailers) = Response::consume_body(answer, handled);
+    let (response, _sent) = Response::new(Fields::new(), Some(body), trailers);
+    Ok(response)
 }
 
 /// Copies piece by piece until either side goes away: a slow reader slows the sender down.

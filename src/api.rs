@@ -6,6 +6,7 @@
 
 mod answer;
 mod apply;
+mod archive;
 mod artifacts;
 mod body;
 mod claims;

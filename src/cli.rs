@@ -39,6 +39,7 @@ mod top;
 mod up;
 mod validate;
 mod version;
+mod volume;
 mod wait;
 
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ enum Verb {
     Top(top::Arguments),
     Logs(logs::Arguments),
     Kv(kv::Arguments),
+    Volume(volume::Arguments),
     Scale(scale::Arguments),
     Restart(restart::Arguments),
     Job(job::Arguments),
@@ -113,6 +115,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Events(arguments) => events::run(&arguments, &output),
         Verb::Top(arguments) => top::run(&arguments, &output),
         Verb::Logs(arguments) => logs::run(&arguments, &output),
+        Verb::Volume(arguments) => volume::run(&arguments, &output),
         Verb::Kv(arguments) => kv::run(&arguments, &output),
         Verb::Scale(arguments) => scale::run(&arguments, &output),
         Verb::Restart(arguments) => restart::run(&arguments, &output),

@@ -3,15 +3,18 @@
 mod error;
 mod place;
 
-use std::ops::ControlFlow;
+use std::{io, ops::ControlFlow};
 
 use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
 use http::{Method, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sampan_core::view;
 use serde::{Serialize, de::DeserializeOwned};
+
+use place::Sent;
 
 pub(crate) use {error::ClientError, place::Client};
 
@@ -70,6 +73,34 @@ impl Client {
         self.send(method, target, None).await.map(drop)
     }
 
+    /// Bytes of any sort, each piece given to `piece` as it comes.
+    pub(crate) async fn pieces<E>(
+        &self,
+        target: &str,
+        mut piece: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<Result<(), E>, ClientError> {
+        let mut body = self.send(Method::GET, target, None).await?.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.broken(&error))?;
+            if let Err(error) = piece(frame.data_ref().map_or(&[][..], |data| data)) {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Uploads bytes that come a piece at a time.
+    pub(crate) async fn upload_pieces(
+        &self,
+        target: &str,
+        kind: &str,
+        pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<(), ClientError> {
+        let body = StreamBody::new(pieces.map(|piece| piece.map(Frame::data)));
+        let body = Some((kind, BodyExt::boxed_unsync(body)));
+        self.send_stream(Method::PUT, target, body).await.map(drop)
+    }
+
     /// Deletes something.
     pub(crate) async fn remove(&self, target: &str) -> Result<(), ClientError> {
         self.send(Method::DELETE, target, None).await.map(drop)
@@ -121,6 +152,17 @@ impl Client {
         target: &str,
         body: Option<(&str, Bytes)>,
     ) -> Result<http::Response<Incoming>, ClientError> {
+        let body = body.map(|(kind, bytes)| (kind, whole(bytes)));
+        self.send_stream(method, target, body).await
+    }
+
+    /// The same with a body that comes a piece at a time.
+    async fn send_stream(
+        &self,
+        method: Method,
+        target: &str,
+        body: Option<(&str, Sent)>,
+    ) -> Result<http::Response<Incoming>, ClientError> {
         let response = self.exchange(method, target, body).await?;
         if response.status().is_success() {
             return Ok(response);
@@ -137,7 +179,7 @@ impl Client {
         &self,
         method: Method,
         target: &str,
-        body: Option<(&str, Bytes)>,
+        body: Option<(&str, Sent)>,
     ) -> Result<http::Response<Incoming>, ClientError> {
         let mut sender = self.connect().await?;
         let mut request = http::Request::builder()
@@ -148,17 +190,24 @@ impl Client {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let body = match body {
-            Some((kind, bytes)) => {
+            Some((kind, body)) => {
                 request = request.header(header::CONTENT_TYPE, kind);
-                bytes
+                body
             }
-            None => Bytes::new(),
+            None => whole(Bytes::new()),
         };
-        let request = request.body(Full::new(body));
+        let request = request.body(body);
         let request = request.map_err(|error| self.broken(&error))?;
         let response = sender.send_request(request).await;
         response.map_err(|error| self.broken(&error))
     }
+}
+
+/// A body that is there.
+fn whole(bytes: Bytes) -> Sent {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// A text as part of a path or query: all but the unreserved characters of RFC 3986 is encoded.

@@ -93,6 +93,9 @@ pub(super) struct JobPath(pub(super) ServiceKey);
 /// An app and a key-value store of it in the path.
 pub(super) struct StorePath(pub(super) Name, pub(super) Name);
 
+/// An app and a volume of it in the path.
+pub(super) struct VolumePath(pub(super) Name, pub(super) Name);
+
 /// The last name in the path, whatever it is.
 pub(super) struct NamePath(pub(super) String);
 
@@ -148,6 +151,15 @@ impl<S: Send + Sync> FromRequestParts<S> for StorePath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let [app, store] = path(parts, state, ["app", "store"]).await?;
         Ok(Self(name(&app)?, name(&store)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for VolumePath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let [app, volume] = path(parts, state, ["app", "volume"]).await?;
+        Ok(Self(name(&app)?, name(&volume)?))
     }
 }
 

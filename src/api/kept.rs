@@ -109,6 +109,62 @@ fn mounted(grants: &Grants) -> impl Iterator<Item = &Name> {
     })
 }
 
+impl From<KeptError> for ApiError {
+    fn from(error: KeptError) -> Self {
+        match error {
+            KeptError::Used(message) => Self::new(Code::Conflict, message)
+                .hint("its pods have to be gone; try again in a moment"),
+            KeptError::Absent(message) => {
+                Self::new(Code::NotFound, message).hint("`sampan get volumes` lists them")
+            }
+            KeptError::Refused(message) => {
+                Self::new(Code::Invalid, message).hint("the volume is as it was")
+            }
+            KeptError::Failed(message) => Self::new(Code::Internal, message),
+        }
+    }
+}
+
+/// The names of pods that a refusal has.
+const MAX_NAMED: usize = 10;
+
+impl Api {
+    /// Refused while there are pods of services and jobs that have the volume. Returns its quota, if
+    /// it is declared.
+    pub(super) async fn unused(&self, app: &Name, name: &Name) -> Result<Option<u64>, ApiError> {
+        let declared = declared(self, Some(app)).await?;
+        let Some(volume) = declared.get(&(app.clone(), name.clone())) else {
+            return Ok(None);
+        };
+        let prefix = objects::prefix(Kind::Pod, Some(app));
+        let pods = objects::list::<record::Pod>(&*self.0.store, &prefix).await?;
+        let users = pods.iter().filter(|(_, pod, _)| {
+            let service = pod.service.name.to_string();
+            volume.used_by.contains(&service)
+        });
+        let users: Vec<_> = users
+            .map(|(_, pod, _)| format!("`{}`", pod.name()))
+            .collect();
+        if users.is_empty() {
+            return Ok(volume.quota_bytes);
+        }
+        let named = users
+            .iter()
+            .take(MAX_NAMED)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        let more = match users.len().saturating_sub(MAX_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message = format!("volume `{name}` is in use by {named}{more}");
+        Err(ApiError::new(Code::Conflict, message).hint(
+            "`sampan scale SERVICE=0` ends the pods of a service, `sampan down` those of an app",
+        ))
+    }
+}
+
 /// `DELETE /v1/apps/{app}/volumes`
 pub(super) async fn remove(
     State(api): Shared,
@@ -125,10 +181,6 @@ pub(super) async fn remove(
     }
     let kept = api.0.kept.clone();
     let removed = blocking(move || kept.remove(&name)).await?;
-    let removed = removed.map_err(|error| match error {
-        KeptError::Used(message) => ApiError::new(Code::Conflict, message)
-            .hint("its pods have to be gone; try again in a moment"),
-        KeptError::Failed(message) => ApiError::new(Code::Internal, message),
-    })?;
+    let removed = removed.map_err(ApiError::from)?;
     Ok(Json(removed.iter().map(Name::to_string).collect()))
 }

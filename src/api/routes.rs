@@ -6,7 +6,7 @@ use sampan_core::view;
 use serde_json::Value;
 
 use super::{
-    apply, artifacts, kept, keyvalue, logs, observed, openapi, rollout,
+    apply, archive, artifacts, kept, keyvalue, logs, observed, openapi, rollout,
     route::{Answer, Route, on},
     stop, top, wanted, watch,
 };
@@ -46,6 +46,22 @@ fn of_apps() -> Vec<Route> {
             .json::<view::Plan>("Delete an app with everything that belongs to it but its volumes"),
         on(DELETE, "/v1/apps/{app}/volumes", kept::remove)
             .json::<Vec<String>>("Remove the volumes of an app that is gone, and tell their names"),
+        on(
+            GET,
+            "/v1/apps/{app}/volumes/{volume}/archive",
+            archive::export,
+        )
+        .gives(Answer::Bytes, "What is in a volume, as a tar archive"),
+        on(
+            PUT,
+            "/v1/apps/{app}/volumes/{volume}/archive",
+            archive::import,
+        )
+        .unbounded()
+        .gives(
+            Answer::Status(204),
+            "Put what is in a tar archive in the place of what is in a volume",
+        ),
         on(Method::HEAD, "/v1/artifacts/{name}", artifacts::has).gives(
             Answer::Status(204),
             "Whether the component with this SHA-256 is there",

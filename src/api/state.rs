@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::{Read, Write},
     ops::RangeInclusive,
     path::PathBuf,
     sync::Arc,
@@ -164,11 +165,15 @@ pub(crate) trait Admission: Send + Sync + 'static {
     fn tell(&self, subject: Subject, reason: Reason, message: String);
 }
 
-/// Why volumes are not removed.
+/// Why volumes are not removed, written or read.
 pub(crate) enum KeptError {
+    /// There is no such volume.
+    Absent(String),
+    /// What was sent is nothing that a volume can have.
+    Refused(String),
     /// One of them is in use.
     Used(String),
-    /// Their directories cannot be removed.
+    /// The disk or the system says so.
     Failed(String),
 }
 
@@ -180,6 +185,19 @@ pub(crate) trait Kept: Send + Sync + 'static {
 
     /// Removes all volumes of an app, and tells their names.
     fn remove(&self, app: &Name) -> Result<Vec<Name>, KeptError>;
+
+    /// Writes a volume as a tar archive.
+    fn export(&self, app: &Name, name: &Name, out: &mut dyn Write) -> Result<(), KeptError>;
+
+    /// Puts a tar archive in the place of what is in a volume, if it is no more than the quota:
+    /// whole or not at all.
+    fn import(
+        &self,
+        app: &Name,
+        name: &Name,
+        quota: Option<u64>,
+        input: &mut dyn Read,
+    ) -> Result<(), KeptError>;
 }
 
 /// What the API is made of.
@@ -232,6 +250,8 @@ pub(super) struct Inner {
     /// The turn of those who ask for more than they have, from the check of the quota to the write.
     pub(super) quota_turn: Mutex<()>,
     pub(super) uploads: Semaphore,
+    /// Archives of volumes that are written or read.
+    pub(super) archives: Arc<Semaphore>,
     pub(super) followers: Arc<Semaphore>,
 }
 
@@ -260,6 +280,7 @@ impl Api {
             large: Arc::new(Semaphore::new(MAX_LARGE_ANSWERS)),
             quota_turn: Mutex::new(()),
             uploads: Semaphore::new(MAX_UPLOADS),
+            archives: Arc::new(Semaphore::new(MAX_UPLOADS)),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
         }))
     }

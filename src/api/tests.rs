@@ -10,6 +10,7 @@ mod whole;
 
 use std::{
     collections::BTreeMap,
+    io::{Read, Write},
     ops::RangeInclusive,
     sync::{Arc, Mutex},
 };
@@ -258,6 +259,31 @@ impl Kept for Fake {
         match app.as_str() {
             "busy" => Err(KeptError::Used("the volume `data` is in use".to_owned())),
             _ => Ok(vec![Name::parse("data").expect("a name")]),
+        }
+    }
+
+    fn export(&self, app: &Name, name: &Name, out: &mut dyn Write) -> Result<(), KeptError> {
+        match app.as_str() {
+            "gone" => Err(KeptError::Absent(format!("there is no volume `{name}`"))),
+            _ => {
+                out.write_all(&[7; 1 << 20]).expect("read");
+                Ok(())
+            }
+        }
+    }
+
+    fn import(
+        &self,
+        _: &Name,
+        _: &Name,
+        _: Option<u64>,
+        input: &mut dyn Read,
+    ) -> Result<(), KeptError> {
+        let mut bytes = Vec::new();
+        match input.read_to_end(&mut bytes) {
+            Ok(_) if bytes == [7; 1 << 20] => Ok(()),
+            Ok(_) => Err(KeptError::Refused("it is no archive".to_owned())),
+            Err(error) => Err(KeptError::Failed(error.to_string())),
         }
     }
 }

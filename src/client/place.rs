@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -28,6 +28,9 @@ const VARIABLE: &str = "SAMPAN_API";
 const TOKEN: &str = "SAMPAN_TOKEN";
 /// The socket of `sampan serve`.
 const SERVE: &str = "sampan.sock";
+
+/// What is sent with a request, a piece at a time.
+pub(super) type Sent = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Whatever answers as an API, by where that is.
 pub(crate) enum Client {
@@ -119,7 +122,7 @@ impl Client {
         }
     }
 
-    pub(super) async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+    pub(super) async fn connect(&self) -> Result<SendRequest<Sent>, ClientError> {
         match self {
             Self::Socket(path) => self.speak(UnixStream::connect(path).await).await,
             Self::Port { authority, .. } => {
@@ -133,7 +136,7 @@ impl Client {
     async fn speak(
         &self,
         stream: io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
-    ) -> Result<SendRequest<Full<Bytes>>, ClientError> {
+    ) -> Result<SendRequest<Sent>, ClientError> {
         let stream = stream.map_err(|source| ClientError::Unreachable {
             place: self.to_string(),
             source,

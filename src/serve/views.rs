@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::{Read, Write},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -18,7 +19,9 @@ use sampan_core::{
     time::Utc,
     view,
 };
-use sampan_runtime::{Runtime, StartError, Symbols, VolumeError, off_thread, pod::Termination};
+use sampan_runtime::{
+    ArchiveError, Runtime, StartError, Symbols, VolumeError, off_thread, pod::Termination,
+};
 
 use sampan_store::{KeyValueError, KeyValues};
 use tokio::time::Instant;
@@ -220,12 +223,38 @@ impl Kept for NodeViews {
         let Some(volumes) = self.node.runtime.volumes() else {
             return Ok(Vec::new());
         };
-        volumes.remove(app).map_err(|error| match error {
-            VolumeError::Used(_) | VolumeError::Busy(..) => KeptError::Used(one_line(&error)),
-            VolumeError::Directory { .. } | VolumeError::NoPlace => {
-                KeptError::Failed(one_line(&error))
-            }
-        })
+        volumes.remove(app).map_err(kept_error)
+    }
+
+    fn export(&self, app: &Name, name: &Name, out: &mut dyn Write) -> Result<(), KeptError> {
+        let volumes = self.node.runtime.volumes();
+        let volumes = volumes.ok_or_else(|| kept_error(VolumeError::NoPlace))?;
+        volumes.export(app, name, out).map_err(kept_error)
+    }
+
+    fn import(
+        &self,
+        app: &Name,
+        name: &Name,
+        quota: Option<u64>,
+        input: &mut dyn Read,
+    ) -> Result<(), KeptError> {
+        let volumes = self.node.runtime.volumes();
+        let volumes = volumes.ok_or_else(|| kept_error(VolumeError::NoPlace))?;
+        let imported = volumes.import(app, name, quota, input);
+        imported.map_err(kept_error)
+    }
+}
+
+fn kept_error(error: VolumeError) -> KeptError {
+    let reason = one_line(&error);
+    match error {
+        VolumeError::Used(_) | VolumeError::Busy(..) => KeptError::Used(reason),
+        VolumeError::Absent(_) => KeptError::Absent(reason),
+        VolumeError::Archive(ArchiveError::Refused(_)) => KeptError::Refused(reason),
+        VolumeError::Archive(ArchiveError::Io(_))
+        | VolumeError::Directory { .. }
+        | VolumeError::NoPlace => KeptError::Failed(reason),
     }
 }
 

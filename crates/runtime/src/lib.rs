@@ -48,4 +48,4 @@ pub use sandbox::{MountError, Stdio};
 pub use symbols::Symbols;
 pub use threads::off_thread;
 pub use timings::Timings;
-pub use volumes::{VolumeError, Volumes, VolumesConfig};
+pub use volumes::{ArchiveError, VolumeError, Volumes, VolumesConfig};

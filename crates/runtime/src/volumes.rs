@@ -4,13 +4,14 @@
 //! at a time, which is what makes its account exact, and is counted when it is first changed or asked
 //! for its size.
 
+mod archive;
 mod ledger;
 mod walk;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{DirBuilder, File},
-    io::{self, IoSlice},
+    io::{self, IoSlice, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _},
@@ -24,7 +25,7 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 use rustix::{
-    fs::{FlockOperation, Mode, OFlags},
+    fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags},
     io::{Errno, ReadWriteFlags, pwritev2},
 };
 use sampan_core::{
@@ -34,10 +35,15 @@ use sampan_core::{
     quantity::ByteSize,
 };
 
+pub use archive::ArchiveError;
+
 pub(crate) use ledger::{BLOCK_BYTES, Ledger, content};
 
 /// How full the disk of a volume may be, in percent, before the volume takes no more.
 const DISK_FULL_PERCENT: u8 = 90;
+
+/// What the name of a directory begins with into which an archive is read: no name of a volume does.
+const IMPORT: &str = ".import-";
 
 /// What only this user may look into.
 const PRIVATE: Mode = Mode::RWXU;
@@ -77,6 +83,12 @@ pub enum VolumeError {
         told(*.1), .0.display()
     )]
     Busy(PathBuf, Option<u32>),
+    /// An archive is not taken, or the volume cannot be written as one.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// There is no such volume.
+    #[error("there is no volume `{0}` with anything in it")]
+    Absent(Name),
     /// A pod may use it.
     #[error("the volume `{0}` is in use")]
     Used(Name),
@@ -94,6 +106,20 @@ pub enum VolumeError {
 pub struct Volumes {
     config: VolumesConfig,
     open: Mutex<HashMap<(Name, Name), Arc<Volume>>>,
+    /// Those that are written or read as a whole.
+    moving: Mutex<HashSet<(Name, Name)>>,
+}
+
+/// A volume that no guest uses, as long as this is there.
+struct Moving<'a> {
+    volumes: &'a Volumes,
+    key: (Name, Name),
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.volumes.moving.lock().remove(&self.key);
+    }
 }
 
 impl Volumes {
@@ -101,6 +127,7 @@ impl Volumes {
         Self {
             config,
             open: Mutex::default(),
+            moving: Mutex::default(),
         }
     }
 
@@ -111,6 +138,9 @@ impl Volumes {
         if let Some(volume) = open.get(&key) {
             volume.quota.store(wanted.quota.0, Ordering::Relaxed);
             return Ok(Arc::clone(volume));
+        }
+        if self.moving.lock().contains(&key) {
+            return Err(VolumeError::Used(wanted.name.clone()));
         }
         // Those that only this map has are in use no more.
         open.retain(|_, volume| Arc::strong_count(volume) > 1);
@@ -130,6 +160,113 @@ impl Volumes {
         });
         open.insert(key, Arc::clone(&volume));
         Ok(volume)
+    }
+
+    /// Has a volume to itself: no guest uses it, and none can.
+    fn moving(&self, app: &Name, name: &Name) -> Result<Moving<'_>, VolumeError> {
+        let key = (app.clone(), name.clone());
+        let mut open = self.open.lock();
+        let is_idle = open.get(&key).is_none_or(|it| Arc::strong_count(it) == 1);
+        if !is_idle || !self.moving.lock().insert(key.clone()) {
+            return Err(VolumeError::Used(name.clone()));
+        }
+        open.remove(&key);
+        Ok(Moving { volumes: self, key })
+    }
+
+    /// Writes a volume as a tar archive. No guest may use it meanwhile.
+    pub fn export(&self, app: &Name, name: &Name, out: impl Write) -> Result<(), VolumeError> {
+        let _moving = self.moving(app, name)?;
+        let root = match found(&self.config.directory, [app.as_str(), name.as_str()]) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(VolumeError::Absent(name.clone()));
+            }
+            found => File::from(found.map_err(ArchiveError::from)?),
+        };
+        lock(
+            &root,
+            &self.config.directory.join(app.as_str()).join(name.as_str()),
+        )?;
+        archive::write(&root, out).map_err(ArchiveError::from)?;
+        Ok(())
+    }
+
+    /// Puts what is in a tar archive in the place of what is in a volume, if that is no more than
+    /// its quota: whole or not at all. No guest may use it meanwhile.
+    pub fn import(
+        &self,
+        app: &Name,
+        name: &Name,
+        quota: Option<u64>,
+        input: impl Read,
+    ) -> Result<(), VolumeError> {
+        let _moving = self.moving(app, name)?;
+        let failed = |error: io::Error| VolumeError::from(ArchiveError::from(error));
+        let below = [app.as_str(), name.as_str()];
+        let path = self.config.directory.join(below[0]).join(below[1]);
+        let before = File::from(made(&self.config.directory, below).map_err(failed)?);
+        lock(&before, &path)?;
+        let above = self.config.directory.join(below[0]);
+        let above = rustix::fs::open(&above, DIRECTORY, Mode::empty());
+        let above = File::from(above.map_err(|errno| failed(errno.into()))?);
+        let beside = format!("{IMPORT}{name}");
+        remove_import(&above, &beside).map_err(failed)?;
+        let read = || -> Result<(), ArchiveError> {
+            rustix::fs::mkdirat(&above, &beside, PRIVATE)?;
+            let root = rustix::fs::openat(&above, &beside, DIRECTORY, Mode::empty())?;
+            let told = quota.map(|quota| {
+                format!(
+                    "the archive has more than {}, which is the `quota` of volume `{name}`",
+                    ByteSize(quota)
+                )
+            });
+            let room = archive::Room {
+                bytes: quota.unwrap_or(u64::MAX),
+                told: told.unwrap_or_default(),
+                disk: &|| self.takes_more(&root, name),
+            };
+            archive::read(&root, input, room)?;
+            // Whole on the disk before it is in the place of what was there.
+            rustix::fs::syncfs(&root)?;
+            let (from, to) = (beside.as_str(), name.as_str());
+            rustix::fs::renameat_with(&above, from, &above, to, RenameFlags::EXCHANGE)?;
+            above.sync_all()?;
+            Ok(())
+        };
+        let read = read();
+        // What is left of the one or the other.
+        let cleared = remove_import(&above, &beside);
+        read?;
+        cleared.map_err(failed)
+    }
+
+    fn takes_more(&self, root: &OwnedFd, name: &Name) -> Result<(), ArchiveError> {
+        let disk = rustix::fs::fstatvfs(root)?;
+        let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+        let percent = self.config.disk_percent;
+        match is_full(used, disk.f_bavail, percent) {
+            false => Ok(()),
+            true => Err(ArchiveError::Refused(format!(
+                "the disk of volume `{name}` is {percent} % full, and volumes take no more then"
+            ))),
+        }
+    }
+
+    /// Removes what imports have left that were cut off by the end of the process.
+    fn clear_imports(&self, app: &Name) -> io::Result<()> {
+        let above = self.config.directory.join(app.as_str());
+        let entries = match std::fs::read_dir(&above) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        let directory = File::open(&above)?;
+        for entry in entries {
+            let name = entry?.file_name();
+            if let Some(name) = name.to_str().filter(|name| name.starts_with(IMPORT)) {
+                remove_import(&directory, name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Has a volume for this process from now on.
@@ -177,7 +314,9 @@ impl Volumes {
         let mut open = self.open.lock();
         open.retain(|_, volume| Arc::strong_count(volume) > 1);
         let names = names(&directory).map_err(failed(&directory))?;
-        if let Some((_, used)) = open.keys().find(|(of, _)| of == app) {
+        let moving = self.moving.lock();
+        let mut used = open.keys().chain(&*moving);
+        if let Some((_, used)) = used.find(|(of, _)| of == app) {
             return Err(VolumeError::Used(used.clone()));
         }
         for name in &names {
@@ -188,9 +327,22 @@ impl Volumes {
             walk::clear(&found).map_err(failed(&path))?;
             std::fs::remove_dir(&path).map_err(failed(&path))?;
         }
+        self.clear_imports(app).map_err(failed(&directory))?;
         match std::fs::remove_dir(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&directory)(error)),
             _ => Ok(names),
+        }
+    }
+}
+
+/// Removes a directory with everything in it, if it is there.
+fn remove_import(above: &File, name: &str) -> io::Result<()> {
+    match rustix::fs::openat(above, name, DIRECTORY, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+        Ok(found) => {
+            walk::clear(&File::from(found))?;
+            Ok(rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR)?)
         }
     }
 }
@@ -434,5 +586,7 @@ pub(crate) fn uninterrupted<T>(mut work: impl FnMut() -> io::Result<T>) -> io::R
     }
 }
 
+#[cfg(test)]
+mod archive_tests;
 #[cfg(test)]
 mod tests;

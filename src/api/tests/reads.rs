@@ -308,6 +308,24 @@ async fn lines_are_searched_and_those_before_a_restart_are_found() {
     assert_eq!(pods.as_array().map(Vec::len), Some(2));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_of_volumes_go_both_ways() {
+    let rig = Rig::new();
+    let path = "/v1/apps/shop/volumes/data/archive";
+    let archive = rig.get(path).await;
+    assert_eq!(
+        (archive.status, archive.bytes.len()),
+        (StatusCode::OK, 1 << 20)
+    );
+    for (bytes, status) in [(archive.bytes, 204), (Bytes::from_static(b"tar"), 422)] {
+        let request = Request::put(path).body(Body::from(bytes));
+        let reply = send(&rig.router, request.expect("a request")).await;
+        assert_eq!(reply.status, status);
+    }
+    let absent = rig.get("/v1/apps/gone/volumes/data/archive").await;
+    assert_eq!(absent.status, 404);
+}
+
 #[tokio::test]
 async fn a_watch_shows_what_is_and_then_what_changes() {
     let rig = Rig::new();

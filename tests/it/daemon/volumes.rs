@@ -166,3 +166,41 @@ fn the_volume_of_another_app_cannot_be_named() {
         assert!(err(&checked).contains(told), "{}", err(&checked));
     }
 }
+
+#[test]
+fn a_volume_goes_to_an_archive_and_back() {
+    let mut daemon = Daemon::start();
+    let at = daemon.running().address();
+    daemon.apply(&spec("1MiB", "read-only"));
+    assert_eq!(put(at, "one", "kept", 300_000), 201);
+    let archive = daemon.place("data.tar");
+    // Nothing of it is read.
+    let none = daemon.place("node.toml");
+    for verb in [
+        &["volume", "export", "a/data", "-o", &archive][..],
+        &["volume", "import", "a/data", &none],
+    ] {
+        let refused = daemon.ask(verb);
+        let said = err(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        let users = "volume `data` is in use by `one-1-0`, `two-1-0`";
+        assert!(said.contains(users), "{said}");
+    }
+    assert!(
+        !std::path::Path::new(&archive).exists(),
+        "nothing is left of an export that fails"
+    );
+    daemon.must(&["delete", "a", "--wait"]);
+    daemon.must(&["volume", "export", "a/data", "-o", &archive]);
+    let bytes = std::fs::read(&archive).expect("written");
+    let piped = daemon.ask(&["volume", "export", "a/data"]);
+    assert!(piped.stdout == bytes);
+    daemon.must(&["delete", "a", "--volumes"]);
+    let absent = err(&daemon.ask(&["volume", "export", "a/data"]));
+    assert!(absent.contains("there is no volume `data`"), "{absent}");
+    daemon.must(&["volume", "import", "a/data", &archive]);
+    daemon.apply(&spec("1MiB", "read-only"));
+    assert_eq!(read(at, "one", "kept"), (200, 300_000));
+    let bad = daemon.ask(&["volume", "import", "b/data", &daemon.place("sampan.toml")]);
+    assert_eq!(bad.status.code(), Some(1), "{}", err(&bad));
+}

@@ -4,10 +4,14 @@
 //! thread has stack for. So the way back is `..`, and what it leads to is checked.
 
 use std::{
-    ffi::{CStr, CString},
+    ffi::{CStr, CString, OsStr},
     fs::File,
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat, unlinkat};
@@ -21,6 +25,8 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
 pub(super) struct Entry<'a> {
     pub(super) directory: BorrowedFd<'a>,
     pub(super) name: &'a CStr,
+    /// The directory, from the one where the walk begins.
+    pub(super) prefix: &'a Path,
     pub(super) stat: Stat,
 }
 
@@ -61,11 +67,13 @@ fn tour(
     leave: &mut dyn FnMut(BorrowedFd<'_>, &CStr) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut at = openat(root, c".", DIRECTORY, Mode::empty())?;
-    let mut levels = vec![enter(&at, c"".to_owned(), visit)?];
+    let mut prefix = PathBuf::new();
+    let mut levels = vec![enter(&at, c"".to_owned(), &prefix, visit)?];
     while let Some(level) = levels.last_mut() {
         if let Some(name) = level.ahead.pop() {
             at = openat(&at, &name, DIRECTORY, Mode::empty())?;
-            levels.push(enter(&at, name, visit)?);
+            prefix.push(OsStr::from_bytes(name.to_bytes()));
+            levels.push(enter(&at, name, &prefix, visit)?);
             continue;
         }
         let left = levels.pop();
@@ -76,6 +84,7 @@ fn tour(
         if id(&fstat(&at)?) != above.id {
             return Err(io::Error::other("a directory was moved while it was read"));
         }
+        prefix.pop();
         leave(at.as_fd(), &left.name)?;
     }
     Ok(())
@@ -92,6 +101,7 @@ fn id(stat: &Stat) -> (u64, u64) {
 fn enter(
     directory: &OwnedFd,
     name: CString,
+    prefix: &Path,
     visit: &mut dyn FnMut(Entry<'_>) -> io::Result<()>,
 ) -> io::Result<Level> {
     let mut ahead = Vec::new();
@@ -106,6 +116,7 @@ fn enter(
         visit(Entry {
             directory: directory.as_fd(),
             name: found,
+            prefix,
             stat,
         })?;
         if is_directory(&stat) {

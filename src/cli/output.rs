@@ -173,7 +173,7 @@ impl Output {
         })
     }
 
-    /// Writes to the terminal as it is, but for colours that are not wanted.
+    /// Writes data as it is, but for styles where they are not wanted: in a pipe, or with `NO_COLOR`.
     pub(super) fn draw(&self, text: &str) {
         let mut out = io::stdout().lock();
         let text = match anstream::AutoStream::choice(&out) {

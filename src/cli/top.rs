@@ -148,10 +148,11 @@ fn columns(output: &Output) -> usize {
     output.screen().map_or(ENOUGH_COLUMNS, |it| it.columns)
 }
 
+/// Prints a table, whose parts are escaped and whose head has a style.
 fn print(text: &str, output: &Output) {
     let lines = text.lines().map(str::trim_end);
     let text: Vec<_> = lines.collect();
-    output.data(&(text.join("\n") + "\n"));
+    output.draw(&(text.join("\n") + "\n"));
 }
 
 async fn advise(client: &Client, arguments: &Arguments, output: &Output) -> End {

@@ -47,7 +47,7 @@ pub(super) fn text(advice: &[Advice], columns: usize) -> String {
     let mut lines = table(advice, columns);
     for it in advice {
         lines.push(String::new());
-        lines.extend(toml(it));
+        lines.extend(toml(it).iter().map(|line| one_line(line)));
     }
     lines.join("\n") + "\n"
 }

@@ -3,6 +3,7 @@
 mod background;
 mod begin;
 mod bench;
+mod browser;
 mod client;
 mod commands;
 mod cpu;
@@ -18,6 +19,7 @@ mod metrics;
 mod mutated;
 mod rig;
 mod run;
+mod shop;
 mod stopping;
 mod streams;
 mod threads;

@@ -33,8 +33,8 @@ pub(crate) fn make(
 
     // Cargo names the file of a library by its crate, in which a dash is not allowed.
     let file = match guest.base {
-        Base::Command => guest.name.to_owned(),
-        Base::Bare | Base::Reactor | Base::Sockets => guest.name.replace('-', "_"),
+        Base::Command | Base::Program => guest.name.to_owned(),
+        Base::Bare | Base::Reactor | Base::Library => guest.name.replace('-', "_"),
     };
     let path = target
         .join(guest.base.target())
@@ -44,7 +44,7 @@ pub(crate) fn make(
     let module = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
 
     let adapter = match guest.base {
-        Base::Sockets => return Ok(module),
+        Base::Library | Base::Program => return Ok(module),
         Base::Bare => None,
         Base::Reactor => Some(WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER),
         Base::Command => Some(WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER),

@@ -3,7 +3,7 @@
 /// A guest: a package of this workspace that becomes a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Guest {
-    /// The name of the package, of its folder and of its component.
+    /// The name of the package and of its component.
     pub(crate) name: &'static str,
     /// What it needs of the standard library.
     pub(crate) base: Base,
@@ -19,8 +19,11 @@ pub(crate) enum Base {
     Reactor,
     /// Through `std` on WASI 0.1 and an adapter, as a program with a `main`.
     Command,
-    /// Through `std` on WASI 0.2, which has sockets: the linker makes the component.
-    Sockets,
+    /// Through `std` on WASI 0.2, which has sockets, as a library whose exports are called: the linker
+    /// makes the component.
+    Library,
+    /// Through `std` on WASI 0.2, as a program with a `main`: the linker makes the component.
+    Program,
 }
 
 impl Base {
@@ -29,13 +32,13 @@ impl Base {
         match self {
             Self::Bare => "wasm32-unknown-unknown",
             Self::Reactor | Self::Command => "wasm32-wasip1",
-            Self::Sockets => "wasm32-wasip2",
+            Self::Library | Self::Program => "wasm32-wasip2",
         }
     }
 }
 
 /// All guests, in the order in which they are built.
-pub(crate) const ALL: [Guest; 30] = [
+pub(crate) const ALL: &[Guest] = &[
     Guest {
         name: "hello",
         base: Base::Bare,
@@ -142,7 +145,7 @@ pub(crate) const ALL: [Guest; 30] = [
     },
     Guest {
         name: "database",
-        base: Base::Sockets,
+        base: Base::Library,
     },
     Guest {
         name: "sqlite",
@@ -155,5 +158,29 @@ pub(crate) const ALL: [Guest; 30] = [
     Guest {
         name: "command",
         base: Base::Command,
+    },
+    Guest {
+        name: "shop-api",
+        base: Base::Library,
+    },
+    Guest {
+        name: "shop-web",
+        base: Base::Library,
+    },
+    Guest {
+        name: "shop-ledger",
+        base: Base::Program,
+    },
+    Guest {
+        name: "shop-migrate",
+        base: Base::Program,
+    },
+    Guest {
+        name: "shop-report",
+        base: Base::Program,
+    },
+    Guest {
+        name: "shop-worker",
+        base: Base::Program,
     },
 ];

@@ -52,8 +52,10 @@ fn chosen(names: &[String]) -> Result<Vec<Guest>> {
         return Ok(guest::ALL.to_vec());
     }
     let find = |name: &String| {
-        let guest = guest::ALL.into_iter().find(|guest| guest.name == name);
-        guest.with_context(|| format!("there is no guest `{name}`"))
+        let guest = guest::ALL.iter().find(|guest| guest.name == name);
+        guest
+            .copied()
+            .with_context(|| format!("there is no guest `{name}`"))
     };
     names.iter().map(find).collect()
 }

@@ -27,7 +27,7 @@ const TOOLS: [&str; 2] = ["wasi-preview1-component-adapter-provider", "wit-compo
 /// One line of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// The name of the guest, of its folder and of its component.
+    /// The name of the guest and of its component.
     pub(crate) guest: String,
     /// SHA-256 of its sources, in hexadecimal digits.
     pub(crate) sources: String,
@@ -55,6 +55,16 @@ impl fmt::Display for Entry {
 /// Where the component of `guest` lies.
 pub(crate) fn component(workspace: &Path, guest: &str) -> PathBuf {
     workspace.join("dist").join(guest).with_extension("wasm")
+}
+
+/// Where the sources of a member of the workspace lie: in a folder of its name, or, for `shop-api`, which
+/// is a part of a larger example, in `shop/api`.
+fn folder(workspace: &Path, package: &str) -> PathBuf {
+    let folder = workspace.join(package);
+    match package.split_once('-') {
+        Some((app, part)) if !folder.is_dir() => workspace.join(app).join(part),
+        _ => folder,
+    }
 }
 
 /// Reads the manifest. Lines that begin with `#` are comments.
@@ -120,8 +130,8 @@ fn sources(workspace: &Path, guest: &str) -> io::Result<String> {
     for package in packages {
         match &package.checksum {
             Some(checksum) => update(&mut hash, &[&package.name, &package.version, checksum]),
-            // A package without a checksum is a member of this workspace, in a folder of its name.
-            None => paths.extend(files(&workspace.join(&package.name))?),
+            // A package without a checksum is a member of this workspace.
+            None => paths.extend(files(&folder(workspace, &package.name))?),
         }
     }
     for tool in TOOLS {

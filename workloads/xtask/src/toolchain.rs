@@ -135,7 +135,7 @@ impl Own {
     /// Links the libc of `WASI_LIBC` instead of the one that comes with a target of rustup.
     fn libc_flags(&self, base: Base) -> Result<Vec<OsString>> {
         let start = match base {
-            Base::Bare | Base::Sockets => return Ok(Vec::new()),
+            Base::Bare | Base::Library | Base::Program => return Ok(Vec::new()),
             Base::Reactor => "crt1-reactor.o",
             Base::Command => "crt1-command.o",
         };

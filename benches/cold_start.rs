@@ -67,6 +67,7 @@ fn template(runtime: &tokio::runtime::Runtime, node: &Arc<Runtime>, bytes: &[u8]
         base: Path::new("."),
         neighbours: None,
         keyvalue: None,
+        secrets: None,
         coredumps: None,
     };
     Arc::new(Template::new(loaded, &spec).expect("a template"))

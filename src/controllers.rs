@@ -267,6 +267,8 @@ impl Loop {
                     objects.insert(Object::App(job.app.clone()));
                     dependents(mirror, job, &mut objects);
                 }
+                // Nothing is decided by them.
+                Key::Secret(..) => {}
                 Key::Revision(service, _) => {
                     objects.insert(Object::Service(service.clone()));
                     objects.insert(Object::App(service.app.clone()));

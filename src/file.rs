@@ -59,6 +59,14 @@ fn adapted(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Reads at most so many bytes of a file, into memory that is taken at once: no part of them is left
+/// where they grew.
+pub(crate) fn beginning(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(max);
+    File::open(path)?.take(max as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads a spec or an env file.
 pub(crate) fn text(path: &Path) -> io::Result<String> {
     let bytes = bounded(File::open(path)?, MAX_TEXT_BYTES)?;

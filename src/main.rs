@@ -14,6 +14,7 @@ mod file;
 mod load;
 mod mirror;
 mod panics;
+mod secrets;
 mod serve;
 mod telemetry;
 

@@ -47,6 +47,8 @@ pub(crate) struct Mirror {
     pub(crate) revisions: BTreeSet<(ServiceKey, u64)>,
     pub(crate) pods: BTreeMap<PodName, Stored<Pod>>,
     pub(crate) jobs: BTreeMap<ServiceKey, Stored<Job>>,
+    /// Which secrets there are: the app, the name and the version of each.
+    pub(crate) secrets: BTreeSet<(Name, Name, String)>,
 }
 
 impl Mirror {
@@ -95,6 +97,12 @@ impl Mirror {
         all.take_while(move |(name, _)| name.app == *app)
     }
 
+    /// The secrets of an app.
+    pub(crate) fn secrets_in(&self, app: &Name) -> impl Iterator<Item = Key> {
+        let own = self.secrets.iter().filter(move |(of, ..)| of == app);
+        own.map(|(app, name, version)| Key::Secret(app.clone(), name.clone(), version.clone()))
+    }
+
     /// Puts an object in the place of the one with this key; without one that one is gone.
     fn put(&mut self, key: Key, object: Option<Object>) {
         match (key, object) {
@@ -112,6 +120,12 @@ impl Mirror {
             (Key::Pod(name), _) => drop(self.pods.remove(&name)),
             (Key::Job(name), Some(Object::Job(job))) => drop(self.jobs.insert(name, job)),
             (Key::Job(name), _) => drop(self.jobs.remove(&name)),
+            (Key::Secret(app, name, version), Some(Object::Secret)) => {
+                self.secrets.insert((app, name, version));
+            }
+            (Key::Secret(app, name, version), _) => {
+                self.secrets.remove(&(app, name, version));
+            }
         }
     }
 
@@ -122,21 +136,25 @@ impl Mirror {
         let revisions = revisions.map(|(name, number)| Key::Revision(name, number));
         let pods = self.pods.keys().cloned().map(Key::Pod);
         let jobs = self.jobs.keys().cloned().map(Key::Job);
+        let secrets = self.secrets.iter().cloned();
+        let secrets = secrets.map(|(app, name, version)| Key::Secret(app, name, version));
         apps.chain(services)
             .chain(revisions)
             .chain(pods)
             .chain(jobs)
+            .chain(secrets)
             .collect()
     }
 }
 
-/// An object, decoded. Of a revision only that it is there is mirrored.
+/// An object, decoded. Of a revision and of a secret only that it is there is mirrored.
 enum Object {
     App(Stored<App>),
     Service(Stored<Service>),
     Revision,
     Pod(Stored<Pod>),
     Job(Stored<Job>),
+    Secret,
 }
 
 impl Object {
@@ -149,6 +167,7 @@ impl Object {
             Key::Revision(..) => Ok(Self::Revision),
             Key::Pod(_) => stored(entry).map(Self::Pod),
             Key::Job(_) => stored(entry).map(Self::Job),
+            Key::Secret(..) => Ok(Self::Secret),
         };
         let unreadable = |error: &serde_json::Error| {
             tracing::error!(key = %entry.key, %error, "an object in the store cannot be read");

@@ -26,13 +26,16 @@ mod threads;
 mod views;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use sampan_core::{
+    name::Name,
     object::{App, Isolation, Service},
     plan::quota::Quota,
+    secret::SecretValue,
     spec::{
         SpecText,
         node::{KeyValueLimits, Node as NodeLimits},
@@ -134,6 +137,8 @@ fn open_cache(directory: Option<&Path>) -> Option<Cache> {
 #[derive(Clone)]
 pub(crate) struct AppSource {
     pub(crate) app: App,
+    /// The values of its secrets.
+    pub(crate) secrets: BTreeMap<Name, SecretValue>,
     pub(crate) base: PathBuf,
     /// What the app was read from.
     pub(crate) spec: SpecText,

@@ -82,6 +82,11 @@ const MODULES: &[Module] = &[
         crates: &["sampan_core", "sampan_store"],
     },
     Module {
+        name: "secrets",
+        modules: &[],
+        crates: &["sampan_core", "sampan_store"],
+    },
+    Module {
         name: "serve",
         modules: &[
             "api",
@@ -93,6 +98,7 @@ const MODULES: &[Module] = &[
             "events",
             "load",
             "mirror",
+            "secrets",
             "telemetry",
             "config",
             "file",
@@ -106,7 +112,15 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "api",
-        modules: &["artifacts", "clock", "events", "file", "load", "mirror"],
+        modules: &[
+            "artifacts",
+            "clock",
+            "events",
+            "file",
+            "load",
+            "mirror",
+            "secrets",
+        ],
         crates: &["sampan_core", "sampan_store"],
     },
     Module {
@@ -121,7 +135,7 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "agent",
-        modules: &["artifacts", "clock", "events", "mirror"],
+        modules: &["artifacts", "clock", "events", "mirror", "secrets"],
         crates: &[
             "sampan_core",
             "sampan_store",
@@ -193,6 +207,7 @@ const LIBRARIES: &[Library] = &[
         only: Some(&[
             "annotate-snippets",
             "base16ct",
+            "base64",
             "croner",
             "icu_properties",
             "ipnet",
@@ -206,6 +221,7 @@ const LIBRARIES: &[Library] = &[
             "thiserror",
             "toml",
             "toml_parser",
+            "zeroize",
         ]),
         tests: &["proptest", "regex"],
     },

@@ -236,6 +236,7 @@ impl Jobs {
         let loaded = loading.await?;
         let program = [program_name(spec.component.path.as_ref())].into_iter();
         let args: Vec<_> = program.chain(spec.args.iter().cloned()).collect();
+        let secrets = self.loader.secrets(&job.key.app, &spec.grants).await?;
         let command = CommandSpec {
             name: PodName::new(&job.key, run_of(job), job.status.attempts.saturating_sub(1)),
             args: &args,
@@ -246,6 +247,7 @@ impl Jobs {
             stdio: Stdio::Logs,
             neighbours: Some((self.loader.neighbours)(&job.key.app)),
             keyvalue: Some((self.loader.keyvalue)(&job.key.app)),
+            secrets: &secrets,
         };
         let running = command::run(&self.loader.runtime, &loaded, command);
         let ended = match spec.timeout {

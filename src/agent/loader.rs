@@ -8,9 +8,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
-    object::{Check, Isolation, Limits, ServiceKind},
+    object::{Check, Grants, Isolation, Limits, ServiceKind},
     plan::pod::PodSpec,
     record::{Component, Template as Wanted},
+    secret::SecretValues,
     site::Pages,
     spec::Found,
 };
@@ -30,6 +31,7 @@ use super::{
 use crate::{
     artifacts::Artifacts,
     events::{Change, Journal, Subject},
+    secrets::Secrets,
 };
 
 /// Components whose code stays mapped after the last pod that ran them: a rollout that is taken
@@ -90,6 +92,7 @@ pub(crate) struct RuntimeLoader {
     pub(crate) artifacts: Arc<Artifacts>,
     pub(crate) neighbours: NeighboursOf,
     pub(crate) keyvalue: KeyValueOf,
+    pub(crate) secrets: Arc<Secrets>,
     /// Where core dumps go, a directory for each app.
     pub(crate) coredumps: Option<PathBuf>,
     pub(crate) journal: Arc<Journal>,
@@ -106,6 +109,7 @@ impl RuntimeLoader {
         artifacts: Arc<Artifacts>,
         neighbours: NeighboursOf,
         keyvalue: KeyValueOf,
+        secrets: Arc<Secrets>,
         coredumps: Option<PathBuf>,
         journal: Arc<Journal>,
     ) -> Self {
@@ -114,6 +118,7 @@ impl RuntimeLoader {
             artifacts,
             neighbours,
             keyvalue,
+            secrets,
             coredumps,
             journal,
             recent: Mutex::default(),
@@ -241,7 +246,7 @@ impl RuntimeLoader {
                     is_callable: true,
                 })
             }
-            None => Ok(self.template(service, wanted).await?.found()),
+            None => Ok(self.template(service, wanted, None).await?.found()),
         }
     }
 
@@ -261,11 +266,12 @@ impl RuntimeLoader {
     }
 
     /// What every instance of a revision is made from. This is all that can be known of it without
-    /// starting one.
+    /// starting one. Without the values of its secrets none can be started.
     pub(crate) async fn template(
         &self,
         service: &ServiceKey,
         wanted: &Wanted,
+        secrets: Option<&SecretValues>,
     ) -> Result<Template, String> {
         let subject = Subject::Service(service.clone());
         let Wanted {
@@ -309,10 +315,23 @@ impl RuntimeLoader {
                 base: std::path::Path::new("/"),
                 neighbours: Some((self.neighbours)(&service.app)),
                 keyvalue: Some((self.keyvalue)(&service.app)),
+                secrets,
                 coredumps: coredumps.as_deref(),
             },
         );
         template.map_err(|error| one_line(&error))
+    }
+}
+
+impl RuntimeLoader {
+    /// The values of the secrets that a guest of an app is granted.
+    pub(crate) async fn secrets(
+        &self,
+        app: &Name,
+        grants: &Grants,
+    ) -> Result<SecretValues, String> {
+        let opened = self.secrets.open(app, grants).await;
+        opened.map_err(|error| one_line(&error))
     }
 }
 
@@ -348,7 +367,9 @@ impl TemplateLoader for RuntimeLoader {
                 }),
             });
         }
-        let template = Arc::new(self.template(service, wanted).await?);
+        let secrets = self.secrets(&service.app, &wanted.grants).await?;
+        let template = self.template(service, wanted, Some(&secrets)).await?;
+        let template = Arc::new(template);
         let (runtime, turns) = (Arc::clone(&self.runtime), Arc::clone(&self.turns));
         Ok(Prepared {
             spec: Arc::new(PodSpec::of(wanted, template.isolation())),

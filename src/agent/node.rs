@@ -145,7 +145,7 @@ impl<W: TemplateLoader> Pods<W> {
             match key {
                 Key::Pod(pod) => self.reconcile(follower, &pod),
                 Key::Service(service) => self.forget(follower, &service),
-                Key::App(_) | Key::Revision(..) | Key::Job(_) => {}
+                Key::App(_) | Key::Revision(..) | Key::Job(_) | Key::Secret(..) => {}
             }
         }
     }

@@ -17,6 +17,7 @@ use sampan_core::{
         quota::Ask,
     },
     record::{self, Key, Refusal, Service},
+    secret::SecretValue,
     spec::{self, Found, SpecText, check_kinds},
     view,
 };
@@ -32,7 +33,10 @@ use super::{
     volumes,
     work::{Work, compute},
 };
-use crate::events::Subject;
+use crate::{
+    events::Subject,
+    secrets::{self, Sealed, SecretsError},
+};
 
 /// The longest text that says what brings a change about. The rest is cut off.
 const MAX_CAUSE_CHARACTERS: usize = 200;
@@ -87,7 +91,7 @@ impl Api {
             if applied.app.is_none() {
                 return Ok(applied.plan);
             }
-            let whole = compute(|| write(&objects, &applied));
+            let whole = compute(|| write(&objects, &applied, &Sealed::new()));
             // What is too much for one transaction follows the app, which is the intent.
             let writes = match (whole.check(), &applied.app) {
                 (Err(_), Some(app)) => {
@@ -130,6 +134,16 @@ impl Api {
         applied.await.map_err(|error: ApiError| error.message)
     }
 
+    /// Seals the secrets of an app, and notes in it which versions these are. The error is for people.
+    pub(crate) fn seal(
+        &self,
+        app: &mut App,
+        values: &BTreeMap<Name, SecretValue>,
+    ) -> Result<Sealed, String> {
+        let sealed = self.0.secrets.seal(app, values);
+        sealed.map_err(|error| ApiError::from(error).message)
+    }
+
     /// A place among those who change something without applying a spec.
     pub(super) fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, ApiError> {
         let place = self.0.changes.try_acquire();
@@ -140,6 +154,8 @@ impl Api {
 /// A spec that was found good.
 pub(crate) struct Checked {
     pub(crate) app: App,
+    /// The values of its secrets, which it names by their versions.
+    pub(crate) sealed: Sealed,
     /// The absolute directory that its relative paths start from.
     pub(crate) base: std::path::PathBuf,
     /// Of the component of each service and job.
@@ -182,7 +198,7 @@ impl Checked {
             }
             let (writes, ask) = compute(|| {
                 let ask = Ask::of(name, &objects.present, (&applied).into());
-                (write(&objects, &applied), ask)
+                (write(&objects, &applied, &self.sealed), ask)
             });
             let _claim = api.claim(&ask).await?;
             if writes.commit(&*api.0.store).await? {
@@ -221,8 +237,13 @@ impl Checked {
         let digests = digests(&body.components)?;
         let roots = api.0.volumes.clone();
         let from = base.clone();
-        let app = blocking(move || volumes::resolve(&mut app, &from, &roots).map(|()| app));
-        let app = app.await??;
+        let (secrets, values) = (Arc::clone(&api.0.secrets), values(&body.secrets));
+        let resolved = blocking(move || -> Result<_, ApiError> {
+            volumes::resolve(&mut app, &from, &roots)?;
+            let sealed = secrets.seal(&mut app, &values)?;
+            Ok((app, sealed))
+        });
+        let (app, sealed) = resolved.await??;
         let cause = match body.cause.is_empty() {
             true => format!("apply of {}", body.path),
             false => body.cause,
@@ -231,6 +252,7 @@ impl Checked {
         let cause = cause.chars().take(MAX_CAUSE_CHARACTERS).collect();
         Ok(Self {
             app,
+            sealed,
             base,
             digests,
             cause,
@@ -257,12 +279,28 @@ impl Checked {
             let ask = Ask::of(&self.app.name, &objects.present, (&applied).into());
             // Before how much that is to write, of which users know less.
             api.0.quota.check_app(&ask)?;
-            write(&objects, &applied).check()?;
+            write(&objects, &applied, &self.sealed).check()?;
             Ok((applied, ask))
         };
         let (applied, ask) = work.run(planned).await??;
         api.check_quota(&ask).await?;
         Ok((objects, applied))
+    }
+}
+
+impl From<SecretsError> for ApiError {
+    fn from(error: SecretsError) -> Self {
+        let code = match &error {
+            SecretsError::Missing(_) => Code::Invalid,
+            SecretsError::Key(_)
+            | SecretsError::Gone(_)
+            | SecretsError::OtherKey { .. }
+            | SecretsError::Damaged(_)
+            | SecretsError::Store(_) => Code::StoreFailed,
+        };
+        let causes = std::iter::successors(std::error::Error::source(&error), |it| it.source());
+        let causes = causes.map(|cause| format!(": {cause}"));
+        Self::new(code, error.to_string() + &causes.collect::<String>())
     }
 }
 
@@ -292,7 +330,11 @@ fn load(body: &view::Apply) -> Result<App, ApiError> {
         },
         profiles: &body.profiles,
     };
-    spec::load(&input).map_err(invalid_spec)
+    let read_secret = |name: &Name, _: &_| {
+        let value = body.secrets.0.get(name.as_str()).cloned();
+        value.ok_or_else(|| "the client has not sent its value".to_owned())
+    };
+    spec::load_with_secrets(&input, &read_secret).map_err(invalid_spec)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
@@ -322,6 +364,13 @@ fn scaled(app: &mut App, replicas: &BTreeMap<String, u32>) -> Result<(), ApiErro
         service.replicas = *replicas;
     }
     Ok(())
+}
+
+/// What was sent of secrets that a spec may have.
+fn values(sent: &view::Secrets) -> BTreeMap<Name, SecretValue> {
+    let sent = sent.0.iter();
+    let named = sent.filter_map(|(name, value)| Some((Name::parse(name).ok()?, value.clone())));
+    named.collect()
 }
 
 fn digests(components: &BTreeMap<String, String>) -> Result<BTreeMap<Name, String>, ApiError> {
@@ -463,7 +512,7 @@ async fn note_refusal(api: &Api, service: &ServiceKey, reason: &str) {
     }
 }
 
-fn write(objects: &AppObjects, applied: &Applied) -> Writes {
+fn write(objects: &AppObjects, applied: &Applied, sealed: &Sealed) -> Writes {
     let mut writes = Writes::new(objects.modified.clone());
     let new: BTreeSet<_> = applied.revisions.iter().map(|(key, _)| key).collect();
     for (service, revision) in &applied.revisions {
@@ -475,6 +524,20 @@ fn write(objects: &AppObjects, applied: &Applied) -> Writes {
             // It may not be pruned meanwhile.
             let revision = Key::Revision(service.key.clone(), service.spec.revision);
             writes = writes.holds(&revision);
+        }
+    }
+    // Values that are there are written again, so that none of them is removed meanwhile.
+    let revisions = applied.revisions.iter();
+    let revisions = revisions.map(|(service, it)| (&service.app, &it.template.grants));
+    let jobs = applied.jobs.iter().filter(|job| !job.deleting);
+    let jobs = jobs.map(|job| (&job.key.app, &job.spec.grants));
+    let used = revisions.chain(jobs);
+    let used: BTreeSet<_> = used
+        .flat_map(|(app, it)| secrets::keys_of(app, it))
+        .collect();
+    for key in used {
+        if let Some(record) = sealed.get(&key) {
+            writes = writes.put(key, record);
         }
     }
     for job in &applied.jobs {

@@ -104,7 +104,7 @@ fn used_by(objects: &AppObjects) -> BTreeMap<Name, BTreeSet<String>> {
 
 fn mounted(grants: &Grants) -> impl Iterator<Item = &Name> {
     grants.files.iter().filter_map(|mount| match &mount.source {
-        MountSource::Host(_) => None,
+        MountSource::Host(_) | MountSource::Secret(_) => None,
         MountSource::Volume(volume) => Some(&volume.name),
     })
 }

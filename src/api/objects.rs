@@ -153,6 +153,9 @@ impl AppObjects {
             }
             modified.insert(key, at);
         }
+        for entry in store.list(&of(Kind::Secret)).await?.entries {
+            modified.extend(Key::parse(&entry.key).map(|key| (key, entry.modified)));
+        }
         Ok(Self { present, modified })
     }
 

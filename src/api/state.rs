@@ -36,6 +36,7 @@ use crate::{
     artifacts::Artifacts,
     events::{Events, Subject},
     load::{Decisions, Loads},
+    secrets::Secrets,
 };
 
 /// The largest body of a request, but for components.
@@ -208,6 +209,8 @@ pub(crate) struct Parts {
     pub(crate) artifacts: Arc<Artifacts>,
     /// What guests keep.
     pub(crate) keyvalue: Arc<KeyValues>,
+    /// The values of secrets.
+    pub(crate) secrets: Arc<Secrets>,
     /// What runs.
     pub(crate) views: Arc<dyn Views>,
     /// What has been printed.

@@ -42,6 +42,7 @@ use crate::{
     artifacts::{Artifacts, digest},
     events::{Change, Events, Journal, Subject},
     load::{Decided, Decisions, Loads, Measured},
+    secrets::Secrets,
 };
 
 /// What the made-up node refuses and has heard.
@@ -363,6 +364,7 @@ impl Rig {
             store: store.clone(),
             artifacts: Arc::new(Artifacts::open(&home.path().join("artifacts")).expect("writable")),
             keyvalue: nothing_kept(),
+            secrets: Arc::new(Secrets::in_memory(store.clone())),
             views: fake.clone(),
             lines: fake.clone(),
             ending: None,

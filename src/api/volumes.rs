@@ -26,6 +26,7 @@ pub(super) fn resolve(app: &mut App, base: &Path, roots: &[PathBuf]) -> Result<(
         let Grants {
             files,
             env: _,
+            secret_env: _,
             config: _,
             services: _,
             outbound: _,

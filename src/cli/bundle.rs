@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::Method;
-use sampan_core::{digest::Digest, object::App, view};
+use sampan_core::{digest::Digest, name::Name, object::App, secret::SecretValue, view};
 
 use super::{
     Stop, build,
@@ -121,6 +121,7 @@ impl Bundle {
             base: absolute.display().to_string(),
             environment: read.environment,
             files: read.files,
+            secrets: sent(read.secrets),
             profiles: arguments.profile.clone(),
             replicas: BTreeMap::new(),
             components: digests,
@@ -182,6 +183,16 @@ fn refused(error: ClientError) -> ClientError {
         }
         other => other,
     }
+}
+
+/// Values of secrets as they are sent.
+fn sent(secrets: BTreeMap<Name, SecretValue>) -> view::Secrets {
+    let secrets = secrets.into_iter();
+    view::Secrets(
+        secrets
+            .map(|(name, value)| (name.to_string(), value))
+            .collect(),
+    )
 }
 
 /// Notes the files of a directory for the upload, and tells the digest of their manifest.

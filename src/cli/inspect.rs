@@ -62,7 +62,7 @@ const GRANTS: &[Grant] = &[
     Grant {
         interfaces: &["wasi:filesystem/"],
         key: "allow.files",
-        line: "files = []  # for example [{ host = \"data\", guest = \"/data\" }]",
+        line: "files = []  # for example [{ host = \"data\", guest = \"/data\" }, { secret = \"db\" }]",
     },
     Grant {
         interfaces: &["wasi:keyvalue/"],
@@ -72,7 +72,7 @@ const GRANTS: &[Grant] = &[
     Grant {
         interfaces: &["wasi:cli/environment"],
         key: "env",
-        line: "env = {}  # for example { LEVEL = \"info\" }",
+        line: "env = {}  # for example { LEVEL = \"info\", PASSWORD = { secret = \"db\" } }",
     },
     Grant {
         interfaces: &["wasi:config/"],
@@ -280,6 +280,7 @@ mod tests {
         // A grant that is new asks here for its row.
         let Grants {
             env: _,
+            secret_env: _,
             config: _,
             services: _,
             outbound: _,

@@ -55,7 +55,7 @@ fn text(plan: &view::Plan) -> String {
         for field in &change.fields {
             let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
             let (old, new) = (shown(&field.old), shown(&field.new));
-            // Two values that are not shown look the same.
+            // Two long values may begin alike.
             let line = match old == new {
                 true => format!("    {}: changed, {new}", field.name),
                 false => format!("    {}: {old} -> {new}", field.name),
@@ -100,8 +100,8 @@ mod tests {
                     view::Verb::Changed,
                     vec![
                         field("replicas", Some("1"), Some("2")),
-                        field("env.KEY", None, Some("(not shown)")),
-                        field("env.LEVEL", Some("(not shown)"), Some("(not shown)")),
+                        field("env.KEY", None, Some("value")),
+                        field("env.LONG", Some("xx… (600 bytes)"), Some("xx… (600 bytes)")),
                     ],
                 ),
                 change(view::Verb::Unchanged, Vec::new()),
@@ -111,8 +111,8 @@ mod tests {
         + service/web: 1 pod is added
         ~ service/web: 1 pod is added
             replicas: 1 -> 2
-            env.KEY: none -> (not shown)
-            env.LEVEL: changed, (not shown)
+            env.KEY: none -> value
+            env.LONG: changed, xx… (600 bytes)
           service/web: unchanged
         ");
     }

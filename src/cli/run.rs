@@ -326,6 +326,7 @@ fn grants(arguments: &Arguments) -> Result<Grants, Stop> {
     };
     Ok(Grants {
         env,
+        secret_env: BTreeMap::new(),
         config,
         services: Vec::new(),
         outbound: arguments.outbound.clone(),

@@ -4,11 +4,17 @@ use std::{
     cell::{RefCell, RefMut},
     collections::BTreeMap,
     env, io,
+    os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
 };
 
 use clap::Args;
-use sampan_core::{object::App, spec};
+use sampan_core::{
+    name::Name,
+    object::{App, SecretSource},
+    secret::{MAX_SECRET_BYTES, SecretValue},
+    spec,
+};
 
 use super::{EXIT_USAGE, Stop, output::Output};
 use crate::file;
@@ -21,6 +27,8 @@ pub(super) struct Read {
     pub(super) environment: BTreeMap<String, String>,
     /// Env files by the paths that it has for them.
     pub(super) files: BTreeMap<String, String>,
+    /// The values of the secrets that it uses.
+    pub(super) secrets: BTreeMap<Name, SecretValue>,
 }
 
 /// Which spec.
@@ -67,7 +75,13 @@ impl SpecArguments {
             read_file: &read_file,
             profiles: &self.profile,
         };
-        let app = spec::load(&input).map_err(|problems| {
+        let secrets = RefCell::new(BTreeMap::new());
+        let read_secret = |name: &Name, source: &SecretSource| {
+            let value = secret(&base, source)?;
+            secrets.borrow_mut().insert(name.clone(), value.clone());
+            Ok(value)
+        };
+        let app = spec::load_with_secrets(&input, &read_secret).map_err(|problems| {
             output.problems(&problems);
             Stop::Quiet(EXIT_USAGE)
         })?;
@@ -76,6 +90,7 @@ impl SpecArguments {
             text,
             environment: environment.into_inner(),
             files: files.into_inner(),
+            secrets: secrets.into_inner(),
         })
     }
 
@@ -94,6 +109,22 @@ impl SpecArguments {
         match self.file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
             _ => PathBuf::from("."),
+        }
+    }
+}
+
+/// The value of a secret, in a file or in this environment.
+fn secret(base: &Path, source: &SecretSource) -> Result<SecretValue, String> {
+    match source {
+        SecretSource::File(path) => {
+            // One byte more tells one that is too long.
+            let read = file::beginning(&base.join(path), MAX_SECRET_BYTES + 1);
+            let bytes = read.map_err(|error| error.to_string())?;
+            Ok(SecretValue::new(bytes))
+        }
+        SecretSource::Env(name) => {
+            let value = env::var_os(name).ok_or("it is not set")?;
+            Ok(SecretValue::new(value.into_vec()))
         }
     }
 }

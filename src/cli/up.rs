@@ -18,7 +18,7 @@ use std::{
 
 use sampan_core::{
     name::Name,
-    object::App,
+    object::{App, SecretSource},
     spec::{SpecText, node::Node as NodeLimits},
     view,
 };
@@ -165,6 +165,7 @@ impl Session<'_> {
         let source = AppSource {
             base: self.arguments.spec.base(),
             app: read.app.clone(),
+            secrets: read.secrets.clone(),
             spec: self.text(&read),
         };
         let Arguments { watch, build, .. } = self.arguments;
@@ -199,11 +200,15 @@ impl Session<'_> {
         }
     }
 
-    /// The spec, and the files that it takes variables from.
+    /// The spec, and the files that it takes variables and secrets from.
     fn texts(&self, read: &Read) -> Vec<PathBuf> {
         let spec = &self.arguments.spec;
         let files = read.files.keys().map(|path| spec.base().join(path));
-        files.chain([spec.file.clone()]).collect()
+        let secrets = read.app.secrets.values().filter_map(|source| match source {
+            SecretSource::File(path) => Some(spec.base().join(path)),
+            SecretSource::Env(_) => None,
+        });
+        files.chain(secrets).chain([spec.file.clone()]).collect()
     }
 
     /// Starts an app and sees it through its life: until it is interrupted, or has nothing more to
@@ -288,7 +293,7 @@ impl Session<'_> {
                     let text = self.text(&read);
                     let changed = tokio::select! {
                         _ = self.interrupts.next() => return Ok(()),
-                        changed = running.change(read.app.clone(), text) => changed,
+                        changed = running.change(read.app.clone(), read.secrets.clone(), text) => changed,
                     };
                     is_behind = changed.is_err();
                     self.tell(changed, &read.app, address);

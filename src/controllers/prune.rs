@@ -40,7 +40,7 @@ pub(super) fn follow(app: &Name, key: &Key, mirror: &Mirror) -> Option<Plan> {
             let doomed = prune::doomed_job(&stored.value, &job.value)?;
             (job.modified, text(&doomed))
         }
-        Key::App(_) | Key::Revision(..) | Key::Pod(_) => return None,
+        Key::App(_) | Key::Revision(..) | Key::Pod(_) | Key::Secret(..) => return None,
     };
     // The app may be wanted again.
     let transaction = Transaction::new()
@@ -109,17 +109,27 @@ fn finished(app: &Name, mirror: &Mirror) -> Transaction {
         Key::App(_) => Some(stored.modified),
         Key::Service(name) => mirror.services.get(name).map(|it| it.modified),
         Key::Job(name) => mirror.jobs.get(name).map(|it| it.modified),
-        Key::Revision(..) | Key::Pod(_) => None,
+        Key::Revision(..) | Key::Pod(_) | Key::Secret(..) => None,
     };
     let gone: Vec<_> = gone
         .iter()
         .filter_map(|key| Some((key, modified(key)?)))
         .collect();
-    gone.iter()
+    let transaction = gone
+        .iter()
         .fold(Transaction::new(), |transaction, (key, modified)| {
             let key = key.to_string();
             transaction.compare(key.as_str(), *modified).delete(key)
-        })
+        });
+    if !gone.iter().any(|(key, _)| matches!(key, Key::App(_))) {
+        return transaction;
+    }
+    // With the app go its secrets. What is too much here is swept.
+    let left = MAX_OPERATIONS - transaction.writes.len();
+    let secrets = mirror.secrets_in(app).take(left);
+    secrets.fold(transaction, |transaction, key| {
+        transaction.delete(key.to_string())
+    })
 }
 
 fn services<'a>(app: &'a Name, mirror: &'a Mirror) -> Vec<&'a Service> {

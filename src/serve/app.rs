@@ -13,6 +13,7 @@ use sampan_core::{
     object::{App, Limits, Source},
     provoke,
     record::{JobPhase, Kind, PodPhase, RolloutState},
+    secret::SecretValue,
     spec::SpecText,
     view,
 };
@@ -170,7 +171,8 @@ impl RunningApp {
         source: AppSource,
         digests: BTreeMap<Name, String>,
     ) -> Result<Self, NotRunning> {
-        let applied = api.apply(&checked(&source, &digests)).await;
+        let checked = checked(api, &source, &digests).map_err(NotRunning::Refused)?;
+        let applied = api.apply(&checked).await;
         applied.map_err(NotRunning::Refused)?;
         // So that everything which starts now knows of the app.
         let caught_up = context.objects.catch_up().await;
@@ -308,10 +310,12 @@ impl RunningApp {
     pub(crate) async fn change(
         &mut self,
         app: App,
+        secrets: BTreeMap<Name, SecretValue>,
         spec: SpecText,
     ) -> Result<view::Plan, NotRunning> {
         let source = AppSource {
             app,
+            secrets,
             spec,
             base: self.source.base.clone(),
         };
@@ -345,7 +349,8 @@ impl RunningApp {
         digests: BTreeMap<Name, String>,
     ) -> Result<view::Plan, String> {
         let before = self.revisions().await;
-        let plan = self.api.apply(&checked(&source, &digests)).await?;
+        let checked = checked(&self.api, &source, &digests)?;
+        let plan = self.api.apply(&checked).await?;
         (self.source, self.digests) = (source, digests);
         for change in &plan.changes {
             let Some(revision) = change.revision else {
@@ -549,13 +554,21 @@ async fn take_files(
         })
 }
 
-fn checked(source: &AppSource, digests: &BTreeMap<Name, String>) -> Checked {
+/// The app as it is applied. The error is why its secrets cannot be sealed.
+fn checked(
+    api: &Api,
+    source: &AppSource,
+    digests: &BTreeMap<Name, String>,
+) -> Result<Checked, String> {
     let base = std::path::absolute(&source.base);
-    Checked {
-        app: source.app.clone(),
+    let mut app = source.app.clone();
+    let sealed = api.seal(&mut app, &source.secrets)?;
+    Ok(Checked {
+        app,
+        sealed,
         base: base.unwrap_or_else(|_| source.base.clone()),
         digests: digests.clone(),
         cause: "up".to_owned(),
         spec: source.spec.clone(),
-    }
+    })
 }

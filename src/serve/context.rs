@@ -22,6 +22,7 @@ use crate::{
     events::{Change, Journal, Subject},
     load::{Decided, Measured},
     mirror::Reflector,
+    secrets::Secrets,
 };
 
 /// Everything that a daemon works with, before it works.
@@ -34,6 +35,8 @@ pub(crate) struct NodeContext {
     pub(crate) artifacts: Arc<Artifacts>,
     /// What guests keep.
     pub(crate) keyvalue: Arc<KeyValues>,
+    /// The values of secrets.
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) journal: Arc<Journal>,
     /// The same events, and those that have left the journal.
     pub(crate) history: Arc<EventHistory>,
@@ -63,6 +66,10 @@ impl NodeContext {
     ) -> Result<Self, StoreError> {
         let (store, artifacts) = (data.store, Arc::new(data.artifacts));
         let keyvalue = Arc::new(KeyValues::new(data.keyvalue, node.keyvalue.clone()));
+        let secrets = Arc::new(match data.secrets {
+            Some(key) => Secrets::at(Arc::clone(&store), key),
+            None => Secrets::in_memory(Arc::clone(&store)),
+        });
         let history = Arc::new(EventHistory::new(data.log));
         let journal = Arc::clone(&history.journal);
         let lines = LineHistory::new(Arc::clone(node.runtime.logs()), data.lines);
@@ -71,6 +78,7 @@ impl NodeContext {
             Arc::clone(&artifacts),
             neighbours(&node),
             stores(&keyvalue),
+            Arc::clone(&secrets),
             node.coredumps.clone(),
             Arc::clone(&journal),
         );
@@ -82,6 +90,7 @@ impl NodeContext {
             objects: Arc::new(objects),
             artifacts,
             keyvalue,
+            secrets,
             journal,
             history,
             lines: Arc::new(lines),
@@ -104,6 +113,7 @@ impl NodeContext {
             log: None,
             lines: None,
             keyvalue: keyvalue::kept(),
+            secrets: None,
         };
         Self::open(node, data, vec![PathBuf::from("/")]).await
     }

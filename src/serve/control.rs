@@ -110,6 +110,7 @@ pub(crate) fn ending_api(
         store: Arc::clone(&context.store),
         artifacts: Arc::clone(&context.artifacts),
         keyvalue: Arc::clone(&context.keyvalue),
+        secrets: Arc::clone(&context.secrets),
         views: views.clone(),
         kept: views.clone(),
         admission: views,

@@ -57,6 +57,8 @@ pub(crate) struct Data {
     pub(crate) lines: Option<LineLog>,
     /// Where guests' key-value stores are, if there is a place for them.
     pub(crate) keyvalue: Option<PathBuf>,
+    /// The file of the key with which secrets are sealed. Without it the key ends with the process.
+    pub(crate) secrets: Option<PathBuf>,
 }
 
 /// Opens what is below a directory, which is created if missing. So much is kept of what guests
@@ -95,6 +97,7 @@ pub(crate) async fn open(directory: &Path, logs: LogLimits) -> Result<Data, Data
         log,
         lines: lines.ok(),
         keyvalue: Some(directory.join("keyvalue")),
+        secrets: Some(directory.join("secrets.key")),
     })
 }
 

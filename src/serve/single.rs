@@ -10,6 +10,7 @@ use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::{App, Grants, Limits, Service},
     quantity::ByteSize,
+    secret::SecretValues,
     spec::{self, SpecText},
 };
 use sampan_runtime::{
@@ -73,7 +74,9 @@ pub(crate) fn service(
             jobs: BTreeMap::new(),
             volumes: BTreeMap::new(),
             builds: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         },
+        secrets: BTreeMap::new(),
         base: PathBuf::from("."),
         spec: SpecText::default(),
     }
@@ -110,6 +113,7 @@ pub(crate) async fn command(
         stdio: Stdio::Inherit,
         neighbours: None,
         keyvalue: Some(keyvalue),
+        secrets: &SecretValues::new(),
     };
     Ok(command::run(&node.runtime, loaded, spec).await?.exit)
 }

@@ -155,7 +155,7 @@ impl NodeViews {
             .iter()
             .filter_map(|mount| match &mount.source {
                 MountSource::Volume(volume) => Some(volume.clone()),
-                MountSource::Host(_) => None,
+                MountSource::Host(_) | MountSource::Secret(_) => None,
             })
             .collect();
         let stores = (!grants.keyvalue.is_empty()).then(|| app.clone());

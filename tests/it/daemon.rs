@@ -25,6 +25,7 @@ mod outage;
 mod panics;
 mod printed;
 mod schedules;
+mod secrets;
 mod slow;
 mod soak;
 mod sqlite;

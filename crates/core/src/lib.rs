@@ -17,6 +17,7 @@ pub mod provoke;
 pub mod quantity;
 pub mod record;
 pub mod schedule;
+pub mod secret;
 pub mod site;
 pub mod spec;
 pub mod time;

@@ -6,6 +6,9 @@
 //! Many of these types are parts of what the store holds, and so may only grow: a new field has
 //! `#[serde(default, skip_serializing_if = …)]`. [`crate::record`] says why.
 
+mod mount;
+mod secret;
+
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
@@ -16,6 +19,9 @@ use crate::{
     quantity::{Amount, ByteSize, Cpu, Percent, duration_text, optional_duration_text},
     site::Pages,
 };
+
+pub use mount::{Access, Mount, MountSource, VolumeUse};
+pub use secret::{SecretSource, SecretUse};
 
 /// One spec file: services and jobs under one name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +39,9 @@ pub struct App {
     /// command line alone, and no part of what a node stores.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub builds: BTreeMap<Name, Build>,
+    /// Where its secrets come from, by name. Their values are never here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<Name, SecretSource>,
 }
 
 /// How a component is made.
@@ -287,6 +296,9 @@ pub enum Condition {
 pub struct Grants {
     /// Environment variables, in the order of their names.
     pub env: BTreeMap<String, String>,
+    /// Environment variables whose values are secrets, beside `env`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_env: BTreeMap<String, SecretUse>,
     /// Values the guest reads through `wasi:config`.
     pub config: BTreeMap<String, String>,
     /// Services of the same app it may call by name.
@@ -357,68 +369,27 @@ pub enum HostPattern {
     Address(std::net::IpAddr),
 }
 
-/// A directory a guest sees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// What is seen there. Its variant is a field of the record: `host`, as versions without volumes
-    /// wrote it, or `volume`.
-    #[serde(flatten)]
-    pub source: MountSource,
-    /// Absolute path in the guest.
-    pub guest: String,
-    /// What the guest may do there.
-    pub access: Access,
-}
-
-/// What a guest sees at a place of its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MountSource {
-    /// Directory on the host, relative to the spec file's directory.
-    Host(PathBuf),
-    /// A volume of the app.
-    Volume(VolumeUse),
-}
-
-/// A volume that a guest sees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VolumeUse {
-    /// The app it is of, which is always the guest's own.
-    pub app: Name,
-    /// Its name in the app.
-    pub name: Name,
-    /// How much may be in it.
-    pub quota: ByteSize,
-}
-
-impl Mount {
-    /// The directory on the host, if it is one that the spec names.
-    pub fn host_mut(&mut self) -> Option<&mut PathBuf> {
-        match &mut self.source {
-            MountSource::Host(path) => Some(path),
-            MountSource::Volume(_) => None,
-        }
+impl Grants {
+    /// The secrets that the guest sees.
+    pub fn secrets_mut(&mut self) -> impl Iterator<Item = &mut SecretUse> {
+        let files = self
+            .files
+            .iter_mut()
+            .filter_map(|mount| match &mut mount.source {
+                MountSource::Secret(secret) => Some(secret),
+                MountSource::Host(_) | MountSource::Volume(_) => None,
+            });
+        self.secret_env.values_mut().chain(files)
     }
-}
 
-/// As people name it: the path on the host, or the volume.
-impl fmt::Display for MountSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host(path) => path.display().fmt(f),
-            Self::Volume(volume) => write!(f, "volume {} ({})", volume.name, volume.quota),
-        }
+    /// The same, to look at.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretUse> {
+        let files = self.files.iter().filter_map(|mount| match &mount.source {
+            MountSource::Secret(secret) => Some(secret),
+            MountSource::Host(_) | MountSource::Volume(_) => None,
+        });
+        self.secret_env.values().chain(files)
     }
-}
-
-/// What a guest may do in a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Access {
-    /// Read and list.
-    ReadOnly,
-    /// Read, list, write, create and remove.
-    ReadWrite,
 }
 
 /// What a guest may use.

@@ -21,6 +21,7 @@ mod job;
 mod key;
 mod pod;
 mod revision;
+mod secret;
 mod service;
 
 use std::{
@@ -34,6 +35,7 @@ pub use job::{Asked, Job, JobPhase, JobSpec, JobStatus, PresentRun, Run, Runs, W
 pub use key::{Key, Kind};
 pub use pod::{Pod, PodPhase, PodStatus};
 pub use revision::{Component, Revision, Template};
+pub use secret::Secret;
 pub use service::{
     Begun, Condition, ConditionKind, Counts, MAX_REPLICAS, MAX_SCALINGS, Phase, Progress, Refusal,
     RolloutState, Scaling, Service, ServiceSpec, ServiceStatus,

@@ -18,7 +18,7 @@ mod raw;
 mod reference;
 mod schema;
 
-pub use input::Input;
+pub use input::{Input, ReadSecret};
 pub use kinds::{Found, SpecText, check_kinds};
 pub use parse::MAX_SPEC_BYTES;
 pub use problem::{MAX_PROBLEMS, Problem, ProblemKind, Problems, Related};
@@ -29,12 +29,22 @@ use crate::object::{App, Outbound};
 use problem::{Place, Report};
 use raw::decode::Decoder;
 
-/// Parses and checks a spec.
+/// Parses and checks a spec for which no secrets can be read.
+///
+/// # Errors
+///
+/// Those of [`load_with_secrets`].
+pub fn load(input: &Input<'_>) -> Result<App, Problems> {
+    load_with_secrets(input, &|_, _| Err("there are no secrets here".to_owned()))
+}
+
+/// Parses and checks a spec. The values of its secrets are checked too, and are not part of what
+/// comes of it.
 ///
 /// # Errors
 ///
 /// All problems of the spec, or the first [`MAX_PROBLEMS`] of them.
-pub fn load(input: &Input<'_>) -> Result<App, Problems> {
+pub fn load_with_secrets(input: &Input<'_>, read_secret: &ReadSecret<'_>) -> Result<App, Problems> {
     // A text beyond the bound is not shown either.
     let shown = if input.text.len() > MAX_SPEC_BYTES {
         ""
@@ -44,7 +54,7 @@ pub fn load(input: &Input<'_>) -> Result<App, Problems> {
     let mut decoder = Decoder::new(input.environment, Report::new(input.path, shown));
     let app = parse::parse(input.text, &mut decoder.report).and_then(|root| {
         let spec = raw::App::from_table(&root, Place::root(), &mut decoder);
-        check::check(&spec, input, &mut decoder)
+        check::check(&spec, input, read_secret, &mut decoder)
     });
     decoder.report.finish(app)
 }

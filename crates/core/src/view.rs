@@ -1,7 +1,8 @@
 //! Objects as the API shows them: the JSON that programs read.
 //!
 //! Fields are added, never renamed or removed. Times are UTC in the manner of RFC 3339. Of
-//! environment variables and configuration only the names are shown.
+//! environment variables and configuration only the names are shown, but for what an apply changes;
+//! of secrets nowhere more than which version it is.
 
 mod change;
 mod line;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use change::{Change, Field, Plan, Verb};
 pub use line::LineKind;
 pub use progress::{Verdict, job_verdict, rollout_verdict, run_verdict};
-pub use request::{Apply, Scale, Undo};
+pub use request::{Apply, Scale, Secrets, Undo};
 pub use top::{Advice, PodTop, Seen, ServiceTop, Suggestion, Top};
 
 /// An app: the services and jobs of one spec.

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use sampan_core::{
     name::PodName,
     object::{Grants, Limits},
+    secret::SecretValues,
 };
 use wasmtime::{Store, component::InstancePre};
 use wasmtime_wasi::{I32Exit, p2::bindings::CommandPre, p3::bindings::Command};
@@ -40,6 +41,8 @@ pub struct CommandSpec<'a> {
     pub neighbours: Option<Arc<dyn Neighbours>>,
     /// The key-value stores of the app.
     pub keyvalue: Option<Arc<dyn KeyValue>>,
+    /// The values of the secrets in the grants.
+    pub secrets: &'a SecretValues,
 }
 
 /// What a program is told that it is called: the name of its file. Where that lies is the host's
@@ -74,8 +77,6 @@ pub async fn run(
     spec: CommandSpec<'_>,
 ) -> Result<Ended, StartError> {
     let wasi = loaded.inspection.command.ok_or(StartError::NoCommand)?;
-    let context = PodContext::new(spec.name, &runtime.node, loaded.concurrent, spec.limits.cpu);
-    let meter = Arc::clone(&context.meter);
     let limits = unhurried(spec.limits);
     let sandbox = Sandbox::open(SandboxSpec {
         grants: spec.grants,
@@ -85,9 +86,12 @@ pub async fn run(
         base: spec.base,
         neighbours: spec.neighbours,
         keyvalue: spec.keyvalue,
+        secrets: Some(spec.secrets),
         node: &loaded.limits,
         volumes: loaded.volumes.as_ref(),
     })?;
+    let context = PodContext::new(spec.name, &runtime.node, loaded.concurrent, &sandbox);
+    let meter = Arc::clone(&context.meter);
     let place = loaded.places.take().await;
     let place = place.map_err(|error| StartError::Instance(error.to_string()))?;
     let pace = Arc::new(Pace::default());

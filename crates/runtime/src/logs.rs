@@ -1,6 +1,7 @@
 //! What guests print: a bounded ring of lines that never makes a guest wait.
 
 mod bucket;
+mod hidden;
 mod pod;
 mod ring;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub(crate) use bucket::TokenBucket;
+pub(crate) use hidden::Hidden;
 pub use pod::{MAX_BURST_NOTES, MAX_NOTES_A_SECOND};
 pub(crate) use pod::{Note, PodLog};
 pub use ring::{Batch, Level, Line, MAX_LINE_BYTES, MAX_RING_BYTES, Ring, Stream};
@@ -57,6 +59,7 @@ impl LineWriter {
                 partial.extend_from_slice(chunk);
                 while partial.len() > MAX_LINE_BYTES {
                     let fits = last_boundary(&partial[..MAX_LINE_BYTES]);
+                    let fits = self.log.hidden.cut(&partial, fits);
                     let rest = partial.split_off(fits);
                     self.emit(&partial, true);
                     *partial = rest;
@@ -105,7 +108,7 @@ mod tests {
 
     fn writer(ring: &Arc<Ring>) -> LineWriter {
         let pod = PodName::new(&ServiceKey::parse("shop/web").expect("a key"), 1, 0);
-        let log = PodLog::new(ring, pod, &Arc::default(), 1 << 20);
+        let log = PodLog::new(ring, pod, &Arc::default(), 1 << 20, &Arc::default());
         LineWriter::new(log, Stream::Stdout, Arc::default())
     }
 
@@ -204,7 +207,13 @@ mod tests {
     fn a_tail_is_of_one_pod_and_as_long_as_asked() {
         let ring = Arc::new(Ring::default());
         let pod = PodName::new(&ServiceKey::parse("shop/api").expect("a key"), 1, 0);
-        let log = PodLog::new(&ring, pod.clone(), &Arc::default(), 1 << 20);
+        let log = PodLog::new(
+            &ring,
+            pod.clone(),
+            &Arc::default(),
+            1 << 20,
+            &Arc::default(),
+        );
         let api = LineWriter::new(log, Stream::Stdout, Arc::default());
         for n in 0..10 {
             writer(&ring).write(format!("not {n}\n").as_bytes());

@@ -1,6 +1,7 @@
 //! A store for one instance: its capabilities, its limits, and nothing else.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -12,8 +13,9 @@ use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 use sampan_core::{
     name::{Name, PodName},
-    object::{Access, Grants, Limits, MountSource, VolumeUse},
+    object::{Access, Grants, Limits, MountSource, SecretUse, VolumeUse},
     quantity::Cpu,
+    secret::{SecretValue, SecretValues},
     spec::node::GuestLimits,
 };
 use tokio::sync::Semaphore;
@@ -24,7 +26,7 @@ use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::{
     host::{
-        files::{Handles, Lent},
+        files::{Handles, Lent, SecretDirectory},
         outbound::{Hooks, Outbound},
         sockets::{Dialler, Servers, SocketLimit, Sockets},
         state::State,
@@ -34,7 +36,7 @@ use crate::{
     keyvalue::{Granted, KeyValue},
     lane::Pace,
     limiter::Limiter,
-    logs::{CurrentRequest, LineWriter, PodLog, Ring, Stream, TokenBucket},
+    logs::{CurrentRequest, Hidden, LineWriter, PodLog, Ring, Stream, TokenBucket},
     meter::{CpuMeter, PodMeter},
     neighbours::Neighbours,
     observe::{cell::Cell, recorder::Recorder, source::Source, suspects::Suspects, turn::Turn},
@@ -66,6 +68,22 @@ pub enum MountError {
         /// Why not.
         source: VolumeError,
     },
+    /// A directory with secrets cannot be made.
+    #[error("cannot make the directory with secrets for the guest's `{guest}`")]
+    Secrets {
+        /// Where the guest would see it.
+        guest: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A secret cannot be lent.
+    #[error("cannot lend the guest the secret `{name}`")]
+    Secret {
+        /// Its name.
+        name: Name,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 /// Where a guest's standard streams lead.
@@ -80,6 +98,10 @@ pub enum Stdio {
 /// What all stores of one pod template have in common.
 pub(crate) struct Sandbox {
     env: Vec<(String, String)>,
+    /// Variables whose values are secrets.
+    secret_env: Vec<(String, SecretValue)>,
+    /// The secrets, for the log.
+    pub(crate) hidden: Arc<Hidden>,
     args: Vec<String>,
     config: Arc<WasiConfigVariables>,
     lent: Arc<Lent>,
@@ -132,11 +154,22 @@ pub(crate) struct PodContext {
 }
 
 impl PodContext {
-    /// A pod that has used nothing yet. `cpu` is its `limits.cpu`.
-    pub(crate) fn new(name: PodName, node: &NodeParts, concurrent: bool, cpu: Option<Cpu>) -> Self {
-        let quota = cpu.map(|limit| CpuQuota::new(limit, &node.backlog));
+    /// A pod of a sandbox that has used nothing yet.
+    pub(crate) fn new(
+        name: PodName,
+        node: &NodeParts,
+        concurrent: bool,
+        sandbox: &Sandbox,
+    ) -> Self {
+        let quota = sandbox.cpu.map(|limit| CpuQuota::new(limit, &node.backlog));
         let meter = Arc::new(PodMeter::new(quota));
-        let log = PodLog::new(&node.logs, name, &meter, node.limits.log_rate);
+        let log = PodLog::new(
+            &node.logs,
+            name,
+            &meter,
+            node.limits.log_rate,
+            &sandbox.hidden,
+        );
         log.begin();
         Self {
             log,
@@ -184,6 +217,8 @@ pub(crate) struct SandboxSpec<'a> {
     pub(crate) base: &'a Path,
     pub(crate) neighbours: Option<Arc<dyn Neighbours>>,
     pub(crate) keyvalue: Option<Arc<dyn KeyValue>>,
+    /// The values of the secrets in the grants. Without them no instance is made.
+    pub(crate) secrets: Option<&'a SecretValues>,
     /// What holds for every guest of the node.
     pub(crate) node: &'a Arc<GuestLimits>,
     /// The volumes of the node, if there is a place for them.
@@ -214,54 +249,114 @@ pub(crate) fn unhurried(limits: &Limits) -> Limits {
     }
 }
 
+/// Opens the mounts.
+fn lend(spec: &SandboxSpec<'_>) -> Result<Lent, MountError> {
+    let mut lent = Lent::new(spec.node.open_files);
+    let mut secrets: BTreeMap<&str, Vec<(String, &SecretValue)>> = BTreeMap::new();
+    for mount in &spec.grants.files {
+        let access = match mount.access {
+            Access::ReadOnly => FsPerms::ReadOnly,
+            Access::ReadWrite => FsPerms::ReadWrite,
+        };
+        let guest = &mount.guest;
+        match &mount.source {
+            MountSource::Host(host) => {
+                lent.add(directory(spec.base.join(host), guest)?, guest, access);
+            }
+            MountSource::Volume(volume) => {
+                let opened = open_volume(spec.volumes, volume);
+                let added = opened.and_then(|it| {
+                    let added = lent.add_volume(it, guest, access);
+                    added.map_err(|source| VolumeError::Directory {
+                        path: volume.name.as_str().into(),
+                        source,
+                    })
+                });
+                added.map_err(|source| MountError::Volume {
+                    name: volume.name.clone(),
+                    guest: guest.clone(),
+                    source,
+                })?;
+            }
+            MountSource::Secret(secret) => {
+                let (above, name) = guest.rsplit_once('/').unwrap_or(("", guest));
+                let above = if above.is_empty() { "/" } else { above };
+                if let Some(value) = value(spec.secrets, secret)? {
+                    let secrets = secrets.entry(above).or_default();
+                    secrets.push((name.to_owned(), value));
+                }
+            }
+        }
+    }
+    for (guest, secrets) in secrets {
+        let made = SecretDirectory::new(&secrets);
+        let made = made.map_err(|source| MountError::Secrets {
+            guest: guest.to_owned(),
+            source,
+        })?;
+        lent.add_secrets(made, guest);
+    }
+    Ok(lent)
+}
+
+/// The value of a secret. There is none where no instance is made.
+fn value<'v>(
+    values: Option<&'v SecretValues>,
+    secret: &SecretUse,
+) -> Result<Option<&'v SecretValue>, MountError> {
+    let Some(values) = values else {
+        return Ok(None);
+    };
+    let found = values.get(secret);
+    found.map(Some).ok_or_else(|| MountError::Secret {
+        name: secret.name.clone(),
+        source: io::Error::other("the node does not have its value"),
+    })
+}
+
+/// The variables whose values are secrets.
+fn secret_env(spec: &SandboxSpec<'_>) -> Result<Vec<(String, SecretValue)>, MountError> {
+    let mut variables = Vec::new();
+    for (name, secret) in &spec.grants.secret_env {
+        let Some(value) = value(spec.secrets, secret)? else {
+            continue;
+        };
+        if value.text().is_none() {
+            return Err(MountError::Secret {
+                name: secret.name.clone(),
+                source: io::Error::other("it is no text, as a variable has to be"),
+            });
+        }
+        variables.push((name.clone(), value.clone()));
+    }
+    Ok(variables)
+}
+
 impl Sandbox {
     /// Opens the mounts.
     pub(crate) fn open(spec: SandboxSpec<'_>) -> Result<Self, MountError> {
+        let (lent, secret_env) = (lend(&spec)?, secret_env(&spec)?);
         let SandboxSpec {
             grants,
             limits,
             node,
             ..
         } = spec;
-        // A grant that is new asks here who opens it. `Outbound` has services and servers.
+        // A grant that is new asks here who opens it. `Outbound` has services and servers, `lend`
+        // has files.
         let Grants {
             env,
+            secret_env: _,
             config,
-            files,
+            files: _,
             services: _,
             outbound,
             keyvalue,
         } = grants;
-        let mut lent = Lent::new(node.open_files);
-        for mount in files {
-            let access = match mount.access {
-                Access::ReadOnly => FsPerms::ReadOnly,
-                Access::ReadWrite => FsPerms::ReadWrite,
-            };
-            let guest = &mount.guest;
-            match &mount.source {
-                MountSource::Host(host) => {
-                    lent.add(directory(spec.base.join(host), guest)?, guest, access);
-                }
-                MountSource::Volume(volume) => {
-                    let opened = open_volume(spec.volumes, volume);
-                    let added = opened.and_then(|it| {
-                        let added = lent.add_volume(it, guest, access);
-                        added.map_err(|source| VolumeError::Directory {
-                            path: volume.name.as_str().into(),
-                            source,
-                        })
-                    });
-                    added.map_err(|source| MountError::Volume {
-                        name: volume.name.clone(),
-                        guest: guest.clone(),
-                        source,
-                    })?;
-                }
-            }
-        }
         Ok(Self {
             env: env.clone().into_iter().collect(),
+            secret_env,
+            hidden: Arc::new(spec.secrets.map(Hidden::of).unwrap_or_default()),
             args: spec.args.to_vec(),
             config: Arc::new(config.clone().into_iter().collect()),
             lent: Arc::new(lent),
@@ -362,8 +457,11 @@ impl Sandbox {
         dialler: Arc<Dialler>,
     ) -> WasiCtx {
         let mut wasi = WasiCtxBuilder::new();
-        wasi.envs(&self.env)
-            .args(&self.args)
+        wasi.envs(&self.env);
+        for (name, value) in &self.secret_env {
+            wasi.env(name, value.text().unwrap_or_default());
+        }
+        wasi.args(&self.args)
             .max_random_size(self.node.random_bytes)
             // Without a grant every address is denied anyhow, but a socket without one takes a file
             // descriptor too.

@@ -524,3 +524,100 @@ async fn a_long_cause_is_cut_and_stays_in_its_line() {
     assert!(cause.starts_with(r"one\n\u{1b}x"), "{cause}");
     assert_eq!(cause.len(), 200, "{cause}");
 }
+
+/// A spec with a secret, as it is sent.
+fn secret_body(rig: &Rig, digest: &str, value: Option<&str>) -> Value {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let spec = format!(
+        "{SHOP}env = {{ PASSWORD = {{ secret = 'db' }} }}\n[secret.db]\nenv = 'NO_SUCH_VARIABLE'\n"
+    );
+    let mut body = rig.body(&spec, digest);
+    if let Some(value) = value {
+        body["secrets"] = json!({ "db": STANDARD.encode(value) });
+    }
+    body
+}
+
+#[tokio::test]
+async fn a_secret_is_written_sealed_with_what_refers_to_it() {
+    let rig = Rig::new();
+    let digest = rig.upload(b"first").await;
+    let put = async |value| {
+        let body = secret_body(&rig, &digest, value);
+        rig.ask(Method::PUT, "/v1/apps/shop", Some(&body)).await
+    };
+    let secrets = async || {
+        let found = rig
+            .store
+            .list(Kind::Secret.prefix())
+            .await
+            .expect("a store");
+        found.entries
+    };
+    let refused = put(None).await;
+    assert_eq!(refused.status, 422);
+    let error = refused.error();
+    assert!(
+        error.contains("the client has not sent its value"),
+        "{error}"
+    );
+    assert!(secrets().await.is_empty());
+    let body = secret_body(&rig, &digest, Some("hunter2"));
+    let planned = rig
+        .ask(Method::POST, "/v1/apps/shop/plan", Some(&body))
+        .await;
+    assert_eq!(planned.status, 200);
+    assert!(secrets().await.is_empty(), "a plan writes nothing");
+    let applied = put(Some("hunter2")).await;
+    assert_eq!(applied.status, 200, "{}", applied.json());
+    let first = secrets().await;
+    assert_eq!(first.len(), 1);
+    let revision = rig
+        .store
+        .list(Kind::Revision.prefix())
+        .await
+        .expect("a store")
+        .entries;
+    assert_eq!(
+        first[0].modified, revision[0].modified,
+        "one transaction wrote both"
+    );
+    // The same again writes nothing, and another value is another revision.
+    let before = rig.store.revision().await.expect("a store");
+    assert_eq!(put(Some("hunter2")).await.json()["changed"], false);
+    assert_eq!(rig.store.revision().await.expect("a store"), before);
+    let changed = put(Some("hunter3")).await.json();
+    assert_eq!(changed["changes"][0]["fields"][0]["name"], "env.PASSWORD");
+    assert_eq!(rig.service("web").await.spec.revision, 2);
+    assert_eq!(
+        secrets().await.len(),
+        2,
+        "the old value is kept with its revision"
+    );
+    for entry in secrets().await {
+        let text = String::from_utf8(entry.value.to_vec()).expect("text");
+        assert!(
+            !text.contains("hunter") && !entry.key.contains("hunter"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_is_refused_without_it() {
+    let rig = Rig::new();
+    let digest = rig.upload(b"first").await;
+    for (secrets, told) in [
+        (json!({ "db": "hunter2!" }), "the secret `db` is not base64"),
+        (json!("hunter2"), "`secrets` is a text"),
+        (json!({ "db": "" }), "the secret `db` is empty"),
+        (json!({ "db": "/w==" }), "the secret `db` is no text"),
+    ] {
+        let mut body = secret_body(&rig, &digest, None);
+        body["secrets"] = secrets;
+        let reply = rig.ask(Method::PUT, "/v1/apps/shop", Some(&body)).await;
+        let error = reply.error();
+        assert!(error.contains(told), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

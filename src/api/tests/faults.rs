@@ -59,6 +59,7 @@ async fn with(fault: Result<(), StoreError>) -> String {
     let parts = &rig.api.0.parts;
     let api = Api::new(Parts {
         keyvalue: nothing_kept(),
+        secrets: Arc::new(Secrets::in_memory(rig.store.clone())),
         quota: parts.quota,
         looked: parts.looked.clone(),
         threads: tokio::runtime::Handle::current(),

@@ -85,6 +85,7 @@ impl Rig {
         let parts = &self.api.0.parts;
         let api = Api::new(Parts {
             keyvalue: nothing_kept(),
+            secrets: Arc::new(Secrets::in_memory(Arc::clone(&store) as _)),
             store: Arc::clone(&store) as _,
             artifacts: parts.artifacts.clone(),
             views: parts.views.clone(),

@@ -213,6 +213,7 @@ fn template(
         base: std::path::Path::new("/"),
         neighbours: None,
         keyvalue: None,
+        secrets: None,
         coredumps: None,
     };
     let made = match loaded.found().kind {

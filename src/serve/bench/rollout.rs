@@ -23,6 +23,7 @@ use crate::{
     api::{Api, Checked},
     events::Subject,
     mirror::{Follower, Mirror},
+    secrets::Sealed,
     serve::{AppSource, app::Listening, context::NodeContext, control, daemon::Daemon},
 };
 
@@ -157,6 +158,7 @@ impl Bench {
         let name = self.key.name.clone();
         let checked = Checked {
             app: self.source.app.clone(),
+            sealed: Sealed::new(),
             base: "/".into(),
             digests: BTreeMap::from([(name, self.digests[version].clone())]),
             cause: "bench".to_owned(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sampan_core::{
     plan::apply::{self, Applied, Present, Wanted},
-    record::App,
+    record::{self, App},
 };
 
 use super::*;
@@ -58,6 +58,19 @@ async fn left(store: &Memory) -> Vec<String> {
     left
 }
 
+/// Two values of a secret of the app.
+async fn put_secrets(store: &Memory, app: &Name) {
+    let secret = record::Secret {
+        key: "0".to_owned(),
+        sealed: String::new(),
+    };
+    for version in ["0a", "0b"] {
+        let name = Name::parse("db").expect("a name");
+        let key = Key::Secret(app.clone(), name, version.to_owned());
+        put(store, key, &secret).await;
+    }
+}
+
 async fn doom(seed: u64) {
     let faults = Arc::new(AtomicBool::new(false));
     let store = Faulty::new(seed, false);
@@ -91,6 +104,7 @@ async fn doom(seed: u64) {
     for job in &applied.jobs {
         put(&store.memory, Key::Job(job.key.clone()), job).await;
     }
+    put_secrets(&store.memory, &app.name).await;
     let key = Key::App(app.name.clone());
     let doomed = App {
         deleting: true,

@@ -7,6 +7,9 @@
 //! | `PUT /file/PATH` | 201 or 204, once the body is in `/data/PATH` |
 //! | `GET /config/KEY` | the value of the key in `wasi:config` and a newline, or 404 |
 //! | `GET /print?text=…` | 204, once the text is on stdout and on stderr, with a newline each |
+//! | `GET /do?op=…&path=…&to=…` | does something with a file at any path of its own: `read`, `list`, `stat`, `rename`, `link`, `symlink`, `unlink`, `mkdir` |
+//! | `GET /panic?env=NAME` | dies, with the value of the variable in its message |
+//! | `GET /spin?env=NAME` | prints the value of the variable and computes for ever |
 //!
 //! It has no check of paths of its own: `/data` is all that the host lets it see.
 
@@ -16,6 +19,8 @@ use std::io::{self, ErrorKind, Write};
 
 use request_target::Target;
 use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::filesystem::preopens::get_directories;
+use wasip2::filesystem::types::ErrorCode;
 use wasip2::http::types::{
     Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
 };
@@ -44,7 +49,13 @@ impl Guest for EnvAndFiles {
             (Method::Put, "file") => write_file(rest, &request, response_out),
             (Method::Get, "config") => config(rest, response_out),
             (Method::Get, "print") => print(&target, response_out),
-            (_, "env" | "file" | "config" | "print") => {
+            (Method::Get, "do") => match work(&target) {
+                Ok(text) => answer(response_out, 200, &text),
+                Err(error) => refuse(response_out, &error),
+            },
+            (Method::Get, "panic") => panic!("the variable is {}", variable(&target)),
+            (Method::Get, "spin") => spin(&variable(&target)),
+            (_, "env" | "file" | "config" | "print" | "do" | "panic" | "spin") => {
                 answer(response_out, 405, "method not allowed\n");
             }
             _ => answer(response_out, 404, "not found\n"),
@@ -125,6 +136,64 @@ fn print(target: &Target, response_out: ResponseOutparam) {
     println!("{text}");
     eprintln!("{text}");
     answer(response_out, 204, "");
+}
+
+/// The variable that the query names.
+fn variable(target: &Target) -> String {
+    env::var(target.value("env").unwrap_or_default()).unwrap_or_default()
+}
+
+fn spin(text: &str) -> ! {
+    println!("spinning with {text}");
+    let mut turns = 0_u64;
+    loop {
+        // Keeps the compiler from seeing that nothing comes of it.
+        turns = std::hint::black_box(turns.wrapping_add(1));
+    }
+}
+
+/// Does what the query asks for.
+fn work(target: &Target) -> io::Result<String> {
+    let path = target.value("path").unwrap_or_default();
+    let to = target.value("to").unwrap_or_default();
+    match target.value("op").unwrap_or_default() {
+        "read" => fs::read_to_string(path),
+        "list" => {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(path)? {
+                let entry = entry?;
+                let kind = if entry.file_type()?.is_dir() { "/" } else { "" };
+                names.push(format!("{}{kind}\n", entry.file_name().to_string_lossy()));
+            }
+            names.sort();
+            Ok(names.concat())
+        }
+        "stat" => fs::metadata(path).map(|it| format!("{} bytes\n", it.len())),
+        "rename" => fs::rename(path, to).map(|()| "done\n".to_owned()),
+        "link" => fs::hard_link(path, to).map(|()| "done\n".to_owned()),
+        "symlink" => symlink(path, to).map(|()| "done\n".to_owned()),
+        "unlink" => fs::remove_file(path).map(|()| "done\n".to_owned()),
+        "mkdir" => fs::create_dir(path).map(|()| "done\n".to_owned()),
+        _ => Err(ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Makes a link to `path`, whatever that is, at `to`. `std` has no function for it on this target.
+fn symlink(path: &str, to: &str) -> io::Result<()> {
+    let mut directories = get_directories();
+    directories.sort_by_key(|(_, name)| usize::MAX - name.len());
+    for (directory, name) in directories {
+        let Some(inner) = to.strip_prefix(&format!("{}/", name.trim_end_matches('/'))) else {
+            continue;
+        };
+        let made = directory.symlink_at(path, inner);
+        return made.map_err(|code| match code {
+            ErrorCode::NoEntry => ErrorKind::NotFound.into(),
+            ErrorCode::NotPermitted | ErrorCode::Access => ErrorKind::PermissionDenied.into(),
+            other => io::Error::other(format!("{other:?}")),
+        });
+    }
+    Err(ErrorKind::NotFound.into())
 }
 
 /// What some releases of the libc of WASI say of a path in no directory that the host has granted

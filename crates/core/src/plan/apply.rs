@@ -150,6 +150,7 @@ pub fn delete(present: &Present, app: &App) -> Applied {
         jobs: BTreeMap::new(),
         volumes: BTreeMap::new(),
         builds: BTreeMap::new(),
+        secrets: BTreeMap::new(),
     };
     let wanted = Wanted {
         app: &nothing,
@@ -213,6 +214,7 @@ impl Draft<'_> {
         let object::Grants {
             files,
             env: _,
+            secret_env: _,
             config: _,
             services: _,
             outbound: _,

@@ -15,16 +15,19 @@ pub enum Kind {
     Pod,
     /// [`super::Job`]
     Job,
+    /// [`super::Secret`]
+    Secret,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::App,
         Self::Service,
         Self::Revision,
         Self::Pod,
         Self::Job,
+        Self::Secret,
     ];
 
     /// Where its keys begin.
@@ -35,6 +38,7 @@ impl Kind {
             Self::Revision => "/revisions/",
             Self::Pod => "/pods/",
             Self::Job => "/jobs/",
+            Self::Secret => "/secrets/",
         }
     }
 }
@@ -52,6 +56,8 @@ pub enum Key {
     Pod(PodName),
     /// A job.
     Job(ServiceKey),
+    /// A secret of an app: its app, its name and its version.
+    Secret(Name, Name, String),
 }
 
 impl Key {
@@ -63,13 +69,14 @@ impl Key {
             Self::Revision(..) => Kind::Revision,
             Self::Pod(_) => Kind::Pod,
             Self::Job(_) => Kind::Job,
+            Self::Secret(..) => Kind::Secret,
         }
     }
 
     /// The app that it belongs to, or is.
     pub fn app(&self) -> &Name {
         match self {
-            Self::App(name) => name,
+            Self::App(name) | Self::Secret(name, ..) => name,
             Self::Service(key) | Self::Revision(key, _) | Self::Job(key) => &key.app,
             Self::Pod(pod) => &pod.service().app,
         }
@@ -94,10 +101,24 @@ impl Key {
                 revision.parse().ok()?,
                 slot.parse().ok()?,
             )),
-            (Kind::App | Kind::Service | Kind::Job | Kind::Revision | Kind::Pod, _) => return None,
+            (Kind::Secret, [app, name, version]) if is_version(version) => Self::Secret(
+                Name::parse(app).ok()?,
+                Name::parse(name).ok()?,
+                (*version).to_owned(),
+            ),
+            (
+                Kind::App | Kind::Service | Kind::Job | Kind::Revision | Kind::Pod | Kind::Secret,
+                _,
+            ) => return None,
         };
         (key.to_string() == text).then_some(key)
     }
+}
+
+/// Whether a text is the version of a secret: lower-case hex digits.
+fn is_version(text: &str) -> bool {
+    let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    !text.is_empty() && text.bytes().all(digit)
 }
 
 impl std::fmt::Display for Key {
@@ -107,6 +128,7 @@ impl std::fmt::Display for Key {
             Self::App(name) => write!(f, "{name}"),
             Self::Service(key) | Self::Job(key) => write!(f, "{key}"),
             Self::Revision(key, number) => write!(f, "{key}/{number:010}"),
+            Self::Secret(app, name, version) => write!(f, "{app}/{name}/{version}"),
             Self::Pod(pod) => {
                 let service = pod.service();
                 write!(f, "{service}/{:010}/{:05}", pod.revision(), pod.slot())
@@ -134,6 +156,10 @@ mod tests {
                 Key::Pod(PodName::new(&web, 7, 12)),
                 "/pods/shop/web/0000000007/00012",
             ),
+            (
+                Key::Secret(web.app.clone(), web.name.clone(), "0af9".to_owned()),
+                "/secrets/shop/web/0af9",
+            ),
         ] {
             assert_eq!(key.to_string(), text);
             assert_eq!(Key::parse(text), Some(key));
@@ -144,6 +170,9 @@ mod tests {
             "/apps/a/b",
             "/pods/a/b/1/1",
             "/events/00000000000000000009",
+            "/secrets/a/b",
+            "/secrets/a/b/",
+            "/secrets/a/b/xyz",
             "/x/y",
         ] {
             assert_eq!(Key::parse(bad), None, "{bad}");

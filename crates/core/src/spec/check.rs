@@ -3,8 +3,10 @@
 mod checker;
 mod dependencies;
 mod grants;
+mod mounts;
 mod names;
 mod routes;
+mod secrets;
 mod statics;
 mod tuning;
 
@@ -14,21 +16,29 @@ use crate::{
     name::Name,
     object::{App, Build, Job, Schedule, Service, Source, Volume},
     spec::{
-        Input,
+        input::{Input, ReadSecret},
         raw::{self, At, Digest, HostPath, Text, decode::Decoder},
     },
 };
 use checker::{Checker, Volumes};
 use names::{Names, values};
+use secrets::Secrets;
 
 /// Checks a spec. Problems are reported; `None` when there is no app to be had.
-pub(crate) fn check(spec: &raw::App, input: &Input<'_>, decoder: &mut Decoder<'_>) -> Option<App> {
+pub(crate) fn check(
+    spec: &raw::App,
+    input: &Input<'_>,
+    read_secret: &ReadSecret<'_>,
+    decoder: &mut Decoder<'_>,
+) -> Option<App> {
     let names = Names::gather(spec, input.profiles, decoder);
+    let secrets = Secrets::gather(spec, read_secret, decoder);
     let mut checker = Checker {
         input,
         decoder,
         names,
         volumes: volumes(spec),
+        secrets,
         env_files: BTreeMap::new(),
     };
     let mut services = BTreeMap::new();
@@ -50,12 +60,14 @@ pub(crate) fn check(spec: &raw::App, input: &Input<'_>, decoder: &mut Decoder<'_
     let builds = checker.builds(spec);
     checker.routes(spec);
     checker.cycles(spec);
+    checker.secrets.report_unused(checker.decoder);
     Some(App {
         name: spec.app.as_ref()?.value.clone(),
         services,
         jobs,
         volumes: checker.volumes.declared,
         builds,
+        secrets: checker.secrets.sources(),
     })
 }
 

@@ -1,5 +1,7 @@
 //! What a spec is loaded from.
 
+use crate::{name::Name, object::SecretSource, secret::SecretValue};
+
 /// A spec to load, and what of the world it may refer to.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
@@ -15,3 +17,7 @@ pub struct Input<'a> {
     /// Profiles that are on.
     pub profiles: &'a [String],
 }
+
+/// Finds the value of a secret that the spec declares and something uses. An error is part of a
+/// message, so it is lower case and without a full stop.
+pub type ReadSecret<'a> = dyn Fn(&Name, &SecretSource) -> Result<SecretValue, String> + 'a;

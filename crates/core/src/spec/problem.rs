@@ -72,6 +72,8 @@ pub enum ProblemKind {
     Conflict,
     /// A `${…}` that cannot be replaced.
     Interpolation,
+    /// A secret that cannot be read, or is none.
+    Secret,
     /// An env file that cannot be read, or a line in one that cannot be understood.
     EnvFile,
 }

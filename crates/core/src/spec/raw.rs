@@ -15,6 +15,7 @@ pub(crate) mod schedule;
 pub(crate) mod schema;
 mod table;
 mod text;
+mod variable;
 
 pub(crate) use address::server;
 pub(crate) use leaf::At;
@@ -25,6 +26,7 @@ pub(crate) use schedule::{Expression, Zone};
 pub(crate) use text::{
     Command, ConfigKey, Digest, GuestPath, HostPath, RequestPath, Text, VariableName,
 };
+pub(crate) use variable::{SecretVariable, Variable};
 
 use table::table;
 
@@ -48,6 +50,8 @@ table! {
         nested job: Map<Name, Job>;
         /// Directories that the node keeps for the app, each under its name.
         nested volume: Map<Name, Volume>;
+        /// Values that are not to be seen, each under its name.
+        nested secret: Map<Name, Secret>;
     }
 }
 
@@ -60,6 +64,22 @@ table! {
         /// takes whole blocks of 4 KiB, up to its end even where nothing was written before. A
         /// write beyond it gets "no space left", as do all writes while the disk is 90 % full.
         preset quota: At<Size<{ 64 * KIB }, { 16 * TIB }>>, "1GiB";
+    }
+}
+
+table! {
+    /// A value that is not to be seen, such as a password: either `file` or `env` says where
+    /// `sampan apply` or `sampan up` finds it. A guest sees it as a variable, with
+    /// `env = { DB_PASSWORD = { secret = "NAME" } }`, or as a file, with
+    /// `allow.files = [{ secret = "NAME" }]`: the file has the bytes as they are, the variable has
+    /// them without the line end that a file ends with. The node keeps it encrypted and shows it in
+    /// no answer, event or error, and puts `***` in its place where a guest prints it. Another value
+    /// is another revision. A secret has at most 64 KiB, all of an app together 256 KiB.
+    struct Secret {
+        /// The file with the value, relative to this file.
+        optional file: At<HostPath>;
+        /// The variable with the value, in the environment of `sampan`.
+        optional env: At<VariableName>;
     }
 }
 
@@ -130,8 +150,9 @@ table! {
         /// `completed` for a job, or a table with `started`, `ready` or `completed` for each.
         /// A service that is waited for may also be called.
         nested depends_on: Dependencies;
-        /// Environment variables of the guest. They win over those of `env_file`.
-        nested env: Map<VariableName, At<Text>>;
+        /// Environment variables of the guest: texts, or secrets as in `{ secret = "db" }`. They win
+        /// over those of `env_file`.
+        nested env: Map<VariableName, Variable>;
         /// A file with a `NAME=value` on each line, or several; later ones win.
         nested env_file: OneOrMany<At<HostPath>>;
         /// Values the guest reads through `wasi:config`.
@@ -141,7 +162,7 @@ table! {
         /// Whether responses carry `Sampan-Revision` and `Sampan-Pod`.
         preset debug_headers: At<Flag>, false;
         /// Whether an instance that traps, is killed or is in a deadlock leaves a core dump: a
-        /// file with all its memories. The last 3 of a pod are kept, in
+        /// file with all its memories, and the secrets in them. The last 3 of a pod are kept, in
         /// `$XDG_STATE_HOME/sampan/coredumps` and there under the name of the app.
         preset coredump: At<Flag>, false;
         /// What the guest may reach. Everything else is denied.
@@ -204,8 +225,9 @@ table! {
         optional timeout: At<Time<1>>;
         /// How many of its last runs are kept, for `sampan describe`.
         preset history: At<Count<1, 100>>, 10;
-        /// Environment variables of the guest. They win over those of `env_file`.
-        nested env: Map<VariableName, At<Text>>;
+        /// Environment variables of the guest: texts, or secrets as in `{ secret = "db" }`. They win
+        /// over those of `env_file`.
+        nested env: Map<VariableName, Variable>;
         /// A file with a `NAME=value` on each line, or several; later ones win.
         nested env_file: OneOrMany<At<HostPath>>;
         /// Values the guest reads through `wasi:config`.
@@ -235,7 +257,7 @@ table! {
         /// and its name may be looked up. A name leads to public addresses only, unless it is
         /// `localhost`; others stand here themselves, as in `tcp://10.0.0.5:5432`.
         nested outbound: Vec<At<Outbound>>;
-        /// Directories it sees: of the host, or volumes of the app.
+        /// Directories it sees, of the host or volumes of the app, and secrets as files.
         nested files: Vec<Mount>;
         /// Key-value stores it may open with `wasi:keyvalue`, by name. A store belongs to the app:
         /// services and jobs that name the same one share it, and other apps never do. What is in
@@ -245,14 +267,19 @@ table! {
 }
 
 table! {
-    /// A directory that the guest sees: either `host` or `volume` says which.
+    /// A directory that the guest sees, or a file with a secret: one of `host`, `volume` and `secret`
+    /// says which.
     struct Mount {
         /// The directory on the host, relative to this file.
         optional host: At<HostPath>;
         /// The volume of this app, which a table `[volume.NAME]` declares.
         optional volume: At<Name>;
-        /// The absolute path at which the guest sees it.
-        required guest: At<GuestPath>, "\"/data\"";
+        /// The secret of this app, which a table `[secret.NAME]` declares. It is a file that can only
+        /// be read, and is on no disk.
+        optional secret: At<Name>;
+        /// The absolute path at which the guest sees it. Only a secret has a usual one,
+        /// `/run/secrets/NAME`.
+        optional guest: At<GuestPath>;
         /// What the guest may do there.
         preset access: At<Access>, "read-only";
     }

@@ -11,7 +11,7 @@ use super::{
 /// show them in.
 type Section = (&'static str, &'static str, &'static [&'static str]);
 
-const SECTIONS: [Section; 11] = [
+const SECTIONS: [Section; 13] = [
     ("App", "Top level", raw::App::KEYS),
     ("Service", "`[service.NAME]`", raw::Service::KEYS),
     ("Job", "`[job.NAME]`", raw::Job::KEYS),
@@ -21,6 +21,12 @@ const SECTIONS: [Section; 11] = [
         raw::Allow::KEYS,
     ),
     ("Volume", "`[volume.NAME]`", raw::Volume::KEYS),
+    ("Secret", "`[secret.NAME]`", raw::Secret::KEYS),
+    (
+        "SecretVariable",
+        "A value of `env` that is a secret",
+        raw::SecretVariable::KEYS,
+    ),
     ("Mount", "An entry of `allow.files`", raw::Mount::KEYS),
     (
         "Limits",

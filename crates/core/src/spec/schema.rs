@@ -10,7 +10,13 @@ use super::raw::{App, schema::variable_definition};
 /// It describes what one value alone can tell: keys, types, ranges, words. What holds between
 /// values is known to [`load`](super::load) only.
 pub fn json_schema() -> Json {
-    of::<App>("sampan.toml")
+    let mut schema = of::<App>("sampan.toml");
+    // A secret has a usual place in the guest, and a directory has none.
+    schema["$defs"]["Mount"]["anyOf"] = json!([
+        { "required": ["guest"] },
+        { "required": ["secret"] },
+    ]);
+    schema
 }
 
 /// The JSON Schema of a file whose top level is `T`.
@@ -37,7 +43,7 @@ mod tests {
         let tables = schema["$defs"].as_object().expect("definitions");
         let tables = tables.values().filter(|table| table["type"] == "object");
         let tables: Vec<&Json> = tables.chain([&schema]).collect();
-        assert_eq!(tables.len(), 11);
+        assert_eq!(tables.len(), 13);
         for table in tables {
             assert_eq!(table["additionalProperties"], false);
             assert!(table["description"].is_string(), "{table}");

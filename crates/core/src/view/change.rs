@@ -56,7 +56,8 @@ pub enum Verb {
     Unchanged,
 }
 
-/// A value that is different. Values of variables and of configuration are not shown.
+/// A value that is different. Of a secret only which version it is is shown, and of a long text what
+/// it begins with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Field {
     /// Its name, as in the spec.

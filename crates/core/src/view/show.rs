@@ -1,6 +1,6 @@
 //! From objects of the store to views.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     App, Bounds, Condition, Job, JobPhase, Phase, Pod, PresentRun, Refusal, Revision, Run, Scaling,
@@ -192,7 +192,12 @@ impl Revision {
             component: template.component.path.clone(),
             digest: template.component.digest.clone(),
             restarted: template.restarted,
-            env: template.grants.env.keys().cloned().collect(),
+            env: {
+                let grants = &template.grants;
+                let names = grants.env.keys().chain(grants.secret_env.keys());
+                let names: BTreeSet<_> = names.cloned().collect();
+                names.into_iter().collect()
+            },
             created: time(revision.created_ms),
             cause: revision.cause.clone(),
         }

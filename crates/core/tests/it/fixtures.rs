@@ -11,7 +11,9 @@ use std::{
 };
 
 use sampan_core::{
-    object::App,
+    name::Name,
+    object::{App, SecretSource},
+    secret::{MAX_SECRET_BYTES, SecretValue},
     spec::{self, Input, Problems},
 };
 
@@ -44,6 +46,25 @@ pub(crate) fn read_file(path: &str) -> Result<String, String> {
     fs::read_to_string(folder().join(path)).map_err(|_| "no such file".to_owned())
 }
 
+/// The secrets of the fixtures.
+fn read_secret(_: &Name, source: &SecretSource) -> Result<SecretValue, String> {
+    let value = match source {
+        SecretSource::Env(name) => match name.as_str() {
+            "API_TOKEN" => b"hunter2".to_vec(),
+            "EMPTY" => Vec::new(),
+            _ => return Err("it is not set".to_owned()),
+        },
+        SecretSource::File(path) => match path.to_str() {
+            Some("db.txt") => b"hunter2\n".to_vec(),
+            Some("key.bin") => vec![0xff],
+            Some("large.bin") => vec![b'x'; MAX_SECRET_BYTES + 1],
+            Some("largest.bin") => vec![b'x'; MAX_SECRET_BYTES],
+            _ => return Err("no such file".to_owned()),
+        },
+    };
+    Ok(SecretValue::new(value))
+}
+
 /// Loads a text as the fixtures are loaded.
 pub(crate) fn load(path: &str, text: &str) -> Result<App, Problems> {
     let profiles: Vec<String> = text
@@ -53,13 +74,14 @@ pub(crate) fn load(path: &str, text: &str) -> Result<App, Problems> {
         .map(|names| names.split(", ").map(str::to_owned).collect())
         .unwrap_or_default();
     let (environment, read_file, profiles) = (&environment, &read_file, profiles.as_slice());
-    spec::load(&Input {
+    let input = Input {
         path,
         text,
         environment,
         read_file,
         profiles,
-    })
+    };
+    spec::load_with_secrets(&input, &read_secret)
 }
 
 /// Names of the files in the folder with this ending, without it.

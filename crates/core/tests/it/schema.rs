@@ -140,6 +140,7 @@ fn cannot_be_seen(problem: &Problem) -> bool {
             | ProblemKind::Cycle
             | ProblemKind::Conflict
             | ProblemKind::EnvFile
+            | ProblemKind::Secret
     )
 }
 

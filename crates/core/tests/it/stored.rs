@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sampan_core::record::{App, Job, Key, Kind, Pod, Revision, Service};
+use sampan_core::record::{App, Job, Key, Kind, Pod, Revision, Secret, Service};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -47,6 +47,7 @@ fn what_an_earlier_version_has_stored_is_read_and_written_as_it_was() {
                 );
             }
             Kind::Pod => drop(read::<Pod>(&text, &written)),
+            Kind::Secret => drop(read::<Secret>(&text, &written)),
         }
     }
     assert_eq!(kinds, BTreeSet::from(Kind::ALL));

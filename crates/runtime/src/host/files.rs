@@ -9,6 +9,7 @@ mod denied;
 mod held;
 mod p2;
 mod p3;
+mod secrets;
 mod streams_p2;
 mod streams_p3;
 mod threads;
@@ -26,14 +27,23 @@ use crate::{
     volumes::Volume,
 };
 use held::{Held, VolumeMount};
+pub(crate) use secrets::SecretDirectory;
 use threads::FileThreads;
 
-/// The volumes of what an instance has open, by the handle in its table.
-pub(crate) type Handles = HashMap<u32, Arc<VolumeMount>>;
+/// What is behind handles that are not of directories of the host, by the handle in the table of an
+/// instance: what it has open in volumes, and directories with secrets.
+pub(crate) type Handles = HashMap<u32, Mounted>;
+
+/// What is lent beside directories of the host.
+#[derive(Clone)]
+pub(crate) enum Mounted {
+    Volume(Arc<VolumeMount>),
+    Secrets(Arc<SecretDirectory>),
+}
 
 /// What a template lends its guests.
 pub(crate) struct Lent {
-    directories: Vec<(Dir, String, Option<Arc<VolumeMount>>)>,
+    directories: Vec<(Dir, String, Option<Mounted>)>,
     threads: Arc<FileThreads>,
     /// How many an instance may hold open: each takes a descriptor of this process.
     max_open: usize,
@@ -66,8 +76,15 @@ impl Lent {
         let blocking = volume.directory()?;
         let mount = Arc::new(VolumeMount::new(volume, blocking, access));
         self.directories
-            .push((directory, guest.to_owned(), Some(mount)));
+            .push((directory, guest.to_owned(), Some(Mounted::Volume(mount))));
         Ok(())
+    }
+
+    /// Lends a directory with secrets.
+    pub(crate) fn add_secrets(&mut self, secrets: SecretDirectory, guest: &str) {
+        let (directory, secrets) = (secrets.itself(), Arc::new(secrets));
+        self.directories
+            .push((directory, guest.to_owned(), Some(Mounted::Secrets(secrets))));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -101,10 +118,10 @@ impl HasData for GuestFiles {
 impl Files<'_> {
     fn directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let lent = self.lent.directories.iter();
-        lent.map(|(directory, name, volume)| {
+        lent.map(|(directory, name, mounted)| {
             let directory = self.view.table.push(Descriptor::Dir(directory.clone()))?;
-            if let Some(mount) = volume {
-                self.handles.insert(directory.rep(), Arc::clone(mount));
+            if let Some(mounted) = mounted {
+                self.handles.insert(directory.rep(), mounted.clone());
             }
             Ok((directory, name.clone()))
         })
@@ -113,7 +130,7 @@ impl Files<'_> {
 
     /// What is behind a handle, if it is in a volume.
     fn held(&self, file: &Resource<Descriptor>) -> wasmtime::Result<Option<Held>> {
-        let Some(mount) = self.handles.get(&file.rep()) else {
+        let Some(Mounted::Volume(mount)) = self.handles.get(&file.rep()) else {
             return Ok(None);
         };
         Ok(Some(Held {
@@ -124,10 +141,37 @@ impl Files<'_> {
         }))
     }
 
+    /// The secrets that are in a directory, if it is one with secrets.
+    fn secrets(&self, directory: &Resource<Descriptor>) -> Option<Arc<SecretDirectory>> {
+        let is_directory = matches!(self.view.table.get(directory), Ok(Descriptor::Dir(_)));
+        self.mounted_secrets(directory).filter(|_| is_directory)
+    }
+
+    /// The secrets that a handle is of: of the directory, or of one of them.
+    fn mounted_secrets(&self, file: &Resource<Descriptor>) -> Option<Arc<SecretDirectory>> {
+        match self.handles.get(&file.rep())? {
+            Mounted::Secrets(secrets) => Some(Arc::clone(secrets)),
+            Mounted::Volume(_) => None,
+        }
+    }
+
+    /// Gives the guest a handle of what was opened in a directory with secrets.
+    fn give(
+        &mut self,
+        opened: Descriptor,
+        secrets: &Arc<SecretDirectory>,
+    ) -> wasmtime::Result<Resource<Descriptor>> {
+        let file = self.view.table.push(opened)?;
+        let mounted = Mounted::Secrets(Arc::clone(secrets));
+        self.handles.insert(file.rep(), mounted);
+        Ok(file)
+    }
+
     /// Gives the guest a handle of what was opened in a volume.
     fn hold(&mut self, opened: Descriptor, held: &Held) -> wasmtime::Result<Resource<Descriptor>> {
         let file = self.view.table.push(opened)?;
-        self.handles.insert(file.rep(), Arc::clone(&held.mount));
+        let mounted = Mounted::Volume(Arc::clone(&held.mount));
+        self.handles.insert(file.rep(), mounted);
         Ok(file)
     }
 

@@ -1,6 +1,7 @@
 //! What one pod may print, and what is said about it.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -10,6 +11,7 @@ use sampan_core::{escape, name::PodName, quantity::ByteSize};
 
 use super::{
     bucket::TokenBucket,
+    hidden::Hidden,
     ring::{LINE_OVERHEAD_BYTES, Line, MAX_LINE_BYTES, Ring, Stream},
 };
 use crate::meter::PodMeter;
@@ -36,6 +38,8 @@ pub(crate) struct PodLog {
     ring: Arc<Ring>,
     pod: Arc<PodName>,
     meter: Arc<PodMeter>,
+    /// What no line of it shows.
+    pub(super) hidden: Arc<Hidden>,
     /// Bytes it may print a second, and at once; what comes faster is dropped, and counted.
     rate: u64,
     printed: Mutex<Rationed>,
@@ -79,6 +83,7 @@ impl PodLog {
         pod: PodName,
         meter: &Arc<PodMeter>,
         rate: u64,
+        hidden: &Arc<Hidden>,
     ) -> Arc<Self> {
         // A whole line must fit, however low the rate is.
         let burst = rate.max(LONGEST_BYTES);
@@ -88,6 +93,7 @@ impl PodLog {
             pod: Arc::new(pod),
             meter: Arc::clone(meter),
             rate,
+            hidden: Arc::clone(hidden),
             printed: Rationed::new(burst, rate, burst / 4),
             failures: notes(),
             denials: notes(),
@@ -132,6 +138,7 @@ impl PodLog {
         if dropped > 0 {
             self.note_dropped(&format!("{dropped} lines dropped"));
         }
+        let text = &*self.hidden.in_line(text);
         // Under the lock, so that what is said of a line stands beside it.
         self.push(stream, request, escape::bytes(text), partial);
     }
@@ -159,6 +166,11 @@ impl PodLog {
         let text = match dropped {
             0 => text(),
             _ => format!("{} (and {dropped} more before it)", text()),
+        };
+        // A guest may choose what it is denied.
+        let text = match self.hidden.in_line(text.as_bytes()) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(hidden) => String::from_utf8_lossy(&hidden).into_owned(),
         };
         self.push(Stream::Host, request, text, false);
     }
@@ -194,7 +206,13 @@ mod tests {
 
     fn log(ring: &Arc<Ring>, meter: &Arc<PodMeter>) -> Arc<PodLog> {
         let name = ServiceKey::parse("shop/web").expect("a key");
-        PodLog::new(ring, PodName::new(&name, 1, 0), meter, RATE)
+        PodLog::new(
+            ring,
+            PodName::new(&name, 1, 0),
+            meter,
+            RATE,
+            &Arc::default(),
+        )
     }
 
     /// Lines that guests printed.
@@ -228,7 +246,7 @@ mod tests {
     fn a_long_line_gets_through_however_low_the_rate_is() {
         let (ring, meter) = (Arc::default(), Arc::default());
         let name = ServiceKey::parse("shop/web").expect("a key");
-        let log = PodLog::new(&ring, PodName::new(&name, 1, 0), &meter, 1);
+        let log = PodLog::new(&ring, PodName::new(&name, 1, 0), &meter, 1, &Arc::default());
         log.print(Stream::Stdout, None, &[b'x'; MAX_LINE_BYTES], false);
         log.print(Stream::Stdout, None, b"one more", false);
         assert_eq!(own(&ring), 1);
@@ -277,7 +295,7 @@ mod tests {
     fn lines_are_never_dropped_in_silence() {
         let (ring, meter) = (Arc::default(), Arc::default());
         let name = ServiceKey::parse("shop/web").expect("a key");
-        let log = PodLog::new(&ring, PodName::new(&name, 1, 0), &meter, 1);
+        let log = PodLog::new(&ring, PodName::new(&name, 1, 0), &meter, 1, &Arc::default());
         log.print(Stream::Stdout, None, &[b'x'; MAX_LINE_BYTES], false);
         let last = || ring.read(0, 10).lines.pop().expect("a line").text;
         for _ in 0..3 {

@@ -54,9 +54,9 @@ impl PodInner {
         template: &Arc<Template>,
         watch: Arc<dyn PodWatch>,
     ) -> Arc<Self> {
-        let (concurrent, cpu) = (template.loaded.concurrent, template.sandbox.cpu);
+        let (concurrent, sandbox) = (template.loaded.concurrent, &template.sandbox);
         Arc::new(Self {
-            context: PodContext::new(name, &runtime.node, concurrent, cpu),
+            context: PodContext::new(name, &runtime.node, concurrent, sandbox),
             template: Arc::clone(template),
             runtime: Arc::clone(runtime),
             slots: Arc::new(Semaphore::new(template.concurrency() as usize)),

@@ -8,6 +8,7 @@ use std::{
 
 use sampan_core::{
     object::{Grants, Isolation, Limits, Renewal, ServiceKind},
+    secret::SecretValues,
     spec::Found,
 };
 use tokio::time::Instant;
@@ -65,6 +66,8 @@ pub struct TemplateSpec<'a> {
     pub neighbours: Option<Arc<dyn Neighbours>>,
     /// The key-value stores of the app.
     pub keyvalue: Option<Arc<dyn KeyValue>>,
+    /// The values of the secrets in the grants. Without them the template can only be checked.
+    pub secrets: Option<&'a SecretValues>,
     /// The directory for core dumps, if they are wanted. There are some only of what was loaded
     /// with [`crate::Demands::coredump`].
     pub coredumps: Option<&'a Path>,
@@ -113,6 +116,7 @@ impl Template {
             base: spec.base,
             neighbours: spec.neighbours.clone(),
             keyvalue: spec.keyvalue.clone(),
+            secrets: spec.secrets,
             node: &loaded.limits,
             volumes: loaded.volumes.as_ref(),
         })?;

@@ -7,6 +7,7 @@ use sampan_core::{
     name::PodName,
     object::{Access, Grants, Limits, Mount, MountSource},
     quantity::ByteSize,
+    secret::SecretValues,
 };
 use sampan_runtime::{
     Demands, Loaded, Runtime, StartError, Stdio,
@@ -37,6 +38,7 @@ pub(crate) async fn run_with(
         stdio: Stdio::Logs,
         neighbours: None,
         keyvalue: None,
+        secrets: &SecretValues::new(),
     };
     in_time(command::run(runtime, loaded, spec)).await
 }

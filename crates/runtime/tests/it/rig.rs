@@ -20,6 +20,7 @@ use sampan_core::{
     name::{PodName, ServiceKey},
     object::{Grants, Isolation, Limits, Renewal},
     quantity::{ByteSize, Cpu},
+    secret::SecretValues,
     spec::node::GuestLimits,
 };
 use sampan_runtime::{
@@ -124,6 +125,7 @@ pub(crate) struct Plan {
     pub(crate) base: PathBuf,
     pub(crate) neighbours: Option<Arc<dyn Neighbours>>,
     pub(crate) keyvalue: Option<Arc<dyn KeyValue>>,
+    pub(crate) secrets: SecretValues,
     pub(crate) watch: Arc<dyn PodWatch>,
     pub(crate) coredumps: Option<PathBuf>,
     /// Where the bytes are from.
@@ -144,6 +146,7 @@ pub(crate) fn plan(bytes: Vec<u8>) -> Plan {
         base: PathBuf::from("/"),
         neighbours: None,
         keyvalue: None,
+        secrets: SecretValues::new(),
         watch: Arc::new(Unwatched),
         coredumps: None,
         path: None,
@@ -212,6 +215,7 @@ impl Plan {
             base: &self.base,
             neighbours: self.neighbours.clone(),
             keyvalue: self.keyvalue.clone(),
+            secrets: Some(&self.secrets),
             coredumps: self.coredumps.as_deref(),
         };
         let template = Arc::new(Template::new(loaded.expect("a good component"), &spec)?);

@@ -14,21 +14,14 @@ use crate::{
     view::{Change, Field, Verb},
 };
 
-/// What stands for a value that is not shown.
-const HIDDEN: &str = "(not shown)";
-
 /// Digits of a digest that people tell components apart by.
 const DIGEST_DIGITS: usize = 12;
 
-/// A value of a field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Shown {
-    Text(String),
-    /// It may be a secret.
-    Hidden(String),
-}
+/// Characters of a variable that are shown. The rest is left out.
+const VALUE_CHARACTERS: usize = 200;
 
-type Fields = BTreeMap<String, Shown>;
+/// The values of fields by their names.
+type Fields = BTreeMap<String, String>;
 
 /// What becomes of a service.
 pub(super) fn service(old: Option<(&Service, &Template)>, new: (&Service, &Template)) -> Change {
@@ -194,16 +187,20 @@ fn compare(old: &Fields, new: &Fields) -> Vec<Field> {
     differ
         .map(|name| Field {
             name: name.clone(),
-            old: old.get(name).map(shown),
-            new: new.get(name).map(shown),
+            old: old.get(name).map(|value| shown(name, value)),
+            new: new.get(name).map(|value| shown(name, value)),
         })
         .collect()
 }
 
-fn shown(value: &Shown) -> String {
-    match value {
-        Shown::Text(text) => text.clone(),
-        Shown::Hidden(_) => HIDDEN.to_owned(),
+/// A value, and of a long variable what it begins with.
+fn shown(name: &str, value: &str) -> String {
+    let is_variable = name.starts_with("env.") || name.starts_with("config.");
+    match value.char_indices().nth(VALUE_CHARACTERS) {
+        Some((end, _)) if is_variable => {
+            format!("{}… ({} bytes)", &value[..end], value.len())
+        }
+        Some(_) | None => value.to_owned(),
     }
 }
 
@@ -263,13 +260,14 @@ fn job_fields(spec: &JobSpec) -> Fields {
 
 fn component(component: &Component, fields: &mut Fields) {
     let digest: String = component.digest.chars().take(DIGEST_DIGITS).collect();
-    let text = Shown::Text(format!("sha256:{digest}…"));
+    let text = format!("sha256:{digest}…");
     fields.insert("component".to_owned(), text);
 }
 
 fn grants(grants: &Grants, fields: &mut Fields) {
     let Grants {
         env,
+        secret_env,
         config,
         services,
         outbound: servers,
@@ -278,8 +276,11 @@ fn grants(grants: &Grants, fields: &mut Fields) {
     } = grants;
     for (table, values) in [("env", env), ("config", config)] {
         for (name, value) in values {
-            fields.insert(format!("{table}.{name}"), Shown::Hidden(value.clone()));
+            fields.insert(format!("{table}.{name}"), value.clone());
         }
+    }
+    for (name, secret) in secret_env {
+        fields.insert(format!("env.{name}"), secret.to_string());
     }
     let services = services.iter().map(ToString::to_string);
     list(fields, "allow.services", services);
@@ -303,7 +304,7 @@ fn grants(grants: &Grants, fields: &mut Fields) {
 fn list(fields: &mut Fields, name: &str, values: impl Iterator<Item = String>) {
     let values: Vec<_> = values.collect();
     if !values.is_empty() {
-        fields.insert(name.to_owned(), Shown::Text(values.join(", ")));
+        fields.insert(name.to_owned(), values.join(", "));
     }
 }
 
@@ -325,5 +326,5 @@ fn flatten(fields: &mut Fields, name: &str, value: &Value) {
         Value::String(text) => text.clone(),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
     };
-    fields.insert(name.to_owned(), Shown::Text(text));
+    fields.insert(name.to_owned(), text);
 }

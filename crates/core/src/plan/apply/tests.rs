@@ -10,6 +10,7 @@ use crate::{
 };
 
 mod scaling;
+mod secrets;
 
 fn app(text: &str) -> object::App {
     let input = spec::Input {
@@ -160,9 +161,9 @@ fn what_changes_is_said() {
             "1 pod is stopped",
         ),
         (
-            env("env = { KEY = 'secret' }"),
+            env("env = { KEY = 'value' }"),
             2,
-            vec!["env.KEY - (not shown)"],
+            vec!["env.KEY - value"],
             "4 pods of revision 2 take the place of 4 of revision 1, at most 1 more at a time",
         ),
         (
@@ -199,11 +200,6 @@ fn what_changes_is_said() {
             .map(|it| format!("{} {} {}", it.name, shown(&it.old), shown(&it.new)));
         assert_eq!(found.collect::<Vec<_>>(), fields, "{text}");
         assert_eq!(web.pods, pods, "{text}");
-        assert!(
-            !serde_json::to_string(&applied.plan)
-                .expect("JSON")
-                .contains("secret")
-        );
     }
 }
 

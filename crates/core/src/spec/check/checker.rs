@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use super::names::Names;
+use super::{names::Names, secrets::Secrets};
 use crate::{
     name::Name,
     object::Volume,
@@ -19,6 +19,7 @@ pub(super) struct Checker<'c, 'd> {
     pub(super) decoder: &'c mut Decoder<'d>,
     pub(super) names: Names,
     pub(super) volumes: Volumes,
+    pub(super) secrets: Secrets<'c>,
     /// Env files read so far; `None` for one that could not be read.
     pub(super) env_files: BTreeMap<String, Option<Rc<Variables>>>,
 }

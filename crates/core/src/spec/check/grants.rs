@@ -1,4 +1,4 @@
-//! What a guest sees and may reach: environment, configuration, services, servers, directories.
+//! What a guest sees and may reach: environment, configuration, services, servers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,22 +8,27 @@ use std::{
 use super::{
     checker::{Checker, Variables},
     names::Sort,
+    secrets::Form,
 };
 use crate::{
     name::Name,
-    object::{
-        Condition, Grants, HostPattern, INTERNAL_DOMAIN, Mount, MountSource, Outbound, Scheme,
-        VolumeUse,
-    },
+    object::{Condition, Grants, HostPattern, INTERNAL_DOMAIN, Outbound, Scheme, SecretUse},
     spec::{
         MAX_SPEC_BYTES, dotenv,
-        problem::{Draft, Place, ProblemKind, quoted},
-        raw::{self, At, ConfigKey, HostPath, Map, OneOrMany, Text, VariableName},
+        problem::{Place, ProblemKind},
+        raw::{self, At, ConfigKey, HostPath, Map, OneOrMany, Text, Variable, VariableName},
     },
 };
 
 /// What it takes to keep a variable, beside its name and value.
 const VARIABLE_BYTES: usize = 16;
+
+/// The environment of a guest.
+#[derive(Default)]
+pub(super) struct Environment {
+    texts: BTreeMap<String, String>,
+    secrets: BTreeMap<String, SecretUse>,
+}
 
 impl Checker<'_, '_> {
     /// Everything a workload is granted.
@@ -32,7 +37,7 @@ impl Checker<'_, '_> {
         on: bool,
         allow: &raw::Allow,
         depends_on: &BTreeMap<Name, Condition>,
-        env: BTreeMap<String, String>,
+        env: Environment,
         config: &Map<ConfigKey, At<Text>>,
     ) -> Grants {
         let mut services = self.callable(on, &allow.services);
@@ -59,13 +64,14 @@ impl Checker<'_, '_> {
             .iter()
             .map(|(key, value)| (&key.value.0, &value.value.0));
         Grants {
-            env,
+            env: env.texts,
+            secret_env: env.secrets,
             config: config
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
             services,
             outbound,
-            files: self.files(&allow.files),
+            files: self.files(on, &allow.files),
             keyvalue,
         }
     }
@@ -101,107 +107,40 @@ impl Checker<'_, '_> {
             .problem(&server.place, ProblemKind::Conflict, message, hint);
     }
 
-    fn files(&mut self, mounts: &[raw::Mount]) -> Vec<Mount> {
-        let mut taken: BTreeMap<&str, &Place> = BTreeMap::new();
-        let mut checked = Vec::new();
-        for mount in mounts {
-            if let Some(guest) = &mount.guest {
-                match taken.get(guest.value.0.as_str()) {
-                    Some(first) => {
-                        let message = format!("{} has a directory already", guest.shown());
-                        let hint = "give each directory a path of its own in the guest";
-                        let draft = Draft::new(&guest.place, ProblemKind::Conflict, message, hint);
-                        self.decoder
-                            .report
-                            .add(draft.also(&first.span, "first given here"));
-                    }
-                    None => {
-                        taken.insert(&guest.value.0, &guest.place);
-                    }
-                }
-            }
-            let source = self.mount_source(mount);
-            checked.extend(
-                source
-                    .zip(mount.guest.as_ref())
-                    .map(|(source, guest)| Mount {
-                        source,
-                        guest: guest.value.0.clone(),
-                        access: mount.access.value,
-                    }),
-            );
-        }
-        checked
-    }
-
-    /// The directory of a mount: one of the host, or a volume.
-    fn mount_source(&mut self, mount: &raw::Mount) -> Option<MountSource> {
-        match (&mount.host, &mount.volume) {
-            (Some(host), Some(volume)) => {
-                let message = "a mount has both `host` and `volume`";
-                let hint = "keep `host` for a directory of this machine, or `volume` for one that \
-                            the node keeps for the app";
-                let draft = Draft::new(&volume.place, ProblemKind::Conflict, message, hint);
-                let draft = draft.also(&host.place.span, "the directory of the host");
-                self.decoder.report.add(draft);
-                None
-            }
-            (Some(host), None) => Some(MountSource::Host(host.value.0.clone().into())),
-            (None, Some(volume)) => self.volume(volume),
-            // What is wrong with a value that is there has been said.
-            (None, None) if mount.has("host") || mount.has("volume") => None,
-            (None, None) => {
-                let message = "a mount has neither `host` nor `volume`";
-                let hint = "add `host = \"data\"` for a directory of this machine, or \
-                            `volume = \"data\"` for one that the node keeps for the app";
-                self.decoder
-                    .problem(&mount.place, ProblemKind::MissingKey, message, hint);
-                None
-            }
-        }
-    }
-
-    fn volume(&mut self, name: &At<Name>) -> Option<MountSource> {
-        let Some(volume) = self.volumes.declared.get(&name.value) else {
-            let known: Vec<_> = self.volumes.declared.keys().map(Name::as_str).collect();
-            let near = self.names.near(name.value.as_str(), &known);
-            let hint = near.map(|near| format!("did you mean `{near}`?"));
-            let hint = hint
-                .unwrap_or_else(|| format!("declare it with a table `[volume.{}]`", name.value));
-            let message = format!("there is no volume {}", quoted(name.value.as_str()));
-            self.decoder
-                .problem(&name.place, ProblemKind::UnknownName, message, hint);
-            return None;
-        };
-        Some(MountSource::Volume(VolumeUse {
-            app: self.volumes.app.clone()?,
-            name: name.value.clone(),
-            quota: volume.quota,
-        }))
-    }
-
     /// The environment of a guest: its env files in their order, then `env`.
     pub(super) fn environment(
         &mut self,
         files: &OneOrMany<HostPathAt>,
-        env: &Map<VariableName, At<Text>>,
+        env: &Map<VariableName, Variable>,
         on: bool,
-    ) -> BTreeMap<String, String> {
-        let mut variables = BTreeMap::new();
+    ) -> Environment {
+        let mut environment = Environment::default();
         for path in files.0.iter().filter(|_| on) {
             let Some(file) = self.env_file(path) else {
                 continue;
             };
             if self.decoder.expand(&path.place, file.bytes) {
-                variables.extend(file.list.iter().cloned());
+                environment.texts.extend(file.list.iter().cloned());
             }
         }
-        let given = env
-            .0
-            .iter()
-            .map(|(name, value)| (&name.value.0, &value.value.0));
-        variables.extend(given.map(|(name, value)| (name.clone(), value.clone())));
-        variables
+        for (name, value) in &env.0 {
+            let name = name.value.0.clone();
+            match value {
+                Variable::Text(text) => {
+                    environment.texts.insert(name, text.value.0.clone());
+                }
+                Variable::Secret(variable) => {
+                    environment.texts.remove(&name);
+                    let secret = variable.secret.as_ref();
+                    let (names, decoder) = (&mut self.names, &mut *self.decoder);
+                    let secrets = &mut self.secrets;
+                    let secret =
+                        secret.and_then(|it| secrets.used(it, Form::Text, on, names, decoder));
+                    environment.secrets.extend(secret.map(|it| (name, it)));
+                }
+            }
+        }
+        environment
     }
 
     /// The variables of an env file, which is read once however many name it.

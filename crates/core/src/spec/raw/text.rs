@@ -201,6 +201,12 @@ impl Leaf for VariableName {
     }
 }
 
+impl fmt::Display for VariableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A key a guest can read through `wasi:config`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ConfigKey(pub(crate) String);

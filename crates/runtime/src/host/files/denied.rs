@@ -38,6 +38,8 @@ pub(super) struct Asked {
     way: Way,
     /// What it has open, and the path that it names from there on; of a link also what it leads to.
     places: Vec<(Descriptor, Vec<String>)>,
+    /// Whether one of it is a secret, or where secrets are.
+    is_secret: bool,
     log: Arc<PodLog>,
     request: Option<Arc<str>>,
 }
@@ -48,6 +50,7 @@ impl Files<'_> {
         let asked = Asked {
             way,
             places: Vec::new(),
+            is_secret: false,
             log: Arc::clone(self.log),
             request: self.request.get(),
         };
@@ -63,6 +66,7 @@ impl Asked {
         file: &Resource<Descriptor>,
         paths: &[&str],
     ) -> Self {
+        self.is_secret |= files.mounted_secrets(file).is_some();
         // A handle that is none is found out by the function itself.
         if let Ok(descriptor) = files.view.table.get(file) {
             let paths = paths.iter().map(|&path| path.to_owned()).collect();
@@ -79,6 +83,9 @@ impl Asked {
             Descriptor::Dir(directory) => directory.perms.write_not_permitted(),
         };
         let mut paths = self.places.iter().flat_map(|(_, paths)| paths);
+        if self.way == Way::Changes && self.is_secret {
+            return self.note("a change of a secret, or of where secrets are; nothing allows it");
+        }
         if self.way == Way::Changes && self.places.iter().any(is_read_only) {
             let what = paths.next().map_or_else(
                 || "a change of a file".to_owned(),

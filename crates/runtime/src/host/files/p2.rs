@@ -24,6 +24,10 @@ use super::{
     streams_p2::{OnThreads, VolumeOutput},
 };
 
+/// The files of a directory with secrets that have not been told of yet. wasmtime lets no one else make
+/// a stream of its own sort.
+struct Names(std::vec::IntoIter<String>);
+
 impl preopens::Host for Files<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         self.directories()
@@ -89,6 +93,31 @@ macro_rules! on_volumes {
                 let work = types::HostDescriptor::$name(&mut self.view, file, $($argument),*);
                 self.lent.threads.run(work).await
             };
+            explained(self.lent, asked, done).await
+        }
+    )*};
+}
+
+/// Functions of a path that are those of what is at the path, where that is in a directory with
+/// secrets.
+macro_rules! in_secrets {
+    ($($name:ident as $own:ident -> $output:ty;)*) => {$(
+        async fn $name(
+            &mut self,
+            directory: Resource<Descriptor>,
+            flags: PathFlags,
+            path: String,
+        ) -> FsResult<$output> {
+            if let Some(secrets) = self.secrets(&directory) {
+                let found = self.view.table.push(secrets.find(&path)?)?;
+                let same = Resource::new_borrow(found.rep());
+                let told = types::HostDescriptor::$own(&mut self.view, same).await;
+                self.view.table.delete(found)?;
+                return told;
+            }
+            let asked = self.asked(Way::Reads, &directory, &[&path]);
+            let work = types::HostDescriptor::$name(&mut self.view, directory, flags, path);
+            let done = self.lent.threads.run(work).await;
             explained(self.lent, asked, done).await
         }
     )*};
@@ -169,9 +198,6 @@ impl types::HostDescriptor for Files<'_> {
     }
 
     by_path! {
-        Reads [path] stat_at(flags: PathFlags, path: String) -> DescriptorStat;
-        Reads [path] readlink_at(path: String) -> String;
-        Reads [path] metadata_hash_at(flags: PathFlags, path: String) -> MetadataHashValue;
         Changes [path] set_times_at(
             flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
         ) -> ();
@@ -183,11 +209,43 @@ impl types::HostDescriptor for Files<'_> {
         get_type() -> FsResult<DescriptorType>;
         set_times(accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()>;
         read(length: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)>;
-        read_directory() -> FsResult<Resource<DirectoryEntryStream>>;
         sync() -> FsResult<()>;
         stat() -> FsResult<DescriptorStat>;
         is_same_object(other: Resource<Descriptor>) -> wasmtime::Result<bool>;
         metadata_hash() -> FsResult<MetadataHashValue>;
+    }
+
+    in_secrets! {
+        stat_at as stat -> DescriptorStat;
+        metadata_hash_at as metadata_hash -> MetadataHashValue;
+    }
+
+    async fn readlink_at(
+        &mut self,
+        directory: Resource<Descriptor>,
+        path: String,
+    ) -> FsResult<String> {
+        if let Some(secrets) = self.secrets(&directory) {
+            return Ok(secrets.read_link(&path)?);
+        }
+        let asked = self.asked(Way::Reads, &directory, &[&path]);
+        let work = types::HostDescriptor::readlink_at(&mut self.view, directory, path);
+        let done = self.lent.threads.run(work).await;
+        explained(self.lent, asked, done).await
+    }
+
+    async fn read_directory(
+        &mut self,
+        directory: Resource<Descriptor>,
+    ) -> FsResult<Resource<DirectoryEntryStream>> {
+        if let Some(secrets) = self.secrets(&directory) {
+            let names: Vec<_> = secrets.names().cloned().collect();
+            let names = self.view.table.push(Names(names.into_iter()))?;
+            // To the guest it is a stream like others: which it is shows in the table.
+            return Ok(Resource::new_own(names.rep()));
+        }
+        let work = types::HostDescriptor::read_directory(&mut self.view, directory);
+        self.lent.threads.run(work).await
     }
 
     async fn get_flags(&mut self, file: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
@@ -252,6 +310,11 @@ impl types::HostDescriptor for Files<'_> {
             return Err(ErrorCode::InsufficientMemory.into());
         }
         let asked = self.asked(denied::way(open_flags, flags), &directory, &[&path]);
+        if let Some(secrets) = self.secrets(&directory) {
+            let opened = secrets.open(&path, open_flags, flags);
+            let opened = explained(self.lent, asked, opened.map_err(FsError::from)).await?;
+            return self.give(opened, &secrets).map_err(FsError::trap);
+        }
         let name = path.clone();
         if let Some(held) = self.held(&directory).map_err(FsError::trap)? {
             let within = held.clone();
@@ -332,10 +395,21 @@ impl types::HostDirectoryEntryStream for Files<'_> {
         &mut self,
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
+        let names = Resource::<Names>::new_borrow(stream.rep());
+        if let Ok(Names(names)) = self.view.table.get_mut(&names) {
+            let type_ = DescriptorType::RegularFile;
+            return Ok(names.next().map(|name| DirectoryEntry { type_, name }));
+        }
         self.view.read_directory_entry(stream).await
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        let names = Resource::<Names>::new_own(stream.rep());
+        // To delete what is of another sort would delete it all the same.
+        if self.view.table.get(&names).is_ok() {
+            self.view.table.delete(names)?;
+            return Ok(());
+        }
         types::HostDirectoryEntryStream::drop(&mut self.view, stream)
     }
 }

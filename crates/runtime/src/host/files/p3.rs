@@ -20,7 +20,7 @@ use wasmtime_wasi::{
 };
 
 use super::{
-    Files, GuestFiles, Lent,
+    Files, GuestFiles, Lent, SecretDirectory,
     codes::{self, DEVICE, OTHER},
     denied::{self, Asked, Way},
     held::{self, Held},
@@ -93,6 +93,40 @@ fn held(
 ) -> FilesystemResult<Option<Held>> {
     let held = store.with(|mut store| store.get().held(file));
     held.map_err(FilesystemError::trap)
+}
+
+/// The secrets that are in a directory, if it is one with secrets.
+fn secrets(
+    store: &Accessor<State, GuestFiles>,
+    directory: &Resource<Descriptor>,
+) -> Option<Arc<SecretDirectory>> {
+    store.with(|mut store| store.get().secrets(directory))
+}
+
+/// Functions of a path that are those of what is at the path, where that is in a directory with
+/// secrets.
+macro_rules! in_secrets {
+    ($($name:ident as $own:ident -> $output:ty;)*) => {$(
+        async fn $name(
+            store: &Accessor<State, Self>,
+            directory: Resource<Descriptor>,
+            flags: PathFlags,
+            path: String,
+        ) -> FilesystemResult<$output> {
+            let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+            if let Some(secrets) = secrets(store, &directory) {
+                let found = secrets.find(&path).map_err(codes::code)?;
+                let found = own.with(|mut store| store.get().table.push(found))?;
+                let same = Resource::new_borrow(found.rep());
+                let told = WasiFilesystem::$own(&own, same).await;
+                own.with(|mut store| store.get().table.delete(found))?;
+                return told;
+            }
+            let asked = asked(store, Way::Reads, &directory, &[&path]);
+            let done = on_thread(store, WasiFilesystem::$name(&own, directory, flags, path)).await;
+            explained(store, asked, done).await
+        }
+    )*};
 }
 
 /// What two handles are in, if both are in one volume.
@@ -205,9 +239,6 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
     }
 
     by_path! {
-        Reads [path] stat_at(flags: PathFlags, path: String) -> DescriptorStat;
-        Reads [path] readlink_at(path: String) -> String;
-        Reads [path] metadata_hash_at(flags: PathFlags, path: String) -> MetadataHashValue;
         Changes [path] set_times_at(
             flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
         ) -> ();
@@ -222,6 +253,25 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
         stat() -> FilesystemResult<DescriptorStat>;
         is_same_object(other: Resource<Descriptor>) -> wasmtime::Result<bool>;
         metadata_hash() -> FilesystemResult<MetadataHashValue>;
+    }
+
+    in_secrets! {
+        stat_at as stat -> DescriptorStat;
+        metadata_hash_at as metadata_hash -> MetadataHashValue;
+    }
+
+    async fn readlink_at(
+        store: &Accessor<State, Self>,
+        directory: Resource<Descriptor>,
+        path: String,
+    ) -> FilesystemResult<String> {
+        if let Some(secrets) = secrets(store, &directory) {
+            return Ok(secrets.read_link(&path).map_err(codes::code)?);
+        }
+        let own = store.with_getter::<WasiFilesystem>(State::filesystem);
+        let asked = asked(store, Way::Reads, &directory, &[&path]);
+        let done = on_thread(store, WasiFilesystem::readlink_at(&own, directory, path)).await;
+        explained(store, asked, done).await
     }
 
     async fn get_flags(
@@ -290,6 +340,13 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
         }
         let way = denied::way(codes::open_flags(open_flags), codes::flags(flags));
         let asked = asked(store, way, &directory, &[&path]);
+        if let Some(secrets) = secrets(store, &directory) {
+            let (open_flags, flags) = (codes::open_flags(open_flags), codes::flags(flags));
+            let opened = secrets.open(&path, open_flags, flags).map_err(codes::code);
+            let opened = explained(store, asked, opened.map_err(FilesystemError::from)).await?;
+            let given = store.with(|mut store| store.get().give(opened, &secrets));
+            return given.map_err(FilesystemError::trap);
+        }
         let name = path.clone();
         if let Some(held) = held(store, &directory)? {
             let within = held.clone();
@@ -382,6 +439,18 @@ impl types::HostDescriptorWithStore<State> for GuestFiles {
         directory: Resource<Descriptor>,
     ) -> wasmtime::Result<(StreamReader<DirectoryEntry>, Ended)> {
         let (told, ended) = oneshot::channel();
+        if let Some(secrets) = store.get().secrets(&directory) {
+            let names = secrets.names().cloned();
+            let entry = |name| DirectoryEntry {
+                type_: DescriptorType::RegularFile,
+                name,
+            };
+            let entries: Vec<_> = names.map(entry).collect();
+            // The task that waits for it is told before it is dropped.
+            let _ = told.send(Ok(()));
+            let stream = StreamReader::new(&mut store, entries)?;
+            return Ok((stream, FutureReader::new(&mut store, ended)?));
+        }
         let (directory, lent) = find(&mut store, &directory)?;
         let stream = match directory {
             Descriptor::Dir(it) => {

@@ -15,7 +15,7 @@ fn dialler(rules: &[&str]) -> (Arc<Dialler>, Arc<Ring>) {
     let ring = Arc::<Ring>::default();
     let service = ServiceKey::parse("shop/web").expect("a key");
     let name = PodName::new(&service, 1, 0);
-    let log = PodLog::new(&ring, name, &Arc::default(), 1 << 20);
+    let log = PodLog::new(&ring, name, &Arc::default(), 1 << 20, &Arc::default());
     (Dialler::new(&servers, &log, &Arc::default()), ring)
 }
 

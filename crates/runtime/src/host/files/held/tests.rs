@@ -38,7 +38,13 @@ fn rig() -> Rig {
     let ring: Arc<Ring> = Arc::default();
     let service = ServiceKey::parse("shop/web").expect("a key");
     let meter = Arc::new(PodMeter::new(None));
-    let log = PodLog::new(&ring, PodName::new(&service, 1, 0), &meter, 1 << 20);
+    let log = PodLog::new(
+        &ring,
+        PodName::new(&service, 1, 0),
+        &meter,
+        1 << 20,
+        &Arc::default(),
+    );
     let volumes = Volumes::new(VolumesConfig::at(folder.path().to_owned()));
     let held = |name: &str, access| {
         let wanted = VolumeUse {

@@ -38,7 +38,7 @@ fn dialler(ask: Ask) -> (Arc<Dialler>, Arc<Ring>) {
     };
     let ring = Arc::new(Ring::default());
     let pod = PodName::new(&service, 1, 0);
-    let log = PodLog::new(&ring, pod, &Arc::default(), 1 << 20);
+    let log = PodLog::new(&ring, pod, &Arc::default(), 1 << 20, &Arc::default());
     let request = Arc::new(CurrentRequest::default());
     let made = Dialler::new(&Arc::new(servers), &log, &request);
     let made = Arc::into_inner(made).expect("just made");

@@ -207,3 +207,97 @@ fn several() {
     assert_eq!(of(&[db, migrate]), never());
     assert_eq!(of(&[absent, migrate]), never());
 }
+
+/// What waits, opens and never opens: every condition at every point that a service or job that is
+/// waited for can be at, its failures among them.
+#[test]
+fn every_condition_at_every_point() {
+    /// `started`, `ready`, `completed`: `o` is open, `w` waits, `n` never opens.
+    type Row = (&'static str, Option<Service>, Option<Job>, &'static str);
+    let asleep = {
+        let mut service = a_service(0, 0, 0);
+        service.spec.autoscale = Some(Autoscale {
+            min: 0,
+            max: 5,
+            cpu: None,
+            concurrency: Some(1.0),
+            rps: None,
+            stabilization: Duration::ZERO,
+            idle: Duration::from_secs(60),
+        });
+        service
+    };
+    let service = |replicas, alive, ready| Some(a_service(replicas, alive, ready));
+    let job = |phase, generation, attempts| Some(a_job(phase, generation, attempts));
+    let back_off = || JobPhase::BackOff {
+        until: Timestamp::ZERO,
+        reason: "exit code 1".to_owned(),
+    };
+    let rows: [Row; 18] = [
+        ("a service without a pod yet", service(2, 0, 0), None, "www"),
+        ("it has begun", service(2, 1, 0), None, "oww"),
+        ("it never becomes ready", service(2, 2, 0), None, "oww"),
+        ("one pod is ready", service(2, 2, 1), None, "ooo"),
+        ("all are", service(2, 2, 2), None, "ooo"),
+        (
+            "it crashes after it was ready",
+            service(2, 2, 0),
+            None,
+            "oww",
+        ),
+        ("all of its pods are gone", service(2, 0, 0), None, "www"),
+        ("none are wanted", service(0, 0, 0), None, "oww"),
+        ("it sleeps until it is called", Some(asleep), None, "ooo"),
+        ("it was deleted meanwhile", None, None, "ooo"),
+        (
+            "a job that waits itself",
+            None,
+            job(JobPhase::Pending, 2, 0),
+            "www",
+        ),
+        ("it runs", None, job(JobPhase::Running, 2, 1), "oww"),
+        (
+            "it has failed with retries left",
+            None,
+            job(back_off(), 2, 1),
+            "oww",
+        ),
+        ("it has failed for good", None, job(failed(), 2, 3), "onn"),
+        (
+            "it failed before it began",
+            None,
+            job(failed(), 2, 0),
+            "nnn",
+        ),
+        (
+            "it failed and is applied again",
+            None,
+            job(failed(), 1, 3),
+            "www",
+        ),
+        (
+            "it has completed",
+            None,
+            job(JobPhase::Completed, 2, 1),
+            "ooo",
+        ),
+        (
+            "it has, and is applied again",
+            None,
+            job(JobPhase::Completed, 1, 1),
+            "www",
+        ),
+    ];
+    let conditions = [Condition::Started, Condition::Ready, Condition::Completed];
+    for (what, service, job, expected) in &rows {
+        let found = conditions.map(|condition| {
+            let depends_on = BTreeMap::from([(name("it"), condition)]);
+            match gate(&depends_on, &|_| service.as_ref(), &|_| job.as_ref()) {
+                Gate::Open => 'o',
+                Gate::Waiting(_) => 'w',
+                Gate::Never(_) => 'n',
+            }
+        });
+        assert_eq!(String::from_iter(found), *expected, "{what}");
+    }
+}

@@ -26,6 +26,8 @@ pub(super) enum Template {
     Python,
     /// C, built by Zig
     C,
+    /// Files without a component: a front end
+    Static,
 }
 
 /// A file of a template: where it goes, and what is in it.
@@ -81,6 +83,21 @@ const C: [File; 6] = [
     (".gitignore", include_bytes!("../../templates/c/gitignore")),
 ];
 
+const STATIC: [File; 3] = [
+    (
+        "public/index.html",
+        include_bytes!("../../templates/static/public/index.html"),
+    ),
+    (
+        "public/style.css",
+        include_bytes!("../../templates/static/public/style.css"),
+    ),
+    (
+        "public/page.js",
+        include_bytes!("../../templates/static/public/page.js"),
+    ),
+];
+
 /// A service that a template becomes.
 pub(super) struct Start<'a> {
     pub(super) template: Template,
@@ -98,6 +115,7 @@ impl Start<'_> {
             Template::Js => include_str!("../../templates/js/service.toml"),
             Template::Python => include_str!("../../templates/python/service.toml"),
             Template::C => include_str!("../../templates/c/service.toml"),
+            Template::Static => include_str!("../../templates/static/service.toml"),
         })
     }
 
@@ -108,6 +126,7 @@ impl Start<'_> {
             Template::Js => &JS,
             Template::Python => &PYTHON,
             Template::C => &C,
+            Template::Static => &STATIC,
         };
         let placed = files.iter().map(|(path, bytes)| {
             let bytes = match std::str::from_utf8(bytes) {
@@ -208,15 +227,18 @@ mod tests {
                     route,
                 };
                 let app = load(&format!("app = 'a'\n\n{}", start.spec()));
-                let build = &app.builds[&service];
+                let watched = app.builds.get(&service).map(|build| &build.watch);
                 let files: BTreeSet<_> = start.files().into_iter().map(|(path, _)| path).collect();
-                for watched in &build.watch {
+                assert_eq!(watched.is_none(), *template == Template::Static);
+                for watched in watched.into_iter().flatten() {
                     let is_there = files.iter().any(|path| path.starts_with(watched));
                     assert!(is_there, "{watched:?} is not among {files:?}");
                 }
                 let component = &app.services[&service].component.path;
                 assert!(component.starts_with(directory), "{component:?}");
-                assert!(!files.contains(component));
+                // A component is still to be built, and a directory of files is there.
+                let is_there = files.iter().any(|path| path.starts_with(component));
+                assert_eq!(is_there, *template == Template::Static);
                 let words = ["SERVICE", "PACKAGE", "CRATE", "DIR/", "ROUTE"];
                 for (path, bytes) in start.files() {
                     let text = String::from_utf8_lossy(&bytes).into_owned();

@@ -135,3 +135,21 @@ async fn the_template_in_rust_is_built_served_and_edited() {
     let (status, talk) = running.interrupt();
     assert_eq!(status.code(), Some(0), "{talk}");
 }
+
+#[tokio::test]
+async fn the_template_of_a_front_end_serves_at_once() {
+    let place = directory(&[]);
+    good(place.path(), &["init", "--template", "static"]);
+    let mut command = sampan(&["up", "--build", "--watch", "--http", "127.0.0.1:0"]);
+    command
+        .current_dir(place.path())
+        .env("XDG_RUNTIME_DIR", place.path());
+    let mut running = Running::start(command);
+    let address = running.address();
+    eventually(address, "any.test", "/", |it| {
+        it.body.contains("Hello from a directory")
+    })
+    .await;
+    let (status, talk) = running.interrupt();
+    assert_eq!(status.code(), Some(0), "{talk}");
+}

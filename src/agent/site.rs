@@ -48,6 +48,15 @@ pub(crate) struct Site {
     artifacts: Arc<Artifacts>,
     /// Limits how many files are open.
     open: Arc<Semaphore>,
+    /// Since when they are served here, in seconds since the beginning of 1970: what a client has from
+    /// later than that is one of these versions.
+    since: u64,
+}
+
+/// Seconds since the beginning of 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
 }
 
 /// Why files cannot be served.
@@ -107,6 +116,7 @@ impl Site {
             pages: pages.clone(),
             artifacts: Arc::clone(artifacts),
             open: Arc::clone(open),
+            since: now(),
         })
     }
 
@@ -133,11 +143,10 @@ impl Site {
                 let tag = tag(choice.file);
                 let version = Version {
                     tag: &tag,
-                    modified: choice.file.modified,
+                    modified: self.since,
                     bytes: choice.file.bytes,
                 };
-                let now = SystemTime::now().duration_since(UNIX_EPOCH);
-                let part = send(&sent, version, now.unwrap_or_default().as_secs());
+                let part = send(&sent, version, now());
                 self.file(choice, &tag, part, is_head).await
             }
             Found::Directory => Ok(redirect(&head.uri, is_head)),
@@ -166,7 +175,7 @@ impl Site {
         describe(choice, &mut headers);
         insert(&mut headers, header::ETAG, tag);
         insert(&mut headers, header::ACCEPT_RANGES, "bytes");
-        let modified = UNIX_EPOCH + Duration::from_secs(file.modified);
+        let modified = UNIX_EPOCH + Duration::from_secs(self.since);
         insert(
             &mut headers,
             header::LAST_MODIFIED,

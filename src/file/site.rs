@@ -5,7 +5,6 @@
 use std::{
     io::{self, Read as _},
     path::Path,
-    time::UNIX_EPOCH,
 };
 
 use cap_std::{
@@ -65,7 +64,7 @@ impl Site {
     /// The bytes of a file as they are now.
     pub(crate) fn bytes(&self, path: &str) -> Result<Vec<u8>, SiteError> {
         let read = read(&self.directory, path);
-        read.map(|(bytes, _)| bytes).map_err(|it| failed(path, it))
+        read.map_err(|it| failed(path, it))
     }
 }
 
@@ -115,12 +114,11 @@ fn walk(
             walk(directory, &path, depth + 1, manifest)?;
             continue;
         }
-        let (bytes, metadata) = read(directory, &path).map_err(|it| failed(&path, it))?;
+        let bytes = read(directory, &path).map_err(|it| failed(&path, it))?;
         let file = SiteFile {
             digest: Digest::of(&bytes).to_hex(),
             bytes: bytes.len() as u64,
             content_type: content_type(&path),
-            modified: seconds(&metadata),
         };
         manifest.files.insert(path, file);
         if manifest.files.len() > MAX_FILES {
@@ -131,7 +129,7 @@ fn walk(
 }
 
 /// Reads a file whole, as it was at one time.
-fn read(directory: &Dir, path: &str) -> io::Result<(Vec<u8>, Metadata)> {
+fn read(directory: &Dir, path: &str) -> io::Result<Vec<u8>> {
     let mut options = OpenOptions::new();
     // To open what is no plain file may take for ever.
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
@@ -151,17 +149,11 @@ fn read(directory: &Dir, path: &str) -> io::Result<(Vec<u8>, Metadata)> {
     let after = file.metadata()?;
     let state = |it: &Metadata| (it.len(), it.modified().ok());
     match state(&before) == state(&after) && after.len() == bytes.len() as u64 {
-        true => Ok((bytes, after)),
+        true => Ok(bytes),
         false => Err(io::Error::other(
             "it was changed while it was read: try again",
         )),
     }
-}
-
-fn seconds(metadata: &Metadata) -> u64 {
-    let modified = metadata.modified().ok().map(|it| it.into_std());
-    let since = modified.and_then(|it| it.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| since.as_secs())
 }
 
 /// The content type by the end of the name.
@@ -222,7 +214,6 @@ mod tests {
         let index = &site.manifest.files["index.html"];
         assert_eq!(index.content_type, "text/html; charset=utf-8");
         assert_eq!((index.bytes, index.digest.len()), (3, 64));
-        assert!(index.modified > 1_000_000_000);
         assert_eq!(site.bytes("docs/a b.txt").expect("readable"), b"text");
         assert_eq!(content_type("x.wasm"), "application/wasm");
         assert_eq!(content_type("x"), UNKNOWN_TYPE);

@@ -165,7 +165,6 @@ mod tests {
             digest: page.clone(),
             bytes: 4,
             content_type: "text/html".to_owned(),
-            modified: 0,
         };
         let manifest = Manifest {
             files: [("index.html".to_owned(), file)].into(),

@@ -39,8 +39,6 @@ pub struct SiteFile {
     /// The value of `Content-Type`.
     #[serde(rename = "type")]
     pub content_type: String,
-    /// When it was modified last, in seconds since the beginning of 1970.
-    pub modified: u64,
 }
 
 /// Why files cannot be served.

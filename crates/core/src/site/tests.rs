@@ -13,7 +13,6 @@ fn file(name: &str) -> SiteFile {
         digest,
         bytes: 10,
         content_type: format!("type/{}", name.replace(|c: char| !c.is_ascii(), "")),
-        modified: 1000,
     }
 }
 

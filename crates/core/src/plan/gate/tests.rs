@@ -208,88 +208,72 @@ fn several() {
     assert_eq!(of(&[absent, migrate]), never());
 }
 
-/// What waits, opens and never opens: every condition at every point that a service or job that is
-/// waited for can be at, its failures among them.
-#[test]
-fn every_condition_at_every_point() {
-    /// `started`, `ready`, `completed`: `o` is open, `w` waits, `n` never opens.
-    type Row = (&'static str, Option<Service>, Option<Job>, &'static str);
-    let asleep = {
-        let mut service = a_service(0, 0, 0);
-        service.spec.autoscale = Some(Autoscale {
-            min: 0,
-            max: 5,
-            cpu: None,
-            concurrency: Some(1.0),
-            rps: None,
-            stabilization: Duration::ZERO,
-            idle: Duration::from_secs(60),
-        });
-        service
-    };
-    let service = |replicas, alive, ready| Some(a_service(replicas, alive, ready));
-    let job = |phase, generation, attempts| Some(a_job(phase, generation, attempts));
-    let back_off = || JobPhase::BackOff {
+/// What may be waited for at a point of its life, and what becomes of a wait for it to be `started`,
+/// `ready`, `completed`: `o` opens, `w` waits, `n` never opens.
+type Point = (&'static str, Option<Service>, Option<Job>, &'static str);
+
+fn points_of_services() -> Vec<Point> {
+    let mut asleep = a_service(0, 0, 0);
+    asleep.spec.autoscale = Some(Autoscale {
+        min: 0,
+        max: 5,
+        cpu: None,
+        concurrency: Some(1.0),
+        rps: None,
+        stabilization: Duration::ZERO,
+        idle: Duration::from_secs(60),
+    });
+    let points = [
+        ("a service without a pod yet", a_service(2, 0, 0), "www"),
+        ("it has begun", a_service(2, 1, 0), "oww"),
+        ("it never becomes ready", a_service(2, 2, 0), "oww"),
+        ("one pod is ready", a_service(2, 2, 1), "ooo"),
+        ("all are", a_service(2, 2, 2), "ooo"),
+        ("it crashes after it was ready", a_service(2, 2, 0), "oww"),
+        ("all of its pods are gone", a_service(2, 0, 0), "www"),
+        ("none are wanted", a_service(0, 0, 0), "oww"),
+        ("it sleeps until it is called", asleep, "ooo"),
+    ];
+    let points = points.map(|(what, service, expected)| (what, Some(service), None, expected));
+    points.into()
+}
+
+fn points_of_jobs() -> Vec<Point> {
+    let back_off = JobPhase::BackOff {
         until: Timestamp::ZERO,
         reason: "exit code 1".to_owned(),
     };
-    let rows: [Row; 18] = [
-        ("a service without a pod yet", service(2, 0, 0), None, "www"),
-        ("it has begun", service(2, 1, 0), None, "oww"),
-        ("it never becomes ready", service(2, 2, 0), None, "oww"),
-        ("one pod is ready", service(2, 2, 1), None, "ooo"),
-        ("all are", service(2, 2, 2), None, "ooo"),
-        (
-            "it crashes after it was ready",
-            service(2, 2, 0),
-            None,
-            "oww",
-        ),
-        ("all of its pods are gone", service(2, 0, 0), None, "www"),
-        ("none are wanted", service(0, 0, 0), None, "oww"),
-        ("it sleeps until it is called", Some(asleep), None, "ooo"),
-        ("it was deleted meanwhile", None, None, "ooo"),
-        (
-            "a job that waits itself",
-            None,
-            job(JobPhase::Pending, 2, 0),
-            "www",
-        ),
-        ("it runs", None, job(JobPhase::Running, 2, 1), "oww"),
-        (
-            "it has failed with retries left",
-            None,
-            job(back_off(), 2, 1),
-            "oww",
-        ),
-        ("it has failed for good", None, job(failed(), 2, 3), "onn"),
-        (
-            "it failed before it began",
-            None,
-            job(failed(), 2, 0),
-            "nnn",
-        ),
-        (
-            "it failed and is applied again",
-            None,
-            job(failed(), 1, 3),
-            "www",
-        ),
-        (
-            "it has completed",
-            None,
-            job(JobPhase::Completed, 2, 1),
-            "ooo",
-        ),
+    let (again, same) = (1, 2);
+    let points = [
+        ("a job that waits itself", JobPhase::Pending, same, 0, "www"),
+        ("it runs", JobPhase::Running, same, 1, "oww"),
+        ("it has failed with retries left", back_off, same, 1, "oww"),
+        ("it has failed for good", failed(), same, 3, "onn"),
+        ("it failed before it began", failed(), same, 0, "nnn"),
+        ("it failed and is applied again", failed(), again, 3, "www"),
+        ("it has completed", JobPhase::Completed, same, 1, "ooo"),
         (
             "it has, and is applied again",
-            None,
-            job(JobPhase::Completed, 1, 1),
+            JobPhase::Completed,
+            again,
+            1,
             "www",
         ),
     ];
+    let points = points.map(|(what, phase, generation, attempts, expected)| {
+        let job = a_job(phase, generation, attempts);
+        (what, None, Some(job), expected)
+    });
+    points.into()
+}
+
+#[test]
+fn every_condition_at_every_point() {
+    let gone = ("it was deleted meanwhile", None, None, "ooo");
+    let points = [points_of_services(), points_of_jobs(), vec![gone]].concat();
+    assert_eq!(points.len(), 18);
     let conditions = [Condition::Started, Condition::Ready, Condition::Completed];
-    for (what, service, job, expected) in &rows {
+    for (what, service, job, expected) in &points {
         let found = conditions.map(|condition| {
             let depends_on = BTreeMap::from([(name("it"), condition)]);
             match gate(&depends_on, &|_| service.as_ref(), &|_| job.as_ref()) {

@@ -12,7 +12,7 @@ use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::{App, Limits, Source},
     provoke,
-    record::{JobPhase, Kind, PodPhase, RolloutState},
+    record::{JobPhase, Kind, Phase, PodPhase, RolloutState},
     secret::SecretValue,
     spec::SpecText,
     view,
@@ -409,7 +409,12 @@ async fn rolled_out(context: &NodeContext, key: &ServiceKey, revision: u64) -> O
     let mut follower = context.objects.follow(&[Kind::Service]);
     loop {
         let service = Arc::clone(&follower.mirror().services.get(key)?.value);
-        if service.spec.revision != revision {
+        // One that fails makes the service want what it had before: that is its end, and no other rollout.
+        let is_back = match service.status.phase {
+            Phase::RollingBack { from, .. } | Phase::RolledBack { from, .. } => from == revision,
+            _ => false,
+        };
+        if service.spec.revision != revision && !is_back {
             return None;
         }
         match service.rollout() {

@@ -93,7 +93,7 @@ table! {
     struct Service {
         /// Path of the component, relative to this file. Of a core module for WASI preview 1 a
         /// component is made. A service has either this or `static`.
-        optional component: At<HostPath>;
+        either component: At<HostPath>, "\"web.wasm\"", "static", "\"public\"";
         /// Directory, relative to this file, whose files are served as they are: a service without a
         /// component. A path of a request is that of a file in it, and a directory is its
         /// `index.html`. Where there are `app.js.br` or `app.js.gz` too, a client that takes them gets

@@ -23,13 +23,6 @@ impl Checker<'_, '_> {
     pub(super) fn statics(&mut self, name: &Name, raw: &raw::Service) -> Option<Pages> {
         let has_component = raw.has("component");
         if !raw.has("static") {
-            if !has_component {
-                let message = "a service has neither `component` nor `static`";
-                let hint =
-                    "add `component = \"web.wasm\"`, or `static = \"public\"` to serve files";
-                self.decoder
-                    .problem(&raw.place, ProblemKind::MissingKey, message, hint);
-            }
             for (key, page) in [("fallback", &raw.fallback), ("not_found", &raw.not_found)] {
                 if let Some(page) = page {
                     let hint = "remove it, or name the directory with `static = \"public\"`";

@@ -168,6 +168,24 @@ impl Decoder<'_> {
         self.optional(table, place, name)
     }
 
+    /// A key that must be there, unless the key `other` is.
+    pub(super) fn either<T: Decode>(
+        &mut self,
+        table: &DeTable<'_>,
+        place: &Place,
+        name: &str,
+        example: &str,
+        other: &str,
+        other_example: &str,
+    ) -> Option<T> {
+        if !table.contains_key(name) && !table.contains_key(other) {
+            let hint = format!("add `{name} = {example}`, or `{other} = {other_example}`");
+            let message = format!("neither `{name}` nor `{other}` is there");
+            self.problem(place, ProblemKind::MissingKey, message, hint);
+        }
+        self.optional(table, place, name)
+    }
+
     /// A key that may be missing.
     pub(super) fn optional<T: Decode>(
         &mut self,

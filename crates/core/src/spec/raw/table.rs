@@ -4,6 +4,7 @@
 ///
 /// Each key has its documentation, how it is treated when missing, its name and its type:
 /// - `required key: T, "example"` must be there; `Option<T>`, `None` after a report;
+/// - `either key: T, "example", "other", "example"` must be there unless the other key is; `Option<T>`;
 /// - `optional key: T` is nothing when missing; `Option<T>`;
 /// - `preset key: At<T>, default` has a default; `At<T>`;
 /// - `nested key: T` is a list or table that is empty or has its defaults when missing; `T`.
@@ -13,7 +14,7 @@ macro_rules! table {
         struct $table:ident {
             $(
                 $(#[doc = $doc:literal])+
-                $need:ident $key:ident : $type:ty $(, $extra:literal)? ;
+                $need:ident $key:ident : $type:ty $(, $extra:literal)* ;
             )+
         }
     ) => {
@@ -42,7 +43,7 @@ macro_rules! table {
             ) -> Self {
                 decoder.unknown_keys(table, &place, Self::KEYS);
                 $(
-                    let $key = decoder.$need(table, &place, $crate::spec::raw::table::name(stringify!($key)) $(, $extra)?);
+                    let $key = decoder.$need(table, &place, $crate::spec::raw::table::name(stringify!($key)) $(, $extra)*);
                 )+
                 let known = Self::KEYS.iter().copied();
                 let present = known.filter(|key| table.contains_key(*key)).collect();
@@ -90,7 +91,7 @@ macro_rules! table {
                     Key {
                         name: $crate::spec::raw::table::name(stringify!($key)),
                         docs: docs(&[$($doc),+]),
-                        need: table!(@need $need $($extra)?),
+                        need: table!(@need $need $($extra)*),
                         schema: generator.subschema_for::<$type>(),
                     }
                 ),+])
@@ -98,10 +99,12 @@ macro_rules! table {
         }
     };
     (@type required $type:ty) => { Option<$type> };
+    (@type either $type:ty) => { Option<$type> };
     (@type optional $type:ty) => { Option<$type> };
     (@type preset $type:ty) => { $type };
     (@type nested $type:ty) => { $type };
     (@need required $example:literal) => { Need::Required };
+    (@need either $example:literal $other:literal $other_example:literal) => { Need::Optional };
     (@need optional) => { Need::Optional };
     (@need preset $default:literal) => { Need::Default(serde_json::json!($default)) };
     (@need nested) => { Need::Optional };

@@ -4,10 +4,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use sampan_core::{
@@ -18,9 +15,8 @@ use sampan_core::{
 };
 use sampan_runtime::{Runtime, RuntimeConfig, VolumesConfig, logs::Stream, pod::Pod};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
-use super::outbound::FORBIDDEN;
+use super::outbound::{FORBIDDEN, counting};
 use super::rig::{Plan, ask, config, failure, in_time, lines, map, plan, runtime, workload};
 
 /// The same guest for both versions of WASI.
@@ -212,21 +208,25 @@ fn with_volumes(directory: &Path) -> (Arc<Runtime>, MountSource) {
     (runtime.expect("a runtime"), volume)
 }
 
+/// Where the directory that is lent lies: that of a volume of an app.
+const DATA: &str = "shop/data";
+
+/// A runtime and what its guests are lent: a directory of the host, or a volume.
+fn lent(directory: &Path, is_volume: bool) -> (Arc<Runtime>, MountSource) {
+    match is_volume {
+        true => with_volumes(directory),
+        false => (Arc::clone(runtime()), host(&directory.join(DATA))),
+    }
+}
+
 /// No path, of a guest or by a link, leads out of a directory of the host or of a volume, whatever
 /// is done with it; so the volumes of other apps, which lie beside it, are not reached either.
 #[tokio::test]
 async fn no_path_leads_out_of_what_is_lent() {
     for name in GUESTS {
         for is_volume in [false, true] {
-            let granted = Path::new("shop/data");
-            let directory = directory(granted);
-            let (runtime, source) = match is_volume {
-                true => with_volumes(directory.path()),
-                false => {
-                    let source = host(&directory.path().join(granted));
-                    (Arc::clone(runtime()), source)
-                }
-            };
+            let directory = directory(Path::new(DATA));
+            let (runtime, source) = lent(directory.path(), is_volume);
             let before = tree(&directory.path().join("outside"));
             let mut plan = guest(name);
             plan.runtime = Arc::clone(&runtime);
@@ -320,15 +320,8 @@ async fn names(plan: &Plan, runtime: &Runtime) {
 async fn what_is_lent_read_only_is_not_changed() {
     for name in GUESTS {
         for is_volume in [false, true] {
-            let granted = Path::new("shop/data");
-            let directory = directory(granted);
-            let (runtime, source) = match is_volume {
-                true => with_volumes(directory.path()),
-                false => {
-                    let source = host(&directory.path().join(granted));
-                    (Arc::clone(runtime()), source)
-                }
-            };
+            let directory = directory(Path::new(DATA));
+            let (runtime, source) = lent(directory.path(), is_volume);
             let other = tempfile::tempdir().expect("a directory");
             let mut plan = guest(name);
             plan.runtime = Arc::clone(&runtime);
@@ -336,7 +329,7 @@ async fn what_is_lent_read_only_is_not_changed() {
                 mount(source, "/data", Access::ReadOnly),
                 mount(host(other.path()), "/other", Access::ReadWrite),
             ];
-            let before = tree(&directory.path().join(granted));
+            let before = tree(&directory.path().join(DATA));
             let pod = plan.start().await;
             for (verb, path, to) in [
                 ("write", "file", ""),
@@ -377,7 +370,7 @@ async fn what_is_lent_read_only_is_not_changed() {
                 told(&pod, "/read?path=file").await,
                 (200, "content".to_owned())
             );
-            assert_eq!(tree(&directory.path().join(granted)), before, "{name}");
+            assert_eq!(tree(&directory.path().join(DATA)), before, "{name}");
             assert_eq!(tree(other.path()), [], "{name}");
         }
     }
@@ -404,20 +397,6 @@ async fn proc_is_no_way_out() {
             assert_eq!(status, 403, "{name} {path}: {text}");
         }
     }
-}
-
-/// A listener that counts who connects.
-async fn counting(address: &str) -> (u16, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind(address).await.expect("a port");
-    let port = listener.local_addr().expect("bound").port();
-    let count = Arc::<AtomicUsize>::default();
-    let counter = Arc::clone(&count);
-    tokio::spawn(async move {
-        while listener.accept().await.is_ok() {
-            counter.fetch_add(1, Relaxed);
-        }
-    });
-    (port, count)
 }
 
 #[tokio::test]

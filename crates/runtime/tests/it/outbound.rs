@@ -343,7 +343,7 @@ pub(crate) const FORBIDDEN: &[&str] = &[
 ];
 
 /// A listener that counts who connects.
-async fn counting(address: &str) -> (u16, Arc<AtomicUsize>) {
+pub(super) async fn counting(address: &str) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind(address).await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     let count = Arc::<AtomicUsize>::default();

@@ -6,7 +6,7 @@
 //! | `POST /api/orders` with `{"product": "boat", "quantity": 1}` | 201 and the order; 409 if there are not so many left |
 //! | `GET /api/orders` | the newest orders, the last one first |
 //! | `GET /api/orders/NUMBER` | one order |
-//! | `POST /api/crash` | none: it panics, for whom wants to see how that is told |
+//! | `POST /api/crash` | none: it panics, to show how that is told |
 //!
 //! Bodies are JSON. An error is `{"error": "what is wrong"}`.
 

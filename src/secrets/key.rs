@@ -1,9 +1,9 @@
 //! The key of a node: seals values of secrets, and names their versions.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -126,28 +126,22 @@ impl NodeKey {
         };
         let random = random()?;
         let digits = Zeroizing::new(base16ct::lower::encode_string(&*random));
-        // Whole under its name, or not there: a key that was cut off would be none for ever.
-        let beside = path.with_extension("new");
+        let directory = path.parent().unwrap_or(Path::new("."));
+        // Whole under its name, or not there: a key that was cut off would be none for ever. The file
+        // beside it has a name of its own, and is for this user alone.
         let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&beside)?;
+            let mut file = tempfile::NamedTempFile::new_in(directory)?;
             file.write_all(digits.as_bytes())?;
             file.write_all(b"\n")?;
-            file.sync_all()?;
-            match fs::hard_link(&beside, path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            file.as_file().sync_all()?;
+            match file.persist_noclobber(path) {
+                Err(failed) if failed.error.kind() != io::ErrorKind::AlreadyExists => {
+                    Err(failed.error)
+                }
                 _ => Ok(()),
             }
         };
-        let written = write();
-        // It is of no use under this name.
-        let _ = fs::remove_file(&beside);
-        written.map_err(failed)?;
-        let directory = path.parent().unwrap_or(Path::new("."));
+        write().map_err(failed)?;
         let synced = File::open(directory).and_then(|directory| directory.sync_all());
         synced.map_err(failed)?;
         Self::read(path)

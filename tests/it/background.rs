@@ -14,7 +14,7 @@ use rustix::{
 };
 use serde_json::Value;
 
-use crate::rig::{PATIENCE, Running, directory, err, get, guest, out, sampan, send};
+use crate::rig::{PATIENCE, Running, bash, directory, err, get, guest, out, sampan, send};
 
 /// A user with directories of their own. What runs for the user is ended with it.
 struct User(tempfile::TempDir);
@@ -146,11 +146,15 @@ fn ended(pid: Pid) {
 async fn an_app_lives_in_the_background_until_it_is_ended() {
     let user = User::new();
     // A script holds a lock, in the way of shells: its children have it too.
-    let lock = File::create(user.place("lock")).expect("made");
-    flock(&lock, FlockOperation::LockExclusive).expect("free");
-    rustix::io::fcntl_setfd(&lock, rustix::io::FdFlags::empty()).expect("set");
-    let told = user.must(&["up", "-d", ANY[0], ANY[1]]);
-    drop(lock);
+    let up = user.command(&["up", "-d", ANY[0], ANY[1]]);
+    let mut script = bash(r#"exec 9>lock && flock 9 && exec "$0" "$@""#, &up);
+    script
+        .arg(up.get_program())
+        .args(up.get_args())
+        .current_dir(user.0.path());
+    let output = script.output().expect("bash starts");
+    assert!(output.status.success(), "{}", err(&output));
+    let told = out(&output);
     let lock = File::open(user.place("lock")).expect("there");
     flock(&lock, FlockOperation::NonBlockingLockExclusive).expect("no process has it");
     let at = user.address();

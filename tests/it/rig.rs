@@ -60,6 +60,19 @@ pub(crate) fn sampan(arguments: &[&str]) -> Command {
     command
 }
 
+/// Bash, with what a command changes of the environment.
+pub(crate) fn bash(script: &str, like: &Command) -> Command {
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).stdin(Stdio::null());
+    for (name, value) in like.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
 /// Runs the program to its end.
 pub(crate) fn done(arguments: &[&str]) -> Output {
     sampan(arguments)

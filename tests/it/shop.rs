@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     browser::Page,
-    rig::{PATIENCE, Running, repository, sampan},
+    rig::{PATIENCE, Running, bash, repository, sampan},
 };
 
 /// A block of commands, and what its comments say of it.
@@ -104,20 +104,14 @@ impl Walk {
         let port = format!("localhost:{}", self.address.port());
         let commands = step.commands.replace("localhost:8080", &port);
         let commands = commands.replace("sampan up", &format!("exec sampan up --http {here}"));
-        let own = sampan(&[]);
-        let mut command = Command::new("bash");
-        command.args(["-euo", "pipefail", "-c", &commands]);
-        command.envs(
-            own.get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
+        let mut command = bash(&format!("set -euo pipefail\n{commands}"), &sampan(&[]));
         let path = std::env::var("PATH").expect("a path");
         let bin = self.root.path().join("bin");
         command.env("PATH", format!("{}:{path}", bin.display()));
         for directory in ["XDG_STATE_HOME", "XDG_RUNTIME_DIR"] {
             command.env(directory, self.root.path());
         }
-        command.env_remove("SAMPAN_LOG").current_dir(self.shop());
+        command.current_dir(self.shop());
         command
     }
 

@@ -224,7 +224,8 @@ fn parts(path: &Path) -> Result<Vec<CString>, ArchiveError> {
     Ok(parts)
 }
 
-/// A link stays in the volume, whatever the names on its way are.
+/// A link that by its names leads out is refused. One that does by way of another link is made, as a
+/// guest could make it, and is of no use: no path of a guest leaves what it was lent.
 fn inside(depth: usize, target: &Path, shown: &str) -> Result<(), ArchiveError> {
     let mut depth = Some(depth);
     for part in target.components() {

@@ -6,11 +6,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum, builder::PossibleValue};
 use sampan_core::{name::Name, spec};
 
 use super::{
-    End, Stop, import,
+    End, import,
     names::app_name,
     output::{Output, count},
     templates::{self, Start, Template},
@@ -19,16 +19,17 @@ use super::{
 /// Make a new app: a sampan.toml, and what to start with
 ///
 /// Without `--template` that is a component which runs at once. With it, it is the source of a
-/// service: `sampan up --build --watch` builds it, runs it and follows what is edited.
+/// service, or of a whole app: `sampan up --build --watch` builds it, runs it and follows what is
+/// edited.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Directory of the app, by default this one or that of the file to begin from; it is made when it
     /// is not there
     directory: Option<PathBuf>,
 
-    /// Begin with the source of a service in this language
+    /// Begin with the source of a service in this language, or of a whole app
     #[arg(long, value_name = "NAME", conflicts_with = "from")]
-    template: Option<Template>,
+    template: Option<Beginning>,
 
     /// Write the spec that says what a Compose file or a manifest of Spin says, with a comment on each
     /// thing that cannot be carried over
@@ -36,8 +37,41 @@ pub(super) struct Arguments {
     from: Option<PathBuf>,
 }
 
+/// What a new app begins with.
+#[derive(Clone, Copy)]
+enum Beginning {
+    Service(Template),
+    Shop,
+}
+
+impl ValueEnum for Beginning {
+    fn value_variants<'a>() -> &'a [Self] {
+        const {
+            &[
+                Self::Service(Template::Rust),
+                Self::Service(Template::Js),
+                Self::Service(Template::Python),
+                Self::Service(Template::C),
+                Self::Service(Template::Static),
+                Self::Shop,
+            ]
+        }
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Service(template) => template.to_possible_value(),
+            Self::Shop => Some(PossibleValue::new("shop").help(
+                "A whole app in Rust: a front end, an API with state, a worker, a migration and a nightly job",
+            )),
+        }
+    }
+}
+
 /// The guest a new app starts with.
 const HELLO: &[u8] = include_bytes!("../../workloads/dist/hello.wasm");
+/// What builds and runs an app that begins as source.
+const BUILT: &str = "sampan up --build --watch";
 /// The service that a template becomes.
 const SERVICE: &str = "web";
 
@@ -53,7 +87,8 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         .with_context(|| format!("cannot make the directory `{}`", directory.display()))?;
     let (files, next) = match arguments.template {
         None => (hello(), "sampan up"),
-        Some(template) => (begun(directory, template)?, "sampan up --build --watch"),
+        Some(Beginning::Service(template)) => (begun(directory, template), BUILT),
+        Some(Beginning::Shop) => (templates::shop::files(&app_name(directory)), BUILT),
     };
     templates::write(directory, &files, output)?;
     let go = match directory.as_os_str() == "." {
@@ -91,7 +126,7 @@ fn hello() -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// The source of a service in the directory of the app.
-fn begun(directory: &Path, template: Template) -> Result<Vec<(PathBuf, Vec<u8>)>, Stop> {
+fn begun(directory: &Path, template: Template) -> Vec<(PathBuf, Vec<u8>)> {
     let service = Name::parse(SERVICE).expect("the name is a constant");
     let start = Start {
         template,
@@ -107,5 +142,5 @@ fn begun(directory: &Path, template: Template) -> Result<Vec<(PathBuf, Vec<u8>)>
     );
     let mut files = vec![("sampan.toml".into(), text.into_bytes())];
     files.extend(start.files());
-    Ok(files)
+    files
 }

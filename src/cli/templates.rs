@@ -3,6 +3,8 @@
 //! The files are in `templates/` of the repository. A few words in them stand for what differs:
 //! `SERVICE`, `PACKAGE`, `CRATE`, `DIR/`, `CD` and `ROUTE`.
 
+pub(super) mod shop;
+
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},

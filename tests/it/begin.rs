@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::rig::{Running, directory, err, eventually, sampan};
+use crate::rig::{Running, directory, err, eventually, get, sampan, send};
 
 fn run(place: &Path, arguments: &[&str]) -> std::process::Output {
     let mut command = sampan(arguments);
@@ -72,6 +72,9 @@ fn a_service_is_added_and_the_rest_stays_to_the_letter() {
         assert_eq!(refused.status.code(), Some(2), "{name}");
         assert!(err(&refused).contains(told), "{}", err(&refused));
     }
+    // A whole app is no part of one.
+    let refused = run(place.path(), &["add", "more", "--template", "shop"]);
+    assert_eq!(refused.status.code(), Some(2));
     // Files of the user are left alone, and then the spec is too.
     fs::create_dir(place.path().join("mine")).expect("made");
     fs::write(place.path().join("mine/service.c"), "mine").expect("written");
@@ -132,6 +135,61 @@ async fn the_template_in_rust_is_built_served_and_edited() {
         it.body == "Hello from an edit at /\n"
     })
     .await;
+    let (status, talk) = running.interrupt();
+    assert_eq!(status.code(), Some(0), "{talk}");
+}
+
+#[tokio::test]
+async fn the_whole_app_is_built_and_each_of_its_parts_does_its_work() {
+    let place = directory(&[]);
+    let told = good(place.path(), &["init", "boats", "--template", "shop"]);
+    let next = "next: cd boats && sampan up --build --watch\n";
+    assert!(told.ends_with(next), "{told}");
+    let app = place.path().join("boats");
+    let told = good(&app, &["validate"]);
+    let what = "sampan.toml is good: app `boats`, 3 services, 2 jobs";
+    assert!(told.contains(what), "{told}");
+    if !has_target() {
+        println!("skipped the rest: there is no target wasm32-wasip2");
+        return;
+    }
+    let command = |arguments: &[&str]| {
+        let mut command = sampan(arguments);
+        command
+            .current_dir(&app)
+            .env("XDG_RUNTIME_DIR", place.path())
+            .env("XDG_STATE_HOME", place.path().join("state"));
+        command
+    };
+    let mut running = Running::start(command(&["up", "--build", "--http", "127.0.0.1:0"]));
+    // The build takes longer than anything else does: each of these may take as long as that.
+    for built in [
+        "Compiling wit-parser",
+        "Compiling wit-bindgen v",
+        "built in",
+    ] {
+        running.line_with(built);
+    }
+    let address = running.address();
+    let page = get(address, "any.test", "/").await.body;
+    assert!(
+        page.contains("/shop.js") && page.contains("<form"),
+        "{page}"
+    );
+    let products = get(address, "any.test", "/api/products").await.body;
+    assert!(products.contains(r#""id":"oar""#), "{products}");
+    let wanted = r#"{"product": "oar", "quantity": 2}"#;
+    let order = send(address, "POST", "any.test", "/api/orders", wanted).await;
+    assert_eq!(order.status, 201, "{order:?}");
+    eventually(address, "any.test", "/api/orders", |it| {
+        it.body.contains(r#""state":"packed""#)
+    })
+    .await;
+    running.line_with("packed order 1: 2 × Oar of ash");
+    let run = command(&["job", "run", "report", "--wait"]).output();
+    let run = run.expect("it starts");
+    assert!(run.status.success(), "{}", err(&run));
+    running.line_with("2 pieces sold, in /reports/sales-");
     let (status, talk) = running.interrupt();
     assert_eq!(status.code(), Some(0), "{talk}");
 }

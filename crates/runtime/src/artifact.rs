@@ -2,3 +2,4 @@
 
 pub mod cache;
 pub mod compile;
+pub(crate) mod sealed;

@@ -25,8 +25,9 @@ use crate::{
         link::{self, LinkError},
     },
     artifact::{
-        cache::{self, Cache, CacheKey, Kept, Miss},
+        cache::{Cache, CacheKey, Kept, Miss},
         compile::{ChildCommand, CompileLimits, Compiler},
+        sealed,
     },
     deadlock::Detector,
     engine::{CodeClass, EngineClass, Engines, PoolSize, Pooled, fingerprint},
@@ -249,7 +250,7 @@ impl Runtime {
         let mut output = self.compiler.compile(bytes, class, app).await?;
         let (this, key) = (Arc::clone(self), key.clone());
         let keep = move || {
-            let code = cache::seal(&mut output)?;
+            let code = sealed::seal(&mut output)?;
             this.cache.store(&key, &mut output);
             Ok(code)
         };

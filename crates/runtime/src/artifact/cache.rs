@@ -2,28 +2,26 @@
 //!
 //! Cached code runs with the rights of this process, and a damaged file mostly loads and runs all
 //! the same. So each entry carries a keyed MAC over all of it, its name and engine included. It is
-//! checked while the code is copied into an anonymous file that is then sealed: what was checked is
-//! what is mapped, and no process can change it afterwards. The key and the entries are readable by
+//! checked while the code is copied into an anonymous file that is then sealed ([`super::sealed`]):
+//! what was checked is what is mapped, and no process can change it afterwards. The key and the entries are readable by
 //! their owner alone.
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use sampan_core::digest::Digest;
 
-use super::compile::read_whole;
+use super::{compile::read_whole, sealed};
 use crate::private;
 
 const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;
 const MAC_BYTES: usize = 32;
-const COPY_BYTES: usize = 256 << 10;
 
 /// Which code: of this component, for an engine with this fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +96,7 @@ impl Cache {
         let length = entry.metadata().map_err(|_| Miss::Absent)?.len();
         let code_length = length.checked_sub(MAC_BYTES as u64).ok_or(Miss::Damaged)?;
         let mut hasher = self.hasher(key, code_length);
-        let code = sealed_copy(&mut entry, code_length, &mut hasher).map_err(|_| Miss::Damaged)?;
+        let code = sealed::copy(&mut entry, code_length, &mut hasher).map_err(|_| Miss::Damaged)?;
         let mut mac = [0; MAC_BYTES];
         entry.read_exact(&mut mac).map_err(|_| Miss::Damaged)?;
         // `Hash` compares in constant time.
@@ -169,35 +167,6 @@ impl Kept {
             Err(_) => {}
         }
     }
-}
-
-/// Code that was just compiled, sealed like code from the cache.
-pub(crate) fn seal(code: &mut File) -> io::Result<File> {
-    code.rewind()?;
-    let length = code.metadata()?.len();
-    sealed_copy(code, length, &mut blake3::Hasher::new())
-}
-
-fn sealed_copy(from: &mut File, length: u64, hasher: &mut blake3::Hasher) -> io::Result<File> {
-    let mut copy = File::from(memfd_create(
-        "sampan-native-code",
-        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-    )?);
-    let mut buffer = vec![0; COPY_BYTES];
-    let mut left = length;
-    while left > 0 {
-        let piece = usize::try_from(left).unwrap_or(usize::MAX).min(COPY_BYTES);
-        let piece = &mut buffer[..piece];
-        from.read_exact(piece)?;
-        hasher.update(piece);
-        copy.write_all(piece)?;
-        left -= piece.len() as u64;
-    }
-    fcntl_add_seals(
-        &copy,
-        SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
-    )?;
-    Ok(copy)
 }
 
 /// Reads the key, or draws one. Of two processes that draw at once, one key wins for both.

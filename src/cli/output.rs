@@ -32,6 +32,8 @@ const NAMES: [AnsiColor; 6] = [
 ];
 /// Time between two pictures of a spinner.
 const SPINNER_TICK: Duration = Duration::from_millis(100);
+/// Parts of a bar's length.
+const BAR_LENGTH: u64 = 1000;
 
 /// How large a terminal is, in letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +202,22 @@ impl Output {
                 .with_message(text),
         );
         // The ticks come from a thread, and where none can be started the bar's library panics.
+        if !bar.is_hidden() && super::process::may_start_thread() {
+            bar.enable_steady_tick(SPINNER_TICK);
+        }
+        bar
+    }
+
+    /// A bar for something of which it is known how far it has come: of [`BAR_LENGTH`] parts. It is
+    /// shown on a terminal only.
+    pub(super) fn bar(&self, text: String) -> ProgressBar {
+        let style = ProgressStyle::with_template("{wide_bar} {percent:>3} % {msg} ({elapsed})")
+            .expect("the template is a constant");
+        let bar = self.bars.add(
+            ProgressBar::new(BAR_LENGTH)
+                .with_style(style)
+                .with_message(text),
+        );
         if !bar.is_hidden() && super::process::may_start_thread() {
             bar.enable_steady_tick(SPINNER_TICK);
         }

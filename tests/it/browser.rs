@@ -29,6 +29,8 @@ pub(crate) struct Page {
     last: u64,
     /// What pages have said on their console as errors or thrown and not caught, and what did not load.
     problems: Vec<String>,
+    /// The addresses of all that was asked for.
+    requests: Vec<String>,
     _profile: tempfile::TempDir,
 }
 
@@ -80,6 +82,7 @@ impl Page {
             session: None,
             last: 0,
             problems: Vec::new(),
+            requests: Vec::new(),
             _profile: profile,
         };
         let target = page.ask("Target.createTarget", json!({ "url": "about:blank" }));
@@ -164,6 +167,21 @@ impl Page {
         std::mem::take(&mut self.problems)
     }
 
+    /// What was asked for since this was asked last.
+    pub(crate) fn requests(&mut self) -> Vec<String> {
+        self.evaluate("true");
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Has the page shown as a user who prefers this scheme of colours sees it: `light` or `dark`.
+    pub(crate) fn prefer(&mut self, scheme: &str) {
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.ask(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": [feature] }),
+        );
+    }
+
     fn ask(&mut self, method: &str, parameters: Value) -> Value {
         self.last += 1;
         let id = self.last;
@@ -183,6 +201,10 @@ impl Page {
                 return message["result"].take();
             }
             self.problems.extend(problem(&message));
+            if message["method"] == "Network.requestWillBeSent" {
+                let url = message["params"]["request"]["url"].as_str();
+                self.requests.extend(url.map(str::to_owned));
+            }
         }
     }
 }

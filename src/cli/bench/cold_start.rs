@@ -1,19 +1,21 @@
 //! `sampan bench cold-start`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::measuring::{component_or_own, measured, millis};
+use super::session::{self, ReportArguments, component_or_own};
 use crate::{
-    cli::{
-        End,
-        get::table::numbers,
-        output::{self, Output},
-        run::IsolationArgument,
+    cli::{End, output::Output, run::IsolationArgument},
+    serve::bench::{
+        cold_start::{Wanted, measure},
+        recorder::Recorder,
     },
-    serve::bench::cold_start::{Report, Wanted, measure},
 };
+
+/// The longest that it goes on.
+const LIMIT: Duration = Duration::from_secs(180);
+pub(super) const TITLE: &str = "From a component's file to its first byte";
 
 /// Measure each step from a component's file to the first byte of an answer
 ///
@@ -21,7 +23,10 @@ use crate::{
 /// child process; `load` checks and maps code from the cache, with all that is done each time:
 /// hashing the component among it; `instantiate` makes a pod, and with it its first instance, or
 /// with `--isolation request` one on trial; `first_byte` is the first request to the pod, through
-/// the gateway in this process, with no socket.
+/// the gateway in this process, with no socket. Then all of it for 1, 8 and 64 components at once,
+/// cold (to be compiled) and warm.
+///
+/// The built-in component takes about 15 seconds. It ends after 3 minutes.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The component, which answers `GET /`; without one, a small one that is built in
@@ -35,44 +40,40 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     compile_runs: u32,
 
+    /// How many start at once
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 8, 64], value_parser = clap::value_parser!(u32).range(1..=1000))]
+    at_once: Vec<u32>,
+
+    /// How often they do
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+
     /// What requests share; by default what the component's world suggests
     #[arg(long, value_enum)]
     isolation: Option<IsolationArgument>,
 
-    /// Print it as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    common: ReportArguments,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    let component = component_or_own(arguments.component.as_deref())?;
-    let bar = output.spinner(format!("measuring {}", component.name));
-    let measured = measured(measure(Wanted {
-        component,
+    let wanted = Wanted {
+        component: component_or_own(arguments.component.as_deref())?,
         isolation: arguments.isolation.map(Into::into),
         runs: arguments.runs,
         compile_runs: arguments.compile_runs,
-    }));
-    bar.finish_and_clear();
-    let report = measured?;
-    output.answer(arguments.json, &report, || text(&report))
-}
-
-fn text(report: &Report) -> String {
-    let isolation = match report.isolation {
-        sampan_core::object::Isolation::Pod => "pod",
-        sampan_core::object::Isolation::Request => "request",
+        at_once: arguments.at_once.clone(),
+        rounds: arguments.rounds,
     };
-    let head = format!(
-        "{}, {}, isolation = \"{isolation}\"\n",
-        output::one_line(&report.component),
-        output::size(report.component_bytes as u64)
-    );
-    let rows = report.steps.iter().map(|step| {
-        let times = [step.p50_ms, step.p90_ms, step.p99_ms, step.max_ms];
-        let mut row = vec![step.step.to_owned(), step.runs.to_string()];
-        row.extend(times.map(millis));
-        row
-    });
-    head + &numbers(&["step", "runs", "p50", "p90", "p99", "max"], rows) + "\n"
+    session::run(
+        &arguments.common,
+        LIMIT,
+        output,
+        async |recorder: &Recorder| {
+            let part = recorder.part("cold-start", TITLE, (0.0, 1.0));
+            measure(&wanted, &part).await?;
+            part.end();
+            Ok(true)
+        },
+    )
 }

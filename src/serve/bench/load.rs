@@ -1,122 +1,321 @@
-//! HTTP load from this process: connections that are kept and ask for the next answer as soon as
-//! they have one.
+//! HTTP load from this process, on a thread of its own: at a constant rate, or as fast as answers
+//! come.
+//!
+//! Where latencies are told, the rate is constant. Each request has a time at which it is due, and
+//! its latency counts from then, so that one which waits for a slow answer before it tells of that
+//! wait too: no answer is left out because the server was slow (coordinated omission).
+
+mod pacer;
 
 use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    fs,
     net::SocketAddr,
+    rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use hdrhistogram::Histogram;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, Semaphore, oneshot},
+    task::{JoinSet, LocalSet},
+    time::timeout,
+};
 
-use super::sketch::Sketch;
+use super::BenchError;
+use pacer::Pacer;
 
-/// When something was asked: before, during and after what is measured.
-pub(super) const PHASES: usize = 3;
 /// How long a connection that failed waits before the next.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Reasons of failed requests that are kept for people.
 const MAX_REASONS: usize = 5;
+/// How long answers may take once the load has ended.
+const GRACE: Duration = Duration::from_secs(5);
+/// Between these, latencies are told to three digits, in nanoseconds.
+const BOUNDS: (u64, u64) = (1_000, 120_000_000_000);
 
-/// What the answers were.
-#[derive(Clone, Debug, Default)]
+/// An empty histogram of latencies in nanoseconds.
+pub(super) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(BOUNDS.0, BOUNDS.1, 3).expect("the bounds are constants")
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    pub(super) method: http::Method,
+    pub(super) host: String,
+    pub(super) path: String,
+}
+
+/// When the next request is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pace {
+    /// By each connection as soon as it has its answer.
+    Eager,
+    /// So many a second, by the next connection that is free.
+    Constant(f64),
+}
+
+/// What the answers to the requests of one phase were.
+#[derive(Clone, Debug)]
 pub(super) struct Answers {
-    /// How long the good ones took, by when they were asked for.
-    pub(super) latencies: [Sketch; PHASES],
-    /// Requests that were sent, or could not be because there was no connection.
+    /// How long the good ones took, in nanoseconds.
+    pub(super) latencies: Histogram<u64>,
+    /// Requests that were sent, or should have been.
     pub(super) sent: u64,
     /// Requests that were answered with another status than 2xx, or not at all.
     pub(super) failed: u64,
-    /// Why, of the first of them.
+}
+
+/// All answers, by the phase in which they were due.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) phases: Vec<Answers>,
+    /// Why requests failed, of the first of them.
     pub(super) reasons: Vec<String>,
 }
 
-impl Answers {
-    fn fail(&mut self, reason: String) {
-        self.failed += 1;
-        if self.reasons.len() < MAX_REASONS {
+impl Outcome {
+    fn phase(&mut self, phase: usize) -> &mut Answers {
+        let fresh = || Answers {
+            latencies: histogram(),
+            sent: 0,
+            failed: 0,
+        };
+        while self.phases.len() <= phase {
+            self.phases.push(fresh());
+        }
+        &mut self.phases[phase]
+    }
+
+    fn fail(&mut self, phase: usize, reason: String) {
+        self.phase(phase).failed += 1;
+        if self.reasons.len() < MAX_REASONS && !self.reasons.contains(&reason) {
             self.reasons.push(reason);
         }
     }
 
-    fn absorb(&mut self, other: Self) {
-        for (own, its) in self.latencies.iter_mut().zip(&other.latencies) {
-            own.absorb(its);
-        }
-        self.sent += other.sent;
-        self.failed += other.failed;
-        let room = MAX_REASONS - self.reasons.len();
-        self.reasons.extend(other.reasons.into_iter().take(room));
+    pub(super) fn sent(&self) -> u64 {
+        self.phases.iter().map(|it| it.sent).sum()
+    }
+
+    pub(super) fn failed(&self) -> u64 {
+        self.phases.iter().map(|it| it.failed).sum()
     }
 }
 
 #[derive(Default)]
 struct Shared {
     phase: AtomicUsize,
-    stop: AtomicBool,
+    is_over: AtomicBool,
+    over: Notify,
+    /// The thread that asks, as the system numbers it.
+    thread: AtomicI32,
 }
 
-/// Load that goes on.
+impl Shared {
+    fn end(&self) {
+        self.is_over.store(true, Relaxed);
+        self.over.notify_one();
+    }
+}
+
+/// Load that goes on. It ends when this is dropped.
 pub(super) struct Load {
     shared: Arc<Shared>,
-    connections: JoinSet<Answers>,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.shared.end();
+    }
 }
 
 impl Load {
-    /// Puts this many connections' load on the server.
-    pub(super) fn start(address: SocketAddr, connections: u32) -> Self {
+    /// Puts load on a server, in phase 0.
+    pub(super) fn start(target: Target, connections: u32, pace: Pace) -> Result<Self, BenchError> {
         let shared = Arc::<Shared>::default();
-        let mut all = JoinSet::new();
-        for _ in 0..connections {
-            all.spawn(connection(address, Arc::clone(&shared)));
-        }
-        Self {
-            shared,
-            connections: all,
-        }
+        let (send, outcome) = oneshot::channel();
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let pacer = match pace {
+            Pace::Eager => None,
+            Pace::Constant(per_second) => Some((Pacer::new()?, per_second)),
+        };
+        let asking = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("bench-load".to_owned());
+        thread.spawn(move || {
+            let thread = rustix::thread::gettid();
+            asking.thread.store(thread.as_raw_nonzero().get(), Relaxed);
+            let work = work(target, connections, pacer, asking);
+            // A measurement that was given up has no reader.
+            let _ = send.send(LocalSet::new().block_on(&tokio, work));
+        })?;
+        Ok(Self { shared, outcome })
     }
 
-    /// What is asked from now on belongs to this phase.
+    /// What is due from now on belongs to this phase.
     pub(super) fn enter(&self, phase: usize) {
-        self.shared.phase.store(phase.min(PHASES - 1), Relaxed);
+        self.shared.phase.store(phase, Relaxed);
+    }
+
+    /// CPU time that the asking itself has taken so far, in milliseconds, where the system tells it.
+    pub(super) fn cpu_ms(&self) -> Option<f64> {
+        let thread = self.shared.thread.load(Relaxed);
+        let path = format!("/proc/self/task/{thread}/schedstat");
+        let nanos = fs::read_to_string(path).ok()?;
+        let nanos: u64 = nanos.split(' ').next()?.parse().ok()?;
+        Some(nanos as f64 / 1e6)
     }
 
     /// Ends it after the answers to come, and says what they all were.
-    pub(super) async fn end(self) -> Answers {
-        self.shared.stop.store(true, Relaxed);
-        let mut all = Answers::default();
-        for answers in self.connections.join_all().await {
-            all.absorb(answers);
-        }
-        all
+    pub(super) async fn end(mut self) -> Result<Outcome, BenchError> {
+        self.shared.end();
+        let lost = |_| BenchError::Failed("the thread that puts load on it has ended".to_owned());
+        (&mut self.outcome).await.map_err(lost)
     }
 }
 
-async fn connection(address: SocketAddr, shared: Arc<Shared>) -> Answers {
-    let mut answers = Answers::default();
-    while !shared.stop.load(Relaxed) {
-        match connect(address).await {
-            Ok(sender) => ask(sender, &shared, &mut answers).await,
-            Err(reason) => {
-                answers.sent += 1;
-                answers.fail(reason);
+/// What the connections of one load share.
+struct Asking {
+    target: Target,
+    shared: Arc<Shared>,
+    outcome: RefCell<Outcome>,
+    /// Times and phases of requests that are due and not sent, if the rate is constant.
+    due: RefCell<VecDeque<(Instant, usize)>>,
+    /// One for each of them.
+    permits: Semaphore,
+    /// Those that have been sent by each connection and have no answer yet.
+    under_way: RefCell<Vec<Option<(Instant, usize)>>>,
+    is_constant: bool,
+}
+
+async fn work(
+    target: Target,
+    connections: u32,
+    pacer: Option<(Pacer, f64)>,
+    shared: Arc<Shared>,
+) -> Outcome {
+    let asking = Rc::new(Asking {
+        target,
+        shared,
+        outcome: RefCell::default(),
+        due: RefCell::default(),
+        permits: Semaphore::new(0),
+        under_way: RefCell::new(vec![None; connections as usize]),
+        is_constant: pacer.is_some(),
+    });
+    let mut all = JoinSet::new();
+    for number in 0..connections as usize {
+        all.spawn_local(connection(number, Rc::clone(&asking)));
+    }
+    match pacer {
+        Some((pacer, per_second)) => tokio::select! {
+            () = asking.shared.over.notified() => {}
+            () = pace(pacer, per_second, &asking) => {}
+        },
+        None => asking.shared.over.notified().await,
+    }
+    // What is due is still sent, and then connections end.
+    asking.permits.add_permits(connections as usize);
+    let ended = async { while all.join_next().await.is_some() {} };
+    let _ = timeout(GRACE, ended).await;
+    all.shutdown().await;
+    asking.give_up();
+    asking.outcome.take()
+}
+
+/// Makes requests due, at a constant rate.
+async fn pace(pacer: Pacer, per_second: f64, asking: &Asking) {
+    let Ok(pacer) = pacer.ready() else { return };
+    let start = Instant::now();
+    for number in 0_u32.. {
+        let due = start + Duration::from_secs_f64(f64::from(number) / per_second);
+        if pacer.until(due).await.is_err() {
+            return;
+        }
+        let phase = asking.shared.phase.load(Relaxed);
+        asking.due.borrow_mut().push_back((due, phase));
+        asking.permits.add_permits(1);
+    }
+}
+
+impl Asking {
+    /// The next request, as soon as there is one: when it is due, and the phase it belongs to.
+    async fn next(&self) -> Option<(Instant, usize)> {
+        let is_over = || self.shared.is_over.load(Relaxed);
+        if !self.is_constant {
+            let phase = self.shared.phase.load(Relaxed);
+            return (!is_over()).then(|| (Instant::now(), phase));
+        }
+        let permit = self.permits.acquire().await;
+        permit.expect("it is never closed").forget();
+        self.due.borrow_mut().pop_front()
+    }
+
+    fn begun(&self, number: usize, request: (Instant, usize)) {
+        self.under_way.borrow_mut()[number] = Some(request);
+        self.outcome.borrow_mut().phase(request.1).sent += 1;
+    }
+
+    /// Takes note of what came of it: a reason if that is a failure.
+    fn ended(&self, number: usize, failure: Option<String>) {
+        let begun = self.under_way.borrow_mut()[number].take();
+        let Some((due, phase)) = begun else { return };
+        let mut outcome = self.outcome.borrow_mut();
+        match failure {
+            Some(reason) => outcome.fail(phase, reason),
+            None => {
+                let nanos = u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                outcome.phase(phase).latencies.saturating_record(nanos);
             }
         }
-        if !shared.stop.load(Relaxed) {
-            tokio::time::sleep(PAUSE).await;
+    }
+
+    /// What has no answer by now has failed.
+    fn give_up(&self) {
+        let connections = self.under_way.borrow().len();
+        for number in 0..connections {
+            self.ended(number, Some(format!("no answer within {GRACE:?}")));
+        }
+        let late = self.due.take();
+        let mut outcome = self.outcome.borrow_mut();
+        for (_, phase) in late {
+            outcome.phase(phase).sent += 1;
+            outcome.fail(phase, format!("not sent within {GRACE:?}"));
         }
     }
-    answers
 }
 
-type Sender = SendRequest<Empty<Bytes>>;
+async fn connection(number: usize, asking: Rc<Asking>) {
+    let mut next = asking.next().await;
+    while let Some(first) = next {
+        next = match connect(asking.target.address).await {
+            Ok(sender) => ask(number, first, sender, &asking).await,
+            Err(reason) => {
+                asking.begun(number, first);
+                asking.ended(number, Some(reason));
+                tokio::time::sleep(PAUSE).await;
+                asking.next().await
+            }
+        }
+    }
+}
+
+pub(super) type Sender = SendRequest<Empty<Bytes>>;
 
 pub(super) async fn connect(address: SocketAddr) -> Result<Sender, String> {
     let no = |error: &dyn std::error::Error| format!("no connection: {error}");
@@ -129,33 +328,49 @@ pub(super) async fn connect(address: SocketAddr) -> Result<Sender, String> {
     Ok(sender)
 }
 
-/// Asks one thing after the other, until the connection is closed.
-async fn ask(mut sender: Sender, shared: &Shared, answers: &mut Answers) {
-    while !shared.stop.load(Relaxed) {
+/// Asks one thing after the other, until the connection is closed or all is asked. Returns what is
+/// to be asked on another one.
+async fn ask(
+    number: usize,
+    first: (Instant, usize),
+    mut sender: Sender,
+    asking: &Asking,
+) -> Option<(Instant, usize)> {
+    let mut request = first;
+    loop {
         // One that the server has closed between two requests has lost none.
         if sender.ready().await.is_err() {
-            return;
+            tokio::time::sleep(PAUSE).await;
+            return Some(request);
         }
-        let (phase, start) = (shared.phase.load(Relaxed), Instant::now());
-        answers.sent += 1;
-        match exchange(&mut sender).await {
-            Ok((status, _)) if status.is_success() => {
-                answers.latencies[phase].record(start.elapsed());
-            }
-            Ok((status, _)) => answers.fail(format!("status {status}")),
-            Err(reason) => {
-                answers.fail(reason);
-                return;
-            }
+        asking.begun(number, request);
+        let failure = match exchange(&mut sender, &asking.target).await {
+            Ok(answer) if answer.status.is_success() => None,
+            Ok(answer) => Some(format!("status {}", answer.status)),
+            Err(reason) => Some(reason),
+        };
+        let is_broken = failure.is_some() && sender.is_closed();
+        asking.ended(number, failure);
+        request = asking.next().await?;
+        if is_broken {
+            return Some(request);
         }
     }
 }
 
-/// One answer, read to its end: its status and the revision that gave it.
-pub(super) async fn exchange(
-    sender: &mut Sender,
-) -> Result<(http::StatusCode, Option<u64>), String> {
-    let request = http::Request::get("/").header(http::header::HOST, "bench.localhost");
+/// One answer, read to its end.
+pub(super) struct Answer {
+    pub(super) status: http::StatusCode,
+    /// The revision that gave it, if it says so.
+    pub(super) revision: Option<u64>,
+}
+
+/// Asks once.
+pub(super) async fn exchange(sender: &mut Sender, target: &Target) -> Result<Answer, String> {
+    let request = http::Request::builder()
+        .method(target.method.clone())
+        .uri(&target.path)
+        .header(http::header::HOST, &target.host);
     let request = request.body(Empty::new()).map_err(|it| it.to_string())?;
     let response = sender.send_request(request).await;
     let response = response.map_err(|error| format!("no answer: {error}"))?;
@@ -163,8 +378,10 @@ pub(super) async fn exchange(
     let broken = |error: hyper::Error| format!("the answer broke off: {error}");
     body.collect().await.map_err(broken)?;
     let revision = head.headers.get("sampan-revision");
-    let revision = revision.and_then(|it| it.to_str().ok()?.parse().ok());
-    Ok((head.status, revision))
+    Ok(Answer {
+        status: head.status,
+        revision: revision.and_then(|it| it.to_str().ok()?.parse().ok()),
+    })
 }
 
 #[cfg(test)]
@@ -176,34 +393,79 @@ mod tests {
 
     use super::*;
 
+    async fn server() -> (TcpListener, Target) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let target = Target {
+            address: listener.local_addr().expect("an address"),
+            method: http::Method::GET,
+            host: "bench.localhost".to_owned(),
+            path: "/".to_owned(),
+        };
+        (listener, target)
+    }
+
+    async fn request(stream: &mut TcpStream) {
+        let mut head = [0; 1024];
+        assert!(stream.read(&mut head).await.expect("a request") > 0);
+    }
+
+    const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
     #[tokio::test]
     async fn what_is_not_a_whole_good_answer_is_a_failure() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let load = Load::start(address, 1);
+        let (listener, target) = server().await;
+        let load = Load::start(target, 1, Pace::Eager).expect("a thread");
         let (mut stream, _) = listener.accept().await.expect("a connection");
-        let answers = [
-            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
-            "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n",
-        ];
-        for answer in answers {
-            let mut head = [0; 1024];
-            assert!(stream.read(&mut head).await.expect("a request") > 0);
-            stream.write_all(answer.as_bytes()).await.expect("it reads");
+        let bad = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+        let half = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+        for answer in [GOOD, bad, half] {
+            request(&mut stream).await;
             load.enter(1);
+            stream.write_all(answer).await.expect("it reads");
         }
-        load.shared.stop.store(true, Relaxed);
+        load.shared.end();
         drop((stream, listener));
-        let answers = load.end().await;
-        assert_eq!((answers.sent, answers.failed), (3, 2), "{answers:?}");
-        let reasons = &answers.reasons;
+        let outcome = load.end().await.expect("an outcome");
+        assert_eq!((outcome.sent(), outcome.failed()), (3, 2), "{outcome:?}");
+        let reasons = &outcome.reasons;
         assert_eq!(reasons[0], "status 503 Service Unavailable");
         assert!(
             reasons[1].starts_with("the answer broke off"),
             "{reasons:?}"
         );
-        let counts = answers.latencies.each_ref().map(Sketch::count);
-        assert_eq!(counts, [1, 0, 0]);
+        let counts = outcome.phases.iter().map(|it| it.latencies.len());
+        assert_eq!(counts.collect::<Vec<_>>(), [1, 0]);
+    }
+
+    /// One answer that takes long makes all those late that should have been sent meanwhile, and
+    /// each of them tells so.
+    #[tokio::test]
+    async fn a_request_that_had_to_wait_before_it_was_sent_counts_that_time() {
+        const HELD: Duration = Duration::from_millis(200);
+        let (listener, target) = server().await;
+        let load = Load::start(target, 1, Pace::Constant(1000.0)).expect("a thread");
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        request(&mut stream).await;
+        let begun = Instant::now();
+        while begun.elapsed() < HELD {
+            tokio::task::yield_now().await;
+        }
+        load.shared.end();
+        let answering = async {
+            loop {
+                stream.write_all(GOOD).await.expect("it reads");
+                let mut head = [0; 1024];
+                if stream.read(&mut head).await.unwrap_or(0) == 0 {
+                    break;
+                }
+            }
+        };
+        let (outcome, ()) = tokio::join!(load.end(), answering);
+        let answers = &outcome.expect("an outcome").phases[0];
+        assert!(answers.sent >= 190, "{}", answers.sent);
+        assert_eq!((answers.latencies.len(), answers.failed), (answers.sent, 0));
+        // The times at which they were due are evenly spread over the wait.
+        let median = Duration::from_nanos(answers.latencies.value_at_quantile(0.5));
+        assert!(median >= HELD / 3, "{median:?}");
     }
 }

@@ -183,7 +183,8 @@ pub(super) fn write(
         let written = path.parent().map_or(Ok(()), fs::create_dir_all);
         let written = written.and_then(|()| write_new(&path, bytes));
         written.with_context(|| format!("cannot write `{}`", path.display()))?;
-        output.talk(&format!("wrote {}", path.display()));
+        let shown = path.strip_prefix(".").unwrap_or(&path);
+        output.talk(&format!("wrote {}", shown.display()));
     }
     Ok(())
 }

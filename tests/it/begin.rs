@@ -85,6 +85,17 @@ fn a_service_is_added_and_the_rest_stays_to_the_letter() {
 }
 
 #[test]
+fn a_service_is_added_to_an_app_with_a_secret() {
+    let spec = "app = 'a'\n[secret.db]\nfile = 'db.txt'\n[service.web]\ncomponent = 'web.wasm'\n\
+                env = { PASSWORD = { secret = 'db' } }\n";
+    let files: &[(&str, &[u8])] = &[("sampan.toml", spec.as_bytes()), ("db.txt", b"hush")];
+    let place = directory(files);
+    good(place.path(), &["add", "site", "--template", "static"]);
+    let told = good(place.path(), &["validate"]);
+    assert!(told.contains("2 services"), "{told}");
+}
+
+#[test]
 fn a_spec_to_which_no_table_can_be_added_stays_as_it_is() {
     let spec = "app = 'a'\nservice = { web = { component = 'web.wasm' } }\n";
     let place = directory(&[("sampan.toml", spec.as_bytes())]);

@@ -281,3 +281,90 @@ fn what_is_no_such_file_is_refused_with_its_name() {
         "{text}"
     );
 }
+
+const SECRETS: &str = r#"
+services:
+  web:
+    build: .
+    secrets:
+      - db_password
+      - source: token
+        target: api-token
+        mode: 0400
+      - { source: token, target: /etc/token }
+      - kept_by_swarm
+      - undeclared
+      - odd
+  worker:
+    build: .
+    secrets: [db_password, later]
+  db:
+    image: postgres
+    secrets: [db_password]
+secrets:
+  db_password: { file: ./secrets/db.txt }
+  token: { environment: API_TOKEN }
+  later: { file: later.txt }
+  kept_by_swarm: { external: true }
+  odd: { file: "${HOME}/odd" }
+  unused: { file: unused.txt }
+"#;
+
+#[test]
+fn secrets_of_a_compose_file_become_files_below_run_secrets() {
+    let files: &[(&str, &[u8])] = &[
+        ("compose.yaml", SECRETS.as_bytes()),
+        ("secrets/db.txt", b"hush"),
+    ];
+    let place = directory(files);
+    let made = run(place.path(), &["init", "--from", "compose.yaml"]);
+    assert!(made.status.success(), "{}", err(&made));
+    let text = fs::read_to_string(place.path().join("sampan.toml")).expect("readable");
+    // What is not there yet is asked for, by its name.
+    let unset = run(place.path(), &["validate"]);
+    for asked in ["the variable `API_TOKEN`", "the file `later.txt`"] {
+        assert!(err(&unset).contains(asked), "{}", err(&unset));
+    }
+    fs::write(place.path().join("later.txt"), "value").expect("written");
+    let mut command = sampan(&["validate", "--json"]);
+    command.current_dir(place.path()).env("API_TOKEN", "value");
+    let checked = command.output().expect("it starts");
+    assert!(checked.status.success(), "{}{text}", err(&checked));
+    let app: serde_json::Value = serde_json::from_str(&out(&checked)).expect("JSON");
+    assert_eq!(
+        app["secrets"]["db-password"]["file"], "secrets/db.txt",
+        "{app}"
+    );
+    assert_eq!(app["secrets"]["token"]["env"], "API_TOKEN");
+    let secrets = app["secrets"].as_object().map(serde_json::Map::len);
+    assert_eq!(secrets, Some(3), "{text}");
+    let seen = |service: &str| {
+        let files = app["services"][service]["grants"]["files"].as_array();
+        let files = files.expect("a list").iter().map(|file| {
+            let (secret, guest) = (&file["secret"]["name"], &file["guest"]);
+            format!("{} {}", secret.as_str().unwrap(), guest.as_str().unwrap())
+        });
+        files.collect::<Vec<_>>()
+    };
+    let wanted = [
+        "db-password /run/secrets/db_password",
+        "token /run/secrets/api-token",
+        "token /etc/token",
+    ];
+    assert_eq!(seen("web"), wanted);
+    let wanted = [
+        "db-password /run/secrets/db_password",
+        "later /run/secrets/later",
+    ];
+    assert_eq!(seen("worker"), wanted);
+    let joined = text.replace("\n# ", " ");
+    for line in [
+        "line 9: `mode` of secret `token`: a guest has no users",
+        "line 11: secret `kept_by_swarm`: it is external: the container engine keeps its value",
+        "line 12: secret `undeclared`: there is no such secret in the file",
+        "line 13: secret `odd`: `file` of a secret is a path without variables",
+        "line 23: there is no file `later.txt` yet",
+    ] {
+        assert!(joined.contains(line), "`{line}` is not in {text}");
+    }
+}

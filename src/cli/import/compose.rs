@@ -2,6 +2,7 @@
 
 mod parts;
 mod reasons;
+mod secrets;
 mod values;
 
 use std::collections::BTreeSet;
@@ -78,6 +79,8 @@ struct Compose<'a> {
     draft: Draft,
     /// Named volumes that something uses, with their names in the spec.
     volumes: Vec<(String, Name)>,
+    /// The same of secrets.
+    secrets: Vec<(String, Name)>,
 }
 
 pub(super) fn draft(root: &Node, source: &Source, app: &Name) -> anyhow::Result<Draft> {
@@ -89,6 +92,7 @@ pub(super) fn draft(root: &Node, source: &Source, app: &Name) -> anyhow::Result<
         planned: planned(services),
         draft: Draft::default(),
         volumes: Vec::new(),
+        secrets: Vec::new(),
     };
     let named = root.text_of("name").and_then(crate::cli::names::named);
     let mut first = top(source, named.as_ref().unwrap_or(app));
@@ -101,6 +105,7 @@ pub(super) fn draft(root: &Node, source: &Source, app: &Name) -> anyhow::Result<
         }
     }
     compose.volume_tables();
+    compose.secret_tables();
     Ok(compose.draft)
 }
 
@@ -142,15 +147,11 @@ impl Compose<'_> {
     fn top_level(&mut self, table: &mut Table) {
         for entry in self.root.entries() {
             let why = match &*entry.key {
-                "services" | "name" | "version" | "volumes" => continue,
+                "services" | "name" | "version" | "volumes" | "secrets" => continue,
                 key if key.starts_with("x-") => continue,
                 "networks" => {
                     "an app has one network of its own, on which a service may call what it depends \
                      on and what `allow.services` names"
-                }
-                "secrets" => {
-                    "what services read of them stands there; a value can come from a variable, as \
-                     in `env = { TOKEN = \"${TOKEN}\" }`"
                 }
                 "configs" => "a file is lent by `allow.files`, with its directory",
                 "include" => "only this file was read: convert the others by themselves",

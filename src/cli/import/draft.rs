@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sampan_core::{escape, spec};
+use sampan_core::{escape, name::Name, object::SecretSource, secret::SecretValue, spec};
 
 /// How wide comments are.
 const WIDTH: usize = 98;
@@ -207,6 +207,8 @@ impl Draft {
             let set = std::env::var(name).ok();
             set.or_else(|| is_needed.then(|| "1".to_owned()))
         };
+        // So are values of secrets.
+        let secret = |_: &Name, _: &SecretSource| Ok(SecretValue::new(b"1".to_vec()));
         for _ in 0..MAX_REPAIRS {
             let input = spec::Input {
                 path,
@@ -215,7 +217,7 @@ impl Draft {
                 read_file,
                 profiles: &[],
             };
-            let Err(problems) = spec::load(&input) else {
+            let Err(problems) = spec::load_with_secrets(&input, &secret) else {
                 break;
             };
             let Some(problem) = problems.iter().next() else {

@@ -11,11 +11,11 @@ use crate::cli::import::{
 };
 
 /// The tables that a service becomes.
-struct Part {
+pub(super) struct Part {
     is_job: bool,
-    main: Table,
+    pub(super) main: Table,
     env: Table,
-    allow: Table,
+    pub(super) allow: Table,
     limits: Table,
     readiness: Table,
     restart: Table,
@@ -23,7 +23,7 @@ struct Part {
     /// Of `allow`.
     services: Vec<String>,
     outbound: Vec<String>,
-    files: Vec<Table>,
+    pub(super) files: Vec<Table>,
 }
 
 impl Part {
@@ -300,16 +300,6 @@ impl Compose<'_> {
         let path = self.source.base.join(source);
         let has_extension = path.extension().is_some() && !source.ends_with('/');
         !mount.is_named() && (path.is_file() || (!path.exists() && has_extension))
-    }
-
-    fn secrets(&mut self, node: &Node, part: &mut Part) {
-        for item in node.items() {
-            let name = item.text().or_else(|| item.text_of("source"));
-            let what = format!("secret `{}`", name.unwrap_or_default());
-            let why = "give its value to a variable: `env = { TOKEN = \"${TOKEN}\" }`, or lend the \
-                       directory that it is in by `allow.files`";
-            self.draft.note(&mut part.main, item.line, &what, why);
-        }
     }
 
     fn health(&mut self, entry: &Entry, part: &mut Part) {

@@ -10,8 +10,9 @@ use std::{
     path::Path,
 };
 
-use sampan_runtime::admission::adapt;
+use sampan_core::spec::Found;
 pub(crate) use sampan_runtime::admission::inspect::MAX_COMPONENT_BYTES;
+use sampan_runtime::admission::{adapt, inspect::Inspection};
 
 /// The largest spec or env file.
 const MAX_TEXT_BYTES: usize = 4 << 20;
@@ -36,6 +37,13 @@ pub(crate) fn spec_component(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it was changed while it was read"));
     }
     adapted(bytes)
+}
+
+/// What the component at a path that a spec names is as a service.
+pub(crate) fn kind(path: &Path) -> io::Result<Found> {
+    let bytes = spec_component(path)?;
+    let inspected = Inspection::of(&bytes).map_err(io::Error::other)?;
+    Ok(inspected.found())
 }
 
 /// Reads a component as it is. It has to be a plain file, because opening anything else may take

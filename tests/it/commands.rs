@@ -1,6 +1,6 @@
 //! The verbs that look and tell: `validate`, `inspect`, `schema`, `init`, `completions`, `version`.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use crate::rig::{Running, directory, done, err, get, guest, out, repository, sampan};
 
@@ -231,5 +231,46 @@ fn a_wrong_command_line_is_exit_code_2() {
         let output = done(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_spec_is_checked_against_the_components_that_are_there() {
+    let worker = fs::read(guest("worker")).expect("readable");
+    let spec = "app = 'a'\n[service.w]\ncomponent = 'worker.wasm'\nroute = ['/']\n\
+                readiness = { http = '/' }\n[service.w.autoscale]\nmax = 2\nrps = 5\n\
+                [service.later]\ncomponent = 'later.wasm'\nroute = ['/later']\n\
+                [service.odd]\ncomponent = 'odd.wasm'\n";
+    let place = directory(&[
+        ("sampan.toml", spec.as_bytes()),
+        ("worker.wasm", &worker),
+        ("odd.wasm", b"no component"),
+    ]);
+    let path = place.path().join("sampan.toml").display().to_string();
+    for more in [&[][..], &["--json"]] {
+        let arguments = [&["validate", "-f", &path], more].concat();
+        let refused = done(&arguments);
+        assert_eq!(refused.status.code(), Some(2));
+        assert_eq!(out(&refused), "");
+        let told = err(&refused);
+        for key in ["route", "readiness", "autoscale.rps"] {
+            assert!(told.contains(&format!("service.w.{key}")), "{told}");
+        }
+        assert!(told.contains("sampan.toml:4:9"), "{told}");
+    }
+    let fits = spec.replace("route = ['/']\nreadiness = { http = '/' }\n", "");
+    fs::write(
+        &path,
+        fits.replace("rps = 5", "cpu = '70%'\n[service.w.limits]\ncpu = '1'"),
+    )
+    .expect("written");
+    let good = done(&["validate", "-f", &path]);
+    let told = err(&good);
+    assert_eq!(good.status.code(), Some(0), "{told}");
+    for said in [
+        "not looked at, because they are not there: the components of `later`",
+        "the component of `odd` cannot be looked at: not a WebAssembly binary",
+    ] {
+        assert!(told.contains(said), "{told}");
     }
 }

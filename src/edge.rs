@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
-    object::Service,
+    object::{Service, ServiceKind},
     provoke, record,
 };
 use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig};
@@ -208,7 +208,11 @@ fn stored_config(service: &record::Service) -> ServiceConfig {
     let spec = &service.spec;
     ServiceConfig {
         name: service.key.clone(),
-        routes: spec.routes.clone(),
+        // Of a revision that answered requests, to which this one was undone: it answers none.
+        routes: match spec.kind {
+            ServiceKind::Http | ServiceKind::Static => spec.routes.clone(),
+            ServiceKind::Command => Vec::new(),
+        },
         queue: spec.queue,
         queue_timeout: spec.queue_timeout,
         body: spec.body_bytes,

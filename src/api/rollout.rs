@@ -6,6 +6,7 @@ use axum::{Json, extract::State};
 use sampan_core::{
     event::Reason,
     name::ServiceKey,
+    object::ServiceKind,
     plan::apply::{self, Retarget, VerbError},
     record::{Job, Key, Revision, Service},
     view,
@@ -28,14 +29,13 @@ impl From<VerbError> for ApiError {
     }
 }
 
-/// What a verb does: the service, a revision that is new, and what there is to tell.
+/// What a verb does: the service, a revision that is new, and what there is to tell of it here.
 struct Done {
     service: Service,
     revision: Option<Revision>,
     /// The number of the revision that it goes back to, if it does.
     back_to: Option<u64>,
-    reason: Reason,
-    message: String,
+    told: Option<(Reason, String)>,
 }
 
 /// `PUT /v1/apps/{app}/services/{service}/scale`
@@ -47,11 +47,11 @@ pub(super) async fn scale(
     let change = |service: &Service| {
         let scaled = apply::scale(service, scale.replicas)?;
         Ok(scaled.map(|scaled| Done {
-            message: format!("from {} to {} pods", service.spec.replicas, scale.replicas),
             service: scaled,
             revision: None,
             back_to: None,
-            reason: Reason::Scaled,
+            // Told by the rollout that makes or stops the pods.
+            told: None,
         }))
     };
     simple(&api, &key, &change).await
@@ -64,8 +64,7 @@ pub(super) async fn pause(State(api): Shared, ServicePath(key): ServicePath) -> 
             service: apply::pause(service)?,
             revision: None,
             back_to: None,
-            reason: Reason::Paused,
-            message: "the rollout is paused".to_owned(),
+            told: Some((Reason::Paused, "the rollout is paused".to_owned())),
         }))
     };
     simple(&api, &key, &change).await
@@ -78,8 +77,7 @@ pub(super) async fn resume(State(api): Shared, ServicePath(key): ServicePath) ->
             service: apply::resume(service)?,
             revision: None,
             back_to: None,
-            reason: Reason::Resumed,
-            message: "the rollout goes on".to_owned(),
+            told: Some((Reason::Resumed, "the rollout goes on".to_owned())),
         }))
     };
     simple(&api, &key, &change).await
@@ -151,10 +149,27 @@ pub(super) async fn undo(
     let change = |service: &Service, revisions: &[Revision]| {
         let retarget = apply::undo(service, revisions, undo.to)?;
         let (from, to) = (service.spec.revision, retarget.service.spec.revision);
-        let message = format!("from revision {from} back to revision {to}");
+        let noted = other_kind(service, &retarget.service);
+        let message = format!("from revision {from} back to revision {to}{noted}");
         Ok((retarget, Reason::Undone, message))
     };
     retarget(&api, &key, &change).await
+}
+
+/// What comes of a service's routes, which are of no revision, with one of another kind.
+fn other_kind(before: &Service, after: &Service) -> &'static str {
+    let answers = |it: &Service| it.spec.kind != ServiceKind::Command;
+    match (
+        answers(before),
+        answers(after),
+        after.spec.routes.is_empty(),
+    ) {
+        (true, false, true) => ", which runs a command",
+        (true, false, false) => ", which runs a command: its routes are not in use meanwhile",
+        (false, true, true) => ", which answers requests: the spec of now has no `route` for them",
+        (false, true, false) => ", which answers requests",
+        (true, true, _) | (false, false, _) => "",
+    }
 }
 
 /// Changes a service without another revision of it.
@@ -209,8 +224,7 @@ async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
             back_to: (!new).then_some(retarget.service.spec.revision),
             service: retarget.service,
             revision: retarget.revision,
-            reason,
-            message,
+            told: Some((reason, message)),
         };
         if let Some(answer) = write(api, key, modified, done).await? {
             return Ok(answer);
@@ -247,7 +261,9 @@ async fn write(
     if !writes.commit(&*api.0.store).await? {
         return Ok(None);
     }
-    let subject = Subject::Service(key.clone());
-    api.0.admission.tell(subject, done.reason, done.message);
+    if let Some((reason, message)) = done.told {
+        let subject = Subject::Service(key.clone());
+        api.0.admission.tell(subject, reason, message);
+    }
     Ok(Some(Json(view::Service::of(&done.service))))
 }

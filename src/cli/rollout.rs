@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use http::Method;
-use sampan_core::view;
+use sampan_core::{object::ServiceKind, view};
 use serde::Serialize;
 
 use super::{
@@ -92,8 +92,13 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
                 let body = view::Undo { to: undo.to };
                 let done = post(&client, &found, "rollout/undo", Some(&body)).await?;
                 let (name, revision) = (&done.name, done.revision);
+                let is_command = done.kind == ServiceKind::Command.to_string();
+                let unused = match is_command && !done.routes.is_empty() {
+                    true => "; that one runs a command, so its routes are not in use meanwhile",
+                    false => "",
+                };
                 output.data(&format!(
-                    "service/{name} goes back to revision {revision}\n"
+                    "service/{name} goes back to revision {revision}{unused}\n"
                 ));
                 Ok(())
             }

@@ -12,6 +12,7 @@ use std::{
 use futures::future::BoxFuture;
 use sampan_core::{
     name::ServiceKey,
+    object::ServiceKind,
     plan::autoscale::{self, Decision, History, Sample},
     record::Service,
     time::Timestamp,
@@ -146,14 +147,18 @@ impl Autoscaler {
     }
 
     fn look(&mut self, service: &Service, mut sample: Sample, now: Timestamp) {
-        let Some(spec) = &service.spec.autoscale else {
+        let Some(mut spec) = service.spec.autoscale.clone() else {
             return;
         };
+        if service.spec.kind == ServiceKind::Command {
+            // It may have been undone to one: no request would ever start it again.
+            spec.min = spec.min.max(1);
+        }
         sample.rollout = service.is_rolling();
         let state = self.services.remove(&service.key);
         let history = state.map(|state| state.history).unwrap_or_default();
         let current = service.spec.replicas;
-        let (decision, history) = autoscale::decide(spec, current, &history, &sample, now);
+        let (decision, history) = autoscale::decide(&spec, current, &history, &sample, now);
         let state = State {
             history,
             decision,

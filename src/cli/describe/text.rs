@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sampan_core::view::{self, Verdict};
+use sampan_core::{
+    object::ServiceKind,
+    view::{self, Verdict},
+};
 
 use crate::cli::{
     get::table::{Column, EVENT, POD, REVISION, RUN, cpu, table, yes},
@@ -118,7 +121,11 @@ pub(super) fn service(
     }
     text.field("paused", &yes(service.paused));
     if !service.routes.is_empty() {
-        text.field("routes", &service.routes.join(", "));
+        let unused = match service.kind == ServiceKind::Command.to_string() {
+            true => " (not in use: a command answers no requests)",
+            false => "",
+        };
+        text.field("routes", &(service.routes.join(", ") + unused));
     }
     let conditions = service.conditions.iter().map(|it| {
         let (kind, holds, since) = (&it.kind, yes(it.holds), &it.since);

@@ -61,6 +61,10 @@ fn a_worker_takes_from_a_queue_and_is_scaled_replaced_and_stopped() {
 
     daemon.must(&["scale", "pick=3"]);
     until(|| daemon.service("pick")["ready"].clone(), |it| *it == 3);
+    let told = daemon.events();
+    let scaled = told.iter().filter(|event| event["reason"] == "Scaled");
+    let scaled: Vec<_> = scaled.map(|event| &event["message"]).collect();
+    assert_eq!(scaled, ["from 1 to 3 pods"]);
 
     // Another version takes the place of the old one, which ends its round.
     let before = names(&daemon);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Daemon, load::Load, variant};
-use crate::rig::{done, err, guest};
+use crate::rig::{done, err, eventually, guest};
 
 fn spec(component: &str, min_ready: &str) -> String {
     format!(
@@ -173,4 +173,36 @@ fn the_same_again_changes_nothing() {
         daemon.json(&["get", "revisions"]).as_array().map(Vec::len),
         Some(1)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_undone_to_a_command_has_no_route_until_it_answers_again() {
+    let mut daemon = Daemon::start();
+    let at = daemon.running().address();
+    let (worker, hello) = (guest("worker"), guest("hello"));
+    let autoscale = "[service.web.autoscale]\nmin = 0\nmax = 2\nconcurrency = 4\nidle = '1s'\n";
+    let answers = format!(
+        "[service.web]\ncomponent = '{hello}'\nroute = ['/']\nconcurrency = 8\n{autoscale}"
+    );
+    tokio::task::block_in_place(|| {
+        daemon.apply(&format!("[service.web]\ncomponent = '{worker}'\n"));
+        daemon.apply(&answers);
+    });
+    eventually(at, "a.test", "/", |it| it.status == 200).await;
+    let told = daemon.must(&["rollout", "undo", "web"]);
+    assert!(
+        told.contains("its routes are not in use meanwhile"),
+        "{told}"
+    );
+    eventually(at, "a.test", "/", |it| it.status == 404).await;
+    daemon.must(&["rollout", "status", "web"]);
+    let service = daemon.service("web");
+    assert_eq!(
+        (&service["kind"], &service["replicas"]),
+        (&"command".into(), &1.into())
+    );
+    let described = daemon.must(&["describe", "service/web"]);
+    assert!(described.contains("not in use: a command"), "{described}");
+    daemon.must(&["rollout", "undo", "web"]);
+    eventually(at, "a.test", "/", |it| it.status == 200).await;
 }

@@ -402,7 +402,7 @@ impl<'a> Rollout<'a> {
             status.scaled_to = self.bounds.replicas;
             if status.scaled_to != before.scaled_to && before.target != 0 {
                 let (from, to) = (before.scaled_to, status.scaled_to);
-                self.announce(Reason::Scaled, format!("from {from} to {to} replicas"));
+                self.announce(Reason::Scaled, format!("from {from} to {to} pods"));
             }
         }
         let deadline = Some(self.deadline()).filter(|_| self.is_under_way());

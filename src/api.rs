@@ -10,6 +10,7 @@ mod archive;
 mod artifacts;
 mod body;
 mod claims;
+mod confided;
 mod connections;
 mod ending;
 mod error;

@@ -1,4 +1,4 @@
-//! Components on their way into the node.
+//! Components and static files on their way into the node.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub(super) async fn has(
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(ApiError::new(
             Code::NotFound,
-            format!("there is no component `{digest}`"),
+            format!("there is no component or file `{digest}`"),
         )),
     }
 }

@@ -25,7 +25,7 @@ use super::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Of {
-    app: Option<String>,
+    pub(super) app: Option<String>,
 }
 
 /// `GET /v1/volumes`
@@ -82,16 +82,8 @@ async fn declared(api: &Api, only: Option<&Name>) -> Result<Volumes, ApiError> {
 
 /// The services and jobs of an app that each of its volumes is mounted for.
 fn used_by(objects: &AppObjects) -> BTreeMap<Name, BTreeSet<String>> {
-    let present = &objects.present;
-    let services = present.services.values().filter_map(|service| {
-        let revision = (service.key.name.clone(), service.spec.revision);
-        let grants = &present.revisions.get(&revision)?.template.grants;
-        Some((&service.key.name, grants))
-    });
-    let jobs = present.jobs.values();
-    let jobs = jobs.map(|job| (&job.key.name, &job.spec.grants));
     let mut used_by = BTreeMap::<_, BTreeSet<_>>::new();
-    for (user, grants) in services.chain(jobs) {
+    for (user, grants) in objects.grants() {
         for volume in mounted(grants) {
             used_by
                 .entry(volume.clone())

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sampan_core::{
     name::{Name, ServiceKey},
+    object::Grants,
     plan::apply::Present,
     record::{self, Key, Kind},
 };
@@ -123,6 +124,18 @@ pub(super) struct AppObjects {
 }
 
 impl AppObjects {
+    /// What each service and job of the app may see and do, as it is wanted now.
+    pub(super) fn grants(&self) -> impl Iterator<Item = (&Name, &Grants)> {
+        let present = &self.present;
+        let services = present.services.values().filter_map(|service| {
+            let revision = (service.key.name.clone(), service.spec.revision);
+            let grants = &present.revisions.get(&revision)?.template.grants;
+            Some((&service.key.name, grants))
+        });
+        let jobs = present.jobs.values();
+        services.chain(jobs.map(|job| (&job.key.name, &job.spec.grants)))
+    }
+
     /// Reads them. The app comes first: who writes compares it, and so learns of whatever was
     /// applied while the rest was read.
     pub(super) async fn read(store: &dyn Store, name: &Name) -> Result<Self, ApiError> {

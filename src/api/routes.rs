@@ -6,7 +6,7 @@ use sampan_core::view;
 use serde_json::Value;
 
 use super::{
-    apply, archive, artifacts, kept, keyvalue, logs, observed, openapi, rollout,
+    apply, archive, artifacts, confided, kept, keyvalue, logs, observed, openapi, rollout,
     route::{Answer, Route, on},
     stop, top, wanted, watch,
 };
@@ -42,8 +42,9 @@ fn of_apps() -> Vec<Route> {
         on(POST, "/v1/apps/{app}/plan", apply::plan)
             .body::<view::Apply>()
             .json::<view::Plan>("What applying a spec would change"),
-        on(DELETE, "/v1/apps/{app}", apply::delete)
-            .json::<view::Plan>("Delete an app with everything that belongs to it but its volumes"),
+        on(DELETE, "/v1/apps/{app}", apply::delete).json::<view::Plan>(
+            "Delete an app with everything that belongs to it but what it keeps",
+        ),
         on(DELETE, "/v1/apps/{app}/volumes", kept::remove)
             .json::<Vec<String>>("Remove the volumes of an app that is gone, and tell their names"),
         on(
@@ -64,13 +65,13 @@ fn of_apps() -> Vec<Route> {
         ),
         on(Method::HEAD, "/v1/artifacts/{name}", artifacts::has).gives(
             Answer::Status(204),
-            "Whether the component with this SHA-256 is there",
+            "Whether the component, static file or list of static files with this SHA-256 is there",
         ),
         on(PUT, "/v1/artifacts/{name}", artifacts::put)
             .unbounded()
             .gives(
                 Answer::Status(201),
-                "Upload the component with this SHA-256",
+                "Upload the component, static file or list of static files with this SHA-256",
             ),
     ]
 }
@@ -139,6 +140,9 @@ fn of_what_is_wanted() -> Vec<Route> {
         .json::<view::Job>("Run a job once more"),
         on(POST, "/v1/apps/{app}/jobs/{job}/run", rollout::run_now)
             .json::<view::Job>("Run a job now, beside what its schedule says"),
+        on(GET, "/v1/secrets", confided::list)
+            .query(&["app"])
+            .json::<Vec<view::Secret>>("All secrets that something uses, without their values"),
         on(GET, "/v1/volumes", kept::list)
             .query(&["app"])
             .json::<Vec<view::Volume>>("All volumes, those of apps that are gone too"),

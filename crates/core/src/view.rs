@@ -179,9 +179,9 @@ pub struct Revision {
     pub current: bool,
     /// SHA-256 of everything that affects a pod of it.
     pub hash: String,
-    /// Where its component came from.
+    /// Where its component came from, or its directory of static files.
     pub component: String,
-    /// SHA-256 of the component.
+    /// SHA-256 of the component, or of the list of static files.
     pub digest: String,
     /// How often all pods were replaced by others just like them.
     pub restarted: u32,
@@ -313,6 +313,20 @@ pub struct Volume {
     /// What may be in it. `null` if no app declares it any more.
     pub quota_bytes: Option<u64>,
     /// The services and jobs that it is mounted for.
+    pub used_by: Vec<String>,
+}
+
+/// A secret of an app that something uses. Its value is in no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Secret {
+    /// Its app.
+    pub app: String,
+    /// Its name in the app.
+    pub name: String,
+    /// Which of its values: the first digits of a digest that only the key of the node can make, so
+    /// that one value can be told from another and no more.
+    pub version: String,
+    /// The services and jobs that see it.
     pub used_by: Vec<String>,
 }
 
@@ -528,7 +542,7 @@ pub struct Error {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// What the message is about, one by one: digests of missing components, refused services.
+    /// What the message is about, one by one: digests of missing components and files, refused services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
     /// The request, as in the header `x-request-id` and in the node's log.

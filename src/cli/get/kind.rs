@@ -19,6 +19,8 @@ pub(in crate::cli) enum Kind {
     Jobs,
     #[value(aliases = ["volume", "vol"])]
     Volumes,
+    #[value(alias = "secret")]
+    Secrets,
     #[value(alias = "node")]
     Nodes,
     #[value(alias = "event")]
@@ -34,6 +36,7 @@ impl Kind {
             | Self::Revisions
             | Self::Jobs
             | Self::Volumes
+            | Self::Secrets
             | Self::Events => app.query(&[]),
         };
         format!("/v1/{}{query}", self.words().1)
@@ -42,7 +45,7 @@ impl Kind {
     /// What has a line whenever something of this kind may have changed.
     pub(super) fn changes(self, app: &AppArgument) -> String {
         match self {
-            Self::Apps | Self::Services | Self::Revisions | Self::Jobs => {
+            Self::Apps | Self::Services | Self::Revisions | Self::Jobs | Self::Secrets => {
                 format!("/v1/watch{}", app.query(&[]))
             }
             Self::Pods | Self::Volumes | Self::Nodes | Self::Events => {
@@ -54,9 +57,13 @@ impl Kind {
     /// The field that a name is compared with.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Apps | Self::Services | Self::Pods | Self::Jobs | Self::Volumes | Self::Nodes => {
-                "name"
-            }
+            Self::Apps
+            | Self::Services
+            | Self::Pods
+            | Self::Jobs
+            | Self::Volumes
+            | Self::Secrets
+            | Self::Nodes => "name",
             Self::Revisions => "service",
             Self::Events => "object",
         }
@@ -71,6 +78,7 @@ impl Kind {
             Self::Revisions => ("revision of service", "revisions"),
             Self::Jobs => ("job", "jobs"),
             Self::Volumes => ("volume", "volumes"),
+            Self::Secrets => ("secret", "secrets"),
             Self::Nodes => ("node", "nodes"),
             Self::Events => ("event of", "events"),
         }

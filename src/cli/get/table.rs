@@ -30,6 +30,7 @@ pub(in crate::cli) fn of(kind: Kind, objects: &[Value], head: bool) -> anyhow::R
         Kind::Revisions => table(head, REVISION, &typed(objects)?),
         Kind::Jobs => table(head, JOB, &typed(objects)?),
         Kind::Volumes => table(head, VOLUME, &typed(objects)?),
+        Kind::Secrets => table(head, SECRET, &typed(objects)?),
         Kind::Nodes => table(head, NODE, &typed(objects)?),
         Kind::Events => table(head, EVENT, &typed(objects)?),
     })
@@ -171,6 +172,13 @@ const VOLUME: &[Column<view::Volume>] = &[
     ("quota", |it| {
         it.quota_bytes.map_or_else(|| "undeclared".to_owned(), size)
     }),
+    ("used by", |it| it.used_by.join(",")),
+];
+
+const SECRET: &[Column<view::Secret>] = &[
+    ("app", |it| it.app.clone()),
+    ("secret", |it| it.name.clone()),
+    ("version", |it| it.version.clone()),
     ("used by", |it| it.used_by.join(",")),
 ];
 

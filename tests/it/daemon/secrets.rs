@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::search::Search;
 use super::{Daemon, times};
@@ -151,6 +151,7 @@ fn outputs(daemon: &Daemon, search: &Search) {
         "revisions",
         "jobs",
         "volumes",
+        "secrets",
         "nodes",
     ] {
         for form in ["table", "json", "toml"] {
@@ -249,6 +250,17 @@ async fn first(daemon: &Daemon, at: SocketAddr, search: &Search) {
         file
     );
     assert_eq!(seen(at, "x", "/do?op=read&path=/etc/token").await, TOKEN);
+    // It is told which there are and what sees them.
+    let told = daemon.json(&["get", "secrets"]);
+    let told = told.as_array().expect("a list").iter().map(|it| {
+        assert_eq!(it["version"].as_str().map(str::len), Some(8), "{it}");
+        (it["name"].clone(), it["used_by"].clone())
+    });
+    let wanted = [
+        (json!("db"), json!(["kept", "web"])),
+        (json!("token"), json!(["kept", "once", "web"])),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), wanted);
     crash(at).await;
     everything(daemon, search);
     // The guests have printed it, and it is hidden there.

@@ -26,12 +26,17 @@ pub struct SecretUse {
     pub version: String,
 }
 
+impl SecretUse {
+    /// The digits of its version that people tell values apart by.
+    pub fn shown(&self) -> &str {
+        const SHOWN: usize = 8;
+        self.version.get(..SHOWN).unwrap_or(&self.version)
+    }
+}
+
 /// As people name it.
 impl fmt::Display for SecretUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Digits of a version that people tell values apart by.
-        const SHOWN: usize = 8;
-        let shown = self.version.get(..SHOWN).unwrap_or(&self.version);
-        write!(f, "secret {} (version {shown})", self.name)
+        write!(f, "secret {} (version {})", self.name, self.shown())
     }
 }

@@ -40,7 +40,8 @@ pub struct Apply {
     /// Replicas of services, in the place of those that the spec says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub replicas: BTreeMap<String, u32>,
-    /// SHA-256 of the component of each service and job, as 64 lower-case hex digits.
+    /// SHA-256 of the component of each service and job, or of the list of its static files, as 64
+    /// lower-case hex digits.
     pub components: BTreeMap<String, String>,
     /// What brings the change about, in a few words: shown with the revisions that it makes.
     #[serde(default)]

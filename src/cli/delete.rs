@@ -63,6 +63,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     };
     let client = arguments.api.client()?;
     let deletion = Deletion {
+        verb: "delete",
         app: &app,
         volumes: arguments.volumes,
         wait: arguments.wait,
@@ -73,6 +74,8 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
 
 /// An app to be deleted.
 pub(super) struct Deletion<'a> {
+    /// What the user has typed, and types again to remove what is kept.
+    pub(super) verb: &'static str,
     pub(super) app: &'a str,
     /// Whether what it keeps goes too.
     pub(super) volumes: bool,
@@ -96,7 +99,7 @@ impl Deletion<'_> {
             Err(error) => return Err(error.into()),
         }
         if !self.volumes {
-            tell_kept(client, app, &kept, output).await?;
+            self.tell_kept(client, &kept, output).await?;
         }
         if !self.wait && !self.volumes {
             return Ok(());
@@ -118,30 +121,26 @@ impl Deletion<'_> {
             Err(anyhow::anyhow!(reason).into())
         })
     }
-}
 
-/// Says which volumes and key-value stores stay.
-async fn tell_kept(
-    client: &Client,
-    app: &str,
-    stores: &[view::KeyValueStore],
-    output: &Output,
-) -> End {
-    let target = format!("/v1/volumes?app={}", quoted(app));
-    let volumes: Vec<view::Volume> = client.get(&target).await?;
-    for volume in volumes {
-        let (name, size) = (&volume.name, size(volume.used_bytes));
-        output.data(&format!(
-            "volume {name} is kept, with {size}; `sampan delete {app} --volumes` removes it\n"
-        ));
+    /// Says which volumes and key-value stores stay.
+    async fn tell_kept(
+        &self,
+        client: &Client,
+        stores: &[view::KeyValueStore],
+        output: &Output,
+    ) -> End {
+        let target = format!("/v1/volumes?app={}", quoted(self.app));
+        let volumes: Vec<view::Volume> = client.get(&target).await?;
+        let remedy = format!("`sampan {} {} --volumes` removes it", self.verb, self.app);
+        for volume in volumes {
+            let (name, size) = (&volume.name, size(volume.used_bytes));
+            output.data(&format!("volume {name} is kept, with {size}; {remedy}\n"));
+        }
+        for store in stores {
+            output.data(&format!("store {} is kept; {remedy}\n", store.name));
+        }
+        Ok(())
     }
-    for store in stores {
-        output.data(&format!(
-            "store {} is kept; `sampan delete {app} --volumes` removes it\n",
-            store.name
-        ));
-    }
-    Ok(())
 }
 
 /// Removes the key-value stores of an app that is gone.

@@ -76,6 +76,7 @@ async fn down(app: &Name, arguments: &Arguments, output: &Output) -> End {
         return Ok(());
     };
     let deletion = Deletion {
+        verb: "down",
         app: app.as_str(),
         volumes: arguments.volumes,
         wait: true,

@@ -134,8 +134,15 @@ const ANY: [&str; 2] = ["--http", "127.0.0.1:0"];
 /// Waits until a process is gone: a child of another process than this one.
 fn ended(pid: Pid) {
     let deadline = Instant::now() + PATIENCE;
-    let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    let runs = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    let process = format!("/proc/{}", pid.as_raw_nonzero());
+    let leads = || {
+        let stat = fs::read_to_string(format!("{process}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    // The first thread may be gone while others still hold the sockets.
+    let has_threads =
+        || fs::read_dir(format!("{process}/task")).is_ok_and(|threads| threads.count() > 1);
+    let runs = || leads() || has_threads();
     while runs() {
         assert!(Instant::now() < deadline, "it still runs");
         std::thread::yield_now();
@@ -184,6 +191,10 @@ async fn an_app_lives_in_the_background_until_it_is_ended() {
     assert_eq!(user.pid(), pid);
     let told = user.must(&["down", "-f", "shop.toml"]);
     assert!(told.contains("volume data is kept"), "{told}");
+    assert!(
+        told.contains("`sampan down shop --volumes` removes it"),
+        "{told}"
+    );
     user.has(1);
     assert_eq!(user.pid(), pid);
     user.read_in_the_foreground().await;
@@ -294,4 +305,64 @@ fn an_app_runs_in_one_place_at_a_time() {
     assert!(user.node().is_some());
     let (status, said) = serve.interrupt();
     assert!(status.success(), "{said}");
+}
+
+#[tokio::test]
+async fn what_runs_in_the_background_is_built_before_it() {
+    let user = User::new();
+    let spec = "app = 'shop'\n[service.web]\ncomponent = 'out/web.wasm'\nroute = ['shop.test/']\n\
+                build = 'mkdir -p out && cp source.wasm out/web.wasm && echo made it'\n";
+    fs::write(user.place("sampan.toml"), spec).expect("written");
+    let said = user.refused(2, &["up", "-d", ANY[0], ANY[1]]);
+    assert!(said.contains("`--build` makes it with `mkdir"), "{said}");
+    let built = ["up", "-d", "--build", ANY[0], ANY[1]];
+    let said = user.refused(1, &built);
+    assert!(said.contains("the build of web failed"), "{said}");
+    assert!(user.node().is_none(), "nothing was started");
+    let source = user.place("source.wasm");
+    for (revision, component) in [(1, "hello"), (2, "counter")] {
+        fs::copy(guest(component), &source).expect("copied");
+        let output = user.ask(&built[..3 + usize::from(revision == 1) * 2]);
+        let said = out(&output) + &err(&output);
+        assert!(output.status.success(), "{said}");
+        assert!(said.contains("made it"), "{said}");
+        assert_eq!(get(user.address(), "shop.test", "/").await.status, 200);
+        let service = user.must(&["get", "services", "web", "-o", "json"]);
+        let service: Value = serde_json::from_str(&service).expect("JSON");
+        assert_eq!(service["revision"], revision, "{service}");
+    }
+    // A build that fails leaves what runs as it is.
+    fs::remove_file(&source).expect("removed");
+    user.refused(1, &["up", "-d", "--build"]);
+    assert!(user.must(&["up", "-d"]).contains("service/web unchanged"));
+    assert_eq!(get(user.address(), "shop.test", "/").await.status, 200);
+    let pid = user.pid();
+    user.must(&["down"]);
+    ended(pid);
+}
+
+#[test]
+fn what_belongs_to_a_profile_runs_for_as_long_as_the_profile_is_asked_for() {
+    let user = User::new();
+    let component = guest("hello");
+    let spec = format!(
+        "app = 'shop'\n[service.web]\ncomponent = '{component}'\n\
+         [service.peek]\ncomponent = '{component}'\nprofiles = ['debug', 'dev']\n"
+    );
+    fs::write(user.place("sampan.toml"), spec).expect("written");
+    let told = user.must(&["up", "-d", "--profile", "debug", ANY[0], ANY[1]]);
+    assert!(told.contains("service/peek added"), "{told}");
+    user.has(2);
+    let told = user.must(&["up", "-d", "--profile", "dev"]);
+    assert!(told.contains("service/peek unchanged"), "{told}");
+    let told = user.must(&["up", "-d"]);
+    assert!(told.contains("service/peek deleted"), "{told}");
+    user.has(1);
+    // What `down` ends is the app, whichever profiles are on.
+    user.must(&["up", "-d", "--profile", "debug"]);
+    user.has(2);
+    let pid = user.pid();
+    let told = user.must(&["down"]);
+    assert!(told.contains("service/peek deleted"), "{told}");
+    ended(pid);
 }

@@ -29,7 +29,7 @@ use crate::{
         output::{Channel, Output, Prefix},
     },
     serve::{
-        events::{Change, Event, Events, Journal},
+        events::{Change, Event, Events, Journal, Subject},
         logs::{Batch, Line, Ring, Stream},
     },
 };
@@ -253,6 +253,10 @@ impl Printer {
             _ if self.0.labels => {
                 let text = format!("{}/{subject} {event}", event.subject.app());
                 self.pod_line(subject, Channel::Err, &text);
+            }
+            // It has no prefix, which would say what this is about.
+            _ if matches!(event.subject, Subject::App(_)) => {
+                self.talk(&format!("{subject} {event}"));
             }
             _ => self.pod_line(subject, Channel::Err, &event.to_string()),
         }

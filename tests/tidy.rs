@@ -11,6 +11,8 @@
 
 #[path = "tidy/code.rs"]
 mod code;
+#[path = "tidy/declared.rs"]
+mod declared;
 #[path = "tidy/imports.rs"]
 mod imports;
 #[path = "tidy/layers.rs"]
@@ -329,6 +331,7 @@ fn violations(tree: &Tree) -> Vec<Violation> {
         manifests::check,
         size::check,
         code::check,
+        declared::check,
         text::check,
         markdown::check,
     ];

@@ -5,6 +5,7 @@ mod it {
     mod coverage;
     mod fixtures;
     mod hostile;
+    mod node;
     mod reference;
     mod schema;
     mod stored;

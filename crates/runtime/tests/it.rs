@@ -26,9 +26,11 @@ mod it {
     mod remains;
     mod renewal;
     mod rig;
+    mod secrets;
     mod slots;
     mod sockets;
     mod streams;
+    mod templates;
     mod text;
     mod volumes;
     mod waits;

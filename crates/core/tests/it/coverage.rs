@@ -8,7 +8,7 @@ use std::{
 use sampan_core::spec::{self, ProblemKind};
 use serde_json::Value as Json;
 
-use super::fixtures;
+use super::{fixtures, node};
 
 /// A key: the name of its table in the schema, and its own.
 type Key = (String, String);
@@ -204,6 +204,28 @@ fn every_key_has_a_fixture_with_a_bad_value() {
     assert!(
         missing.is_empty(),
         "no fixture in tests/ui/spec has a bad value of {missing:?}"
+    );
+}
+
+#[test]
+fn every_key_of_a_node_has_a_fixture_with_a_bad_value() {
+    let schema = spec::node::json_schema();
+    let mut missing: BTreeSet<Key> = keys(&schema).into_keys().collect();
+    assert!(missing.len() >= 60, "only {} keys are found", missing.len());
+    for problem in node::problems().values().flat_map(|all| all.iter()) {
+        let is_about_a_value = matches!(problem.kind, ProblemKind::Type | ProblemKind::Value);
+        let is_whole = problem.line > 0 && problem.column > 0 && !problem.hint.is_empty();
+        if is_about_a_value && is_whole {
+            key_at(&schema, &problem.key).map(|key| missing.remove(&key));
+        }
+    }
+    let missing: Vec<_> = missing
+        .iter()
+        .map(|(table, key)| format!("{table}.{key}"))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "no fixture in tests/ui/node has a bad value of {missing:?}"
     );
 }
 

@@ -48,7 +48,9 @@ fn values() -> SecretValues {
 fn guest() -> Plan {
     let mut plan = plan(workload("env-and-files"));
     let grants = &mut plan.grants;
-    grants.secret_env.insert("PASSWORD".to_owned(), secret("db"));
+    grants
+        .secret_env
+        .insert("PASSWORD".to_owned(), secret("db"));
     grants.files = vec![
         file("db", "/run/secrets/db"),
         file("key", "/run/secrets/key"),
@@ -68,12 +70,21 @@ async fn a_secret_is_a_variable_and_a_file() {
     for (path, wanted) in [
         ("/env", format!("PASSWORD={PASSWORD}\n")),
         ("/do?op=read&path=/run/secrets/db", format!("{PASSWORD}\n")),
-        ("/do?op=read&path=/etc/shop/password", format!("{PASSWORD}\n")),
+        (
+            "/do?op=read&path=/etc/shop/password",
+            format!("{PASSWORD}\n"),
+        ),
         ("/do?op=read&path=/run/secrets/key", "key".repeat(50_000)),
         ("/do?op=list&path=/run/secrets", "db\nkey\n".to_owned()),
         ("/do?op=list&path=/etc/shop", "password\n".to_owned()),
-        ("/do?op=stat&path=/run/secrets/key", "150000 bytes\n".to_owned()),
-        ("/do?op=stat&path=/run/secrets/./db", "22 bytes\n".to_owned()),
+        (
+            "/do?op=stat&path=/run/secrets/key",
+            "150000 bytes\n".to_owned(),
+        ),
+        (
+            "/do?op=stat&path=/run/secrets/./db",
+            "22 bytes\n".to_owned(),
+        ),
     ] {
         assert_eq!(told(&pod, path).await, (200, wanted), "{path}");
     }
@@ -111,8 +122,9 @@ async fn a_secret_is_not_changed_and_leads_nowhere_else() {
         assert!(!text.contains(PASSWORD), "{what}: {text}");
     }
     let said = lines(runtime(), pod.name());
-    let told = "denied: a change of a secret, or of where secrets are; nothing allows it";
-    assert!(said.iter().any(|it| it.text.starts_with(told)), "{said:?}");
+    let denied = "denied: a change of a secret, or of where secrets are; nothing allows it";
+    let is_said = said.iter().any(|it| it.text.starts_with(denied));
+    assert!(is_said, "{said:?}");
     // All is as it was.
     let names: Vec<_> = std::fs::read_dir(folder.path()).expect("there").collect();
     assert_eq!(names.len(), 1, "{names:?}");
@@ -154,7 +166,9 @@ async fn a_secret_is_hidden_in_the_log_and_in_what_is_told_of_a_crash() {
 #[tokio::test]
 async fn a_denial_shows_no_secret() {
     let mut plan = plan(workload("caller"));
-    plan.grants.secret_env.insert("PASSWORD".to_owned(), secret("db"));
+    plan.grants
+        .secret_env
+        .insert("PASSWORD".to_owned(), secret("db"));
     plan.secrets = values();
     let pod = plan.start().await;
     let _ = ask(&pod, &format!("/call?url=http://{PASSWORD}.example/")).await;
@@ -173,13 +187,17 @@ async fn without_its_value_no_pod_starts() {
     assert_eq!(text, "cannot lend the guest the secret `db`");
 }
 
-/// The functions of WASI 0.3 are others.
-#[tokio::test]
-async fn a_guest_of_wasi_0_3_reads_and_lists_secrets() {
+/// A command of WASI 0.3, whose functions are others: `in` is read and may not be written, `out` is not
+/// there, and the directory has one entry.
+fn reads_and_lists() -> String {
     const NOT_PERMITTED: u8 = 30;
     const NO_ENTRY: u8 = 19;
-    let (before, rest) = FILES.split_once("(func (export \"run\") (result i32)").expect("run");
-    let (_, after) = rest.split_once("(core instance $main").expect("an instance");
+    let (before, rest) = FILES
+        .split_once("(func (export \"run\") (result i32)")
+        .expect("run");
+    let (_, after) = rest
+        .split_once("(core instance $main")
+        .expect("an instance");
     let open = |at: u32, length: u32, flags: u32| {
         format!(
             "(call $open (local.get $dir) (i32.const 0) (i32.const {at}) (i32.const {length})
@@ -192,7 +210,6 @@ async fn a_guest_of_wasi_0_3_reads_and_lists_secrets() {
             (call $check (i32.eq (i32.load8_u (i32.const 12)) (i32.const {code})))"
         )
     };
-    // `in` is read, may not be written, `out` is not there, and the directory has one entry.
     let run = format!(
         "(func (export \"run\") (result i32)
             (local $dir i32) (local $from i32) (local $end i32) (local $status i32)
@@ -224,7 +241,12 @@ async fn a_guest_of_wasi_0_3_reads_and_lists_secrets() {
         other = open(1026, 3, 1),
         no_entry = refused(NO_ENTRY),
     );
-    let loaded = load(&component(&format!("{before}{run}{after}"))).await;
+    format!("{before}{run}{after}")
+}
+
+#[tokio::test]
+async fn a_guest_of_wasi_0_3_reads_and_lists_secrets() {
+    let loaded = load(&component(&reads_and_lists())).await;
     let name = pod_name();
     let grants = Grants {
         files: vec![file("db", "/run/secrets/in")],

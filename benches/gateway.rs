@@ -73,7 +73,7 @@ fn mixed() -> Subject {
 
 fn wasmtime(program: &str, name: &'static str, component: &str) -> Subject {
     let mut command = Command::new(program);
-    command.args(["serve", "--addr", "127.0.0.1:0", &guest(component)]);
+    command.args(["serve", "-Scli", "--addr", "127.0.0.1:0", &guest(component)]);
     Subject::new(name, Server::start(&mut command, true))
 }
 

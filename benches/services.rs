@@ -68,7 +68,7 @@ fn app(isolation: &str, home: &tempfile::TempDir) -> Server {
 
 fn wasmtime(program: &str, component: &str) -> Server {
     let mut command = Command::new(program);
-    command.args(["serve", "--addr", "127.0.0.1:0", &guest(component)]);
+    command.args(["serve", "-Scli", "--addr", "127.0.0.1:0", &guest(component)]);
     Server::start(&mut command, true)
 }
 

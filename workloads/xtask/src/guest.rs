@@ -61,7 +61,7 @@ pub(crate) const ALL: &[Guest] = &[
     },
     Guest {
         name: "caller",
-        base: Base::Bare,
+        base: Base::Library,
     },
     Guest {
         name: "chain",
@@ -109,7 +109,7 @@ pub(crate) const ALL: &[Guest] = &[
     },
     Guest {
         name: "hello-p3",
-        base: Base::Bare,
+        base: Base::Library,
     },
     Guest {
         name: "stream-p3",

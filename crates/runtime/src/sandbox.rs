@@ -31,7 +31,7 @@ use crate::{
         sockets::{Dialler, Servers, SocketLimit, Sockets},
         state::State,
         stdio::GuestOutput,
-        waits::labels::Labels,
+        waits::{answered::Answered, labels::Labels},
     },
     keyvalue::{Granted, KeyValue},
     lane::Pace,
@@ -420,6 +420,7 @@ impl Sandbox {
             inherits: self.stdio == Stdio::Inherit,
             pace: Arc::clone(pace),
             tcp,
+            answered: Answered::default(),
         };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);

@@ -209,6 +209,11 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
+    /// Whether a request goes to another service of the app, as far as it is allowed.
+    pub(super) fn is_of_neighbour(&self, uri: &http::Uri) -> bool {
+        matches!(self.outbound.target(uri), Ok(Target::Neighbour(_)))
+    }
+
     fn deny(&self, uri: &http::Uri, reason: &str) {
         deny(&self.log, self.request.get(), uri, reason);
     }

@@ -14,7 +14,7 @@ use super::{
     files::{Files, Handles, Lent},
     outbound::Hooks,
     sockets::Sockets,
-    waits::labels::Labels,
+    waits::{answered::Answered, labels::Labels},
 };
 use crate::{
     keyvalue::Granted,
@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub(crate) handles: Handles,
     pub(crate) pace: Arc<Pace>,
     pub(crate) tcp: Sockets,
+    /// Responses that were there when their request had been sent.
+    pub(crate) answered: Answered,
 }
 
 impl State {

@@ -2,6 +2,8 @@
 //!
 //! Each notes itself with the instance's flight recorder and does what wasmtime's own does.
 
+pub(crate) mod answered;
+mod direct;
 mod http;
 mod io;
 pub(crate) mod labels;

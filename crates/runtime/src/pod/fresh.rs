@@ -113,6 +113,7 @@ async fn answer(pod: Arc<PodInner>, job: Job, pace: Arc<Pace>) {
     let completion = Arc::clone(guard.completion());
     let inbound = Arc::clone(completion.inbound());
     store.data().hooks.request.set(inbound.id.clone());
+    store.data_mut().answered.is_on = !pod.is_busy();
     pod.context.meter.count_instance();
     let cell = Arc::clone(&store.data().cell);
     cell.begin(&inbound);

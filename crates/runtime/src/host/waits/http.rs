@@ -2,7 +2,7 @@
 
 use wasmtime::{
     StoreContextMut,
-    component::{Linker, Resource},
+    component::{Linker, Resource, ResourceType},
 };
 use wasmtime_wasi_http::{
     RequestOptions, WasiHttpView as _,
@@ -106,7 +106,10 @@ fn calls(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             let state = store.data_mut();
             state.recorder.note("outgoing-handler.handle");
             let rep = request.rep();
-            let sent = state.http().handle(request, options);
+            let sent = match state.direct(&request, options.as_ref())? {
+                Some(answer) => Ok(answer),
+                None => state.http().handle(request, options),
+            };
             let source = state.hooks.sent.take().unwrap_or(Source::Unknown);
             state.labels.sent(rep, sent.as_ref().ok(), source);
             match sent {
@@ -124,6 +127,27 @@ fn calls(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             let pollable = types::HostFutureIncomingResponse::subscribe(&mut state.http(), answer)?;
             state.labels.pollable(&pollable, Label::Source(source));
             Ok((pollable,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]future-incoming-response.get",
+        |mut store: Store<'_>, (answer,): (Resource<HostFutureIncomingResponse>,)| {
+            let state = store.data_mut();
+            if let Some(response) = state.take_direct(&answer)? {
+                return Ok((Some(Ok(Ok(response))),));
+            }
+            let response = types::HostFutureIncomingResponse::get(&mut state.http(), answer)?;
+            Ok((response,))
+        },
+    )?;
+    types.resource(
+        "future-incoming-response",
+        ResourceType::host::<HostFutureIncomingResponse>(),
+        |mut store, answer| {
+            let state: &mut State = store.data_mut();
+            state.forget_direct(answer);
+            let answer = Resource::<HostFutureIncomingResponse>::new_own(answer);
+            types::HostFutureIncomingResponse::drop(&mut state.http(), answer)
         },
     )
 }

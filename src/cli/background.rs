@@ -15,17 +15,24 @@ use std::{
 };
 
 use anyhow::Context as _;
+use http::Method;
 use rustix::io::{FdFlags, fcntl_setfd};
 use sampan_core::view;
 use serde::{Deserialize, Serialize};
 
 use super::{EXIT_FAILED, Stop, output::Output};
-use crate::{client::Client, config, file, serve::control::Ending};
+use crate::{
+    client::{Client, ClientError},
+    config, file,
+    serve::control::Ending,
+};
 
 /// How often it is looked whether the node answers.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a node may take to answer after its start.
 const MAX_START: Duration = Duration::from_secs(60);
+/// How long it is waited for its end.
+const MAX_END: Duration = Duration::from_secs(30);
 /// What the log of the program may have before it is begun anew.
 const MAX_LOG_BYTES: u64 = 1 << 20;
 /// What is shown of it when a start fails.
@@ -94,6 +101,36 @@ impl Background {
             tracing::warn!(%error, "the note of the node in the background stays");
         }
     }
+}
+
+/// A node that is started to look after what apps keep while no node runs. It has no apps, so that
+/// [`end`] ends it.
+pub(super) async fn caretaker(output: &Output) -> Result<Client, Stop> {
+    let wanted = Wanted {
+        socket: config::daemon_socket(),
+        http: ([127, 0, 0, 1], 0).into(),
+        config: None,
+    };
+    Ok(wanted.found(output).await?.client)
+}
+
+/// Ends a node, if it ends with its last app and has none, and waits until it is gone. Returns
+/// whether it ends.
+pub(super) async fn end(client: &Client) -> Result<bool, ClientError> {
+    match client.ask(Method::POST, "/v1/stop").await {
+        // It may have ended before its answer was read.
+        Ok(()) | Err(ClientError::Unreachable { .. } | ClientError::Broken { .. }) => {}
+        // It has other apps, or was not started by `up -d`.
+        Err(ClientError::Refused(refused)) if refused.code != "Internal" => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    let begun = Instant::now();
+    if let Client::Socket(socket) = client {
+        while is_alive(socket) && begun.elapsed() < MAX_END {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a process answers at a socket.

@@ -1,18 +1,14 @@
 //! `sampan down`: end an app that runs in the background, and its node with the last one.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use http::Method;
 use sampan_core::name::Name;
 
 use super::{
     End, Stop,
     api::ApiArguments,
-    background::{Note, Wanted, is_alive},
+    background::{Note, Wanted, caretaker, end, is_alive},
     delete::Deletion,
     output::Output,
     process::runtime,
@@ -50,9 +46,6 @@ pub(super) struct Arguments {
     api: ApiArguments,
 }
 
-/// How often it is looked whether the node is gone.
-const LOOK: Duration = Duration::from_millis(20);
-
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let app = match &arguments.app {
         Some(app) => Name::parse(app).map_err(Stop::usage)?,
@@ -88,7 +81,10 @@ async fn down(app: &Name, arguments: &Arguments, output: &Output) -> End {
         }
         other => other?,
     }
-    end(&client, output).await
+    if end(&client).await? {
+        output.talk("the node in the background has no app left and ends");
+    }
+    Ok(())
 }
 
 fn is_absent(reason: &anyhow::Error) -> bool {
@@ -117,10 +113,7 @@ async fn client(
     }
     let note = match (Note::find(), arguments.volumes) {
         (Some(note), _) => note,
-        (None, true) => Note {
-            http: ([127, 0, 0, 1], 0).into(),
-            config: None,
-        },
+        (None, true) => return caretaker(output).await.map(Some),
         (None, false) => return Ok(None),
     };
     let wanted = Wanted {
@@ -129,24 +122,4 @@ async fn client(
         config: note.config,
     };
     Ok(Some(wanted.found(output).await?.client))
-}
-
-/// Ends the node, if it ends with its last app and has none.
-async fn end(client: &Client, output: &Output) -> End {
-    match client.ask(Method::POST, "/v1/stop").await {
-        // It may have ended before its answer was read.
-        Ok(()) | Err(ClientError::Unreachable { .. } | ClientError::Broken { .. }) => {}
-        // It has other apps, or was not started by `up -d`.
-        Err(ClientError::Refused(refused)) if refused.code != "Internal" => return Ok(()),
-        Err(error) => return Err(error.into()),
-    }
-    let begun = Instant::now();
-    if let Client::Socket(socket) = client {
-        const MAX_END: Duration = Duration::from_secs(30);
-        while is_alive(socket) && begun.elapsed() < MAX_END {
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-    output.talk("the node in the background has no app left and ends");
-    Ok(())
 }

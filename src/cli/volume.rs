@@ -14,10 +14,18 @@ use sampan_core::name::Name;
 use tempfile::NamedTempFile;
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::{End, Stop, api::ApiArguments, output::Output, process::runtime};
-use crate::client::{Client, quoted};
+use super::{
+    End, Stop,
+    api::ApiArguments,
+    background::{Note, caretaker, end},
+    output::Output,
+    process::runtime,
+};
+use crate::client::{Client, ClientError, quoted};
 
 /// Write a volume to a tar archive, or read one from it
+///
+/// Where no node of this user runs, one is started for it.
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -87,20 +95,29 @@ const PIECE_BYTES: usize = 256 << 10;
 const PIECES: usize = 4;
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
-    match &arguments.verb {
-        Verb::Export {
-            volume,
-            output: file,
-            api,
-        } => {
-            let client = api.client()?;
-            runtime()?.block_on(export(&client, volume, file, output))
+    let (Verb::Export { api, .. } | Verb::Import { api, .. }) = &arguments.verb;
+    runtime()?.block_on(async {
+        let (client, is_own) = match api.client() {
+            Ok(client) => (client, false),
+            // One that is to run would have its apps run again, which may use the volume.
+            Err(ClientError::NoDaemon(_)) if Note::find().is_none() => {
+                (caretaker(output).await?, true)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let done = match &arguments.verb {
+            Verb::Export {
+                volume,
+                output: file,
+                ..
+            } => export(&client, volume, file, output).await,
+            Verb::Import { volume, file, .. } => import(&client, volume, file).await,
+        };
+        if is_own {
+            end(&client).await?;
         }
-        Verb::Import { volume, file, api } => {
-            let client = api.client()?;
-            runtime()?.block_on(import(&client, volume, file))
-        }
-    }
+        done
+    })
 }
 
 async fn export(client: &Client, volume: &Volume, file: &Path, output: &Output) -> End {

@@ -202,6 +202,15 @@ async fn an_app_lives_in_the_background_until_it_is_ended() {
     ended(pid);
     assert!(user.node().is_none());
     user.read_in_the_foreground().await;
+    // What it keeps can be written and read all the same, by a node that is there for that alone.
+    user.must(&["volume", "export", "shop/data", "-o", "data.tar"]);
+    let mut listed = Command::new("tar");
+    listed.arg("-tf").arg(user.place("data.tar"));
+    assert!(out(&listed.output().expect("tar")).contains("note"));
+    user.must(&["volume", "import", "shop/data", "data.tar"]);
+    let said = user.refused(1, &["volume", "export", "shop/none", "-o", "none.tar"]);
+    assert!(said.contains("none"), "{said}");
+    assert!(user.node().is_none());
     // There is nothing to end, but something to remove.
     user.must(&["down", "shop"]);
     let told = user.must(&["down", "shop", "--volumes"]);

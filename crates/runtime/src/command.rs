@@ -92,7 +92,7 @@ pub async fn run(
     })?;
     let context = PodContext::new(spec.name, &runtime.node, loaded.concurrent, &sandbox);
     let meter = Arc::clone(&context.meter);
-    let place = loaded.places.take().await;
+    let place = loaded.place().await;
     let place = place.map_err(|error| StartError::Instance(error.to_string()))?;
     let pace = Arc::new(Pace::default());
     let store = sandbox

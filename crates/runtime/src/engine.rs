@@ -1,6 +1,8 @@
 //! wasmtime engines: one for each class of component, because their code is not interchangeable.
 
+mod budget;
 mod pool;
+mod stacks;
 
 use std::{
     fmt,
@@ -11,21 +13,24 @@ use std::{
 use parking_lot::Mutex;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
-    WasmBacktraceDetails,
+    WasmBacktraceDetails, error::Context as _,
 };
 
-pub use pool::PoolSize;
-pub(crate) use pool::{Place, Places};
+pub use budget::PoolSize;
+pub(crate) use budget::{CodeMaps, NoRoomForCode};
+pub(crate) use pool::{Memories, NoPlace, Place, Places};
 
 use crate::{epoch::EpochTicker, observe, quota::Backlog};
-use pool::{Budget, NoRoom};
+use budget::{Budget, MAX_MEMORIES, NoRoom, SharedBudget, Slots};
+use stacks::Before;
 
 /// Frames kept in the backtrace of a trap.
 const MAX_BACKTRACE_FRAMES: usize = 20;
 /// Stack a guest may use. More of it is a trap, never a crash of the process.
 const MAX_WASM_STACK_BYTES: usize = 512 << 10;
-/// Stack of one fiber: the guest's, and what host functions need on top of it.
-const FIBER_STACK_BYTES: usize = 2 << 20;
+/// Stack of one fiber: the guest's, and what host functions need on top of it. Threads have other
+/// sizes, so that stacks of fibers can be told from theirs.
+const FIBER_STACK_BYTES: usize = (2 << 20) + (64 << 10);
 /// Largest initial memory that is mapped copy-on-write rather than copied: wizened JavaScript and
 /// Python components start with tens of megabytes.
 const DENSE_IMAGE_BYTES: u64 = 64 << 20;
@@ -37,8 +42,6 @@ const KEEP_RESIDENT_TABLE_BYTES: usize = 64 << 10;
 pub(crate) const MAX_MEMORY_BYTES: usize = 4 << 30;
 /// Elements in one table.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
-/// Linear memories in one component.
-const MAX_MEMORIES: u32 = 4;
 /// Tables in one component.
 const MAX_TABLES: u32 = 16;
 /// Core instances in one component. Go and composed components need a handful.
@@ -149,12 +152,8 @@ impl EngineClass {
 pub(crate) struct Engines {
     wanted: PoolSize,
     ticker: EpochTicker,
-    made: Mutex<Made>,
-}
-
-struct Made {
-    budget: Budget,
-    engines: [Option<Pooled>; EngineClass::COUNT],
+    budget: SharedBudget,
+    made: Mutex<[Option<Pooled>; EngineClass::COUNT]>,
 }
 
 /// An engine, and the places for instances in its pool.
@@ -187,10 +186,8 @@ impl Engines {
         Ok(Self {
             wanted,
             ticker: EpochTicker::start(backlog)?,
-            made: Mutex::new(Made {
-                budget: Budget::of_process()?,
-                engines: Default::default(),
-            }),
+            budget: SharedBudget(Arc::new(Mutex::new(Budget::of_process()?))),
+            made: Mutex::default(),
         })
     }
 
@@ -198,37 +195,78 @@ impl Engines {
     pub(crate) fn get(&self, class: EngineClass) -> Result<Pooled, EngineError> {
         // Under a lock: a second pool made only to be dropped may not fit beside the first.
         let mut made = self.made.lock();
-        let Made { budget, engines } = &mut *made;
-        let slot = &mut engines[class.index()];
+        let slot = &mut made[class.index()];
         if let Some(pooled) = slot {
             return Ok(pooled.clone());
         }
-        let size = budget.take(self.wanted, class.code.stacks())?;
-        let mut config = class.config();
-        // This process only compiles the code-less heads of components: not worth a thread pool.
-        config.parallel_compilation(false);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(
-            class.code, size,
-        )));
-        let engine = Engine::new(&config).map_err(|error| {
-            budget.give_back(size, class.code.stacks());
-            EngineError::Wasmtime(error)
-        })?;
+        let (engine, places) = self.make(class)?;
         self.ticker.add(engine.weak());
-        let places = Arc::new(Places::new(size));
+        let places = Arc::new(places);
         Ok(slot.insert(Pooled { engine, places }).clone())
+    }
+
+    /// Takes the memory maps of one component's code.
+    pub(crate) fn code_maps(&self) -> Result<CodeMaps, NoRoomForCode> {
+        self.budget.code()
+    }
+
+    fn make(&self, class: EngineClass) -> Result<(Engine, Places), EngineError> {
+        loop {
+            let slots = self
+                .budget
+                .0
+                .lock()
+                .take(self.wanted, class.code.stacks())?;
+            let is_plain = slots.maps >= slots.maps_if_plain();
+            let made = match is_plain {
+                true => pooled(class, slots).map(|it| (it, Places::plain(slots))),
+                false => folding(class, slots),
+            };
+            let error = match made {
+                Ok(made) => return Ok(made),
+                Err(error) => error,
+            };
+            let mut budget = self.budget.0.lock();
+            budget.give_back(slots);
+            if is_plain {
+                return Err(EngineError::Wasmtime(error));
+            }
+            // Then a smaller one, whose guards stay maps.
+            tracing::warn!("no pool without maps for the guards of stacks: {error:#}");
+            budget.folds_no_more();
+        }
     }
 }
 
-fn pooling(class: CodeClass, size: PoolSize) -> PoolingAllocationConfig {
-    let instances = size.instances;
+/// An engine with a pool of slots.
+fn pooled(class: EngineClass, slots: Slots) -> wasmtime::Result<Engine> {
+    let mut config = class.config();
+    // This process only compiles the code-less heads of components: not worth a thread pool.
+    config.parallel_compilation(false);
+    let pool = pooling(slots);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config)
+}
+
+/// The same, with stacks whose guards need not be maps.
+fn folding(class: EngineClass, slots: Slots) -> wasmtime::Result<(Engine, Places)> {
+    let before = Before::look()?;
+    let engine = pooled(class, slots)?;
+    let stacks = before.find(&engine, slots.stacks, FIBER_STACK_BYTES)?;
+    let stacks = stacks.context("its stacks are not where they are expected")?;
+    let places = Places::folding(slots, engine.clone(), stacks);
+    Ok((engine, places))
+}
+
+fn pooling(slots: Slots) -> PoolingAllocationConfig {
+    let instances = slots.instances;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances * 4)
-        .total_memories(size.memories())
+        .total_memories(slots.memories)
         .total_tables(instances * 4)
         .total_gc_heaps(instances)
-        .total_stacks(instances * class.stacks())
+        .total_stacks(slots.stacks)
         .max_core_instances_per_component(MAX_CORE_INSTANCES)
         .max_memories_per_component(MAX_MEMORIES)
         .max_tables_per_component(MAX_TABLES)

@@ -10,7 +10,7 @@ use wasmtime::component::InstancePre;
 
 use crate::{
     admission::inspect::Inspection,
-    engine::{MAX_MEMORY_BYTES, Places},
+    engine::{CodeMaps, MAX_MEMORY_BYTES, Memories, NoPlace, Place, Places},
     exports::Exports,
     host::state::State,
     report::ComponentFile,
@@ -37,17 +37,26 @@ pub struct Loaded {
     /// Whether anything of it is WASI 0.3.
     pub(crate) concurrent: bool,
     pub(crate) places: Arc<Places>,
+    /// How many memories an instance may have.
+    pub(crate) memories: Memories,
     pub(crate) limits: Arc<GuestLimits>,
     /// The volumes of the node, if there is a place for them.
     pub(crate) volumes: Option<Arc<Volumes>>,
     /// Where its bytes are.
     pub(crate) file: Option<Arc<ComponentFile>>,
+    /// What its code has of the process's memory maps.
+    pub(crate) _code: CodeMaps,
 }
 
 impl Loaded {
     /// What a service of it is.
     pub fn found(&self) -> Found {
         self.inspection.found()
+    }
+
+    /// A place for an instance in the engine's pool. There are fewer than a node may be asked for.
+    pub(crate) async fn place(&self) -> Result<Place, NoPlace> {
+        self.places.take(self.memories).await
     }
 
     /// Whether the guest exports `sampan:pod/health`, which probes with `export = true` ask.

@@ -30,7 +30,7 @@ use crate::{
         sealed,
     },
     deadlock::Detector,
-    engine::{CodeClass, EngineClass, Engines, PoolSize, Pooled, fingerprint},
+    engine::{CodeClass, EngineClass, Engines, Memories, PoolSize, Pooled, fingerprint},
     exports::Exports,
     host::linker::linker,
     host::sockets,
@@ -202,11 +202,15 @@ impl Runtime {
                 self.compile(bytes, class.code, &key, &demands.app).await?
             }
         };
+        let maps = self.engines.code_maps();
+        let maps = maps.map_err(|error| LoadError::Engine(error.to_string()))?;
         let (component, pre) = self.link(engine, code, class).await?;
         let loaded = Arc::new(Loaded {
             inspection,
             origin,
             exports: Exports::of(&component),
+            memories: Memories::of(&component),
+            _code: maps,
             concurrent: class.code.concurrent,
             pre,
             places,

@@ -19,6 +19,7 @@ mod it {
     mod keyvalue;
     mod lasting;
     mod logs;
+    mod maps;
     mod memory;
     mod node_limits;
     mod outbound;

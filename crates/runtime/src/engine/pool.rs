@@ -1,234 +1,218 @@
-//! How many instances fit: pools of slots, within the memory maps and addresses of one process.
+//! The places for instances in a pool, and the memory maps that those who have them may cause.
 //!
-//! At its limit of memory maps a process can map nothing more, not even a stack for a thread, and
-//! ends. So what the pools may come to need is counted when they are made, and a pool is made
-//! smaller, or refused, before that can happen.
+//! Slots for memories cost maps when they are first used, and keep them. In a large pool there are
+//! not enough for all slots and a map for each guard of a stack. So before an instance is made that
+//! could use a slot for which there are no maps, the guards of stacks give up theirs
+//! ([`super::stacks`]). Then all slots may be used: that fits, or the pool would not be so large
+//! ([`super::budget`]).
 
-use std::{fs, io, sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use wasmtime::{Engine, component::Component};
 
-/// Where Linux says how many memory maps a process may have.
-const MAX_MAP_COUNT: &str = "/proc/sys/vm/max_map_count";
-/// What Linux sets there unless told otherwise.
-const DEFAULT_MAP_COUNT: u64 = 65_530;
-/// Share of the process's memory maps that pools may have, in percent.
-const POOLS_PERCENT: u64 = 85;
-/// Share of what is left that one pool may have, in percent: others may come later.
-const POOL_PERCENT: u64 = 75;
-/// Maps of a stack: itself and the page that guards it. There from the start.
-const MAPS_PER_STACK: u64 = 2;
-/// Maps of a memory once it has been used, and its share of the tables': what lies before its data,
-/// the data, what lies behind it, and what it has not grown to.
-const MAPS_PER_MEMORY: u64 = 5;
-/// Linear memories of all pools together. Each takes 4 GiB of addresses and a guard, and the space
-/// between the program and the stack has room for some 21,000.
-const MAX_POOLED_MEMORIES: u64 = 20_000;
-/// Memories more than instances, as far as there are so many: most components have one, those made
-/// of several have more.
-const SPARE_MEMORIES: u32 = 1000;
-/// A pool of fewer instances is refused.
-const MIN_INSTANCES: u32 = 4;
+use super::{
+    budget::{MAPS_PER_MEMORY, MAPS_PER_STACK, MAX_MEMORIES, STACKS_BEFORE_FOLDING, Slots},
+    stacks::{Stacks, Unguarded},
+};
 
 /// Time an instance waits for a place in its pool.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Places that may be taken before it is counted again what is in use.
+const BATCH: u32 = 64;
+/// Instances that may be there without a place: one that is given up while another thread is inside
+/// it goes a little later than its place.
+const LATE: u32 = 64;
+/// Memories of an instance at most, with a heap for what is collected.
+const MOST_MEMORIES: u32 = MAX_MEMORIES + 1;
 
-/// How many instances may be alive at once in each engine class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolSize {
-    /// Live component instances.
-    pub instances: u32,
+/// Why there is no place for an instance.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoPlace {
+    /// All have been taken for a while.
+    #[error(
+        "all {0} places for instances of this process have been in use for {PATIENCE:?}; fewer \
+         pods, a lower `concurrency`, or a higher `vm.max_map_count` make room"
+    )]
+    Taken(u32),
+    #[error(transparent)]
+    Unguarded(#[from] Unguarded),
 }
-
-impl PoolSize {
-    /// Enough for most nodes, and made in a few milliseconds.
-    pub const DEFAULT: Self = Self { instances: 1000 };
-
-    /// Linear memories of a pool of this size.
-    pub(super) fn memories(self) -> u32 {
-        self.instances
-            .saturating_add(self.instances.min(SPARE_MEMORIES))
-    }
-
-    /// Memory maps it may come to have.
-    fn maps(self, stacks: u32) -> u64 {
-        u64::from(self.instances) * u64::from(stacks) * MAPS_PER_STACK
-            + u64::from(self.memories()) * MAPS_PER_MEMORY
-    }
-}
-
-/// There is no room for a pool.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "there is no room for another pool of instances: it could have {maps} memory maps and \
-     {memories} memories; a higher `vm.max_map_count` makes room for more maps"
-)]
-pub(crate) struct NoRoom {
-    maps: u64,
-    memories: u64,
-}
-
-/// What is left for pools.
-#[derive(Debug)]
-pub(super) struct Budget {
-    maps: u64,
-    memories: u64,
-}
-
-impl Budget {
-    /// What this process may have by its limits.
-    pub(super) fn of_process() -> io::Result<Self> {
-        let limit = match fs::read_to_string(MAX_MAP_COUNT) {
-            Ok(text) => text.trim().parse().unwrap_or(DEFAULT_MAP_COUNT),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => DEFAULT_MAP_COUNT,
-            Err(error) => return Err(error),
-        };
-        Ok(Self::of_maps(limit))
-    }
-
-    fn of_maps(limit: u64) -> Self {
-        Self {
-            maps: limit / 100 * POOLS_PERCENT,
-            memories: MAX_POOLED_MEMORIES,
-        }
-    }
-
-    /// Takes what a pool of that size needs, or of the largest that fits, with so many stacks for
-    /// each instance.
-    pub(super) fn take(&mut self, wanted: PoolSize, stacks: u32) -> Result<PoolSize, NoRoom> {
-        let share = |whole: u64| whole / 100 * POOL_PERCENT;
-        let (maps, memories) = (share(self.maps), share(self.memories));
-        let fits = |instances: u32| {
-            let size = PoolSize { instances };
-            size.maps(stacks) <= maps && u64::from(size.memories()) <= memories
-        };
-        // The largest of 0..=wanted that fits: what fits is an unbroken run from 0 on.
-        let (mut fitting, mut beyond) = (0, u64::from(wanted.instances) + 1);
-        while beyond - u64::from(fitting) > 1 {
-            let middle = u64::from(fitting).midpoint(beyond) as u32;
-            match fits(middle) {
-                true => fitting = middle,
-                false => beyond = u64::from(middle),
-            }
-        }
-        let size = PoolSize { instances: fitting };
-        if fitting < MIN_INSTANCES.min(wanted.instances) {
-            return Err(NoRoom { maps, memories });
-        }
-        if size != wanted {
-            let (instances, wanted) = (size.instances, wanted.instances);
-            tracing::warn!(
-                instances,
-                wanted,
-                "the pool of instances is smaller than asked for"
-            );
-        }
-        self.maps -= size.maps(stacks);
-        self.memories -= u64::from(size.memories());
-        Ok(size)
-    }
-
-    /// Takes back what a pool was to have that could not be made.
-    pub(super) fn give_back(&mut self, size: PoolSize, stacks: u32) {
-        self.maps += size.maps(stacks);
-        self.memories += u64::from(size.memories());
-    }
-}
-
-/// All places of a pool have been taken for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "all {0} places for instances of this process have been in use for {PATIENCE:?}; fewer pods, a \
-     lower `concurrency`, or a higher `vm.max_map_count` make room"
-)]
-pub(crate) struct NoPlace(u32);
 
 /// The places for instances in a pool.
 #[derive(Debug)]
 pub(crate) struct Places {
-    free: Arc<Semaphore>,
-    size: PoolSize,
+    free: Semaphore,
+    slots: Slots,
+    /// How maps are made room for, in a pool that has not maps for everything.
+    room: Option<Room>,
 }
 
-/// A place in a pool, until it is dropped.
-pub(crate) type Place = OwnedSemaphorePermit;
+/// What the maps of a pool go to.
+#[derive(Debug)]
+struct Room {
+    /// Memories that the instances with places may have.
+    held: AtomicU64,
+    /// Places that may be taken before the next count.
+    credit: AtomicI64,
+    stacks: Mutex<Stacks>,
+    engine: Engine,
+}
+
+/// How many memories an instance may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memories(u32);
+
+impl Memories {
+    /// Of a component. One more than it says: a heap for what is collected is a memory as well.
+    pub(crate) fn of(component: &Component) -> Self {
+        let required = component.resources_required();
+        Self(required.map_or(MOST_MEMORIES, |it| it.num_memories + 1))
+    }
+}
+
+/// A place in a pool, until it is dropped: not before what was made there.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    memories: Memories,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(room) = &self.places.room {
+            room.held
+                .fetch_sub(self.memories.0.into(), Ordering::AcqRel);
+        }
+        self.places.free.add_permits(1);
+    }
+}
 
 impl Places {
-    pub(super) fn new(size: PoolSize) -> Self {
+    /// In a pool that has maps for all of its slots and the guards of all of its stacks.
+    pub(super) fn plain(slots: Slots) -> Self {
+        let free = Semaphore::new(slots.instances as usize);
         Self {
-            free: Arc::new(Semaphore::new(size.instances as usize)),
-            size,
+            free,
+            slots,
+            room: None,
+        }
+    }
+
+    /// In a pool whose stacks give up the maps of their guards.
+    pub(super) fn folding(slots: Slots, engine: Engine, stacks: Stacks) -> Self {
+        let room = Room {
+            held: AtomicU64::new(0),
+            credit: AtomicI64::new(0),
+            stacks: Mutex::new(stacks),
+            engine,
+        };
+        Self {
+            room: Some(room),
+            ..Self::plain(slots)
         }
     }
 
     /// Waits for a free place, but not for ever: those that hold all of them may live for long.
-    pub(crate) async fn take(&self) -> Result<Place, NoPlace> {
+    pub(crate) async fn take(self: &Arc<Self>, memories: Memories) -> Result<Place, NoPlace> {
+        self.permit().await?;
+        if let Some(room) = &self.room {
+            room.held.fetch_add(memories.0.into(), Ordering::AcqRel);
+        }
+        let places = Arc::clone(self);
+        let place = Place { places, memories };
+        if let Some(room) = &self.room {
+            room.admit(self)?;
+        }
+        Ok(place)
+    }
+
+    async fn permit(&self) -> Result<(), NoPlace> {
+        const OPEN: &str = "the semaphore is never closed";
         // Nearly always there is one, and then no clock has to be read.
-        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
-            return Ok(permit);
+        if let Ok(permit) = self.free.try_acquire() {
+            permit.forget();
+            return Ok(());
         }
-        let permit = Arc::clone(&self.free).acquire_owned();
-        match tokio::time::timeout(PATIENCE, permit).await {
-            Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
-            Err(_) => Err(NoPlace(self.size.instances)),
+        match tokio::time::timeout(PATIENCE, self.free.acquire()).await {
+            Ok(permit) => permit.expect(OPEN).forget(),
+            Err(_) => return Err(NoPlace::Taken(self.slots.instances)),
         }
+        Ok(())
+    }
+}
+
+impl Room {
+    /// Sees to it that there are maps for what one more instance may use, which has its place.
+    fn admit(&self, places: &Places) -> Result<(), NoPlace> {
+        if self.credit.fetch_sub(1, Ordering::AcqRel) >= 1 {
+            return Ok(());
+        }
+        let mut stacks = self.stacks.lock();
+        // Another may have counted in the meantime, and not this one.
+        if self.credit.fetch_sub(1, Ordering::AcqRel) >= 1 {
+            return Ok(());
+        }
+        if !stacks.are_folded() && !self.in_use(places).has_room(places.slots) {
+            stacks.fold()?;
+        }
+        let credit = match stacks.are_folded() {
+            true => i64::MAX / 2,
+            false => i64::from(BATCH),
+        };
+        self.credit.store(credit, Ordering::Release);
+        Ok(())
+    }
+
+    /// What has been used so far. The credit is spent, so each instance with a place is counted here or
+    /// waits to count.
+    fn in_use(&self, places: &Places) -> InUse {
+        // First what is held: what is given back meanwhile is counted twice rather than not at all.
+        let free = places.free.available_permits() as u64;
+        let (instances, memories) = (
+            u64::from(places.slots.instances) - free,
+            self.held.load(Ordering::Acquire),
+        );
+        let Some(pool) = self.engine.pooling_allocator_metrics() else {
+            return InUse {
+                memories: u64::MAX,
+                stacks: u64::MAX,
+            };
+        };
+        InUse {
+            memories: memories + u64::from(pool.unused_warm_memories()),
+            stacks: instances + u64::from(pool.unused_warm_stacks()),
+        }
+    }
+}
+
+/// Slots of a pool that are in use or were once.
+#[derive(Clone, Copy, Debug)]
+struct InUse {
+    memories: u64,
+    stacks: u64,
+}
+
+impl InUse {
+    /// Whether the guards can keep their maps until the next count.
+    fn has_room(self, slots: Slots) -> bool {
+        let soon = u64::from(BATCH + LATE);
+        let stacks = self.stacks.saturating_add(soon);
+        let memories = self
+            .memories
+            .saturating_add(soon * u64::from(MOST_MEMORIES));
+        let maps = memories.saturating_mul(MAPS_PER_MEMORY);
+        stacks <= STACKS_BEFORE_FOLDING.into()
+            && maps.saturating_add(u64::from(slots.stacks) * MAPS_PER_STACK) <= slots.maps
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn size(instances: u32) -> PoolSize {
-        PoolSize { instances }
-    }
-
-    #[test]
-    fn a_pool_is_as_large_as_asked_for_if_that_fits() {
-        let mut budget = Budget::of_maps(DEFAULT_MAP_COUNT);
-        assert_eq!(budget.take(size(5000), 1), Ok(size(5000)));
-        assert_eq!(budget.take(size(100), 4), Ok(size(100)));
-        assert_eq!(budget.take(size(0), 4), Ok(size(0)));
-        let left = (budget.maps, budget.memories);
-        let taken = budget.take(size(50), 4).expect("room");
-        budget.give_back(taken, 4);
-        assert_eq!((budget.maps, budget.memories), left);
-    }
-
-    #[test]
-    fn all_pools_together_stay_below_the_limit_of_the_process() {
-        for limit in [65_530, 262_144, 1_048_576] {
-            let mut budget = Budget::of_maps(limit);
-            let (mut maps, mut memories) = (0, 0);
-            for stacks in [1, 4, 1, 4] {
-                let Ok(size) = budget.take(size(u32::MAX), stacks) else {
-                    continue;
-                };
-                maps += size.maps(stacks);
-                memories += u64::from(size.memories());
-            }
-            assert!(maps <= limit * 85 / 100, "{maps} of {limit} maps");
-            assert!(memories <= MAX_POOLED_MEMORIES, "{memories} memories");
-            assert!(maps > limit / 2 || memories > MAX_POOLED_MEMORIES / 2);
-        }
-    }
-
-    #[test]
-    fn the_largest_that_fits_is_taken() {
-        let mut budget = Budget::of_maps(DEFAULT_MAP_COUNT);
-        let (maps, wanted) = (budget.maps / 100 * POOL_PERCENT, size(1_000_000));
-        let taken = budget.take(wanted, 1).expect("room");
-        assert!(taken.maps(1) <= maps);
-        assert!(size(taken.instances + 1).maps(1) > maps);
-    }
-
-    #[test]
-    fn a_pool_that_would_be_of_no_use_is_refused() {
-        let mut budget = Budget::of_maps(100);
-        let refused = budget.take(size(1000), 1).expect_err("it does not fit");
-        assert!(
-            refused.to_string().contains("vm.max_map_count"),
-            "{refused}"
-        );
-    }
-}
+mod tests;

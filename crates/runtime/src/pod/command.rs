@@ -60,11 +60,12 @@ async fn make(pod: &PodInner, pace: &Arc<Pace>) -> Result<Made<Run>, Failure> {
 }
 
 async fn live(pod: &PodInner, made: Made<Run>, inbox: &mut Inbox) {
+    // Of a pattern the last is dropped first: the place after what is in it.
     let Made {
+        place,
         mut store,
         ref instance,
         ref handler,
-        place,
     } = made;
     let cell = Arc::clone(&store.data().cell);
     // What waits for the guest is no client: it is what it was started for.

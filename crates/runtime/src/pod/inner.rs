@@ -78,7 +78,7 @@ impl PodInner {
 
     /// A place in the engine's pool. There are fewer than a node may be asked for.
     pub(super) async fn pool_place(&self) -> Result<Place, Failure> {
-        let place = self.template.loaded.places.take().await;
+        let place = self.template.loaded.place().await;
         place.map_err(|error| Failure::Unavailable(error.to_string()))
     }
 

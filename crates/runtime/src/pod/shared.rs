@@ -240,11 +240,12 @@ async fn serve(
     mut given_up: watch::Receiver<()>,
     pace: &Pace,
 ) -> Served {
+    // Of a pattern the last is dropped first: the place after what is in it.
     let Made {
+        place,
         mut store,
         ref instance,
         ref handler,
-        place,
     } = made;
     let guest = (instance, handler);
     let live = Live::default();
@@ -296,14 +297,14 @@ async fn serve(
     drop(work);
     let has_successor = door.is_closed();
     let ended = (failure, error, waits, has_successor);
-    end(pod, &live, (store, place), ended)
+    end(pod, &live, (place, store), ended)
 }
 
 /// Tells of the end of an instance, and has it dumped if that is wanted.
 fn end(
     pod: &PodInner,
     live: &Live,
-    (store, place): (Store<State>, Place),
+    (place, store): (Place, Store<State>),
     (failure, error, waits, has_successor): (Failure, Option<wasmtime::Error>, Vec<OpenWait>, bool),
 ) -> Served {
     let culprit = store.data().turn.task().filter(|_| error.is_some());

@@ -6,29 +6,26 @@
 //! not matter what woke it, nor whether it was woken too often.
 
 pub(crate) mod autoscale;
+mod due;
 mod job;
+mod object;
 mod prune;
 mod reconciled;
 mod rollout;
 pub(crate) mod rollouts;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use autoscale::{Autoscaler, Autoscaling, News};
+use due::Agenda;
+use object::Object;
 use reconciled::{Plan, Told};
 use rollouts::Rollouts;
 use sampan_core::{
-    name::{Name, ServiceKey},
-    plan::{
-        autoscale::Decision,
-        rollout::{Ended, Readiness},
-    },
+    name::ServiceKey,
+    plan::rollout::Readiness,
     provoke,
-    record::Key,
+    record::{Key, Service},
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
 use tokio::{
@@ -40,7 +37,7 @@ use tokio::{
 use crate::{
     clock::LocalNode,
     events::Journal,
-    mirror::{Follower, Mirror},
+    mirror::{Follower, Mirror, Stored},
 };
 
 /// A task that has panicked has ended the process.
@@ -52,61 +49,12 @@ const RETRY: Duration = Duration::from_millis(10);
 /// The longest such wait.
 const MAX_RETRY: Duration = Duration::from_secs(5);
 
-/// What is reconciled.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Object {
-    /// The pods of a service.
-    Service(ServiceKey),
-    /// The attempts of a job.
-    Job(ServiceKey),
-    /// What an app and its services no longer need.
-    App(Name),
-}
-
-impl Object {
-    fn app(&self) -> &Name {
-        match self {
-            Self::Service(key) | Self::Job(key) => &key.app,
-            Self::App(name) => name,
-        }
-    }
-
-    /// The key of its record.
-    fn key(&self) -> Key {
-        match self {
-            Self::Service(key) => Key::Service(key.clone()),
-            Self::Job(key) => Key::Job(key.clone()),
-            Self::App(name) => Key::App(name.clone()),
-        }
-    }
-}
-
 /// How the last reconcile of a key ended.
 enum End {
     Done,
     /// Another component wrote meanwhile: the mirror was behind.
     Conflict,
     Failed(StoreError),
-}
-
-/// When a key is looked at next.
-#[derive(Default)]
-struct Due {
-    /// It is being reconciled.
-    busy: bool,
-    at: Option<Instant>,
-    /// Reconciles in a row that failed.
-    failures: u32,
-    /// The decision of the autoscaler that the present one carries out.
-    scaled: Option<Decision>,
-    /// How the rollout ends with the present one.
-    ended: Option<Ended>,
-}
-
-impl Due {
-    fn by(&mut self, at: Instant) {
-        self.at = Some(self.at.map_or(at, |due| due.min(at)));
-    }
 }
 
 /// The controllers of a node.
@@ -131,7 +79,7 @@ impl Controllers {
             autoscaler: Autoscaler::new(self.autoscaling.clone()),
             controllers: Arc::new(self),
             readiness: Readiness::default(),
-            due: BTreeMap::new(),
+            due: Agenda::default(),
             running: JoinSet::new(),
             unseen: BTreeSet::new(),
         };
@@ -164,6 +112,7 @@ impl Controllers {
             Object::Job(key) => {
                 follow().unwrap_or_else(|| job::reconcile(key, mirror, &self.node.clock))
             }
+            Object::History(key) => prune::history(key, mirror),
             Object::App(name) => prune::reconcile(name, mirror),
         }
     }
@@ -195,7 +144,7 @@ struct Loop {
     autoscaler: Autoscaler,
     /// Since when pods have been ready.
     readiness: Readiness,
-    due: BTreeMap<Object, Due>,
+    due: Agenda,
     running: JoinSet<(Object, End)>,
     /// What there was at the start and has not been looked at yet, or not with success. However
     /// much happens meanwhile, it becomes less.
@@ -259,31 +208,33 @@ impl Loop {
                     let is_there = mirror.services.contains_key(service);
                     self.controllers.rollouts.know(service, is_there);
                     objects.insert(Object::Service(service.clone()));
-                    objects.insert(Object::App(service.app.clone()));
+                    objects.insert(rest(mirror, service));
                     dependents(mirror, service, &mut objects);
                 }
                 Key::Job(job) => {
                     objects.insert(Object::Job(job.clone()));
-                    objects.insert(Object::App(job.app.clone()));
+                    if mirror.jobs.get(job).is_none_or(|it| it.value.deleting) {
+                        objects.insert(Object::App(job.app.clone()));
+                    }
                     dependents(mirror, job, &mut objects);
                 }
                 // Nothing is decided by them.
                 Key::Secret(..) => {}
                 Key::Revision(service, _) => {
                     objects.insert(Object::Service(service.clone()));
-                    objects.insert(Object::App(service.app.clone()));
+                    objects.insert(rest(mirror, service));
                 }
                 Key::Pod(pod) => {
                     objects.insert(Object::Service(pod.service().clone()));
-                    // When the last pod of a service has gone, it may go too.
+                    // When the last pod of a revision or service has gone, that may go too.
                     if !mirror.pods.contains_key(pod) {
-                        objects.insert(Object::App(pod.service().app.clone()));
+                        objects.insert(rest(mirror, pod.service()));
                     }
                 }
             }
         }
         for object in objects {
-            self.due.entry(object).or_default().by(now);
+            self.due.by(object, now);
         }
     }
 
@@ -295,20 +246,13 @@ impl Loop {
             News::Called => self.autoscaler.wake(mirror, now),
         };
         for service in services {
-            let due = self.due.entry(Object::Service(service)).or_default();
-            due.by(Instant::now());
+            self.due.by(Object::Service(service), Instant::now());
         }
     }
 
     /// Begins with all that is due.
     fn start_due(&mut self, follower: &Follower) {
-        let now = Instant::now();
-        self.due.retain(|_, due| due.busy || due.at.is_some());
-        for (object, due) in &mut self.due {
-            if due.busy || due.at.is_none_or(|at| at > now) {
-                continue;
-            }
-            due.at = None;
+        for object in self.due.take(Instant::now()) {
             let Plan {
                 transaction,
                 told,
@@ -316,23 +260,23 @@ impl Loop {
                 scaled,
                 ended,
             } = self.controllers.reconcile(
-                object,
+                &object,
                 &follower.mirror(),
                 &self.autoscaler,
                 &mut self.readiness,
             );
             if let Some(at) = wake_at {
-                due.by(at);
+                self.due.by(object.clone(), at);
             }
             if transaction.writes.is_empty() && told.is_empty() {
                 tracing::trace!(key = %object.key(), "nothing to do");
-                self.unseen.remove(object);
+                self.unseen.remove(&object);
+                self.due.idle(&object);
                 continue;
             }
             tracing::debug!(key = %object.key(), writes = ?keys(&transaction), ?told, "planned");
-            due.busy = true;
-            (due.scaled, due.ended) = (scaled, ended);
-            let (controllers, object) = (Arc::clone(&self.controllers), object.clone());
+            self.due.begin(&object, scaled, ended);
+            let controllers = Arc::clone(&self.controllers);
             self.running.spawn(async move {
                 let end = controllers.execute(&object, transaction, told).await;
                 (object, end)
@@ -341,39 +285,36 @@ impl Loop {
     }
 
     fn ended(&mut self, object: Object, end: &End) {
-        let due = self.due.entry(object.clone()).or_default();
-        due.busy = false;
-        let (scaled, ended) = (due.scaled.take(), due.ended.take());
+        let failed = matches!(end, End::Failed(_));
+        let due = self.due.end(&object, failed);
         match end {
             // What was written comes back as a change, which has the key looked at again.
             End::Done => {
                 self.unseen.remove(&object);
-                due.failures = 0;
                 let Object::Service(key) = &object else {
                     return;
                 };
-                if let Some(decision) = scaled {
+                if let Some(decision) = due.scaled {
                     let now = self.controllers.node.clock.now();
                     self.autoscaler.done(key, &decision, now);
                 }
-                if let Some(ended) = ended {
+                if let Some(ended) = due.ended {
                     self.controllers.rollouts.count(key, ended);
                 }
             }
             // What differs is on its way here.
-            End::Conflict => due.by(Instant::now() + RETRY),
+            End::Conflict => self.due.by(object, Instant::now() + RETRY),
             End::Failed(error) => {
-                let wait = RETRY * 2_u32.saturating_pow(due.failures.min(16));
-                due.failures += 1;
-                due.by(Instant::now() + wait.min(MAX_RETRY));
+                let doubled = (due.failures - 1).min(16);
+                let wait = RETRY * 2_u32.saturating_pow(doubled);
+                self.due.by(object, Instant::now() + wait.min(MAX_RETRY));
                 tracing::warn!(%error, "cannot write what is to be done, trying again");
             }
         }
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let idle = self.due.values().filter(|due| !due.busy);
-        idle.filter_map(|due| due.at).min()
+        self.due.next()
     }
 }
 
@@ -383,18 +324,22 @@ fn keys(transaction: &Transaction) -> Vec<&str> {
     writes.map(|write| write.key().as_ref()).collect()
 }
 
+/// What may be left over of a service, and is looked at with all of its app only if that goes.
+fn rest(mirror: &Mirror, service: &ServiceKey) -> Object {
+    let stays = |it: &Stored<Service>| !it.value.spec.deleting;
+    match mirror.services.get(service).is_some_and(stays) {
+        true => Object::History(service.clone()),
+        false => Object::App(service.app.clone()),
+    }
+}
+
 /// Everything of the app that waits for this service or job.
 fn dependents(mirror: &Mirror, on: &ServiceKey, objects: &mut BTreeSet<Object>) {
-    for service in mirror.services_in(&on.app).map(|it| &*it.value) {
-        if service.spec.depends_on.contains_key(&on.name) {
-            objects.insert(Object::Service(service.key.clone()));
-        }
-    }
-    for job in mirror.jobs_in(&on.app).map(|it| &*it.value) {
-        if job.spec.depends_on.contains_key(&on.name) {
-            objects.insert(Object::Job(job.key.clone()));
-        }
-    }
+    objects.extend(mirror.dependents_of(on).filter_map(|key| match key {
+        Key::Service(service) => Some(Object::Service(service.clone())),
+        Key::Job(job) => Some(Object::Job(job.clone())),
+        Key::App(_) | Key::Revision(..) | Key::Pod(_) | Key::Secret(..) => None,
+    }));
 }
 
 async fn sleep_until(at: Option<Instant>) {

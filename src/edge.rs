@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::{Service, ServiceKind},
-    provoke, record,
+    provoke,
+    record::{self, Key},
 };
 use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig};
 use tokio::sync::{Notify, watch};
@@ -28,6 +29,9 @@ pub(crate) struct Edge {
     followed: watch::Sender<bool>,
 }
 
+/// A service as it is published, and its endpoints.
+type Published = (ServiceConfig, Arc<[Arc<Endpoint>]>);
+
 #[derive(Default)]
 struct Known {
     services: BTreeMap<ServiceKey, ServiceConfig>,
@@ -36,6 +40,60 @@ struct Known {
     unsettled: BTreeSet<ServiceKey>,
     /// How many pods the services of the store shall have, and whether others may come.
     demands: BTreeMap<ServiceKey, Demand>,
+    /// The services as they were published last.
+    published: BTreeMap<ServiceKey, Published>,
+    /// Those of which anything has changed since.
+    changed: BTreeSet<ServiceKey>,
+    /// Endpoints that were looked at to publish them.
+    #[cfg(test)]
+    gathered: usize,
+}
+
+impl Known {
+    /// Whether a service is known as it is in the store now.
+    fn take(&mut self, name: &ServiceKey, service: Option<&record::Service>) -> bool {
+        match service {
+            Some(service) if !service.is_settled() => drop(self.unsettled.insert(name.clone())),
+            Some(_) | None => drop(self.unsettled.remove(name)),
+        }
+        let (wanted, demand) = (service.filter(|it| !it.spec.deleting), service.map(demand));
+        let wanted = wanted.map(stored_config);
+        if self.services.get(name) == wanted.as_ref() && self.demands.get(name) == demand.as_ref() {
+            return true;
+        }
+        self.changed.insert(name.clone());
+        match demand {
+            Some(demand) => drop(self.demands.insert(name.clone(), demand)),
+            None => drop(self.demands.remove(name)),
+        }
+        match wanted {
+            Some(config) => drop(self.services.insert(name.clone(), config)),
+            None => drop(self.services.remove(name)),
+        }
+        false
+    }
+
+    /// The endpoints of a service, and how it is to be published with them.
+    fn gather(&mut self, name: &ServiceKey) -> Option<Published> {
+        let config = self.services.get(name)?;
+        let first = PodName::new(name, 0, 0);
+        let endpoints = self.endpoints.range(first..);
+        let own = endpoints.take_while(|(pod, _)| pod.service() == name);
+        let own: Arc<[_]> = own.map(|(_, it)| Arc::clone(it)).collect();
+        #[cfg(test)]
+        {
+            self.gathered += own.len();
+        }
+        let expects_pods = self.demands.get(name).is_none_or(|demand| {
+            let stays = |it: &&Arc<Endpoint>| it.state() != EndpointState::Terminating;
+            demand.others_come || own.iter().filter(stays).count() < demand.replicas as usize
+        });
+        let config = ServiceConfig {
+            expects_pods,
+            ..config.clone()
+        };
+        Some((config, own))
+    }
 }
 
 /// The pods that a service shall have.
@@ -67,6 +125,12 @@ impl Edge {
         }
     }
 
+    /// Endpoints that were looked at so far to publish them.
+    #[cfg(test)]
+    pub(crate) fn gathered(&self) -> usize {
+        self.known.lock().gathered
+    }
+
     pub(crate) fn gateway(&self) -> &Gateway {
         &self.gateway
     }
@@ -80,10 +144,11 @@ impl Edge {
     pub(crate) fn declare<'a>(&self, app: &Name, services: impl IntoIterator<Item = &'a Service>) {
         let configs = services.into_iter().map(|service| config(app, service));
         let mut known = self.known.lock();
-        known
-            .services
-            .extend(configs.map(|config| (config.name.clone(), config)));
-        self.publish(&known);
+        for config in configs {
+            known.changed.insert(config.name.clone());
+            known.services.insert(config.name.clone(), config);
+        }
+        self.publish(&mut known);
         self.opened.send_replace(());
     }
 
@@ -107,7 +172,10 @@ impl Edge {
     /// A pod has a place now. It is published soon, and gets no request before it is ready.
     pub(crate) fn enter(&self, endpoint: Arc<Endpoint>) {
         let pod = endpoint.pod().clone();
-        self.known.lock().endpoints.insert(pod, endpoint);
+        let mut known = self.known.lock();
+        known.changed.insert(pod.service().clone());
+        known.endpoints.insert(pod, endpoint);
+        drop(known);
         self.changed.notify_one();
     }
 
@@ -117,77 +185,88 @@ impl Edge {
         if endpoint.is_published() {
             return;
         }
-        let known = self.known.lock();
+        let mut known = self.known.lock();
         if known.endpoints.contains_key(endpoint.pod()) {
-            self.publish(&known);
+            self.publish(&mut known);
         }
     }
 
     /// A pod has no place any more. It gets no requests long since.
     pub(crate) fn exit(&self, pod: &PodName) {
-        self.known.lock().endpoints.remove(pod);
+        let mut known = self.known.lock();
+        known.changed.insert(pod.service().clone());
+        known.endpoints.remove(pod);
+        drop(known);
         self.changed.notify_one();
+    }
+
+    /// A pod only ends what it has. Whether others are expected is said with the next change.
+    pub(crate) fn leave(&self, pod: &PodName) {
+        let mut known = self.known.lock();
+        known.changed.insert(pod.service().clone());
     }
 
     /// Keeps the services those that it follows, and publishes what changes, until the store is
     /// closed. Many changes at once are published together.
     pub(crate) async fn follow(&self, mut follower: Follower) {
-        self.take(&follower.mirror());
+        self.take(&follower.mirror(), None);
         self.followed.send_replace(true);
         loop {
             provoke::panic_in(provoke::Task::Edge);
             tokio::select! {
                 keys = follower.next() => match keys {
-                    Some(_) => self.take(&follower.mirror()),
+                    Some(keys) => self.take(&follower.mirror(), Some(&keys)),
                     None => return,
                 },
                 () = self.changed.notified() => {}
             }
             // Tasks that are ready now may report their changes first.
             tokio::task::yield_now().await;
-            self.publish(&self.known.lock());
+            self.publish(&mut self.known.lock());
         }
     }
 
-    fn take(&self, mirror: &Mirror) {
-        let services = || mirror.services.values().map(|stored| &*stored.value);
-        let wanted = services().filter(|service| !service.spec.deleting);
-        let wanted: BTreeMap<_, _> = wanted
-            .map(|service| (service.key.clone(), stored_config(service)))
-            .collect();
-        let unsettled = services().filter(|service| !service.is_settled());
-        let unsettled = unsettled.map(|service| service.key.clone()).collect();
-        let demands = services().map(|service| (service.key.clone(), demand(service)));
-        let demands = demands.collect();
+    /// Knows the services of the store, or those of these keys, as they are now.
+    fn take(&self, mirror: &Mirror, keys: Option<&BTreeSet<Key>>) {
         let mut known = self.known.lock();
-        let same = known.services == wanted && known.demands == demands;
-        known.unsettled = unsettled;
-        known.demands = demands;
+        let names: BTreeSet<_> = match keys {
+            Some(keys) => keys.iter().filter_map(service_of).cloned().collect(),
+            None => {
+                let there = mirror.services.keys().chain(known.services.keys());
+                there.cloned().collect()
+            }
+        };
+        let mut same = true;
+        for name in &names {
+            let stored = mirror.services.get(name);
+            same &= known.take(name, stored.map(|stored| &*stored.value));
+        }
         if !same {
-            known.services = wanted;
-            self.publish(&known);
+            self.publish(&mut known);
             self.opened.send_replace(());
         }
     }
 
-    fn publish(&self, known: &Known) {
-        let services = known.services.values();
-        let published = services.map(|config| {
-            let first = PodName::new(&config.name, 0, 0);
-            let endpoints = known.endpoints.range(first..);
-            let own = endpoints.take_while(|(pod, _)| *pod.service() == config.name);
-            let own: Vec<_> = own.map(|(_, it)| Arc::clone(it)).collect();
-            let expects_pods = known.demands.get(&config.name).is_none_or(|demand| {
-                let stays = |it: &&Arc<Endpoint>| it.state() != EndpointState::Terminating;
-                demand.others_come || own.iter().filter(stays).count() < demand.replicas as usize
-            });
-            let config = ServiceConfig {
-                expects_pods,
-                ..config.clone()
-            };
-            (config, own)
-        });
-        self.gateway.publish(published.collect());
+    /// Publishes what has changed: what costs anything is the services and endpoints of that.
+    fn publish(&self, known: &mut Known) {
+        let changed = std::mem::take(&mut known.changed);
+        for name in &changed {
+            match known.gather(name) {
+                Some(published) => drop(known.published.insert(name.clone(), published)),
+                None => drop(known.published.remove(name)),
+            }
+        }
+        if !changed.is_empty() {
+            self.gateway
+                .replace(known.published.values().cloned().collect());
+        }
+    }
+}
+
+fn service_of(key: &Key) -> Option<&ServiceKey> {
+    match key {
+        Key::Service(name) => Some(name),
+        Key::App(_) | Key::Revision(..) | Key::Pod(_) | Key::Job(_) | Key::Secret(..) => None,
     }
 }
 

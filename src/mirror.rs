@@ -7,6 +7,9 @@
 //!
 //! What is read here may be old: a writer compares the revisions that are noted with each object.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
@@ -16,6 +19,7 @@ use std::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
+    object::Condition,
     provoke,
     record::{App, Job, Key, Kind, Pod, Service},
 };
@@ -49,6 +53,32 @@ pub(crate) struct Mirror {
     pub(crate) jobs: BTreeMap<ServiceKey, Stored<Job>>,
     /// Which secrets there are: the app, the name and the version of each.
     pub(crate) secrets: BTreeSet<(Name, Name, String)>,
+    /// Which services and jobs depend on which: what is depended on, and what does.
+    dependents: BTreeSet<(ServiceKey, Key)>,
+}
+
+/// On what something depends, and how far that must be.
+type Names = BTreeMap<Name, Condition>;
+
+fn dependencies<T: Depends>(of: &Option<Stored<T>>) -> Option<&Names> {
+    of.as_ref().map(|it| it.value.depends_on())
+}
+
+/// What depends on others of its app.
+trait Depends {
+    fn depends_on(&self) -> &Names;
+}
+
+impl Depends for Service {
+    fn depends_on(&self) -> &Names {
+        &self.spec.depends_on
+    }
+}
+
+impl Depends for Job {
+    fn depends_on(&self) -> &Names {
+        &self.spec.depends_on
+    }
 }
 
 impl Mirror {
@@ -97,9 +127,34 @@ impl Mirror {
         all.take_while(move |(name, _)| name.app == *app)
     }
 
+    /// The services and jobs that depend on this one.
+    pub(crate) fn dependents_of(&self, on: &ServiceKey) -> impl Iterator<Item = &Key> {
+        // Of all keys those of apps come first, and of those the one of the shortest name.
+        let first = (on.clone(), Key::App(on.app.clone()));
+        let all = self.dependents.range(first..);
+        all.take_while(move |(of, _)| of == on).map(|(_, key)| key)
+    }
+
+    /// Notes on what a service or a job depends now, and no more on what it did.
+    fn depend(&mut self, key: Key, before: Option<&Names>, now: &Names) {
+        let (Key::Service(own) | Key::Job(own)) = &key else {
+            return;
+        };
+        let pair = |on: &Name| (ServiceKey::new(&own.app, on), key.clone());
+        for on in before.into_iter().flat_map(BTreeMap::keys) {
+            if !now.contains_key(on) {
+                self.dependents.remove(&pair(on));
+            }
+        }
+        let added = now.keys().map(pair);
+        self.dependents.extend(added);
+    }
+
     /// The secrets of an app.
     pub(crate) fn secrets_in(&self, app: &Name) -> impl Iterator<Item = Key> {
-        let own = self.secrets.iter().filter(move |(of, ..)| of == app);
+        let first = (app.clone(), ServiceKey::first_of(app).name, String::new());
+        let own = self.secrets.range(first..);
+        let own = own.take_while(move |(of, ..)| of == app);
         own.map(|(app, name, version)| Key::Secret(app.clone(), name.clone(), version.clone()))
     }
 
@@ -109,17 +164,33 @@ impl Mirror {
             (Key::App(name), Some(Object::App(app))) => drop(self.apps.insert(name, app)),
             (Key::App(name), _) => drop(self.apps.remove(&name)),
             (Key::Service(name), Some(Object::Service(service))) => {
-                self.services.insert(name, service);
+                let now = Arc::clone(&service.value);
+                let before = self.services.insert(name.clone(), service);
+                self.depend(
+                    Key::Service(name),
+                    dependencies(&before),
+                    &now.spec.depends_on,
+                );
             }
-            (Key::Service(name), _) => drop(self.services.remove(&name)),
+            (Key::Service(name), _) => {
+                let before = self.services.remove(&name);
+                self.depend(Key::Service(name), dependencies(&before), &Names::new());
+            }
             (Key::Revision(name, number), Some(Object::Revision)) => {
                 self.revisions.insert((name, number));
             }
             (Key::Revision(name, number), _) => drop(self.revisions.remove(&(name, number))),
             (Key::Pod(name), Some(Object::Pod(pod))) => drop(self.pods.insert(name, pod)),
             (Key::Pod(name), _) => drop(self.pods.remove(&name)),
-            (Key::Job(name), Some(Object::Job(job))) => drop(self.jobs.insert(name, job)),
-            (Key::Job(name), _) => drop(self.jobs.remove(&name)),
+            (Key::Job(name), Some(Object::Job(job))) => {
+                let now = Arc::clone(&job.value);
+                let before = self.jobs.insert(name.clone(), job);
+                self.depend(Key::Job(name), dependencies(&before), &now.spec.depends_on);
+            }
+            (Key::Job(name), _) => {
+                let before = self.jobs.remove(&name);
+                self.depend(Key::Job(name), dependencies(&before), &Names::new());
+            }
             (Key::Secret(app, name, version), Some(Object::Secret)) => {
                 self.secrets.insert((app, name, version));
             }
@@ -430,86 +501,4 @@ async fn read(store: &Arc<dyn Store>) -> Result<(Mirror, Revision, Watch), Store
 /// An object as it is stored.
 pub(crate) fn text<T: serde::Serialize>(object: &T) -> Vec<u8> {
     serde_json::to_vec(object).expect("an object is plain data")
-}
-
-#[cfg(test)]
-mod tests {
-    use sampan_store::{Memory, Transaction};
-
-    use super::*;
-
-    fn pod(slot: u32) -> Pod {
-        let service = ServiceKey::parse("shop/web").expect("a key");
-        Pod::new(&service, 1, slot)
-    }
-
-    fn key(slot: u32) -> Key {
-        Key::Pod(pod(slot).name())
-    }
-
-    async fn put(store: &Arc<dyn Store>, slots: &[u32]) {
-        for slot in slots {
-            let put = Transaction::new().put(key(*slot).to_string(), text(&pod(*slot)));
-            let _ = store.commit(put).await.expect("memory does not fail");
-        }
-    }
-
-    /// Hears of changes until a pod is as this says.
-    async fn until(pods: &mut Follower, reached: impl Fn(&Mirror) -> bool) -> Vec<BTreeSet<Key>> {
-        let mut heard = Vec::new();
-        while !reached(&pods.mirror()) {
-            heard.push(pods.next().await.expect("the store is open"));
-        }
-        heard
-    }
-
-    #[tokio::test]
-    async fn each_follower_hears_of_its_kinds_and_of_a_key_once() {
-        let store: Arc<dyn Store> = Arc::new(Memory::new());
-        put(&store, &[0]).await;
-        let threads = Handle::current();
-        let reflector = Reflector::start(&store, &threads).await.expect("memory");
-        let (mut pods, mut late) = (reflector.follow(&[Kind::Pod]), reflector.follow(&Kind::ALL));
-        let mut jobs = reflector.follow(&[Kind::Job]);
-        assert_eq!((pods.keys(), jobs.keys()), ([key(0)].into(), [].into()));
-        put(&store, &[1, 1, 0, 1, 2]).await;
-        let heard = until(&mut pods, |it| it.pods.contains_key(&pod(2).name())).await;
-        let all: BTreeSet<_> = heard.into_iter().flatten().collect();
-        assert_eq!(all, [key(0), key(1), key(2)].into());
-        assert_eq!(late.next().await, Some(all), "all at once");
-        assert_eq!(pods.mirror().pods[&pod(1).name()].modified, Revision(5));
-        // It has heard of nothing, and would have by now.
-        let silent = tokio::time::timeout(Duration::ZERO, jobs.next()).await;
-        assert!(silent.is_err(), "{silent:?}");
-    }
-
-    #[tokio::test]
-    async fn what_was_written_before_is_there_once_it_has_caught_up() {
-        let store: Arc<dyn Store> = Arc::new(Memory::new());
-        let threads = Handle::current();
-        let reflector = Reflector::start(&store, &threads).await.expect("memory");
-        let pods = reflector.follow(&[Kind::Pod]);
-        // On one thread the reflector has had no turn meanwhile.
-        put(&store, &[0, 1]).await;
-        assert_eq!(pods.keys(), [].into());
-        reflector.catch_up().await.expect("memory does not fail");
-        assert_eq!(pods.keys(), [key(0), key(1)].into());
-    }
-
-    #[tokio::test]
-    async fn a_mirror_that_falls_behind_is_read_again() {
-        let store: Arc<dyn Store> = Arc::new(Memory::new());
-        put(&store, &[0, 1]).await;
-        let threads = Handle::current();
-        let reflector = Reflector::start(&store, &threads).await.expect("memory");
-        let mut pods = reflector.follow(&[Kind::Pod]);
-        put(&store, &[2]).await;
-        let gone = Transaction::new().delete(key(0).to_string());
-        let _ = store.commit(gone).await.expect("memory does not fail");
-        let now = store.revision().await.expect("memory does not fail");
-        store.compact(now).await.expect("memory does not fail");
-        until(&mut pods, |it| it.pods.contains_key(&pod(2).name())).await;
-        let left: Vec<_> = pods.mirror().pods.keys().cloned().collect();
-        assert_eq!(left, [pod(1).name(), pod(2).name()]);
-    }
 }

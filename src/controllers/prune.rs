@@ -1,14 +1,14 @@
 //! Removes records that nothing refers to any more.
 
 use sampan_core::{
-    name::Name,
+    name::{Name, ServiceKey},
     plan::prune,
     record::{Job, Key, Pod, Service},
 };
 use sampan_store::{MAX_OPERATIONS, Transaction};
 
 use super::reconciled::{Plan, stop};
-use crate::mirror::{Mirror, text};
+use crate::mirror::{Mirror, Stored, text};
 
 /// Why pods go that belong to no service.
 const ORPHANED: &str = "its app is being deleted";
@@ -21,6 +21,17 @@ pub(super) fn reconcile(app: &Name, mirror: &Mirror) -> Plan {
         transaction: planned
             .find(|transaction| !transaction.writes.is_empty())
             .unwrap_or_default(),
+        ..Plan::default()
+    }
+}
+
+/// What goes of the revisions of a service. With its app, or when it is deleted, others go as well:
+/// [`reconcile`].
+pub(super) fn history(service: &ServiceKey, mirror: &Mirror) -> Plan {
+    let stored = mirror.services.get(service);
+    let transaction = stored.map(|it| old_revisions(Transaction::new(), it, mirror));
+    Plan {
+        transaction: transaction.unwrap_or_default(),
         ..Plan::default()
     }
 }
@@ -55,24 +66,32 @@ pub(super) fn follow(app: &Name, key: &Key, mirror: &Mirror) -> Option<Plan> {
 
 /// Old revisions of services.
 fn revisions(app: &Name, mirror: &Mirror) -> Transaction {
-    let mut transaction = Transaction::new();
-    for stored in mirror.services_in(app) {
-        let service = &stored.value;
-        let pods: Vec<&Pod> = mirror.pods_of(&service.key).map(|it| &*it.value).collect();
-        let kept: Vec<u64> = mirror.revisions_of(&service.key).collect();
-        let mut gone = prune::revisions(service, &kept, &pods);
-        gone.truncate(MAX_OPERATIONS - transaction.writes.len());
-        if gone.is_empty() {
-            continue;
-        }
-        let key = Key::Service(service.key.clone()).to_string();
-        transaction = transaction.compare(key, stored.modified);
-        for number in gone {
-            let key = Key::Revision(service.key.clone(), number);
-            transaction = transaction.delete(key.to_string());
-        }
+    let services = mirror.services_in(app);
+    services.fold(Transaction::new(), |transaction, stored| {
+        old_revisions(transaction, stored, mirror)
+    })
+}
+
+/// A transaction that deletes old revisions of a service as well, as many as it has room for.
+fn old_revisions(
+    mut transaction: Transaction,
+    stored: &Stored<Service>,
+    mirror: &Mirror,
+) -> Transaction {
+    let service = &stored.value;
+    let pods: Vec<&Pod> = mirror.pods_of(&service.key).map(|it| &*it.value).collect();
+    let kept: Vec<u64> = mirror.revisions_of(&service.key).collect();
+    let mut gone = prune::revisions(service, &kept, &pods);
+    gone.truncate(MAX_OPERATIONS - transaction.writes.len());
+    if gone.is_empty() {
+        return transaction;
     }
-    transaction
+    let key = Key::Service(service.key.clone()).to_string();
+    transaction = transaction.compare(key, stored.modified);
+    gone.into_iter().fold(transaction, |transaction, number| {
+        let key = Key::Revision(service.key.clone(), number);
+        transaction.delete(key.to_string())
+    })
 }
 
 /// What an app that is being deleted has beside its services.

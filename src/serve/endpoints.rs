@@ -41,6 +41,9 @@ impl Rotation for InRotation {
 
     fn leave(&self) {
         self.endpoint.set_state(EndpointState::Terminating);
+        if let Some(edge) = &self.edge {
+            edge.leave(self.endpoint.pod());
+        }
     }
 
     fn in_flight(&self) -> u32 {

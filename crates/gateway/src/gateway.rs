@@ -66,6 +66,14 @@ impl Gateway {
     /// requests, and those in flight go on; who waits for a service that is missing now is sent
     /// away with 503. Of two services with the same name or the same route, the first one counts.
     pub fn publish(&self, services: Vec<(ServiceConfig, Vec<Arc<Endpoint>>)>) {
+        let services = services.into_iter();
+        let shared = services.map(|(config, endpoints)| (config, endpoints.into()));
+        self.replace(shared.collect());
+    }
+
+    /// The same with endpoints that the caller keeps as well. Next time a service costs next to
+    /// nothing that comes with the same `Arc`.
+    pub fn replace(&self, services: Vec<(ServiceConfig, Arc<[Arc<Endpoint>]>)>) {
         let _publishing = self.0.publishing.lock();
         let old = self.0.snapshot.load_full();
         let next = Arc::new(old.next(services, &self.0.parked, &self.0.buffers));

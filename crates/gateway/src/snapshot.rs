@@ -102,7 +102,7 @@ impl Snapshot {
     /// that is new says on `parked` when a request waits that no pod could ever take.
     pub(crate) fn next(
         &self,
-        published: Vec<(ServiceConfig, Vec<Arc<Endpoint>>)>,
+        published: Vec<(ServiceConfig, Arc<[Arc<Endpoint>]>)>,
         parked: &Arc<Notify>,
         buffers: &Arc<Buffers>,
     ) -> Self {
@@ -112,15 +112,19 @@ impl Snapshot {
                 tracing::warn!(service = %config.name, "published twice at once; the first stays");
                 continue;
             }
-            let service = self.identity(&config.name);
-            let service = service.unwrap_or_else(|| Arc::new(Service::new(parked, buffers)));
-            for endpoint in &endpoints {
-                endpoint.attach(&service.queue, &service.counters);
-            }
-            let backend = Arc::new(Backend {
-                config,
-                service,
-                endpoints: endpoints.into(),
+            let same = self.services.get(&config.name);
+            let same = same.filter(|it| it.config == config && is_same(&it.endpoints, &endpoints));
+            let backend = same.cloned().unwrap_or_else(|| {
+                let service = self.identity(&config.name);
+                let service = service.unwrap_or_else(|| Arc::new(Service::new(parked, buffers)));
+                for endpoint in endpoints.iter() {
+                    endpoint.attach(&service.queue, &service.counters);
+                }
+                Arc::new(Backend {
+                    config,
+                    service,
+                    endpoints,
+                })
             });
             for route in &backend.config.routes {
                 if !next.routes.insert(route, backend.clone()) {
@@ -160,21 +164,29 @@ impl Snapshot {
     /// Makes the queues follow this snapshot, which has just replaced `old`: those that wait go to
     /// its endpoints, and what is not in it any more is closed.
     pub(crate) fn settle(&self, old: &Self) {
-        for backend in self.services.values() {
+        let changed = |of: &Self, name: &ServiceKey, backend: &Arc<Backend>| {
+            !of.services
+                .get(name)
+                .is_some_and(|it| Arc::ptr_eq(it, backend))
+        };
+        let new = self.services.iter();
+        let new: Vec<_> = new.filter(|(name, it)| changed(old, name, it)).collect();
+        for (_, backend) in &new {
             backend.service.queue.install(
                 backend.endpoints.clone(),
                 backend.config.queue,
                 backend.config.expects_pods,
             );
         }
-        let kept: HashSet<_> = self.endpoints().map(Arc::as_ptr).collect();
-        for endpoint in old
-            .endpoints()
-            .filter(|endpoint| !kept.contains(&Arc::as_ptr(endpoint)))
-        {
-            endpoint.detach();
-        }
-        for (name, backend) in &old.services {
+        let kept = new.iter().flat_map(|(_, it)| it.endpoints.iter());
+        let kept: HashSet<_> = kept.map(Arc::as_ptr).collect();
+        let gone = old.services.iter();
+        for (name, backend) in gone.filter(|(name, it)| changed(self, name, it)) {
+            for endpoint in backend.endpoints.iter() {
+                if !kept.contains(&Arc::as_ptr(endpoint)) {
+                    endpoint.detach();
+                }
+            }
             if !self.services.contains_key(name) {
                 backend.service.queue.close();
             }
@@ -202,10 +214,11 @@ impl Snapshot {
         parked.sort_unstable();
         parked
     }
+}
 
-    fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.services
-            .values()
-            .flat_map(|backend| backend.endpoints.iter())
-    }
+/// Whether these are the same endpoints, in the same order.
+fn is_same(some: &Arc<[Arc<Endpoint>]>, others: &Arc<[Arc<Endpoint>]>) -> bool {
+    let each = || some.iter().zip(others.iter());
+    let same = |(one, other): (&Arc<Endpoint>, &Arc<Endpoint>)| Arc::ptr_eq(one, other);
+    Arc::ptr_eq(some, others) || some.len() == others.len() && each().all(same)
 }

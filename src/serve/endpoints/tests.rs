@@ -221,3 +221,31 @@ fn a_pod_that_is_ready_has_been_published() {
     first.set_ready(true);
     assert_eq!(published(), 2, "one without a place changes nothing");
 }
+
+/// What is published for a pod is its service, however many others there are.
+#[test]
+fn a_pod_costs_what_its_service_has_and_not_what_the_node_has() {
+    const SERVICES: u32 = 500;
+    let edge = Arc::new(Edge::new(Gateway::new(Node::default().gateway)));
+    let name = |number: u32| Name::parse(&format!("s{number}")).expect("a name");
+    let source = single::service(name(0), "web.wasm".as_ref(), Grants::default(), &|_| {});
+    let (app, one) = (&source.app.name, &source.app.services[&name(0)]);
+    let services = (0..SERVICES).map(|number| sampan_core::object::Service {
+        name: name(number),
+        ..one.clone()
+    });
+    edge.declare(app, &services.collect::<Vec<_>>());
+    let endpoints = GatewayEndpoints(Arc::clone(&edge));
+    for number in 0..SERVICES {
+        let key = ServiceKey::new(app, &name(number));
+        for slot in 0..2 {
+            let pod = PodName::new(&key, 1, slot);
+            let upstream = Arc::new(PodUpstream::<FakePod>::empty());
+            endpoints.enter(&pod, 1, upstream).set_ready(true);
+        }
+        let load = edge.gateway().load(&key).expect("it is published");
+        assert_eq!(load.endpoints.len(), 2);
+    }
+    // One for the first pod of each, and two for the second.
+    assert_eq!(edge.gathered(), 3 * SERVICES as usize);
+}

@@ -86,7 +86,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot make the directory `{}`", directory.display()))?;
     let (files, next) = match arguments.template {
-        None => (hello(), "sampan up"),
+        None => (hello(directory), "sampan up"),
         Some(Beginning::Service(template)) => (begun(directory, template), BUILT),
         Some(Beginning::Shop) => (templates::shop::files(&app_name(directory)), BUILT),
     };
@@ -118,9 +118,11 @@ fn import(file: &Path, directory: &Path, output: &Output) -> End {
 }
 
 /// A component that is there already.
-fn hello() -> Vec<(PathBuf, Vec<u8>)> {
+fn hello(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let named = format!("app = \"{}\"", app_name(directory));
+    let text = spec::example().replacen("app = \"hello\"", &named, 1);
     vec![
-        ("sampan.toml".into(), spec::example().as_bytes().to_vec()),
+        ("sampan.toml".into(), text.into_bytes()),
         ("hello.wasm".into(), HELLO.to_vec()),
     ]
 }

@@ -194,6 +194,7 @@ async fn a_new_app_runs_at_once() {
     assert_eq!(get(at, "localhost", "/").await.body, "Hello from Sampan!\n");
     let (_, talk) = running.interrupt();
     assert!(talk.contains(&format!("answers at http://{at}/")), "{talk}");
+    assert!(talk.contains("new-app is up"), "{talk}");
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
+    fs,
     time::{Duration, Instant},
 };
 
-use sampan_core::{event::Reason, name::Name};
+use sampan_core::{name::Name, record::Kind};
 
 use super::{
     BenchError, Component, app_of,
@@ -16,7 +17,6 @@ use super::{
     report::{Better, Scale, Unit},
     rig::{Rig, on_node_with_room},
 };
-use crate::events::Change;
 
 /// Pods of one service, which is the most.
 const PODS_OF_SERVICE: u32 = 1000;
@@ -88,7 +88,7 @@ async fn fill(rig: &mut Rig, wanted: &Wanted, part: &Part) -> Result<(), BenchEr
     for name in &names {
         let done = f64::from(pods) / f64::from(wanted.pods);
         part.progress(0.8 * done, &format!("density, pods: {pods}"));
-        let (start, last) = (Instant::now(), rig.context.journal.last());
+        let start = Instant::now();
         if let Some(service) = rig.source.app.services.get_mut(name) {
             service.replicas = PODS_OF_SERVICE.min(left);
             left -= service.replicas;
@@ -108,7 +108,7 @@ async fn fill(rig: &mut Rig, wanted: &Wanted, part: &Part) -> Result<(), BenchEr
         }
         pods = ready(rig);
         if pods < expected {
-            limit = Some(reason(rig, last));
+            limit = Some(reason(rig, name));
             break;
         }
         let took = start.elapsed().as_secs_f64() * 1e3;
@@ -183,12 +183,29 @@ fn wanted_pods(rig: &Rig) -> u32 {
     rig.source.app.services.values().map(|it| it.replicas).sum()
 }
 
-/// Why pods do not come, from the last event that says so.
-fn reason(rig: &Rig, since: u64) -> String {
-    let events = rig.context.journal.after(since).events;
-    let failed = events.iter().rev().find_map(|event| match &event.change {
-        Change::Pod { notice, .. } if notice.reason == Reason::Failed => Some(notice.text.clone()),
-        _ => None,
+/// Why a pod does not come, as the pod says it, and how much of the limits of a process is used.
+fn reason(rig: &Rig, service: &Name) -> String {
+    let follower = rig.context.objects.follow(&[Kind::Pod]);
+    let mirror = follower.mirror();
+    let registry = &rig.context.node.registry;
+    let missing = mirror.pods_of(&rig.key(service)).find_map(|pod| {
+        let known = registry.get(&pod.value.name())?;
+        known.reason.filter(|_| !known.ready)
     });
-    failed.unwrap_or_else(|| format!("no other pod came within {STILL:?}"))
+    let missing = missing.unwrap_or_else(|| format!("no other pod came within {STILL:?}"));
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let most_maps = read("/proc/sys/vm/max_map_count");
+    let limits = read("/proc/self/limits");
+    let files = limits
+        .lines()
+        .find_map(|it| it.strip_prefix("Max open files"));
+    let files = files.and_then(|it| it.split_whitespace().next());
+    let held = Held::now();
+    format!(
+        "{missing} (memory maps: {} of {}; file descriptors: {} of {})",
+        held.maps,
+        most_maps.trim(),
+        held.descriptors,
+        files.unwrap_or("?")
+    )
 }

@@ -13,6 +13,7 @@ pub(crate) mod node;
 mod prober;
 pub(crate) mod registry;
 mod reports;
+pub(crate) mod rest;
 pub(crate) mod rotation;
 pub(crate) mod runtime_pod;
 mod site;

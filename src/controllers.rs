@@ -20,10 +20,10 @@ use autoscale::{Autoscaler, Autoscaling, News};
 use due::Agenda;
 use object::Object;
 use reconciled::{Plan, Told};
+use rollout::Memory;
 use rollouts::Rollouts;
 use sampan_core::{
-    name::ServiceKey,
-    plan::rollout::Readiness,
+    name::{Name, ServiceKey},
     provoke,
     record::{Key, Service},
 };
@@ -78,7 +78,7 @@ impl Controllers {
         let mut state = Loop {
             autoscaler: Autoscaler::new(self.autoscaling.clone()),
             controllers: Arc::new(self),
-            readiness: Readiness::default(),
+            memory: Memory::default(),
             due: Agenda::default(),
             running: JoinSet::new(),
             unseen: BTreeSet::new(),
@@ -94,19 +94,19 @@ impl Controllers {
         object: &Object,
         mirror: &Mirror,
         autoscaler: &Autoscaler,
-        readiness: &mut Readiness,
+        memory: &mut Memory,
     ) -> Plan {
         let follow = || prune::follow(object.app(), &object.key(), mirror);
         provoke::panic_in(provoke::Task::Controllers);
         match object {
             Object::Service(key) => {
                 let Some(stored) = mirror.services.get(key) else {
-                    readiness.forget(key);
+                    memory.forget(key);
                     return Plan::default();
                 };
                 follow().unwrap_or_else(|| {
                     let scaling = autoscaler.decision(&stored.value);
-                    rollout::reconcile(stored, mirror, &self.node, readiness, scaling)
+                    rollout::reconcile(stored, mirror, &self.node, memory, scaling)
                 })
             }
             Object::Job(key) => {
@@ -142,8 +142,8 @@ impl Controllers {
 struct Loop {
     controllers: Arc<Controllers>,
     autoscaler: Autoscaler,
-    /// Since when pods have been ready.
-    readiness: Readiness,
+    /// What is remembered of services.
+    memory: Memory,
     due: Agenda,
     running: JoinSet<(Object, End)>,
     /// What there was at the start and has not been looked at yet, or not with success. However
@@ -210,6 +210,7 @@ impl Loop {
                     objects.insert(Object::Service(service.clone()));
                     objects.insert(rest(mirror, service));
                     dependents(mirror, service, &mut objects);
+                    going(mirror, &service.app, &mut objects);
                 }
                 Key::Job(job) => {
                     objects.insert(Object::Job(job.clone()));
@@ -217,6 +218,7 @@ impl Loop {
                         objects.insert(Object::App(job.app.clone()));
                     }
                     dependents(mirror, job, &mut objects);
+                    going(mirror, &job.app, &mut objects);
                 }
                 // Nothing is decided by them.
                 Key::Secret(..) => {}
@@ -229,6 +231,7 @@ impl Loop {
                     // When the last pod of a revision or service has gone, that may go too.
                     if !mirror.pods.contains_key(pod) {
                         objects.insert(rest(mirror, pod.service()));
+                        going(mirror, &pod.service().app, &mut objects);
                     }
                 }
             }
@@ -263,7 +266,7 @@ impl Loop {
                 &object,
                 &follower.mirror(),
                 &self.autoscaler,
-                &mut self.readiness,
+                &mut self.memory,
             );
             if let Some(at) = wake_at {
                 self.due.by(object.clone(), at);
@@ -340,6 +343,14 @@ fn dependents(mirror: &Mirror, on: &ServiceKey, objects: &mut BTreeSet<Object>) 
         Key::Job(job) => Some(Object::Job(job.clone())),
         Key::App(_) | Key::Revision(..) | Key::Pod(_) | Key::Secret(..) => None,
     }));
+}
+
+/// The services of the app that are being deleted: each may have waited for what has changed.
+fn going(mirror: &Mirror, app: &Name, objects: &mut BTreeSet<Object>) {
+    let services = mirror
+        .going_in(app)
+        .filter(|key| mirror.services.contains_key(*key));
+    objects.extend(services.cloned().map(Object::Service));
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -56,8 +56,7 @@ impl Known {
             Some(service) if !service.is_settled() => drop(self.unsettled.insert(name.clone())),
             Some(_) | None => drop(self.unsettled.remove(name)),
         }
-        let (wanted, demand) = (service.filter(|it| !it.spec.deleting), service.map(demand));
-        let wanted = wanted.map(stored_config);
+        let (wanted, demand) = (service.map(stored_config), service.map(demand));
         if self.services.get(name) == wanted.as_ref() && self.demands.get(name) == demand.as_ref() {
             return true;
         }
@@ -285,13 +284,16 @@ pub(crate) fn config(app: &Name, service: &Service) -> ServiceConfig {
 
 fn stored_config(service: &record::Service) -> ServiceConfig {
     let spec = &service.spec;
+    // One that is being deleted gets nothing more from outside. What depends on it and still ends its
+    // requests may call it until it stops.
+    let routes = match (spec.deleting, spec.kind) {
+        (false, ServiceKind::Http | ServiceKind::Static) => spec.routes.clone(),
+        // Or it is of a revision that answered requests, to which this one was undone: it answers none.
+        (true, _) | (false, ServiceKind::Command) => Vec::new(),
+    };
     ServiceConfig {
         name: service.key.clone(),
-        // Of a revision that answered requests, to which this one was undone: it answers none.
-        routes: match spec.kind {
-            ServiceKind::Http | ServiceKind::Static => spec.routes.clone(),
-            ServiceKind::Command => Vec::new(),
-        },
+        routes,
         queue: spec.queue,
         queue_timeout: spec.queue_timeout,
         body: spec.body_bytes,
@@ -302,6 +304,12 @@ fn stored_config(service: &record::Service) -> ServiceConfig {
 
 /// Which pods it shall have.
 fn demand(service: &record::Service) -> Demand {
+    if service.spec.deleting {
+        return Demand {
+            replicas: 0,
+            others_come: false,
+        };
+    }
     let replicas = service.spec.replicas;
     let wakes = replicas == 0 && service.spec.autoscale.is_some();
     Demand {

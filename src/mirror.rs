@@ -20,6 +20,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::Condition,
+    plan::stop::Contents,
     provoke,
     record::{App, Job, Key, Kind, Pod, Service},
 };
@@ -55,6 +56,8 @@ pub(crate) struct Mirror {
     pub(crate) secrets: BTreeSet<(Name, Name, String)>,
     /// Which services and jobs depend on which: what is depended on, and what does.
     dependents: BTreeSet<(ServiceKey, Key)>,
+    /// Which services and jobs are being deleted.
+    going: BTreeSet<ServiceKey>,
 }
 
 /// On what something depends, and how far that must be.
@@ -121,6 +124,15 @@ impl Mirror {
             .map(|(_, pod)| pod)
     }
 
+    /// All that an app has, for planners.
+    pub(crate) fn contents<'a>(&'a self, app: &'a Name) -> Contents<'a> {
+        Contents {
+            services: self.services_in(app).map(|it| &*it.value).collect(),
+            jobs: self.jobs_in(app).map(|it| &*it.value).collect(),
+            pods: self.pods_in(app).map(|it| &*it.value).collect(),
+        }
+    }
+
     /// The revisions of the services of an app, those too that are of no service.
     pub(crate) fn revisions_in(&self, app: &Name) -> impl Iterator<Item = &(ServiceKey, u64)> {
         let all = self.revisions.range((ServiceKey::first_of(app), 0)..);
@@ -133,6 +145,20 @@ impl Mirror {
         let first = (on.clone(), Key::App(on.app.clone()));
         let all = self.dependents.range(first..);
         all.take_while(move |(of, _)| of == on).map(|(_, key)| key)
+    }
+
+    /// The services and jobs of an app that are being deleted.
+    pub(crate) fn going_in(&self, app: &Name) -> impl Iterator<Item = &ServiceKey> {
+        let all = self.going.range(ServiceKey::first_of(app)..);
+        all.take_while(move |name| name.app == *app)
+    }
+
+    /// Notes whether a service or a job is being deleted now.
+    fn go(&mut self, name: &ServiceKey, deleting: bool) {
+        match deleting {
+            true => self.going.insert(name.clone()),
+            false => self.going.remove(name),
+        };
     }
 
     /// Notes on what a service or a job depends now, and no more on what it did.
@@ -165,6 +191,7 @@ impl Mirror {
             (Key::App(name), _) => drop(self.apps.remove(&name)),
             (Key::Service(name), Some(Object::Service(service))) => {
                 let now = Arc::clone(&service.value);
+                self.go(&name, now.spec.deleting);
                 let before = self.services.insert(name.clone(), service);
                 self.depend(
                     Key::Service(name),
@@ -174,6 +201,7 @@ impl Mirror {
             }
             (Key::Service(name), _) => {
                 let before = self.services.remove(&name);
+                self.go(&name, false);
                 self.depend(Key::Service(name), dependencies(&before), &Names::new());
             }
             (Key::Revision(name, number), Some(Object::Revision)) => {
@@ -184,11 +212,13 @@ impl Mirror {
             (Key::Pod(name), _) => drop(self.pods.remove(&name)),
             (Key::Job(name), Some(Object::Job(job))) => {
                 let now = Arc::clone(&job.value);
+                self.go(&name, now.deleting);
                 let before = self.jobs.insert(name.clone(), job);
                 self.depend(Key::Job(name), dependencies(&before), &now.spec.depends_on);
             }
             (Key::Job(name), _) => {
                 let before = self.jobs.remove(&name);
+                self.go(&name, false);
                 self.depend(Key::Job(name), dependencies(&before), &Names::new());
             }
             (Key::Secret(app, name, version), Some(Object::Secret)) => {

@@ -1,10 +1,18 @@
 //! Runs the attempts of jobs that the store says should run.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use sampan_core::{
-    name::{PodName, ServiceKey},
-    plan::job,
+    event::Reason,
+    name::{Name, PodName, ServiceKey},
+    plan::{
+        job,
+        stop::{Deletions, Turn},
+    },
     provoke,
     quantity::format_duration,
     record::{Job, JobPhase, Key},
@@ -21,11 +29,15 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{handle::one_line, loader::RuntimeLoader};
+use super::{
+    handle::one_line,
+    loader::RuntimeLoader,
+    rest::{JobRuns, sleep_until},
+};
 use crate::{
     clock::Clock,
     events::{Change, Subject},
-    mirror::{Follower, text},
+    mirror::{Follower, Mirror, text},
 };
 
 /// The runner of jobs.
@@ -35,6 +47,8 @@ pub(crate) struct Jobs {
     pub(crate) loader: Arc<RuntimeLoader>,
     /// The threads that guests run on.
     pub(crate) guests: Handle,
+    /// What the agent is told of them.
+    pub(crate) runs: Arc<JobRuns>,
 }
 
 /// How long to wait before a store that failed is asked again.
@@ -63,80 +77,186 @@ struct Begun {
     gone: oneshot::Receiver<()>,
 }
 
+/// The attempts of a node.
+struct Attempts {
+    jobs: Arc<Jobs>,
+    running: BTreeMap<ServiceKey, Begun>,
+    tasks: JoinSet<()>,
+    /// Since when jobs are being deleted.
+    deletions: Deletions,
+    /// When jobs that are being deleted wait no more for what depends on them.
+    due: BTreeMap<ServiceKey, Instant>,
+}
+
 impl Jobs {
     /// Runs attempts until the store is closed. Dropping this ends them.
     pub(crate) async fn run(self, mut follower: Follower) {
-        let jobs = Arc::new(self);
-        let mut running: BTreeMap<ServiceKey, Begun> = BTreeMap::new();
-        let mut tasks = JoinSet::new();
+        let mut changes = self.runs.changes();
+        let mut attempts = Attempts {
+            jobs: Arc::new(self),
+            running: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            deletions: Deletions::default(),
+            due: BTreeMap::new(),
+        };
         let mut keys = follower.keys();
         loop {
-            for key in keys {
-                if let Key::Job(name) = key {
-                    jobs.see(&follower, &name, &mut running, &mut tasks);
+            attempts.look_at(&follower, keys);
+            // Their results are in the store.
+            while attempts.tasks.try_join_next().is_some() {}
+            keys = BTreeSet::new();
+            tokio::select! {
+                changed = follower.next() => match changed {
+                    Some(changed) => keys = changed,
+                    None => return,
+                },
+                () = changes.next() => attempts.end_told(),
+                () = sleep_until(attempts.due.values().min().copied()) => {
+                    let now = Instant::now();
+                    let due = attempts.due.extract_if(.., |_, at| *at <= now);
+                    keys = due.map(|(job, _)| Key::Job(job)).collect();
                 }
             }
-            // Their results are in the store.
-            while tasks.try_join_next().is_some() {}
-            match follower.next().await {
-                Some(changed) => keys = changed,
-                None => return,
+        }
+    }
+}
+
+impl Attempts {
+    /// Looks at the jobs that changes of these keys may concern.
+    fn look_at(&mut self, follower: &Follower, keys: BTreeSet<Key>) {
+        let mut jobs = BTreeSet::new();
+        let mirror = follower.mirror();
+        for key in keys {
+            match key {
+                Key::Job(job) => {
+                    jobs.extend(going(&mirror, &job.app));
+                    jobs.insert(job);
+                }
+                // They may be what a job waits for that is being deleted.
+                Key::Service(service) => jobs.extend(going(&mirror, &service.app)),
+                Key::Pod(pod) if !mirror.pods.contains_key(&pod) => {
+                    jobs.extend(going(&mirror, &pod.service().app));
+                }
+                Key::Pod(_) | Key::App(_) | Key::Revision(..) | Key::Secret(..) => {}
+            }
+        }
+        drop(mirror);
+        for job in jobs {
+            self.see(follower, &job);
+        }
+    }
+
+    /// Ends the attempts that were told to, because the node stops.
+    fn end_told(&mut self) {
+        let runs = Arc::clone(&self.jobs.runs);
+        for (job, begun) in self.running.extract_if(.., |job, _| runs.is_told(job)) {
+            // What it depends on stops as soon as it is gone, and is told after it.
+            let message = "stopped, because the node stops";
+            self.jobs.tell_ended(&job, message);
+            begun.task.abort();
+        }
+    }
+
+    /// Whether a job that is being deleted goes on for now: what depends on it is still there.
+    fn is_held(&mut self, follower: &Follower, job: &Job) -> bool {
+        let clock = &self.jobs.clock;
+        let now = clock.now();
+        let turn = {
+            let mirror = follower.mirror();
+            let contents = mirror.contents(&job.key.app);
+            let deletion = self.deletions.of(&job.key, &contents, now);
+            contents.turn(&job.key, deletion, now)
+        };
+        match turn {
+            Turn::Now { .. } => false,
+            Turn::After { until, .. } => {
+                if let Some(at) = clock.instant(until) {
+                    self.due.insert(job.key.clone(), at);
+                }
+                true
             }
         }
     }
 
-    fn see(
-        self: &Arc<Self>,
-        follower: &Follower,
-        name: &ServiceKey,
-        running: &mut BTreeMap<ServiceKey, Begun>,
-        tasks: &mut JoinSet<()>,
-    ) {
-        let job = follower
-            .mirror()
-            .jobs
-            .get(name)
-            .map(|it| Arc::clone(&it.value));
+    fn see(&mut self, follower: &Follower, name: &ServiceKey) {
+        let stored = |mirror: &Mirror| mirror.jobs.get(name).map(|it| Arc::clone(&it.value));
+        let job = stored(&follower.mirror());
+        self.due.remove(name);
+        let doomed = job.as_ref().filter(|job| job.deleting);
+        match doomed.filter(|job| job.status.phase == JobPhase::Running) {
+            Some(job) if self.is_held(follower, job) => return,
+            Some(_) => {
+                let (jobs, name) = (Arc::clone(&self.jobs), name.clone());
+                self.tasks.spawn(async move { jobs.give_up(&name).await });
+            }
+            None if doomed.is_none() => self.deletions.forget(name),
+            None => {}
+        }
         let wanted = job.as_ref().filter(|job| {
             !job.deleting
-                && job.status.boot == self.clock.boot()
+                && job.status.boot == self.jobs.clock.boot()
                 && job.status.observed_generation == job.generation
                 && job.status.phase == JobPhase::Running
         });
-        let is_doomed = |job: &Arc<Job>| job.deleting && job.status.phase == JobPhase::Running;
-        if job.as_ref().is_some_and(is_doomed) {
-            let (jobs, name) = (Arc::clone(self), name.clone());
-            tasks.spawn(async move { jobs.give_up(&name).await });
-        }
         let attempt = wanted.map(|job| attempt_of(job));
-        if running.get(name).map(|begun| begun.attempt) == attempt {
+        if self.running.get(name).map(|begun| begun.attempt) == attempt {
             return;
         }
         // It has ended, or another one takes its place, or its job was changed or deleted.
-        let before = running.remove(name);
+        let before = self.running.remove(name);
         if let Some(before) = &before {
             before.task.abort();
         }
         if let (Some(job), Some(attempt)) = (wanted, attempt) {
-            let (jobs, job) = (Arc::clone(self), Arc::clone(job));
-            let guests = jobs.guests.clone();
-            let (left, gone) = oneshot::channel();
-            let run = async move {
-                if let Some(before) = before {
-                    // Two never run at once. That nothing is sent is what is waited for.
-                    let _ = before.gone.await;
-                }
-                jobs.attempt(&job).await;
-                drop(left);
-            };
-            let task = tasks.spawn_on(run, &guests);
-            let begun = Begun {
-                attempt,
-                task,
-                gone,
-            };
-            running.insert(name.clone(), begun);
+            self.begin(job, attempt, before);
         }
+    }
+
+    /// Begins an attempt, after the one `before` it, unless the node stops.
+    fn begin(&mut self, job: &Arc<Job>, attempt: Attempt, before: Option<Begun>) {
+        let (jobs, job) = (Arc::clone(&self.jobs), Arc::clone(job));
+        let Some(attempting) = jobs.runs.begin(&job.key) else {
+            return;
+        };
+        let (name, guests) = (job.key.clone(), jobs.guests.clone());
+        let (left, gone) = oneshot::channel();
+        let run = async move {
+            let _attempting = attempting;
+            if let Some(before) = before {
+                // Two never run at once. That nothing is sent is what is waited for.
+                let _ = before.gone.await;
+            }
+            jobs.attempt(&job).await;
+            drop(left);
+        };
+        let task = self.tasks.spawn_on(run, &guests);
+        let begun = Begun {
+            attempt,
+            task,
+            gone,
+        };
+        self.running.insert(name, begun);
+    }
+}
+
+/// The jobs of the app that are being deleted and run.
+fn going(mirror: &Mirror, app: &Name) -> impl Iterator<Item = ServiceKey> {
+    let jobs = mirror
+        .going_in(app)
+        .filter_map(|name| mirror.jobs.get(name));
+    let going = jobs.filter(|job| job.value.status.phase == JobPhase::Running);
+    going.map(|job| job.value.key.clone())
+}
+
+impl Jobs {
+    /// Tells of a job that was ended before its end.
+    fn tell_ended(&self, job: &ServiceKey, message: &str) {
+        let change = Change::Announced {
+            reason: Reason::Stopped,
+            message: message.to_owned(),
+        };
+        let subject = Subject::Job(job.clone());
+        self.loader.journal.record(subject, change);
     }
 
     async fn attempt(&self, job: &Job) {
@@ -177,7 +297,8 @@ impl Jobs {
             };
             // It may be wanted again.
             let job = serde_json::from_slice::<Job>(&entry.value).ok();
-            let Some(mut job) = job.filter(|job| job.deleting) else {
+            let runs = |job: &Job| job.deleting && job.status.phase == JobPhase::Running;
+            let Some(mut job) = job.filter(runs) else {
                 return;
             };
             let reason = "it is being deleted".to_owned();
@@ -187,7 +308,9 @@ impl Jobs {
                 .put(key.as_str(), text(&job));
             match self.store.commit(transaction).await {
                 Ok(Outcome::Conflict(_)) => {}
-                Ok(Outcome::Committed(_)) => return,
+                Ok(Outcome::Committed(_)) => {
+                    return self.tell_ended(name, "stopped: it is being deleted");
+                }
                 Err(error) => {
                     drop(turn);
                     tracing::warn!(job = %name, %error, "cannot delete the job, trying again");

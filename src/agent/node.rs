@@ -1,8 +1,9 @@
 //! Runs the pods that the store says should be there, and stops those that should go.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -26,6 +27,7 @@ use super::{
     loader::{Prepared, TemplateLoader},
     registry::{PodRegistry, Waiting},
     reports::{Reports, StatusReporter},
+    rest::{JobRuns, Rest, sleep_until},
     rotation::Rotation,
     upstream::PodUpstream,
     worker::{Assignment, Worker},
@@ -63,6 +65,8 @@ pub(crate) struct Agent<W: TemplateLoader> {
     pub(crate) registry: Arc<PodRegistry>,
     /// The threads that guests run on. What is known of pods is kept where [`Self::run`] runs.
     pub(crate) pods: Handle,
+    /// The jobs that stop together with the pods.
+    pub(crate) jobs: Arc<JobRuns>,
 }
 
 /// How long a pod may go on.
@@ -70,10 +74,13 @@ pub(crate) struct Agent<W: TemplateLoader> {
 enum Wanted {
     Run,
     /// It is to go, and its object with it.
-    Stop,
+    Stop(Drain),
     /// The node goes down: it stops, and is there again when the node is.
-    Rest,
+    Rest(Drain),
 }
+
+/// How long a pod may drain, if that is less than its revision says.
+type Drain = Option<Duration>;
 
 type Slot<M> = Arc<tokio::sync::Mutex<Weak<Prepared<M>>>>;
 /// By service and revision.
@@ -87,7 +94,8 @@ struct Shared<W: TemplateLoader> {
 }
 
 impl<W: TemplateLoader> Agent<W> {
-    /// Runs pods until told to rest, then lets them end their requests and stops them.
+    /// Runs pods until told to rest, then lets them end their requests and stops them, and jobs with
+    /// them: each after what depends on it.
     pub(crate) async fn run(self, mut follower: Follower, rest: Arc<Notify>) {
         provoke::panic_in(provoke::Task::Agent);
         let shared = Arc::new(Shared {
@@ -99,24 +107,32 @@ impl<W: TemplateLoader> Agent<W> {
             shared: Arc::clone(&shared),
             running: BTreeMap::new(),
             tasks: JoinSet::new(),
+            rest: None,
         };
         pods.see(&follower, follower.keys());
         let reader = follower.reader();
         let writing = shared.reports.write(&*shared.agent.store, &reader);
+        let mut jobs = shared.agent.jobs.changes();
         let running = async {
-            loop {
+            let mut is_open = true;
+            while !pods.are_at_rest() {
+                let wake_at = pods.stop_due();
                 tokio::select! {
-                    () = rest.notified() => break,
-                    keys = follower.next() => match keys {
+                    () = rest.notified() => pods.begin_rest(&follower),
+                    keys = follower.next(), if is_open => match keys {
                         Some(keys) => pods.see(&follower, keys),
-                        None => break,
+                        None => {
+                            is_open = false;
+                            pods.begin_rest(&follower);
+                        }
                     },
                     Some(done) = pods.tasks.join_next() => {
                         pods.ended(&follower, &done.expect(NEVER_ABORTED));
                     }
+                    () = jobs.next() => {}
+                    () = sleep_until(wake_at) => {}
                 }
             }
-            pods.rest().await;
         };
         tokio::select! {
             () = writing => {}
@@ -136,6 +152,8 @@ struct Pods<W: TemplateLoader> {
     shared: Arc<Shared<W>>,
     running: BTreeMap<PodName, Running>,
     tasks: JoinSet<PodName>,
+    /// Once the node goes down.
+    rest: Option<Rest>,
 }
 
 impl<W: TemplateLoader> Pods<W> {
@@ -167,7 +185,9 @@ impl<W: TemplateLoader> Pods<W> {
                 let runs_on =
                     |it: &Stored<Pod>| it.value.stop.is_none() && it.created == running.created;
                 if !stored.is_some_and(runs_on) {
-                    running.wanted.send_replace(Wanted::Stop);
+                    let drain = stored.and_then(|it| it.value.drain_ms);
+                    let drain = drain.map(Duration::from_millis);
+                    running.wanted.send_replace(Wanted::Stop(drain));
                 }
             }
             (None, None) => {}
@@ -181,7 +201,7 @@ impl<W: TemplateLoader> Pods<W> {
 
     fn start(&mut self, pod: &PodName, stored: &Stored<Pod>) {
         // An end is for good.
-        if stored.value.status.phase == PodPhase::Ended {
+        if stored.value.status.phase == PodPhase::Ended || !self.may_start(pod.service()) {
             return;
         }
         let created = stored.created;
@@ -214,21 +234,57 @@ impl<W: TemplateLoader> Pods<W> {
         }
     }
 
-    /// Stops all pods, and leaves what the store says of them.
-    async fn rest(&mut self) {
-        for running in self.running.values() {
-            running.wanted.send_if_modified(|wanted| {
-                let runs = *wanted == Wanted::Run;
-                if runs {
-                    *wanted = Wanted::Rest;
-                }
-                runs
-            });
-        }
-        while let Some(done) = self.tasks.join_next().await {
-            done.expect(NEVER_ABORTED);
-        }
+    /// Begins to stop all pods, and leaves what the store says of them.
+    fn begin_rest(&mut self, follower: &Follower) {
+        let agent = &self.shared.agent;
+        agent.jobs.rest();
+        let clock = agent.node.clock;
+        self.rest
+            .get_or_insert_with(|| Rest::new(&follower.mirror(), clock));
     }
+
+    /// Whether everything has stopped.
+    fn are_at_rest(&self) -> bool {
+        let jobs = || self.shared.agent.jobs.running();
+        self.rest.is_some() && self.running.is_empty() && jobs().is_empty()
+    }
+
+    /// Stops what is due once the node goes down. Returns when to look again.
+    fn stop_due(&mut self) -> Option<Instant> {
+        let jobs = self.shared.agent.jobs.running();
+        let there = there(&self.running, &jobs);
+        let due = self.rest.as_mut()?.due(&there);
+        for (key, drain) in &due.stop {
+            self.shared.agent.jobs.end(key);
+            let of = self.running.iter();
+            for (_, running) in of.filter(|(pod, _)| pod.service() == key) {
+                running.wanted.send_if_modified(|wanted| {
+                    let runs = *wanted == Wanted::Run;
+                    if runs {
+                        *wanted = Wanted::Rest(*drain);
+                    }
+                    runs
+                });
+            }
+        }
+        due.wake_at
+    }
+
+    /// Whether a pod of the service may start: when the node goes down, only if what depends on it is
+    /// still there and may call it.
+    fn may_start(&self, service: &ServiceKey) -> bool {
+        let Some(rest) = &self.rest else { return true };
+        let jobs = self.shared.agent.jobs.running();
+        rest.may_start(service, &there(&self.running, &jobs))
+    }
+}
+
+/// The services and jobs of which anything runs, or drains.
+fn there<'a>(
+    running: &'a BTreeMap<PodName, Running>,
+    jobs: &'a BTreeSet<ServiceKey>,
+) -> BTreeSet<&'a ServiceKey> {
+    running.keys().map(PodName::service).chain(jobs).collect()
 }
 
 /// One pod, from its preparation to its end.
@@ -250,12 +306,12 @@ impl<W: TemplateLoader> Life<W> {
             && self.opened().await
         {
             let worker = self.start(&prepared, reporter);
-            self.over().await;
-            worker.stop().await;
+            let drain = self.over().await;
+            worker.stop(drain).await;
             self.shared.agent.endpoints.exit(&self.pod);
         }
         self.shared.agent.registry.close(&self.pod);
-        if *self.wanted.borrow() == Wanted::Stop {
+        if matches!(*self.wanted.borrow(), Wanted::Stop(_)) {
             self.shared.reports.gone(&self.pod, self.created);
         }
         self.pod
@@ -267,15 +323,19 @@ impl<W: TemplateLoader> Life<W> {
         self.wait("requests to its service are not taken yet", None);
         tokio::select! {
             biased;
-            () = self.over() => false,
+            _ = self.over() => false,
             () = shared.agent.endpoints.opened(pod.service()) => true,
         }
     }
 
-    /// Waits until the pod is not to run any more.
-    async fn over(&mut self) {
-        // A sender that is gone is a pod that is not wanted.
-        let _ = self.wanted.wait_for(|wanted| *wanted != Wanted::Run).await;
+    /// Waits until the pod is not to run any more. Says how long it may drain.
+    async fn over(&mut self) -> Drain {
+        let over = self.wanted.wait_for(|wanted| *wanted != Wanted::Run);
+        match over.await.as_deref() {
+            Ok(Wanted::Stop(drain) | Wanted::Rest(drain)) => *drain,
+            // A sender that is gone is a pod that is not wanted.
+            Ok(Wanted::Run) | Err(_) => None,
+        }
     }
 
     fn start(
@@ -321,7 +381,7 @@ impl<W: TemplateLoader> Life<W> {
             let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
             let reason = tokio::select! {
                 biased;
-                () = self.over() => return None,
+                _ = self.over() => return None,
                 prepared = shared.prepare(&pod) => match prepared {
                     Ok(prepared) => return Some(prepared),
                     Err(reason) => reason,
@@ -344,7 +404,7 @@ impl<W: TemplateLoader> Life<W> {
                 self.shared.reports.is(&self.pod, self.created, status);
             }
             tokio::select! {
-                () = self.over() => return None,
+                _ = self.over() => return None,
                 () = tokio::time::sleep_until(next_try) => {}
             }
         }

@@ -9,8 +9,9 @@ mod incarnation;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use sampan_core::{
     name::PodName,
     plan::pod::{self, Action, Event, PodSpec, PodState},
@@ -53,15 +54,23 @@ pub(crate) struct Assignment<M: Maker> {
 
 /// A worker at work. Dropping it ends the pod at once; stop it first.
 pub(crate) struct Worker {
-    stop: Arc<Notify>,
+    stop: Arc<StopAsked>,
     task: JoinHandle<()>,
     account: Arc<dyn Account>,
+}
+
+/// That a worker is to stop its pod.
+#[derive(Default)]
+struct StopAsked {
+    asked: Notify,
+    /// How long the pod may drain, if that is less than its spec says.
+    drain: Mutex<Option<Duration>>,
 }
 
 impl Worker {
     /// Starts the pod.
     pub(crate) fn start<M: Maker>(assignment: Assignment<M>) -> Self {
-        let stop = Arc::new(Notify::new());
+        let stop = Arc::<StopAsked>::default();
         let account: Arc<dyn Account> = Arc::clone(&assignment.upstream) as _;
         assignment.registry.open(
             &assignment.pod,
@@ -88,9 +97,11 @@ impl Worker {
         self.account.usage()
     }
 
-    /// Drains the pod and stops it. Returns what it has used.
-    pub(crate) async fn stop(mut self) -> Usage {
-        self.stop.notify_one();
+    /// Drains the pod, for so long if that is less than its spec says, and stops it. Returns what it
+    /// has used.
+    pub(crate) async fn stop(mut self, drain: Option<Duration>) -> Usage {
+        *self.stop.drain.lock() = drain;
+        self.stop.asked.notify_one();
         // A worker that was aborted has nothing left to end.
         let _ = (&mut self.task).await;
         self.usage()
@@ -113,7 +124,7 @@ struct Task<M: Maker> {
     assignment: Assignment<M>,
     /// What the planner's time counts from.
     epoch: Instant,
-    stop: Arc<Notify>,
+    stop: Arc<StopAsked>,
     incarnation: Option<Arc<Incarnation<M::Handle>>>,
     /// Dropped together with the instance, so that nothing of one is taken for the next.
     work: JoinSet<Done<M::Handle>>,
@@ -250,9 +261,10 @@ impl<M: Maker> Task<M> {
         };
         let done = tokio::select! {
             biased;
-            () = self.stop.notified() => {
+            () = self.stop.asked.notified() => {
                 let in_flight = self.assignment.rotation.in_flight();
-                return Event::Stop { in_flight };
+                let drain = *self.stop.drain.lock();
+                return Event::Stop { in_flight, drain };
             }
             news = news => return self.heard(news),
             Some(done) = self.work.join_next() => done,

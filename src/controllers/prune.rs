@@ -106,7 +106,7 @@ fn orphans(app: &Name, mirror: &Mirror) -> Transaction {
     let mut transaction = Transaction::new().compare(key, stored.modified);
     let orphaned = orphans.stop.iter().filter_map(|pod| mirror.pods.get(pod));
     for pod in orphaned.take(MAX_OPERATIONS / 2 - 1) {
-        transaction = stop(transaction, pod, ORPHANED);
+        transaction = stop(transaction, pod, ORPHANED, None);
     }
     for (service, number) in orphans.revisions.into_iter().take(MAX_OPERATIONS / 2) {
         transaction = transaction.delete(Key::Revision(service, number).to_string());

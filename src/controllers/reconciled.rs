@@ -1,5 +1,7 @@
 //! What a reconcile comes to.
 
+use std::time::Duration;
+
 use sampan_core::{
     plan::{autoscale::Decision, rollout::Ended},
     record::{Key, Pod},
@@ -12,16 +14,25 @@ use crate::{
     mirror::{Stored, text},
 };
 
-/// Adds to `transaction` that the pod should go: its node drains and removes it. One that no node
-/// runs yet goes at once.
-pub(super) fn stop(transaction: Transaction, found: &Stored<Pod>, reason: &str) -> Transaction {
+/// Adds to `transaction` that the pod should go: its node drains, for so long if that is less than its
+/// revision says, and removes it. One that no node runs yet goes at once.
+pub(super) fn stop(
+    transaction: Transaction,
+    found: &Stored<Pod>,
+    reason: &str,
+    drain: Option<Duration>,
+) -> Transaction {
     let key = Key::Pod(found.value.name()).to_string();
     let transaction = transaction.compare(key.as_str(), found.modified);
     match found.value.node {
         Some(_) => {
-            let stop = Some(reason.to_owned());
-            let pod = Pod::clone(&found.value);
-            transaction.put(key, text(&Pod { stop, ..pod }))
+            let millis = |drain: Duration| u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
+            let stopped = Pod {
+                stop: Some(reason.to_owned()),
+                drain_ms: drain.map(millis),
+                ..Pod::clone(&found.value)
+            };
+            transaction.put(key, text(&stopped))
         }
         None => transaction.delete(key),
     }

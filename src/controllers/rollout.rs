@@ -1,5 +1,7 @@
 //! Does what the rollout planner says.
 
+use std::time::Duration;
+
 use sampan_core::{
     event::Reason,
     name::{Name, ServiceKey},
@@ -7,8 +9,10 @@ use sampan_core::{
         autoscale::{self, Decision},
         gate::{self, Gate},
         rollout::{self, Action, Readiness},
+        stop::{Deletions, Turn},
     },
     record::{Key, Pod, Service},
+    time::Timestamp,
 };
 use sampan_store::Transaction;
 
@@ -19,15 +23,33 @@ use crate::{
     mirror::{Mirror, Stored, text},
 };
 
+/// What is remembered of services in this run of the node.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// Since when pods have been ready.
+    readiness: Readiness,
+    /// Since when services are being deleted.
+    deletions: Deletions,
+}
+
+impl Memory {
+    /// The service is gone.
+    pub(super) fn forget(&mut self, service: &ServiceKey) {
+        self.readiness.forget(service);
+        self.deletions.forget(service);
+    }
+}
+
 /// `scaling` is what the autoscaler has decided, and is carried out if it still holds.
 pub(super) fn reconcile(
     stored: &Stored<Service>,
     mirror: &Mirror,
     node: &LocalNode,
-    readiness: &mut Readiness,
+    memory: &mut Memory,
     scaling: Option<&Decision>,
 ) -> Plan {
     let moment = node.clock.moment();
+    let turn = turn(&stored.value, mirror, &mut memory.deletions, moment.now);
     let scaled = scaling.and_then(|decision| {
         let scaled = autoscale::carry_out(&stored.value, decision, moment.wall_ms)?;
         Some((scaled, decision.clone()))
@@ -35,14 +57,19 @@ pub(super) fn reconcile(
     let service = scaled.as_ref().map_or(&*stored.value, |(scaled, _)| scaled);
     let pods = mirror.pods_of(&stored.value.key);
     let pods = pods.map(|it| (&*it.value, it.created.0));
+    let readiness = &mut memory.readiness;
     let pods = readiness.observe(&stored.value.key, pods, &node.boots(), moment.now);
-    let planned = rollout::plan(service, &pods, &gate(service, mirror), moment);
+    let planned = match &turn {
+        Some(turn) => rollout::delete(service, &pods, turn, moment),
+        None => rollout::plan(service, &pods, &gate(service, mirror), moment),
+    };
     let mut next = service.clone();
     next.status = planned.status;
     let mut writes = Writes {
         node: &node.name,
         mirror,
         stored,
+        drain: drain(service, turn.as_ref()),
         told: Vec::new(),
         transaction: Transaction::new(),
     };
@@ -83,11 +110,38 @@ fn gate(service: &Service, mirror: &Mirror) -> Gate {
     )
 }
 
+/// Whether a service that is being deleted stops now. `None` for one that stays.
+fn turn(
+    service: &Service,
+    mirror: &Mirror,
+    deletions: &mut Deletions,
+    now: Timestamp,
+) -> Option<Turn> {
+    let key = &service.key;
+    if !service.spec.deleting {
+        deletions.forget(key);
+        return None;
+    }
+    let contents = mirror.contents(&key.app);
+    let deletion = deletions.of(key, &contents, now);
+    Some(contents.turn(key, deletion, now))
+}
+
+/// How long the pods of a service whose turn it is may drain, if that is less than it says itself.
+fn drain(service: &Service, turn: Option<&Turn>) -> Option<Duration> {
+    match turn {
+        Some(Turn::Now { drain }) => Some(*drain).filter(|it| *it < service.spec.rollout.drain),
+        Some(Turn::After { .. }) | None => None,
+    }
+}
+
 struct Writes<'a> {
     /// The node that runs what is made.
     node: &'a Name,
     mirror: &'a Mirror,
     stored: &'a Stored<Service>,
+    /// How long pods that are stopped may drain, if not as long as they say.
+    drain: Option<Duration>,
     told: Vec<Told>,
     transaction: Transaction,
 }
@@ -108,7 +162,7 @@ impl Writes<'_> {
             Action::Stop { pod, reason } => {
                 if let Some(found) = self.mirror.pods.get(&pod) {
                     let transaction = std::mem::take(&mut self.transaction);
-                    self.transaction = stop(transaction, found, &reason);
+                    self.transaction = stop(transaction, found, &reason, self.drain);
                     self.tell(Reason::PodStopped, format!("{pod}: {reason}"));
                 }
             }

@@ -66,6 +66,7 @@ impl Daemon {
             journal: journal(),
             registry: Arc::clone(&context.node.registry),
             pods: Handle::current(),
+            jobs: Arc::default(),
         };
         let _control = context.node.control.handle().enter();
         let mut tasks = JoinSet::new();
@@ -95,8 +96,11 @@ impl Daemon {
             clock: node.clock,
             loader: Arc::clone(&context.loader),
             guests: agent.pods.clone(),
+            runs: Arc::clone(&agent.jobs),
         };
-        let wanted = context.objects.follow(&[Kind::Job]);
+        let wanted = context
+            .objects
+            .follow(&[Kind::Job, Kind::Service, Kind::Pod]);
         tasks.spawn(ended("the runner of jobs", jobs.run(wanted)));
         let history = keep_events(context, &mut tasks);
         let lines = keep_lines(context, &mut tasks);
@@ -128,7 +132,8 @@ impl Daemon {
         format!("{what} ended: the store is closed")
     }
 
-    /// Lets all pods end their requests and stops them. What is wanted of them stays in the store.
+    /// Lets all pods end their requests and stops them, and jobs with them, in the order of their
+    /// dependencies. What is wanted of them stays in the store.
     pub(crate) async fn rest(mut self) {
         self.rest.notify_one();
         // One that was aborted has no pods left.

@@ -362,6 +362,7 @@ async fn begin(store: &Memory, replicas: u32) {
             },
             routes: Vec::new(),
             depends_on: BTreeMap::new(),
+            calls: Default::default(),
             queue: 1,
             queue_timeout: Duration::from_secs(1),
             body_bytes: 1,
@@ -449,6 +450,7 @@ fn node(
         journal: Arc::clone(&journal),
         registry: Arc::default(),
         pods: tokio::runtime::Handle::current(),
+        jobs: Arc::default(),
     };
     let controllers = Controllers {
         store: dynamic,

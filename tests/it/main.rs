@@ -20,6 +20,7 @@ mod mutated;
 mod rig;
 mod run;
 mod shop;
+mod stop_order;
 mod stopping;
 mod streams;
 mod threads;

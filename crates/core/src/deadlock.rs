@@ -97,7 +97,7 @@ pub fn knots(dead: &[Wait]) -> Vec<Vec<usize>> {
 
 /// The strongly connected groups, by the algorithm of Tarjan ("Depth-first search and linear graph
 /// algorithms", 1972) with a stack of its own: a chain of waits may be long.
-fn groups(waits: &[Wait]) -> Vec<Vec<usize>> {
+pub(crate) fn groups(waits: &[Wait]) -> Vec<Vec<usize>> {
     const UNSEEN: usize = usize::MAX;
     let mut order = vec![UNSEEN; waits.len()];
     let mut lowest = vec![UNSEEN; waits.len()];

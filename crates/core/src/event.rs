@@ -46,7 +46,7 @@ reasons! {
     Restarting,
     /// A pod gets no more requests and ends those it has.
     Draining,
-    /// A pod is gone.
+    /// A pod is gone, or a job was ended before its end.
     Stopped,
     /// Instances waited for each other for ever, and one of them had to fail.
     Deadlocked,

@@ -14,3 +14,4 @@ pub mod prune;
 pub mod quota;
 pub mod restart;
 pub mod rollout;
+pub mod stop;

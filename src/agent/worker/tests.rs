@@ -312,7 +312,7 @@ async fn a_pod_that_is_not_restarted_is_lost() {
     assert!(rotation.left.load(SeqCst));
     let census = *rig.census.borrow();
     assert_eq!((census.ready, census.been_ready, census.lost), (0, 1, 1));
-    rig.worker.stop().await;
+    rig.worker.stop(None).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -364,7 +364,7 @@ async fn stopping_drains_and_has_an_end() {
             journal,
             ..
         } = rig;
-        let stopping = tokio::spawn(worker.stop());
+        let stopping = tokio::spawn(worker.stop(None));
         if let Some(time) = ends_after {
             tokio::time::sleep(time).await;
             assert!(rotation.left.load(SeqCst));
@@ -393,7 +393,7 @@ async fn a_pod_that_starts_or_waits_stops_at_once() {
     let (rig, rotation) = start(stage, spec());
     rig.until_told("next try in 400ms").await;
     let begin = Instant::now();
-    rig.worker.stop().await;
+    rig.worker.stop(None).await;
     assert_eq!(begin.elapsed(), Duration::ZERO);
     assert!(rotation.left.load(SeqCst));
 }

@@ -437,6 +437,7 @@ fn spec(wanted: &object::Service, old: Option<&Service>, number: u64, latest: u6
         rollout: wanted.rollout.clone(),
         routes: wanted.routes.clone(),
         depends_on: wanted.depends_on.clone(),
+        calls: wanted.grants.services.iter().cloned().collect(),
         queue: wanted.limits.queue,
         queue_timeout: wanted.limits.queue_timeout,
         body_bytes: wanted.limits.body.0,

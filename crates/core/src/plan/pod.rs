@@ -118,8 +118,10 @@ pub enum PodState {
     Draining {
         /// Earlier instances.
         record: Record,
-        /// How long it may.
+        /// Until when it may.
         until: Timestamp,
+        /// How long that was when it began.
+        allowed: Duration,
     },
     /// It is gone. Final.
     Stopped {
@@ -272,6 +274,8 @@ pub enum Event {
     Stop {
         /// So many.
         in_flight: u32,
+        /// How long they may take, if that is less than the spec says.
+        drain: Option<Duration>,
     },
     /// No request is in flight any more.
     Drained,

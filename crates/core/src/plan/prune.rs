@@ -2,9 +2,10 @@
 
 use std::{borrow::Borrow, collections::BTreeSet};
 
+use super::stop::Contents;
 use crate::{
     name::{PodName, ServiceKey},
-    record::{App, Job, JobPhase, Key, Pod, Service},
+    record::{App, Job, Key, Pod, Service},
 };
 
 /// Which of the `revisions` of `service` to delete. Those are kept that are wanted, could be gone
@@ -34,6 +35,9 @@ pub fn revisions(service: &Service, revisions: &[u64], pods: &[impl Borrow<Pod>]
 /// What can be removed of an app of which something is being deleted: services that have no pods
 /// left, jobs that do not run, and the app itself once nothing of it is left.
 ///
+/// What depends on another and is still there keeps the other's record: by that it is known that
+/// what the other depends on has to wait too.
+///
 /// `services`, `jobs` and `pods` are all that the store holds of it. A job that runs is removed
 /// once the node that runs it has written that it does not.
 pub fn finished(
@@ -42,10 +46,16 @@ pub fn finished(
     jobs: &[impl Borrow<Job>],
     pods: &[impl Borrow<Pod>],
 ) -> Vec<Key> {
-    let with_pods: BTreeSet<_> = pods.iter().map(|pod| &pod.borrow().service).collect();
-    let gone_service =
-        |service: &&Service| service.spec.deleting && !with_pods.contains(&service.key);
-    let gone_job = |job: &&Job| job.deleting && job.status.phase != JobPhase::Running;
+    let contents = Contents {
+        services: services.iter().map(Borrow::borrow).collect(),
+        jobs: jobs.iter().map(Borrow::borrow).collect(),
+        pods: pods.iter().map(Borrow::borrow).collect(),
+    };
+    let (order, there) = (contents.order(), contents.there());
+    let is_there = |key: &ServiceKey| there.contains(key);
+    let is_idle = |key: &ServiceKey| !is_there(key) && !order.is_needed(key, &is_there);
+    let gone_service = |service: &&Service| service.spec.deleting && is_idle(&service.key);
+    let gone_job = |job: &&Job| job.deleting && is_idle(&job.key);
     let services_gone = services.iter().map(Borrow::borrow).filter(gone_service);
     let jobs_gone = jobs.iter().map(Borrow::borrow).filter(gone_job);
     let mut keys: Vec<_> = services_gone

@@ -43,7 +43,7 @@ use crate::{
 };
 use bounds::Bounds;
 pub use ended::{Ended, Outcome};
-pub use phase::plan;
+pub use phase::{delete, plan};
 pub use readiness::{ObservedPod, Readiness};
 
 /// What to do with a service now, what to say of it, and when to look again.

@@ -18,6 +18,10 @@ pub struct Pod {
     pub node: Option<Name>,
     /// Why it should go, once it should: it is drained, stopped, and then removed.
     pub stop: Option<String>,
+    /// How many milliseconds it may drain then, if that is less than its revision says: what stops
+    /// after others has what they have left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_ms: Option<u64>,
     /// How it is.
     pub status: PodStatus,
 }
@@ -31,6 +35,7 @@ impl Pod {
             slot,
             node: None,
             stop: None,
+            drain_ms: None,
             status: PodStatus::default(),
         }
     }

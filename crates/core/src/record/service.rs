@@ -1,6 +1,9 @@
 //! A service as the store holds it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +52,9 @@ pub struct ServiceSpec {
     pub routes: Vec<Route>,
     /// What must have happened before pods of a new revision are made.
     pub depends_on: BTreeMap<Name, object::Condition>,
+    /// Services of the app that it may call, and so stops before.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub calls: BTreeSet<Name>,
     /// Requests that may wait for a pod.
     pub queue: u32,
     /// How long one of them may wait.
@@ -339,6 +345,7 @@ mod tests {
             },
             routes: Vec::new(),
             depends_on: BTreeMap::new(),
+            calls: Default::default(),
             queue: 1,
             queue_timeout: Duration::ZERO,
             body_bytes: 1,

@@ -148,7 +148,8 @@ table! {
         nested route: Vec<At<Route>>;
         /// Services and jobs to wait for: a list, which means `ready` for a service and
         /// `completed` for a job, or a table with `started`, `ready` or `completed` for each.
-        /// A service that is waited for may also be called.
+        /// A service that is waited for may also be called. When both stop, this stops first: what it
+        /// waits for goes on until its requests have ended.
         nested depends_on: Dependencies;
         /// Environment variables of the guest: texts, or secrets as in `{ secret = "db" }`. They win
         /// over those of `env_file`.
@@ -234,7 +235,7 @@ table! {
         nested config: Map<ConfigKey, At<Text>>;
         /// Services and jobs to wait for: a list, which means `ready` for a service and
         /// `completed` for a job, or a table with `started`, `ready` or `completed` for each.
-        /// A service that is waited for may also be called.
+        /// A service that is waited for may also be called. When both stop, the job is ended first.
         nested depends_on: Dependencies;
         /// Profiles the job belongs to. It is left out unless one of them is asked for.
         nested profiles: Vec<At<Name>>;

@@ -100,7 +100,11 @@ fn scaling(scaling: &record::Scaling) -> Scaling {
 
 fn phase(service: &record::Service) -> (Phase, Option<String>) {
     if service.spec.deleting {
-        return (Phase::Deleting, None);
+        let reason = match &service.status.phase {
+            record::Phase::Waiting { on } if service.is_observed() => Some(format!("waits {on}")),
+            _ => None,
+        };
+        return (Phase::Deleting, reason);
     }
     if service.status.observed_generation < service.generation {
         let reason = "the change has not been looked at yet".to_owned();

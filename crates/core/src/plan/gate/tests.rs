@@ -40,6 +40,7 @@ fn a_service(replicas: u32, alive: u32, ready: u32) -> Service {
             },
             routes: Vec::new(),
             depends_on: BTreeMap::new(),
+            calls: Default::default(),
             queue: 0,
             queue_timeout: Duration::ZERO,
             body_bytes: 0,

@@ -92,7 +92,7 @@ impl Plan<'_> {
                 self.stopped(record, None, Notice::stopped())
             }
             (state, Event::Terminated(end)) => self.terminated(state, end),
-            (state, Event::Stop { in_flight }) => self.stop(state, in_flight),
+            (state, Event::Stop { in_flight, drain }) => self.stop(state, in_flight, drain),
             // What has no meaning in a state. What is due is done after every event.
             (
                 state @ (PodState::Pending
@@ -134,13 +134,14 @@ impl Plan<'_> {
                 self.announce(Notice::restarting(record.restarts));
                 return self.start(*record);
             }
-            PodState::Draining { record, until } if *until <= self.now => {
+            PodState::Draining {
+                record,
+                until,
+                allowed,
+            } if *until <= self.now => {
                 self.actions.push(Action::DropInstance);
-                return self.stopped(
-                    *record,
-                    None,
-                    Notice::cut_off(self.spec.kind, self.spec.drain),
-                );
+                let notice = Notice::cut_off(self.spec.kind, *allowed);
+                return self.stopped(*record, None, notice);
             }
             PodState::Pending
             | PodState::Starting {
@@ -360,7 +361,7 @@ impl Plan<'_> {
         }
     }
 
-    fn stop(&mut self, state: PodState, in_flight: u32) -> PodState {
+    fn stop(&mut self, state: PodState, in_flight: u32, drain: Option<Duration>) -> PodState {
         match state {
             PodState::Pending | PodState::BackOff { .. } => {
                 self.actions.push(Action::Leave);
@@ -376,9 +377,11 @@ impl Plan<'_> {
                     self.announce(Notice::draining(in_flight));
                 }
                 self.actions.push(Action::Drain);
+                let allowed = drain.map_or(self.spec.drain, |it| it.min(self.spec.drain));
                 PodState::Draining {
                     record,
-                    until: self.now + self.spec.drain,
+                    until: self.now + allowed,
+                    allowed,
                 }
             }
             PodState::Draining { .. } | PodState::Stopped { .. } => state,

@@ -178,7 +178,10 @@ fn success(kind: ProbeKind) -> Event {
 fn states(spec: &PodSpec) -> Vec<Run> {
     let up = [Event::Begin, Event::Started, success(ProbeKind::Startup)];
     let ready = [&up[..], &[success(ProbeKind::Readiness)]].concat();
-    let stop = Event::Stop { in_flight: 1 };
+    let stop = Event::Stop {
+        in_flight: 1,
+        drain: None,
+    };
     let ways = [
         vec![],
         up[..1].to_vec(),
@@ -231,7 +234,13 @@ fn events() -> Vec<(&'static str, Event)> {
         ("many traps", traps(11)),
         ("Tick", Event::Tick),
         ("Tick, much later", Event::Tick),
-        ("Stop", Event::Stop { in_flight: 1 }),
+        (
+            "Stop",
+            Event::Stop {
+                in_flight: 1,
+                drain: None,
+            },
+        ),
         ("Drained", Event::Drained),
     ]
 }
@@ -469,7 +478,10 @@ fn what_is_not_restarted_leaves_and_is_stopped() {
 
 #[test]
 fn draining_is_in_order_and_has_an_end() {
-    let stop = Event::Stop { in_flight: 3 };
+    let stop = Event::Stop {
+        in_flight: 3,
+        drain: None,
+    };
     let mut pod = Run::of(plain(), [Event::Begin, Event::Started]);
     assert_eq!(pod.after(1, stop.clone()), "leave, Draining, drain");
     assert_eq!(pod.after(1, stop), "");

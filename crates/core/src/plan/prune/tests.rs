@@ -7,7 +7,7 @@ use crate::{
     name::{Name, ServiceKey},
     object::{Grants, Limits, OnFailure, Rollout, Strategy},
     quantity::{Amount, ByteSize},
-    record::{Asked, Component, JobSpec, JobStatus, ServiceSpec, ServiceStatus},
+    record::{Asked, Component, JobPhase, JobSpec, JobStatus, ServiceSpec, ServiceStatus},
 };
 
 const NO_SERVICES: [Service; 0] = [];
@@ -43,6 +43,7 @@ fn a_service(name: &str, history: u32, deleting: bool) -> Service {
             },
             routes: Vec::new(),
             depends_on: BTreeMap::new(),
+            calls: Default::default(),
             queue: 0,
             queue_timeout: Duration::ZERO,
             body_bytes: 0,

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     event::Reason,
     object::OnFailure,
+    plan::stop::Turn,
     record::{Moment, Phase, Progress, Service},
     time::Timestamp,
 };
@@ -30,26 +31,45 @@ const MIN_DEADLINE: Duration = Duration::from_millis(1);
 /// - A closed gate holds a revision that has never been complete: none of its pods is made, and
 ///   none of another revision is stopped for it. The deadline does not run.
 pub fn plan(service: &Service, pods: &[ObservedPod<'_>], gate: &Gate, moment: Moment) -> Plan {
-    let set = PodSet::new(service, pods, moment);
     match service.spec.deleting {
-        true => delete(service, set, moment),
-        false => Rollout::new(service, set, gate, moment).plan(),
+        true => {
+            let drain = service.spec.rollout.drain;
+            delete(service, pods, &Turn::Now { drain }, moment)
+        }
+        false => {
+            let set = PodSet::new(service, pods, moment);
+            Rollout::new(service, set, gate, moment).plan()
+        }
     }
 }
 
-/// All pods go, whatever else is wanted.
-fn delete(service: &Service, mut set: PodSet, moment: Moment) -> Plan {
-    for at in set.ranked(|_| true, |member| member.slot) {
-        set.stop(at, "the service is being deleted");
-    }
+/// All pods go, whatever else is wanted, once it is the service's `turn`.
+pub fn delete(service: &Service, pods: &[ObservedPod<'_>], turn: &Turn, moment: Moment) -> Plan {
+    let mut set = PodSet::new(service, pods, moment);
     let mut status = service.status.clone();
+    let wake_at = match turn {
+        Turn::Now { .. } => {
+            for at in set.ranked(|_| true, |member| member.slot) {
+                set.stop(at, "the service is being deleted");
+            }
+            if let Phase::Waiting { .. } = status.phase {
+                status.phase = Phase::Progressing;
+            }
+            None
+        }
+        Turn::After { dependent, until } => {
+            let on = format!("for `{}` to stop before it", dependent.name);
+            status.phase = Phase::Waiting { on };
+            Some(*until)
+        }
+    };
     let bounds = Bounds::new(&service.spec);
     report::fill(&mut status, service, &set, bounds, moment, false);
     Plan {
         actions: set.into_actions(),
         status,
         ended: None,
-        wake_at: None,
+        wake_at,
     }
 }
 

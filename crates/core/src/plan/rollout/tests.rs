@@ -57,6 +57,7 @@ impl World {
             rollout,
             routes: Vec::new(),
             depends_on: BTreeMap::new(),
+            calls: Default::default(),
             queue: 16,
             queue_timeout: Duration::from_secs(1),
             body_bytes: 1024,

@@ -12,6 +12,8 @@ use super::{
 
 /// What the budget counts for a memory.
 const MAPS_PER_MEMORY: usize = 5;
+/// Maps that come and go beside: code, threads and their allocators.
+const OTHER_MAPS: usize = 50;
 
 /// The maps are those of a process, in which other tests may run.
 #[test]
@@ -95,7 +97,10 @@ async fn a_memory_never_takes_more_maps_than_are_counted_for_it() {
     ] {
         let pods = pods(&runtime, guest(memories, data), PODS).await;
         let taken = maps() - before;
-        assert!(taken <= most, "{taken} maps with data at {data}");
+        assert!(
+            taken <= most + OTHER_MAPS,
+            "{taken} maps with data at {data}"
+        );
         seen = seen.max(taken);
         drop(pods);
     }

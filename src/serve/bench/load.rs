@@ -372,6 +372,9 @@ pub(super) async fn exchange(sender: &mut Sender, target: &Target) -> Result<Ans
         .uri(&target.path)
         .header(http::header::HOST, &target.host);
     let request = request.body(Empty::new()).map_err(|it| it.to_string())?;
+    // After an answer the connection needs a moment until it takes the next request.
+    let ready = sender.ready().await;
+    ready.map_err(|error| format!("no connection: {error}"))?;
     let response = sender.send_request(request).await;
     let response = response.map_err(|error| format!("no answer: {error}"))?;
     let (head, body) = response.into_parts();

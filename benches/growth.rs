@@ -100,22 +100,22 @@ fn sampan() -> Command {
 impl Node {
     fn start() -> Self {
         let home = tempfile::tempdir().expect("a directory");
-        let quota = "services = 20000\npods = 30000\nmemory = '20TiB'\n";
-        let config = home.path().join("node.toml");
-        let text = format!("[quota]\n{quota}[quota.app]\n{quota}");
-        fs::write(&config, text).expect("a file");
         let socket = home.path().join("api.sock");
         let mut command = sampan();
-        command.args(["serve", "--http", "127.0.0.1:0", "--config"]);
-        command.arg(config).arg("--api").arg(&socket);
+        command.args(["serve", "--http", "127.0.0.1:0", "--api"]);
+        command.arg(&socket);
         command.arg("--data").arg(home.path().join("data"));
         let child = command.spawn().expect("a node");
-        let node = Self {
+        let mut node = Self {
             child,
             home,
             socket,
         };
-        until(|| UnixStream::connect(&node.socket).is_ok());
+        until(|| {
+            let ended = node.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "the node has ended: {ended:?}");
+            UnixStream::connect(&node.socket).is_ok()
+        });
         node
     }
 
@@ -171,11 +171,16 @@ impl Node {
     clippy::disallowed_methods,
     reason = "another process tells nobody how far it is"
 )]
-fn until(reached: impl Fn() -> bool) {
+fn until(mut reached: impl FnMut() -> bool) {
     let start = Instant::now();
-    while !reached() {
+    loop {
+        let asked = Instant::now();
+        if reached() {
+            return;
+        }
         assert!(start.elapsed() < PATIENCE, "it takes too long");
-        thread::sleep(PAUSE);
+        // To answer takes a tenth of the time at most.
+        thread::sleep(PAUSE.max(asked.elapsed() * 10));
     }
 }
 

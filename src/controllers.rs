@@ -38,10 +38,9 @@ use crate::{
     clock::LocalNode,
     events::Journal,
     mirror::{Follower, Mirror, Stored},
+    panics::joined,
 };
 
-/// A task that has panicked has ended the process.
-const NEVER_ABORTED: &str = "these tasks are not aborted";
 /// Every key is looked at again after this time, so that nothing depends on being told.
 const RESYNC: Duration = Duration::from_secs(30);
 /// The first wait after a reconcile failed; it doubles.
@@ -174,7 +173,7 @@ impl Loop {
                 },
                 news = self.autoscaler.news() => self.scale(&follower.mirror(), &news),
                 Some(done) = self.running.join_next() => {
-                    let (object, end) = done.expect(NEVER_ABORTED);
+                    let (object, end) = joined(done).await;
                     self.ended(object, &end);
                 }
                 () = sleep_until(next) => {}

@@ -46,3 +46,16 @@ pub(crate) fn end_the_process() {
         sampan_core::provoke::panic_in(sampan_core::provoke::Task::Main);
     }
 }
+
+/// What a task has come to. A panic ends the process, so one without an outcome was on a runtime that
+/// is being taken down, as it is where a second Ctrl-C ends the process at once: then there is
+/// nothing to go on with, and this never resolves.
+pub(crate) async fn joined<T>(done: Result<T, tokio::task::JoinError>) -> T {
+    match done {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            debug_assert!(error.is_cancelled(), "a panic ends the process: {error}");
+            std::future::pending().await
+        }
+    }
+}

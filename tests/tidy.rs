@@ -91,19 +91,20 @@ const MODULES: &[Module] = &[
     Module {
         name: "serve",
         modules: &[
-            "api",
-            "clock",
-            "controllers",
             "agent",
+            "api",
             "artifacts",
+            "clock",
+            "config",
+            "controllers",
             "edge",
             "events",
+            "file",
             "load",
             "mirror",
+            "panics",
             "secrets",
             "telemetry",
-            "config",
-            "file",
         ],
         crates: &[
             "sampan_core",
@@ -132,12 +133,19 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "controllers",
-        modules: &["clock", "events", "load", "mirror"],
+        modules: &["clock", "events", "load", "mirror", "panics"],
         crates: &["sampan_core", "sampan_store"],
     },
     Module {
         name: "agent",
-        modules: &["artifacts", "clock", "events", "mirror", "secrets"],
+        modules: &[
+            "artifacts",
+            "clock",
+            "events",
+            "mirror",
+            "panics",
+            "secrets",
+        ],
         crates: &[
             "sampan_core",
             "sampan_store",

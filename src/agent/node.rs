@@ -36,10 +36,8 @@ use crate::{
     clock::LocalNode,
     events::{Change, Journal, Subject},
     mirror::{Follower, Stored},
+    panics::joined,
 };
-
-/// A task that has panicked has ended the process.
-const NEVER_ABORTED: &str = "these tasks are not aborted";
 
 /// Where pods stand to get requests.
 pub(crate) trait EndpointRegistry: Send + Sync + 'static {
@@ -127,7 +125,7 @@ impl<W: TemplateLoader> Agent<W> {
                         }
                     },
                     Some(done) = pods.tasks.join_next() => {
-                        pods.ended(&follower, &done.expect(NEVER_ABORTED));
+                        pods.ended(&follower, &joined(done).await);
                     }
                     () = jobs.next() => {}
                     () = sleep_until(wake_at) => {}

@@ -21,10 +21,8 @@ use crate::{
     agent::{jobs::Jobs, node::Agent},
     clock::LocalNode,
     controllers::{Controllers, autoscale::Autoscaling},
+    panics::joined,
 };
-
-/// A task that has panicked has ended the process.
-const NEVER_ABORTED: &str = "these tasks are not aborted";
 
 /// Tasks, which say what they were.
 type Tasks = JoinSet<&'static str>;
@@ -123,9 +121,9 @@ impl Daemon {
     /// the store is closed.
     pub(crate) async fn failed(&mut self) -> String {
         let what = tokio::select! {
-            Some(ended) = self.tasks.join_next() => ended.expect(NEVER_ABORTED),
+            Some(ended) = self.tasks.join_next() => joined(ended).await,
             ended = &mut self.agent => {
-                ended.expect(NEVER_ABORTED);
+                joined(ended).await;
                 "the agent"
             }
         };

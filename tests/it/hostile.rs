@@ -75,7 +75,7 @@ fn spec(volume: &str) -> String {
             "[service.{service}]\ncomponent = '{}'\nreplicas = 2\nisolation = '{isolation}'\n\
              route = ['{service}.test/']\n\
              [service.{service}.limits]\nmemory = '64MiB'\nrequest_cpu = '300ms'\n\
-             request_timeout = '1s'\n\
+             request_timeout = '3s'\n\
              [service.{service}.allow]\nservices = ['hello']\n\
              files = [{{ host = '{volume}', guest = '/data', access = 'read-only' }}]\n",
             guest("hostile")

@@ -241,8 +241,12 @@ mod tests {
         kilobytes.flatten().expect("a number") << 10
     }
 
+    /// The setting of the process, which one test at a time changes or needs as it is.
+    static SETTING: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+
     #[test]
     fn large_code_is_in_huge_pages_if_the_kernel_has_them() {
+        let _setting = SETTING.lock();
         let empty = File::from(memfd_create("probe", MemfdFlags::CLOEXEC).expect("a file"));
         empty.set_len(HUGE_BYTES as u64).expect("a length");
         let has_them = reserve_huge(&empty, HUGE_BYTES as u64).is_ok();
@@ -257,6 +261,7 @@ mod tests {
 
     #[test]
     fn huge_pages_are_off_again_after_a_copy_if_they_were_off() {
+        let _setting = SETTING.lock();
         // The setting is one of the process, and other tests copy, too.
         disable_transparent_huge_pages(true).expect("a setting");
         std::thread::scope(|scope| {
@@ -266,5 +271,7 @@ mod tests {
         });
         let allowed = HugePages::allow();
         assert!(allowed.were_disabled);
+        drop(allowed);
+        disable_transparent_huge_pages(false).expect("a setting");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Cached code runs with the rights of this process, and a damaged file mostly loads and runs all
 //! the same. So each entry carries a keyed MAC over all of it, its name and engine included. It is
-//! checked while the code is copied into an anonymous file that is then sealed ([`super::sealed`]):
+//! checked while the code is copied into an anonymous file that is then sealed (`artifact::sealed`):
 //! what was checked is what is mapped, and no process can change it afterwards. The key and the entries are readable by
 //! their owner alone.
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wasmtime_wasi_http::WasiBody;
 
-/// The calls of one instance that are run where they are made ([`super::direct`]).
+/// The calls of one instance that are run where they are made (`direct`).
 #[derive(Default)]
 pub(crate) struct Answered {
     /// Whether there are any: whether its pod answers no other request.

@@ -5,6 +5,9 @@
 //! for 10 to 10,000 pods and 1 to 1,000 services. Behind the table stand the exponents of the last
 //! tenfold: 1 is as much work for each pod or service as before.
 
+#[path = "wrk/rounds.rs"]
+mod rounds;
+
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -16,6 +19,8 @@ use std::{
 };
 
 use serde_json::Value;
+
+use rounds::cpu_of;
 
 /// Requests of which the median counts.
 const REQUESTS: usize = 9;
@@ -153,23 +158,11 @@ impl Node {
             services.len() == size.services && services.iter().all(is_there)
         });
     }
-
-    /// CPU time used so far, in clock ticks of 10 ms.
-    fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.expect("it runs");
-        let fields = stat.rsplit(')').next().expect("fields after the name");
-        let ticks = |field: usize| -> u64 {
-            let field = fields.split_whitespace().nth(field).expect("proc(5)");
-            field.parse().expect("a number")
-        };
-        Duration::from_millis((ticks(11) + ticks(12)) * 10)
-    }
 }
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "another process tells nobody how far it is"
+    reason = "no process tells another one how far it is"
 )]
 fn until(mut reached: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -194,10 +187,10 @@ fn measure(size: Size) -> Times {
     node.reach(Size::new(1, 1), 1);
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     for (name, cpu, revision) in [("start", "start, CPU", 1), ("rollout", "rollout, CPU", 2)] {
-        let (before, start) = (node.cpu(), Instant::now());
+        let (before, start) = (cpu_of(node.child.id()), Instant::now());
         node.reach(size, revision);
         times.push((name, millis(start.elapsed())));
-        times.push((cpu, millis(node.cpu() - before)));
+        times.push((cpu, millis(cpu_of(node.child.id()) - before)));
     }
     let start = Instant::now();
     node.apply(&node.home.path().join("sampan.toml"));

@@ -133,17 +133,22 @@ impl Server {
         Self::start(&mut command, false)
     }
 
-    /// CPU time used so far, in clock ticks of 10 ms.
+    /// CPU time used so far.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.expect("it runs");
-        let fields = stat.rsplit(')').next().expect("fields after the name");
-        let ticks = |field: usize| -> u64 {
-            let field = fields.split_whitespace().nth(field).expect("proc(5)");
-            field.parse().expect("a number")
-        };
-        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+        cpu_of(self.child.id())
     }
+}
+
+/// CPU time that a process has used so far, in clock ticks of 10 ms.
+pub(crate) fn cpu_of(process: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"));
+    let stat = stat.expect("it runs");
+    let fields = stat.rsplit(')').next().expect("fields after the name");
+    let ticks = |field: usize| -> u64 {
+        let field = fields.split_whitespace().nth(field).expect("proc(5)");
+        field.parse().expect("a number")
+    };
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
 
 pub(crate) fn guest(name: &str) -> String {

@@ -49,7 +49,8 @@ fn through(millis: u32) -> String {
 /// `up` or `serve` with one app, which is up.
 struct App {
     running: Running,
-    place: tempfile::TempDir,
+    /// Its spec and its socket, until it has ended.
+    _place: tempfile::TempDir,
     api: String,
 }
 
@@ -61,12 +62,20 @@ impl App {
         running.line_with("is up");
         Self {
             running,
-            place,
+            _place: place,
             api,
         }
     }
 
+    /// A node that has the app, which is as its spec says.
     fn serve(text: &str) -> Self {
+        let (app, spec) = Self::node(text);
+        app.must(&["apply", "-f", &spec, "--wait"]);
+        app
+    }
+
+    /// A node, and the path of the spec that it is going to get.
+    fn node(text: &str) -> (Self, String) {
         let (place, spec, api) = Self::at(text);
         let data = place.path().join("data").display().to_string();
         let serve = [
@@ -82,11 +91,10 @@ impl App {
         running.line_with("the API is at");
         let app = Self {
             running,
-            place,
+            _place: place,
             api,
         };
-        app.must(&["apply", "-f", &spec, "--wait"]);
-        app
+        (app, spec)
     }
 
     fn at(text: &str) -> (tempfile::TempDir, String, String) {
@@ -189,24 +197,7 @@ fn jobs_stop_in_order_too() {
         "base-1-0 stopped",
     ];
     for ends_by_signal in [true, false] {
-        let (place, spec, api) = App::at(&text(&job("long", "base")));
-        let data = place.path().join("data").display().to_string();
-        let serve = [
-            "serve",
-            "--data",
-            &data,
-            "--http",
-            "127.0.0.1:0",
-            "--api",
-            &api,
-        ];
-        let mut running = Running::start(sampan(&serve));
-        running.line_with("the API is at");
-        let mut app = App {
-            running,
-            place,
-            api,
-        };
+        let (mut app, spec) = App::node(&text(&job("long", "base")));
         app.must(&["apply", "-f", &spec]);
         app.running.line_with("tick 1");
         let ready = |found: &Value| found["ready"] == 1;
@@ -223,7 +214,6 @@ fn jobs_stop_in_order_too() {
             let order = [order[0], "stopped: it is being deleted", order[2]];
             assert_in_order(&talk, &order);
         }
-        drop(app.place);
     }
 }
 

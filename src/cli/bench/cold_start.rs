@@ -7,10 +7,7 @@ use clap::Args;
 use super::session::{self, ReportArguments, component_or_own};
 use crate::{
     cli::{End, output::Output, run::IsolationArgument},
-    serve::bench::{
-        cold_start::{Wanted, measure},
-        recorder::Recorder,
-    },
+    serve::bench::cold_start::{Wanted, measure},
 };
 
 /// The longest that it goes on.
@@ -65,14 +62,13 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         at_once: arguments.at_once.clone(),
         rounds: arguments.rounds,
     };
-    session::run(
+    session::one(
+        ("cold-start", TITLE),
         &arguments.common,
         LIMIT,
         output,
-        async |recorder: &Recorder| {
-            let part = recorder.part("cold-start", TITLE, (0.0, 1.0));
-            measure(&wanted, &part).await?;
-            part.end();
+        async |part| {
+            measure(&wanted, part).await?;
             Ok(true)
         },
     )

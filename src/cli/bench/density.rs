@@ -7,10 +7,7 @@ use clap::Args;
 use super::session::{self, ReportArguments, component};
 use crate::{
     cli::{End, output::Output},
-    serve::bench::{
-        density::{Wanted, measure},
-        recorder::Recorder,
-    },
+    serve::bench::density::{Wanted, measure},
 };
 
 /// The longest that it goes on.
@@ -39,14 +36,13 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         component: arguments.component.as_deref().map(component).transpose()?,
         pods: arguments.pods,
     };
-    session::run(
+    session::one(
+        ("density", TITLE),
         &arguments.common,
         LIMIT,
         output,
-        async |recorder: &Recorder| {
-            let part = recorder.part("density", TITLE, (0.0, 1.0));
-            measure(&wanted, &part).await?;
-            part.end();
+        async |part| {
+            measure(&wanted, part).await?;
             Ok(true)
         },
     )

@@ -8,10 +8,7 @@ use sampan_core::quantity::parse_duration;
 use super::session::{self, ReportArguments};
 use crate::{
     cli::{End, output::Output},
-    serve::bench::{
-        detect::{Wanted, measure},
-        recorder::Recorder,
-    },
+    serve::bench::detect::{Wanted, measure},
 };
 
 /// The longest that it goes on.
@@ -44,14 +41,13 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         tries: arguments.tries,
         mixed: arguments.mixed,
     };
-    session::run(
+    session::one(
+        ("detect", TITLE),
         &arguments.common,
         LIMIT,
         output,
-        async |recorder: &Recorder| {
-            let part = recorder.part("detect", TITLE, (0.0, 1.0));
-            measure(&wanted, &part).await?;
-            part.end();
+        async |part| {
+            measure(&wanted, part).await?;
             Ok(true)
         },
     )

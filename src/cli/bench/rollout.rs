@@ -8,10 +8,7 @@ use sampan_core::quantity::parse_duration;
 use super::session::{self, ReportArguments, component, component_or_own};
 use crate::{
     cli::{End, output::Output, run::IsolationArgument},
-    serve::bench::{
-        recorder::Recorder,
-        rollout::{Wanted, measure},
-    },
+    serve::bench::rollout::{Wanted, measure},
 };
 
 /// The longest that it goes on.
@@ -73,15 +70,11 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         rollouts: arguments.rollouts,
         steady: arguments.steady,
     };
-    session::run(
+    session::one(
+        ("rollout", TITLE),
         &arguments.common,
         LIMIT,
         output,
-        async |recorder: &Recorder| {
-            let part = recorder.part("rollout", TITLE, (0.0, 1.0));
-            let is_good = measure(&wanted, &part).await?;
-            part.end();
-            Ok(is_good)
-        },
+        async |part| measure(&wanted, part).await,
     )
 }

@@ -8,10 +8,7 @@ use sampan_core::quantity::parse_duration;
 use super::session::{self, ReportArguments, component};
 use crate::{
     cli::{End, output::Output},
-    serve::bench::{
-        recorder::Recorder,
-        scale::{Wanted, measure},
-    },
+    serve::bench::scale::{Wanted, measure},
 };
 
 /// The longest that it goes on.
@@ -54,14 +51,13 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         hold: arguments.hold,
         wakes: arguments.wakes,
     };
-    session::run(
+    session::one(
+        ("scale", TITLE),
         &arguments.common,
         LIMIT,
         output,
-        async |recorder: &Recorder| {
-            let part = recorder.part("scale", TITLE, (0.0, 1.0));
-            measure(&wanted, &part).await?;
-            part.end();
+        async |part| {
+            measure(&wanted, part).await?;
             Ok(true)
         },
     )

@@ -21,7 +21,7 @@ use crate::{
     serve::bench::{
         BenchError, Component,
         machine::machine,
-        recorder::Recorder,
+        recorder::{Part, Recorder},
         report::{Ending, Program, Report, SCHEMA},
     },
 };
@@ -64,6 +64,22 @@ pub(super) fn component(path: &Path) -> anyhow::Result<Component> {
     Ok(Component {
         name,
         bytes: Bytes::from(bytes),
+    })
+}
+
+/// Runs one measurement as the only part of a report. It says whether all went well.
+pub(super) fn one(
+    (name, title): (&'static str, &'static str),
+    common: &ReportArguments,
+    limit: Duration,
+    output: &Output,
+    measure: impl AsyncFnOnce(&Part) -> Result<bool, BenchError>,
+) -> End {
+    run(common, limit, output, async |recorder: &Recorder| {
+        let part = recorder.part(name, title, (0.0, 1.0));
+        let is_good = measure(&part).await?;
+        part.end();
+        Ok(is_good)
     })
 }
 

@@ -8,10 +8,7 @@ use sampan_core::quantity::parse_duration;
 use super::session::{self, ReportArguments, component};
 use crate::{
     cli::{End, output::Output},
-    serve::bench::{
-        recorder::Recorder,
-        throughput::{Wanted, measure},
-    },
+    serve::bench::throughput::{Wanted, measure},
 };
 
 /// The longest that it goes on.
@@ -59,15 +56,11 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
         round: arguments.round,
         rate: f64::from(arguments.rate),
     };
-    session::run(
+    session::one(
+        ("throughput", TITLE),
         &arguments.common,
         LIMIT,
         output,
-        async |recorder: &Recorder| {
-            let part = recorder.part("throughput", TITLE, (0.0, 1.0));
-            let is_good = measure(&wanted, &part).await?;
-            part.end();
-            Ok(is_good)
-        },
+        async |part| measure(&wanted, part).await,
     )
 }

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::{Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -244,6 +245,65 @@ async fn granted_services_are_called_through_the_node() {
     let url = "http://api.internal/path?query".to_owned();
     assert_eq!(asked[0], ("api".to_owned(), url, Some("r-1".to_owned())));
     assert_eq!(asked.len(), 6);
+}
+
+/// Answers when it has been polled so often, and notes at each poll whether its caller waits: the
+/// waker of one that does not wakes nothing.
+struct Polled {
+    needed: usize,
+    waits: Arc<Mutex<Vec<bool>>>,
+}
+
+impl Neighbours for Polled {
+    fn has(&self, _: &Name) -> bool {
+        true
+    }
+
+    fn occupied(&self, _: &Name) -> Option<Vec<(sampan_core::name::PodName, u32)>> {
+        None
+    }
+
+    fn call(&self, _: &Name, _: http::Request<Body>, _: Option<Arc<str>>) -> Answer {
+        let (needed, waits) = (self.needed, Arc::clone(&self.waits));
+        Box::pin(std::future::poll_fn(move |cx| {
+            let mut waits = waits.lock().expect("no panic");
+            // `will_wake` compares tables too, of which each crate may have one.
+            waits.push(cx.waker().data() != Waker::noop().data());
+            if waits.len() < needed {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let body = Full::new(Bytes::from("from the neighbour"));
+            let body = body.map_err(|never| match never {}).boxed_unsync();
+            Poll::Ready(Ok(http::Response::new(body)))
+        }))
+    }
+}
+
+/// A service that waits for nothing answers where it is called. One that does goes on in a task,
+/// and so does each call of an instance that stays.
+#[tokio::test]
+async fn a_call_is_answered_where_it_is_made_if_it_can_be() {
+    for (isolation, needed, expected) in [
+        (Isolation::Request, 1, &[false][..]),
+        (Isolation::Request, 3, &[false, true, true]),
+        (Isolation::Pod, 1, &[true]),
+    ] {
+        let waits = Arc::<Mutex<Vec<bool>>>::default();
+        let mut plan = plan(workload("caller"));
+        plan.isolation = Some(isolation);
+        plan.grants.services = vec![Name::parse("api").expect("good")];
+        plan.neighbours = Some(Arc::new(Polled {
+            needed,
+            waits: Arc::clone(&waits),
+        }));
+        let pod = plan.start().await;
+        assert_eq!(
+            call(&pod, "http://api/").await,
+            (200, "from the neighbour".to_owned())
+        );
+        assert_eq!(*waits.lock().expect("no panic"), expected, "{isolation:?}");
+    }
 }
 
 #[tokio::test]

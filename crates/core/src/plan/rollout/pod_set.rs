@@ -32,6 +32,8 @@ pub(super) struct Member {
     pub(super) slot: u32,
     /// It should go, or is going.
     pub(super) stopping: bool,
+    /// Whether it may still get requests: its node has not said otherwise.
+    pub(super) is_served: bool,
     /// How near it is to taking requests for good.
     pub(super) grade: Grade,
     /// When it has been ready for `min_ready`, if it is ready.
@@ -66,6 +68,7 @@ impl Member {
             revision: pod.revision,
             slot: pod.slot,
             stopping: pod.stop.is_some(),
+            is_served: matches!(observed.phase(), PodPhase::Ready { .. }),
             grade,
             available_at,
             state,
@@ -83,6 +86,7 @@ impl Member {
             revision,
             slot,
             stopping: false,
+            is_served: false,
             grade: Grade::NotReady,
             available_at: None,
             state: "is pending",
@@ -142,9 +146,11 @@ impl PodSet {
         self.active().filter(move |it| it.revision == revision)
     }
 
-    /// Whether there are pods of other revisions than `target` that are to stay.
+    /// Whether there are pods of other revisions than `target` that are to stay, or that have been
+    /// told to go and may still get requests.
     pub(super) fn has_others(&self, target: u64) -> bool {
-        self.active().any(|member| member.revision != target)
+        let mut others = self.members.iter().filter(|it| it.revision != target);
+        others.any(|it| !it.stopping || it.is_served)
     }
 
     /// How many are available.

@@ -188,3 +188,26 @@ fn deleting() {
         assert_eq!(world.service.status.counts.alive, 0);
     }
 }
+
+/// A client that has seen the rollout complete gets no answer of the old revision any more.
+#[test]
+fn a_rollout_is_complete_once_the_last_old_pod_gets_no_requests() {
+    let mut world = World::running(1, 1, 0);
+    world.want(2);
+    let _ = world.step();
+    let new = world.pods.iter().position(|pod| pod.revision == 2);
+    world.be_ready(new.expect("there is one"), Timestamp::ZERO);
+    let stop = world.step();
+    assert_eq!(stopped(&stop).len(), 1);
+    assert_eq!(world.service.status.phase, Phase::Progressing);
+    // Its node has not heard of it.
+    let _ = world.step();
+    assert_eq!(world.service.status.phase, Phase::Progressing);
+    let old = world.pods.iter().position(|pod| pod.revision == 1);
+    set(
+        &mut world.pods[old.expect("there is one")],
+        PodPhase::Draining,
+    );
+    let _ = world.step();
+    assert_eq!(world.service.status.phase, Phase::Complete);
+}

@@ -16,8 +16,8 @@ use wasmtime::{
     WasmBacktraceDetails, error::Context as _,
 };
 
-pub use budget::PoolSize;
 pub(crate) use budget::{CodeMaps, NoRoomForCode};
+pub use budget::{PoolBound, PoolSize, PoolUse};
 pub(crate) use pool::{Memories, NoPlace, Place, Places};
 
 use crate::{epoch::EpochTicker, observe, quota::Backlog};
@@ -203,6 +203,13 @@ impl Engines {
         self.ticker.add(engine.weak());
         let places = Arc::new(places);
         Ok(slot.insert(Pooled { engine, places }).clone())
+    }
+
+    /// How much of each pool is taken.
+    pub(crate) fn pools(&self) -> Vec<PoolUse> {
+        let made = self.made.lock();
+        let made = made.iter().flatten();
+        made.map(|pooled| pooled.places.in_use()).collect()
     }
 
     /// Takes the memory maps of one component's code.

@@ -35,7 +35,7 @@ mod volumes;
 mod watchdog;
 
 pub use admission::LoadError;
-pub use engine::PoolSize;
+pub use engine::{PoolBound, PoolSize, PoolUse};
 pub use host::own::protect;
 pub use keyvalue::{KeyValue, Keys, Told, Versioned};
 pub use loaded::{Demands, Loaded, Origin};

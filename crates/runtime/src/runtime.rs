@@ -30,7 +30,7 @@ use crate::{
         sealed,
     },
     deadlock::Detector,
-    engine::{CodeClass, EngineClass, Engines, Memories, PoolSize, Pooled, fingerprint},
+    engine::{CodeClass, EngineClass, Engines, Memories, PoolSize, PoolUse, Pooled, fingerprint},
     exports::Exports,
     host::linker::linker,
     host::sockets,
@@ -145,6 +145,11 @@ impl Runtime {
     /// The volumes of the node, if there is a place for them.
     pub fn volumes(&self) -> Option<&Arc<Volumes>> {
         self.node.volumes.as_ref()
+    }
+
+    /// The pools of instances, each for components of one class, that were needed so far.
+    pub fn pools(&self) -> Vec<PoolUse> {
+        self.engines.pools()
     }
 
     /// How long components and instances have taken to be there.

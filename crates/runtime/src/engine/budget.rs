@@ -64,9 +64,32 @@ impl PoolSize {
     pub const DEFAULT: Self = Self { instances: 1000 };
 }
 
+/// Why a pool has no more places for instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolBound {
+    /// It has as many as were asked for.
+    Asked,
+    /// More could need more memory maps than a process may have.
+    Maps,
+    /// More could need more memories than there are addresses for.
+    Addresses,
+}
+
+/// A pool of instances, and how much of it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Places for instances.
+    pub instances: u32,
+    /// Places that are taken.
+    pub taken: u32,
+    /// Why there are no more.
+    pub bound: PoolBound,
+}
+
 /// What a pool has, and the maps that were taken for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slots {
+    pub(super) bound: PoolBound,
     pub(super) instances: u32,
     pub(super) memories: u32,
     pub(super) stacks: u32,
@@ -86,6 +109,7 @@ impl Slots {
         };
         let maps = u64::from(memories) * MAPS_PER_MEMORY + u64::from(kept) * MAPS_PER_STACK;
         Some(Self {
+            bound: PoolBound::Asked,
             instances,
             memories,
             stacks,
@@ -178,9 +202,9 @@ impl Budget {
     /// each instance.
     pub(super) fn take(&mut self, wanted: PoolSize, stacks: u32) -> Result<Slots, NoRoom> {
         let (maps, memories) = self.share();
+        let least = |instances: u32| Slots::least(instances, stacks, self.foldable);
         let fits = |instances: u32| {
-            let least = Slots::least(instances, stacks, self.foldable);
-            least.filter(|it| it.maps <= maps && u64::from(it.memories) <= memories)
+            least(instances).filter(|it| it.maps <= maps && u64::from(it.memories) <= memories)
         };
         // The largest of 0..=wanted that fits: what fits is an unbroken run from 0 on.
         let (mut fitting, mut beyond) = (0, u64::from(wanted.instances) + 1);
@@ -191,9 +215,13 @@ impl Budget {
                 None => beyond = u64::from(middle),
             }
         }
-        let least = fits(fitting).filter(|_| fitting >= MIN_INSTANCES.min(wanted.instances));
-        let least = least.ok_or(NoRoom { maps, memories })?;
+        let fitted = fits(fitting).filter(|_| fitting >= MIN_INSTANCES.min(wanted.instances));
+        let mut fitted = fitted.ok_or(NoRoom { maps, memories })?;
         if fitting != wanted.instances {
+            fitted.bound = match least(fitting + 1) {
+                Some(more) if more.maps <= maps => PoolBound::Addresses,
+                _ => PoolBound::Maps,
+            };
             let (instances, wanted) = (fitting, wanted.instances);
             tracing::warn!(
                 instances,
@@ -202,7 +230,7 @@ impl Budget {
             );
         }
         let wanted = fitting.saturating_add(fitting.min(SPARE_MEMORIES));
-        let mut slots = least.with_spare(wanted, maps, memories);
+        let mut slots = fitted.with_spare(wanted, maps, memories);
         let plain = slots.maps_if_plain();
         if plain <= maps && plain <= self.limit / 100 * PLAIN_PERCENT {
             slots.maps = plain;

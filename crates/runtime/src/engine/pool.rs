@@ -19,7 +19,9 @@ use tokio::sync::Semaphore;
 use wasmtime::{Engine, component::Component};
 
 use super::{
-    budget::{MAPS_PER_MEMORY, MAPS_PER_STACK, MAX_MEMORIES, STACKS_BEFORE_FOLDING, Slots},
+    budget::{
+        MAPS_PER_MEMORY, MAPS_PER_STACK, MAX_MEMORIES, PoolUse, STACKS_BEFORE_FOLDING, Slots,
+    },
     stacks::{Stacks, Unguarded},
 };
 
@@ -117,6 +119,16 @@ impl Places {
         Self {
             room: Some(room),
             ..Self::plain(slots)
+        }
+    }
+
+    /// How much of the pool is taken.
+    pub(super) fn in_use(&self) -> PoolUse {
+        let free = u32::try_from(self.free.available_permits()).unwrap_or(u32::MAX);
+        PoolUse {
+            instances: self.slots.instances,
+            taken: self.slots.instances.saturating_sub(free),
+            bound: self.slots.bound,
         }
     }
 

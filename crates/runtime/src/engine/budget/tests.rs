@@ -39,6 +39,17 @@ fn ten_thousand_pods_fit_the_default_of_linux_where_guards_need_no_maps() {
 }
 
 #[test]
+fn a_pool_tells_what_kept_it_from_being_larger() {
+    let bound = |limit, instances| {
+        let taken = Budget::of_maps(limit, true).take(size(instances), 1);
+        taken.expect("room").bound
+    };
+    assert_eq!(bound(DEFAULT_MAP_COUNT, 5000), PoolBound::Asked);
+    assert_eq!(bound(DEFAULT_MAP_COUNT, 50_000), PoolBound::Maps);
+    assert_eq!(bound(1_048_576, 50_000), PoolBound::Addresses);
+}
+
+#[test]
 fn all_pools_and_all_code_together_stay_below_the_limit_of_the_process() {
     for (limit, foldable) in [65_530, 262_144, 1_048_576]
         .into_iter()

@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     replicas: Vec<u32>,
 
     /// Rollouts, by turns to the second component and back to the first
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rollouts: u32,
 
     /// Connections that put load on it

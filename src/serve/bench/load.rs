@@ -9,7 +9,7 @@ mod pacer;
 
 use std::{
     cell::RefCell,
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs,
     net::SocketAddr,
     rc::Rc,
@@ -25,6 +25,7 @@ use hdrhistogram::Histogram;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
     sync::{Notify, Semaphore, oneshot},
@@ -81,7 +82,8 @@ pub(super) struct Answers {
 /// All answers, by the phase in which they were due.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
-    pub(super) phases: Vec<Answers>,
+    /// Those of which there was a request.
+    pub(super) phases: BTreeMap<usize, Answers>,
     /// Why requests failed, of the first of them.
     pub(super) reasons: Vec<String>,
 }
@@ -93,10 +95,7 @@ impl Outcome {
             sent: 0,
             failed: 0,
         };
-        while self.phases.len() <= phase {
-            self.phases.push(fresh());
-        }
-        &mut self.phases[phase]
+        self.phases.entry(phase).or_insert_with(fresh)
     }
 
     fn fail(&mut self, phase: usize, reason: String) {
@@ -107,11 +106,11 @@ impl Outcome {
     }
 
     pub(super) fn sent(&self) -> u64 {
-        self.phases.iter().map(|it| it.sent).sum()
+        self.phases.values().map(|it| it.sent).sum()
     }
 
     pub(super) fn failed(&self) -> u64 {
-        self.phases.iter().map(|it| it.failed).sum()
+        self.phases.values().map(|it| it.failed).sum()
     }
 }
 
@@ -122,6 +121,7 @@ struct Shared {
     over: Notify,
     /// The thread that asks, as the system numbers it.
     thread: AtomicI32,
+    outcome: Mutex<Outcome>,
 }
 
 impl Shared {
@@ -134,7 +134,7 @@ impl Shared {
 /// Load that goes on. It ends when this is dropped.
 pub(super) struct Load {
     shared: Arc<Shared>,
-    outcome: oneshot::Receiver<Outcome>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl Drop for Load {
@@ -147,7 +147,7 @@ impl Load {
     /// Puts load on a server, in phase 0.
     pub(super) fn start(target: Target, connections: u32, pace: Pace) -> Result<Self, BenchError> {
         let shared = Arc::<Shared>::default();
-        let (send, outcome) = oneshot::channel();
+        let (send, ended) = oneshot::channel();
         let tokio = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -161,10 +161,11 @@ impl Load {
             let thread = rustix::thread::gettid();
             asking.thread.store(thread.as_raw_nonzero().get(), Relaxed);
             let work = work(target, connections, pacer, asking);
+            LocalSet::new().block_on(&tokio, work);
             // A measurement that was given up has no reader.
-            let _ = send.send(LocalSet::new().block_on(&tokio, work));
+            let _ = send.send(());
         })?;
-        Ok(Self { shared, outcome })
+        Ok(Self { shared, ended })
     }
 
     /// What is due from now on belongs to this phase.
@@ -185,7 +186,19 @@ impl Load {
     pub(super) async fn end(mut self) -> Result<Outcome, BenchError> {
         self.shared.end();
         let lost = |_| BenchError::Failed("the thread that puts load on it has ended".to_owned());
-        (&mut self.outcome).await.map_err(lost)
+        (&mut self.ended).await.map_err(lost)?;
+        Ok(std::mem::take(&mut *self.shared.outcome.lock()))
+    }
+
+    /// What the answers of the phases before this one were, and of none of them twice: so those to
+    /// requests that were due in an earlier phase should all have come.
+    pub(super) fn before(&self, phase: usize) -> Outcome {
+        let mut outcome = self.shared.outcome.lock();
+        let later = outcome.phases.split_off(&phase);
+        Outcome {
+            phases: std::mem::replace(&mut outcome.phases, later),
+            reasons: std::mem::take(&mut outcome.reasons),
+        }
     }
 }
 
@@ -193,7 +206,6 @@ impl Load {
 struct Asking {
     target: Target,
     shared: Arc<Shared>,
-    outcome: RefCell<Outcome>,
     /// Times and phases of requests that are due and not sent, if the rate is constant.
     due: RefCell<VecDeque<(Instant, usize)>>,
     /// One for each of them.
@@ -203,16 +215,10 @@ struct Asking {
     is_constant: bool,
 }
 
-async fn work(
-    target: Target,
-    connections: u32,
-    pacer: Option<(Pacer, f64)>,
-    shared: Arc<Shared>,
-) -> Outcome {
+async fn work(target: Target, connections: u32, pacer: Option<(Pacer, f64)>, shared: Arc<Shared>) {
     let asking = Rc::new(Asking {
         target,
         shared,
-        outcome: RefCell::default(),
         due: RefCell::default(),
         permits: Semaphore::new(0),
         under_way: RefCell::new(vec![None; connections as usize]),
@@ -235,7 +241,6 @@ async fn work(
     let _ = timeout(GRACE, ended).await;
     all.shutdown().await;
     asking.give_up();
-    asking.outcome.take()
 }
 
 /// Makes requests due, at a constant rate.
@@ -268,14 +273,14 @@ impl Asking {
 
     fn begun(&self, number: usize, request: (Instant, usize)) {
         self.under_way.borrow_mut()[number] = Some(request);
-        self.outcome.borrow_mut().phase(request.1).sent += 1;
+        self.shared.outcome.lock().phase(request.1).sent += 1;
     }
 
     /// Takes note of what came of it: a reason if that is a failure.
     fn ended(&self, number: usize, failure: Option<String>) {
         let begun = self.under_way.borrow_mut()[number].take();
         let Some((due, phase)) = begun else { return };
-        let mut outcome = self.outcome.borrow_mut();
+        let mut outcome = self.shared.outcome.lock();
         match failure {
             Some(reason) => outcome.fail(phase, reason),
             None => {
@@ -292,7 +297,7 @@ impl Asking {
             self.ended(number, Some(format!("no answer within {GRACE:?}")));
         }
         let late = self.due.take();
-        let mut outcome = self.outcome.borrow_mut();
+        let mut outcome = self.shared.outcome.lock();
         for (_, phase) in late {
             outcome.phase(phase).sent += 1;
             outcome.fail(phase, format!("not sent within {GRACE:?}"));
@@ -436,7 +441,7 @@ mod tests {
             reasons[1].starts_with("the answer broke off"),
             "{reasons:?}"
         );
-        let counts = outcome.phases.iter().map(|it| it.latencies.len());
+        let counts = outcome.phases.values().map(|it| it.latencies.len());
         assert_eq!(counts.collect::<Vec<_>>(), [1, 0]);
     }
 
@@ -464,7 +469,7 @@ mod tests {
             }
         };
         let (outcome, ()) = tokio::join!(load.end(), answering);
-        let answers = &outcome.expect("an outcome").phases[0];
+        let answers = &outcome.expect("an outcome").phases[&0];
         assert!(answers.sent >= 190, "{}", answers.sent);
         assert_eq!((answers.latencies.len(), answers.failed), (answers.sent, 0));
         // The times at which they were due are evenly spread over the wait.

@@ -19,6 +19,7 @@ use super::{
     report::{Better, Scale, Unit},
     rig::{Rig, on_node},
 };
+use crate::mirror::Follower;
 
 /// Time between two looks at the memory of this process.
 const LOOK: Duration = Duration::from_millis(5);
@@ -85,10 +86,11 @@ pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<bool, BenchE
     part.method(&format!(
         "A node in this process with its state in memory runs an app of one service. {} rollouts \
          between two components whose code is in the cache, there and back, while a load of {} \
-         requests a second, over {} kept connections of loopback, asks for `GET /`. The time is from \
-         `apply` to the moment at which all pods are of the new revision, and it has answered. \
-         Latencies count from when a request is due. Memory is what this process holds, looked at \
-         each {} ms.",
+         requests a second, over {} kept connections of loopback, asks for `GET /`; before, two \
+         rollouts without load, which are not measured. The time is from `apply` to the moment at \
+         which all pods are of the new revision, and it has answered. Latencies count from when a \
+         request is due; each sample is of a rollout, of the time between two, or of one as long \
+         before the first. Memory is what this process holds, looked at each {} ms.",
         wanted.rollouts,
         wanted.rate,
         wanted.connections,
@@ -102,98 +104,144 @@ pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<bool, BenchE
         let source = app(*replicas, wanted.isolation);
         let name = source.app.name.clone();
         let components = BTreeMap::from([(name.clone(), first.clone())]);
+        let mut run = Run {
+            wanted,
+            part,
+            places: &places,
+            replicas: *replicas,
+            sent: 0,
+            failed: 0,
+            told: None,
+        };
         let progress = |done: f64| {
             let done = (at as f64 + done) / wanted.replicas.len() as f64;
             part.progress(done, &format!("rollout, pods: {replicas}"));
         };
         progress(0.0);
-        let x = Some(f64::from(*replicas));
-        let told = |rollout: Rollout| {
-            progress(f64::from(rollout.number) / f64::from(wanted.rollouts));
-            let took = rollout.took.as_secs_f64() * 1e3;
-            part.sample(places.time, "rollout", x, took);
-            part.sample(places.memory, "rollout", x, rollout.peak_bytes as f64);
-        };
         let rolled = on_node(source, &components, async |rig| {
-            roll(rig, &name, &second, wanted, told).await
+            run.roll(rig, &name, &second, progress).await
         });
-        let outcome = rolled.await?;
-        latencies(part, &places, x, &outcome);
-        part.sample(places.requests, "sent", x, outcome.sent() as f64);
-        part.sample(places.requests, "failed", x, outcome.failed() as f64);
-        for reason in &outcome.reasons {
-            part.note(format!("failed at {replicas} pods: {reason}"));
-        }
-        is_good &= outcome.failed() == 0;
+        rolled.await?;
+        part.sample(places.requests, "sent", run.x(), run.sent as f64);
+        part.sample(places.requests, "failed", run.x(), run.failed as f64);
+        is_good &= run.failed == 0;
     }
     Ok(is_good)
 }
 
-/// Phase 0 is before the first rollout, each odd one is a rollout, each even one what comes after.
-fn latencies(part: &Part, places: &Places, x: Option<f64>, outcome: &Outcome) {
-    for (phase, answers) in outcome.phases.iter().enumerate() {
-        let name = match phase {
-            0 => "before",
-            odd if odd % 2 == 1 => "during",
-            _ => "after",
-        };
-        if answers.latencies.is_empty() {
-            continue;
+/// Rollouts of so many pods.
+struct Run<'a> {
+    wanted: &'a Wanted,
+    part: &'a Part,
+    places: &'a Places,
+    replicas: u32,
+    /// Requests that were told of so far, and those of them that failed.
+    sent: u64,
+    failed: u64,
+    /// The last phase that was.
+    told: Option<usize>,
+}
+
+impl Run<'_> {
+    fn x(&self) -> Option<f64> {
+        Some(f64::from(self.replicas))
+    }
+
+    /// The phases are as many before the first rollout as there are rollouts, and then by turns one
+    /// during a rollout and one after it.
+    fn phase_name(&self, phase: usize) -> &'static str {
+        match phase.checked_sub(self.wanted.rollouts as usize) {
+            None => "before",
+            Some(later) if later % 2 == 0 => "during",
+            Some(_) => "after",
         }
-        let p99 = answers.latencies.value_at_quantile(0.99) as f64 / 1e6;
-        part.sample(places.p99, name, x, p99);
-        part.requests(places.p99, name, x, &answers.latencies);
+    }
+
+    async fn roll(
+        &mut self,
+        rig: &mut Rig,
+        name: &Name,
+        second: &Component,
+        progress: impl Fn(f64),
+    ) -> Result<(), BenchError> {
+        let digests = [rig.digests[name].clone(), rig.take(name, second).await?];
+        if digests[0] == digests[1] {
+            let same = "both components are the same: there is nothing to roll out";
+            return Err(BenchError::Failed(same.to_owned()));
+        }
+        let target = rig.target(HOST, "/");
+        let mut follower = rig.context.objects.follow(&[Kind::Service]);
+        rig.answers_come_from(name, &target).await?;
+        for digest in [&digests[1], &digests[0]] {
+            once(rig, name, digest, &mut follower).await?;
+            rig.answers_come_from(name, &target).await?;
+        }
+        let rollouts = self.wanted.rollouts as usize;
+        let slice = self.wanted.steady / self.wanted.rollouts.max(1);
+        let pace = Pace::Constant(self.wanted.rate);
+        let load = Load::start(target.clone(), self.wanted.connections, pace)?;
+        for phase in 0..rollouts {
+            load.enter(phase);
+            tokio::time::sleep(slice).await;
+        }
+        for rollout in 0..rollouts {
+            let during = rollouts + 2 * rollout;
+            let peak = Peak::watch();
+            load.enter(during);
+            let start = Instant::now();
+            once(rig, name, &digests[1 - rollout % 2], &mut follower).await?;
+            let took = start.elapsed();
+            rig.answers_come_from(name, &target).await?;
+            load.enter(during + 1);
+            let places = self.places;
+            let took = took.as_secs_f64() * 1e3;
+            self.part.sample(places.time, "rollout", self.x(), took);
+            let peak = peak.end().await as f64;
+            self.part.sample(places.memory, "rollout", self.x(), peak);
+            tokio::time::sleep(slice).await;
+            // Those of the time before this rollout have been answered by now.
+            self.tell(load.before(during));
+            progress((rollout + 1) as f64 / rollouts as f64);
+        }
+        self.tell(load.end().await?);
+        Ok(())
+    }
+
+    /// What the answers of phases were.
+    fn tell(&mut self, outcome: Outcome) {
+        self.sent += outcome.sent();
+        self.failed += outcome.failed();
+        for reason in &outcome.reasons {
+            let pods = self.replicas;
+            self.part.note(format!("failed at {pods} pods: {reason}"));
+        }
+        for (phase, answers) in &outcome.phases {
+            if answers.latencies.is_empty() {
+                continue;
+            }
+            let (name, place) = (self.phase_name(*phase), self.places.p99);
+            // One that came late is in the percentiles of all requests.
+            if self.told.is_none_or(|told| *phase > told) {
+                let p99 = answers.latencies.value_at_quantile(0.99) as f64 / 1e6;
+                self.part.sample(place, name, self.x(), p99);
+                self.told = Some(*phase);
+            }
+            self.part
+                .requests(place, name, self.x(), &answers.latencies);
+        }
     }
 }
 
-/// One that is over.
-struct Rollout {
-    /// The first is 1.
-    number: u32,
-    took: Duration,
-    /// Memory beyond that before, at its peak.
-    peak_bytes: u64,
-}
-
-async fn roll(
+/// One rollout, to its end.
+async fn once(
     rig: &mut Rig,
     name: &Name,
-    second: &Component,
-    wanted: &Wanted,
-    told: impl Fn(Rollout),
-) -> Result<Outcome, BenchError> {
-    let digests = [rig.digests[name].clone(), rig.take(name, second).await?];
-    if digests[0] == digests[1] {
-        let same = "both components are the same: there is nothing to roll out";
-        return Err(BenchError::Failed(same.to_owned()));
-    }
-    let target = rig.target(HOST, "/");
-    rig.answers_come_from(name, &target).await?;
-    let pace = Pace::Constant(wanted.rate);
-    let load = Load::start(target.clone(), wanted.connections, pace)?;
-    tokio::time::sleep(wanted.steady).await;
-    let mut follower = rig.context.objects.follow(&[Kind::Service]);
-    let settle = wanted.steady / wanted.rollouts.max(1);
-    for number in 1..=wanted.rollouts {
-        let rollout = number as usize - 1;
-        let peak = Peak::watch();
-        load.enter(2 * rollout + 1);
-        let start = Instant::now();
-        rig.digests
-            .insert(name.clone(), digests[1 - rollout % 2].clone());
-        rig.apply().await?;
-        rig.completed(&mut follower).await?;
-        let took = start.elapsed();
-        rig.answers_come_from(name, &target).await?;
-        load.enter(2 * rollout + 2);
-        told(Rollout {
-            number,
-            took,
-            peak_bytes: peak.end().await,
-        });
-        tokio::time::sleep(settle).await;
-    }
-    load.end().await
+    digest: &str,
+    follower: &mut Follower,
+) -> Result<(), BenchError> {
+    rig.digests.insert(name.clone(), digest.to_owned());
+    rig.apply().await?;
+    rig.completed(follower).await
 }
 
 /// How much more memory this process holds than when this was made, at its peak.

@@ -192,11 +192,11 @@ impl Run<'_> {
                 .note(format!("failed at {}: {reason}", subject.name));
         }
         self.failed.set(self.failed.get() + outcome.failed());
-        if outcome.phases.len() < 2 || outcome.phases[1].latencies.is_empty() {
+        let measured = outcome.phases.remove(&1);
+        let Some(answers) = measured.filter(|it| !it.latencies.is_empty()) else {
             let silent = format!("{} has not answered within a round", subject.name);
             return Err(BenchError::Failed(silent));
-        }
-        let answers = outcome.phases.swap_remove(1);
+        };
         let count = answers.latencies.len() as f64;
         let used = after.zip(before).map(|(after, before)| after - before);
         Ok(Round {

@@ -29,8 +29,8 @@ use crate::{
     agent::{handle::PodHandle, runtime_pod::ServicePod},
     edge,
     serve::{
-        AppSource,
-        bench::{BenchError, Component, Workbench},
+        AppSource, Node,
+        bench::{BenchError, Component},
     },
 };
 
@@ -38,13 +38,12 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) async fn pod(
-    bench: &Workbench,
+    node: &Node,
     component: &Component,
     run: u32,
     template: &Arc<Template>,
 ) -> Result<Pod, BenchError> {
-    let runtime = &bench.node.runtime;
-    let pod = Pod::start(runtime, pod_name(run), template, Arc::new(Unwatched));
+    let pod = Pod::start(&node.runtime, pod_name(run), template, Arc::new(Unwatched));
     pod.await.map_err(|source| BenchError::Start {
         name: component.name.clone(),
         source,
@@ -67,10 +66,10 @@ pub(super) fn refused(
 }
 
 pub(super) async fn load_one(
-    bench: &Workbench,
+    node: &Node,
     component: &Component,
 ) -> Result<Arc<Loaded>, BenchError> {
-    let runtime = &bench.node.runtime;
+    let runtime = &node.runtime;
     let loading = runtime.load(component.bytes.clone(), Demands::default(), || {});
     loading.await.map_err(|error| refused(component, error))
 }

@@ -24,6 +24,10 @@ pub(super) fn html(report: &Report, comparison: Option<&Comparison>) -> String {
         title = escaped(&title(report)),
         dark = dark(),
     );
+    if let Some(comparison) = comparison {
+        let answer = escaped(&comparison.answer());
+        page += &format!("<p class=\"answer\">{answer}</p>\n");
+    }
     let paragraph = |text: &str| format!("<p class=\"conditions\">{}</p>\n", escaped(text));
     page += &paragraph(&show::conditions(report));
     page += &paragraph(&format!("{}, took {:.0} s", report.began, report.took_s));

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -15,7 +15,11 @@ use sampan_core::{quantity::parse_duration, time::Utc};
 use super::{compare::Comparison, page, table};
 use crate::{
     cli::{
-        EXIT_FAILED, End, Stop, interrupts::Interrupts, output::Output, process::runtime, version,
+        EXIT_FAILED, End, Stop,
+        interrupts::{Interrupt, Interrupts},
+        output::Output,
+        process::runtime,
+        version,
     },
     file,
     serve::bench::{
@@ -26,8 +30,8 @@ use crate::{
     },
 };
 
-/// The exit code of a run that a signal has ended, as shells count that of Ctrl-C.
-const EXIT_INTERRUPTED: u8 = 130;
+/// Parts of a run that are told one by one where no bar can be shown.
+const STEPS: f64 = 10.0;
 /// The largest report that is read.
 const MAX_REPORT_BYTES: u64 = 64 << 20;
 
@@ -96,16 +100,23 @@ pub(super) fn run(
         writable(path)?;
     }
     let bar = output.bar("starting".to_owned());
-    let shown = bar.clone();
+    let (shown, said) = (bar.clone(), output.clone());
+    let told = AtomicU64::new(0);
     let recorder = Recorder::new(Box::new(move |done, what| {
         shown.set_position((done * shown.length().unwrap_or(0) as f64) as u64);
         if !what.is_empty() {
             shown.set_message(what.to_owned());
         }
+        // Without a terminal a line for each tenth, so that it is seen to go on.
+        let step = (done * STEPS) as u64;
+        if shown.is_hidden() && !what.is_empty() && told.fetch_max(step, Relaxed) < step {
+            said.talk(&format!("{:3.0} %: {what}", done * 100.0));
+        }
     }));
     let (began, start) = (Utc::from(SystemTime::now()).to_string(), Instant::now());
     let limit = common.time_limit.unwrap_or(limit);
-    let (end, measured) = ended(&recorder, limit, measure)?;
+    let ended = ended(&recorder, limit, measure)?;
+    let end = ended.ending();
     bar.finish_and_clear();
     let report = Report {
         schema: SCHEMA,
@@ -129,36 +140,49 @@ pub(super) fn run(
             output.talk(&format!("the page is in `{}`", path.display()));
         }
     }
-    match (end, measured?) {
-        (Ending::Interrupted, _) => Err(Stop::Quiet(EXIT_INTERRUPTED)),
-        (_, false) => Err(Stop::Quiet(EXIT_FAILED)),
-        _ => Ok(()),
+    match ended {
+        Ended::Done(true) | Ended::Late => Ok(()),
+        Ended::Done(false) => Err(Stop::Quiet(EXIT_FAILED)),
+        Ended::Failed(error) => Err(error.into()),
+        Ended::Interrupted(signal) => Err(Stop::Quiet(signal.exit_code())),
     }
 }
 
-/// Measures, and says how that ended and what came of it.
+/// How the measuring came to its end.
+enum Ended {
+    /// All was measured. Whether all went well.
+    Done(bool),
+    Failed(BenchError),
+    Interrupted(Interrupt),
+    /// The time is over.
+    Late,
+}
+
+impl Ended {
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Done(_) => Ending::Complete,
+            Self::Failed(_) => Ending::Failed,
+            Self::Interrupted(_) => Ending::Interrupted,
+            Self::Late => Ending::TimeLimit,
+        }
+    }
+}
+
+/// Measures, and says how that ended.
 fn ended(
     recorder: &Recorder,
     limit: Duration,
     measure: impl AsyncFnOnce(&Recorder) -> Result<bool, BenchError>,
-) -> anyhow::Result<(Ending, Result<bool, BenchError>)> {
-    let is_good = AtomicBool::new(true);
-    let end = runtime()?.block_on(async {
+) -> anyhow::Result<Ended> {
+    runtime()?.block_on(async {
         let mut interrupts = Interrupts::listen()?;
-        anyhow::Ok(tokio::select! {
-            measured = measure(recorder) => match measured {
-                Ok(good) => {
-                    is_good.store(good, Relaxed);
-                    (Ending::Complete, None)
-                }
-                Err(error) => (Ending::Failed, Some(error)),
-            },
-            _ = interrupts.next() => (Ending::Interrupted, None),
-            () = tokio::time::sleep(limit) => (Ending::TimeLimit, None),
+        Ok(tokio::select! {
+            measured = measure(recorder) => measured.map_or_else(Ended::Failed, Ended::Done),
+            signal = interrupts.next() => Ended::Interrupted(signal),
+            () = tokio::time::sleep(limit) => Ended::Late,
         })
-    })?;
-    let (end, error) = end;
-    Ok((end, error.map_or_else(|| Ok(is_good.load(Relaxed)), Err)))
+    })
 }
 
 fn program() -> Program {

@@ -29,7 +29,11 @@ pub(super) fn text(report: &Report, comparison: Option<&Comparison>) -> String {
 
 /// What has changed, one line a group.
 pub(super) fn comparison(comparison: &Comparison) -> String {
-    let mut text = format!("compared with {}\n", one_line(&comparison.name));
+    let mut text = format!(
+        "compared with {}: {}\n",
+        one_line(&comparison.name),
+        one_line(&comparison.answer())
+    );
     for difference in &comparison.differences {
         text += &format!("  {}\n", one_line(difference));
     }

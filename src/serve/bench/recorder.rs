@@ -20,6 +20,9 @@ const ENOUGH: usize = 20;
 /// Digits of numbers in a report.
 const DIGITS: i32 = 6;
 
+/// What a section says that has not ended.
+const UNFINISHED: &str = "not measured to its end: these are the figures until then";
+
 /// Told how far the measuring has come: a part of all, and what is done now.
 pub(crate) type Progress = Box<dyn Fn(f64, &str) + Send + Sync>;
 
@@ -88,13 +91,16 @@ impl Recorder {
         }
     }
 
-    /// What has been measured so far.
+    /// What has been measured so far. A section that has not ended says so.
     pub(crate) fn sections(&self) -> Vec<Section> {
         let mut sections = self.0.sections.lock();
-        sections.iter_mut().for_each(Live::close);
+        for section in sections.iter_mut().filter(|it| it.is_open) {
+            section.section.notes.push(UNFINISHED.to_owned());
+            section.close();
+        }
         let sections = sections.iter().map(Live::reported);
         sections
-            .filter(|it| !it.groups.is_empty() || !it.notes.is_empty())
+            .filter(|it| !it.groups.is_empty() || it.notes.iter().any(|note| note != UNFINISHED))
             .collect()
     }
 }
@@ -315,6 +321,7 @@ mod tests {
         }
         part.sample(place, "two", Some(1.0), 2.0);
         let section = &recorder.sections()[0];
+        assert_eq!(section.notes, [UNFINISHED]);
         let [one, two] = &section.groups[0].measurements[..] else {
             panic!("two: {section:?}");
         };

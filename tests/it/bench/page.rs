@@ -25,6 +25,9 @@ fn a_page_loads_nothing_and_says_what_was_measured() {
     let url = format!("file://{second}");
     page.open(&url);
     assert_eq!(page.text("h1"), "sampan bench: cold-start");
+    let answer = page.text("header p");
+    assert!(answer.contains("this run"), "{answer}");
+    assert!(answer.contains("groups of times and rates"), "{answer}");
     let first = page.text("main h2");
     assert!(first.starts_with("Compared with"), "{first}");
     let plots = page.evaluate("document.querySelectorAll('figure svg[role=img]').length");

@@ -67,7 +67,10 @@ fn mixed() -> Subject {
     fs::remove_file(&file).expect("it has been read");
     Subject {
         is_mixed: true,
-        ..Subject::new("0.2, request, beside 20 ms", server)
+        ..Subject::new(
+            "Sampan, 0.2, request, beside guests that burn 20 ms",
+            server,
+        )
     }
 }
 
@@ -134,17 +137,20 @@ impl Subject {
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
-fn print(subjects: &[Subject]) {
+fn print(subjects: &[Subject], seconds: u64) {
     let rate = |s: &Subject| of_rounds(&s.rounds, |round| round.requests_per_second);
     let bare = rate(&subjects[0]);
-    println!("wrk -t1 -c{CONNECTIONS}, medians of {ROUNDS} rounds");
+    println!("{}", machine());
+    println!("wrk -t1 -c{CONNECTIONS}, medians of {ROUNDS} interleaved rounds of {seconds} s\n");
+    // As a table of Markdown, for benches/README.md.
     println!(
-        "{:<28} {:>8} {:>7} {:>7} {:>8} {:>7}",
-        "", "req/s", "p50 µs", "p99 µs", "CPU µs", "x bare"
+        "| {:<52} | {:>7} | {:>8} | {:>8} | {:>8} | {:>12} |",
+        "", "req/s", "p50", "p99", "CPU", "× bare hyper"
     );
+    println!("|{0:-<54}|{0:-<9}|{0:-<10}|{0:-<10}|{0:-<10}|{0:-<14}|", "");
     for subject in subjects {
         println!(
-            "{:<28} {:>8.0} {:>7.0} {:>7.0} {:>8.1} {:>7.2}",
+            "| {:<52} | {:>7.0} | {:>5.0} µs | {:>5.0} µs | {:>5.1} µs | {:>12.2} |",
             subject.name,
             rate(subject),
             micros(&subject.rounds, |round| round.p50),
@@ -153,6 +159,19 @@ fn print(subjects: &[Subject]) {
             rate(subject) / bare,
         );
     }
+}
+
+/// The machine, as Linux names it.
+fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model = cpus.lines().find_map(|it| it.strip_prefix("model name"));
+    let model = model.map_or("an unknown processor", |it| {
+        it.trim_start_matches([' ', '\t', ':'])
+    });
+    let count = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{count} × {model}, Linux {}", kernel.trim())
 }
 
 fn main() {
@@ -164,15 +183,19 @@ fn main() {
     let seconds = seconds();
     let mut subjects = vec![
         bare_hyper(),
-        sampan("0.2, isolation=request", "hello", "request"),
-        sampan("0.2, isolation=pod", "hello", "pod"),
-        sampan("0.3, isolation=request", "hello-p3", "request"),
-        sampan("0.3, isolation=pod", "hello-p3", "pod"),
+        sampan("Sampan, 0.2, `isolation = \"request\"`", "hello", "request"),
+        sampan("Sampan, 0.2, `isolation = \"pod\"`", "hello", "pod"),
+        sampan(
+            "Sampan, 0.3, `isolation = \"request\"`",
+            "hello-p3",
+            "request",
+        ),
+        sampan("Sampan, 0.3, `isolation = \"pod\"`", "hello-p3", "pod"),
         mixed(),
     ];
     if let Ok(program) = std::env::var("WASMTIME") {
-        subjects.push(wasmtime(&program, "wasmtime serve, 0.2", "hello"));
-        subjects.push(wasmtime(&program, "wasmtime serve, 0.3", "hello-p3"));
+        subjects.push(wasmtime(&program, "`wasmtime serve`, 0.2", "hello"));
+        subjects.push(wasmtime(&program, "`wasmtime serve`, 0.3", "hello-p3"));
     }
     if let Ok(program) = std::env::var("UNOBSERVED") {
         for (name, component, isolation) in [
@@ -189,5 +212,5 @@ fn main() {
             subject.round(seconds);
         }
     }
-    print(&subjects);
+    print(&subjects, seconds);
 }

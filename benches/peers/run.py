@@ -100,13 +100,14 @@ class Subject:
             try:
                 while not answers(port):
                     if process.poll() is not None or time.perf_counter() - start > PATIENCE:
-                        said = (directory / "log").read_text(errors="replace")[-2000:]
-                        raise RuntimeError(f"{self.name} does not answer: {said}")
+                        said = (directory / "log").read_text(errors="replace").strip()
+                        said = said.partition("Stack backtrace")[0][-600:] or "it says nothing"
+                        raise RuntimeError(f"it does not answer: {said}")
                 yield port, process.pid, time.perf_counter() - start
             finally:
                 process.send_signal(signal.SIGTERM)
                 try:
-                    process.wait(10)
+                    process.wait(3)
                 except subprocess.TimeoutExpired:
                     for it in tree(process.pid):
                         with contextlib.suppress(OSError):
@@ -187,7 +188,8 @@ def nginx(program):
 def crun(program, server):
     def command(port, directory, _):
         bundle = directory / "bundle"
-        (bundle / "rootfs").mkdir(parents=True)
+        for place in ("dev", "proc"):
+            (bundle / "rootfs" / place).mkdir(parents=True)
         shutil.copy(server, bundle / "rootfs" / "server")
         kinds = ["pid", "ipc", "uts", "mount"]
         (bundle / "config.json").write_text(json.dumps({
@@ -201,8 +203,14 @@ def crun(program, server):
             "linux": {"namespaces": [{"type": it} for it in kinds]},
         }))
         name = f"sampan-peer-{os.getpid()}-{port}"
-        return [program, "--cgroup-manager=disabled", f"--root={directory}/state", "run",
-                "--bundle", bundle, name]
+        run = [program, "--cgroup-manager=disabled", f"--root={directory}/state", "run",
+               "--bundle", bundle, name]
+        # crun refuses a machine that has both versions of control groups, of which it would use none:
+        # it does not see the second one.
+        both = pathlib.Path("/sys/fs/cgroup/unified")
+        if both.is_dir() and shutil.which("unshare"):
+            run = ["unshare", "--mount", "sh", "-c", f'umount {both} && exec "$@"', "sh", *run]
+        return run
     return command
 
 
@@ -226,6 +234,12 @@ source = "{component}"
 def found(name):
     """The program with this name, unless a variable names another."""
     return shutil.which(os.environ.get(name.upper(), name))
+
+
+def is_webassembly(spin):
+    """Whether a `spin` is the one that serves components."""
+    said = subprocess.run([spin, "--help"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return "up" in said.stdout.split() and "trigger" in said.stdout.lower()
 
 
 def subjects(sampan):
@@ -258,10 +272,11 @@ def subjects(sampan):
     if program := found("wasmtime"):
         for label, component in (("0.2", "hello"), ("0.3", "hello-p3")):
             all_of_it.append(Subject(f"wasmtime serve, {label}", lambda port, *_, it=component, program=program: [
-                program, "serve", "--addr", f"127.0.0.1:{port}", guest[it]]))
+                program, "serve", "-Scli", "--addr", f"127.0.0.1:{port}", guest[it]]))
     else:
         missing.append("wasmtime is not installed, and WASMTIME names none")
-    if program := found("spin"):
+    # Debian has another program of that name, which checks models.
+    if (program := found("spin")) and is_webassembly(program):
         all_of_it.append(Subject("spin, 0.2", spin(program, guest["hello"])))
     else:
         missing.append("spin is not installed, and SPIN names none")

@@ -1,7 +1,7 @@
 //! Runs the pods that the store says should be there, and stops those that should go.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use super::{
+    handle::Maker,
     loader::{Prepared, TemplateLoader},
     registry::{PodRegistry, Waiting},
     reports::{Reports, StatusReporter},
@@ -81,8 +82,12 @@ enum Wanted {
 type Drain = Option<Duration>;
 
 type Slot<M> = Arc<tokio::sync::Mutex<Weak<Prepared<M>>>>;
-/// By service and revision.
-type Slots<M> = BTreeMap<(ServiceKey, u64), Slot<M>>;
+/// What pods of each revision share.
+struct Slots<M> {
+    by_revision: BTreeMap<(ServiceKey, u64), Slot<M>>,
+    /// How many were in use when it was looked last.
+    in_use: usize,
+}
 
 struct Shared<W: TemplateLoader> {
     agent: Agent<W>,
@@ -99,7 +104,10 @@ impl<W: TemplateLoader> Agent<W> {
         let shared = Arc::new(Shared {
             agent: self,
             reports: Reports::default(),
-            prepared: Mutex::default(),
+            prepared: Mutex::new(Slots {
+                by_revision: BTreeMap::new(),
+                in_use: 0,
+            }),
         });
         let mut pods = Pods {
             shared: Arc::clone(&shared),
@@ -127,7 +135,7 @@ impl<W: TemplateLoader> Agent<W> {
                     Some(done) = pods.tasks.join_next() => {
                         pods.ended(&follower, &joined(done).await);
                     }
-                    () = jobs.next() => {}
+                    () = jobs.next() => pods.jobs_changed(),
                     () = sleep_until(wake_at) => {}
                 }
             }
@@ -208,6 +216,11 @@ impl<W: TemplateLoader> Pods<W> {
             created,
             wanted: sender,
         };
+        if let Some(rest) = &mut self.rest
+            && !is_there(&self.running, pod.service())
+        {
+            rest.came(pod.service());
+        }
         self.running.insert(pod.clone(), running);
         let life = Life {
             shared: Arc::clone(&self.shared),
@@ -221,6 +234,11 @@ impl<W: TemplateLoader> Pods<W> {
 
     fn ended(&mut self, follower: &Follower, pod: &PodName) {
         let ended = self.running.remove(pod);
+        if let Some(rest) = &mut self.rest
+            && !is_there(&self.running, pod.service())
+        {
+            rest.went();
+        }
         self.forget(follower, pod.service());
         // There may be another of its name by now. Of this one all has been said if it is to stop.
         let is_new = |it: &Stored<Pod>| {
@@ -237,25 +255,33 @@ impl<W: TemplateLoader> Pods<W> {
         let agent = &self.shared.agent;
         agent.jobs.rest();
         let clock = agent.node.clock;
-        self.rest
-            .get_or_insert_with(|| Rest::new(&follower.mirror(), clock));
+        let (running, jobs) = (&self.running, &agent.jobs);
+        self.rest.get_or_insert_with(|| {
+            let services = running.keys().map(PodName::service).cloned();
+            let there = services.chain(jobs.running()).collect();
+            Rest::new(&follower.mirror(), clock, there)
+        });
     }
 
     /// Whether everything has stopped.
     fn are_at_rest(&self) -> bool {
-        let jobs = || self.shared.agent.jobs.running();
-        self.rest.is_some() && self.running.is_empty() && jobs().is_empty()
+        self.rest.is_some() && self.running.is_empty() && !self.shared.agent.jobs.any_running()
+    }
+
+    /// Other jobs run, or are to end.
+    fn jobs_changed(&mut self) {
+        if let Some(rest) = &mut self.rest {
+            rest.went();
+        }
     }
 
     /// Stops what is due once the node goes down. Returns when to look again.
     fn stop_due(&mut self) -> Option<Instant> {
-        let jobs = self.shared.agent.jobs.running();
-        let there = there(&self.running, &jobs);
-        let due = self.rest.as_mut()?.due(&there);
+        let (running, jobs) = (&self.running, &self.shared.agent.jobs);
+        let due = (self.rest.as_mut()?).due(&|key| is_there(running, key) || jobs.is_running(key));
         for (key, drain) in &due.stop {
-            self.shared.agent.jobs.end(key);
-            let of = self.running.iter();
-            for (_, running) in of.filter(|(pod, _)| pod.service() == key) {
+            jobs.end(key);
+            for running in pods_of(running, key) {
                 running.wanted.send_if_modified(|wanted| {
                     let runs = *wanted == Wanted::Run;
                     if runs {
@@ -272,17 +298,26 @@ impl<W: TemplateLoader> Pods<W> {
     /// still there and may call it.
     fn may_start(&self, service: &ServiceKey) -> bool {
         let Some(rest) = &self.rest else { return true };
-        let jobs = self.shared.agent.jobs.running();
-        rest.may_start(service, &there(&self.running, &jobs))
+        let (running, jobs) = (&self.running, &self.shared.agent.jobs);
+        rest.may_start(service, &|key| {
+            is_there(running, key) || jobs.is_running(key)
+        })
     }
 }
 
-/// The services and jobs of which anything runs, or drains.
-fn there<'a>(
+/// The pods of a service that there is something of.
+fn pods_of<'a>(
     running: &'a BTreeMap<PodName, Running>,
-    jobs: &'a BTreeSet<ServiceKey>,
-) -> BTreeSet<&'a ServiceKey> {
-    running.keys().map(PodName::service).chain(jobs).collect()
+    service: &'a ServiceKey,
+) -> impl Iterator<Item = &'a Running> {
+    let from = running.range(PodName::new(service, 0, 0)..);
+    from.take_while(move |(pod, _)| pod.service() == service)
+        .map(|(_, running)| running)
+}
+
+/// Whether there is something of a service: a pod that runs, or drains.
+fn is_there(running: &BTreeMap<PodName, Running>, service: &ServiceKey) -> bool {
+    pods_of(running, service).next().is_some()
 }
 
 /// One pod, from its preparation to its end.
@@ -442,12 +477,26 @@ impl<W: TemplateLoader> Shared<W> {
 
     fn slot(&self, pod: &PodName) -> Slot<W::Maker> {
         let mut slots = self.prepared.lock();
-        slots.retain(|_, slot| {
-            let in_use =
-                |slot: &Slot<W::Maker>| slot.try_lock().is_ok_and(|slot| slot.strong_count() > 0);
+        let key = (pod.service().clone(), pod.revision());
+        if let Some(slot) = slots.by_revision.get(&key) {
+            return Arc::clone(slot);
+        }
+        slots.sweep();
+        Arc::clone(slots.by_revision.entry(key).or_default())
+    }
+}
+
+impl<M: Maker> Slots<M> {
+    /// Forgets those that no pod uses, once there are twice as many as were in use the last time: so
+    /// each of them is looked at a few times, and not for every other one.
+    fn sweep(&mut self) {
+        if self.by_revision.len() < 2 * self.in_use {
+            return;
+        }
+        self.by_revision.retain(|_, slot| {
+            let in_use = |slot: &Slot<M>| slot.try_lock().is_ok_and(|slot| slot.strong_count() > 0);
             Arc::strong_count(slot) > 1 || in_use(slot)
         });
-        let key = (pod.service().clone(), pod.revision());
-        Arc::clone(slots.entry(key).or_default())
+        self.in_use = self.by_revision.len();
     }
 }

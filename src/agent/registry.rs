@@ -216,10 +216,8 @@ impl PodRegistry {
     /// What all pods of a service have used, those that are gone too.
     pub(crate) fn usage(&self, service: &ServiceKey) -> Usage {
         let registry = self.0.lock();
-        let own = registry
-            .pods
-            .iter()
-            .filter(|(pod, _)| pod.service() == service);
+        let own = registry.pods.range(PodName::new(service, 0, 0)..);
+        let own = own.take_while(|(pod, _)| pod.service() == service);
         let past = registry.services.get(service).map(|it| it.usage);
         sum(own.map(|(_, entry)| entry.account.usage()).chain(past))
     }

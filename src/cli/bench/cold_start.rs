@@ -41,8 +41,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 8, 64], value_parser = clap::value_parser!(u32).range(1..=1000))]
     at_once: Vec<u32>,
 
-    /// How often they do
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Rounds, over which all runs are spread
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 
     /// What requests share; by default what the component's world suggests

@@ -21,7 +21,7 @@ pub(super) const TITLE: &str = "Rollouts under load";
 /// counts from when its request is due. An answer other than 2xx and a connection that breaks are
 /// failures, and with one the exit code is 1.
 ///
-/// The built-in component takes about 30 seconds. It ends after 3 minutes.
+/// The built-in component takes about 40 seconds. It ends after 3 minutes.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The component that runs first, which answers `GET /`; without one, a small one that is
@@ -47,8 +47,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
 
-    /// How long load is on before the first rollout, and after all of them together
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
+    /// How long load is on before the first rollout, and after all of them together, for each number of
+    /// pods
+    #[arg(long, value_name = "TIME", default_value = "4s", value_parser = parse_duration)]
     steady: Duration,
 
     /// What requests share; by default what the component's world suggests

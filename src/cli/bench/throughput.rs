@@ -22,7 +22,7 @@ pub(super) const TITLE: &str = "Requests in a second, and their latency";
 /// rounds; an answer other than 2xx and a connection that breaks are failures, and with one the exit
 /// code is 1.
 ///
-/// It takes about 90 seconds, and ends after 4 minutes.
+/// It takes about two minutes, and ends after 4.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The component, which answers `GET /`; without one, small ones that are built in

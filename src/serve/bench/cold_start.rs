@@ -10,7 +10,7 @@ use std::{
 };
 
 use sampan_core::object::Isolation;
-use sampan_runtime::{Loaded, Origin, admission::inspect::Inspection};
+use sampan_runtime::{Origin, admission::inspect::Inspection};
 
 use super::{
     BenchError, Component, Workbench, app, isolation_name,
@@ -18,6 +18,7 @@ use super::{
     report::{Better, Unit},
 };
 use crate::serve::AppSource;
+use at_once::AtOnce;
 use start::{first, load_one, pod, refused, released};
 
 /// What to measure.
@@ -31,7 +32,8 @@ pub(crate) struct Wanted {
     pub(crate) compile_runs: u32,
     /// How many begin at once, one after the other.
     pub(crate) at_once: Vec<u32>,
-    /// How often they do.
+    /// How often they do. Everything else is spread over these rounds, so that each figure is of the
+    /// whole time.
     pub(crate) rounds: u32,
 }
 
@@ -48,7 +50,7 @@ impl Steps<'_> {
     }
 }
 
-/// Measures every step on its own, then starts of several at once.
+/// Measures every step on its own and starts of several at once, in interleaved rounds.
 pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<(), BenchError> {
     part.component(&wanted.component);
     part.method(
@@ -58,7 +60,8 @@ pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<(), BenchErr
          to the pod, through the gateway in this process, with no socket. At once: so many components \
          that differ in their digest begin together, and the time is to the first byte of the last one; \
          cold they are compiled for it, warm their code is in the cache. There are four times as many \
-         rounds of fewer than 8 at once, and twice as many of fewer than 32.",
+         of fewer than 8 at once, twice as many of fewer than 32, and five warm ones for a cold one. All of it is done in rounds, \
+         so that each figure is of the whole time.",
     );
     let title = "Each step on its own";
     let steps = Steps {
@@ -70,38 +73,66 @@ pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<(), BenchErr
         wanted.isolation,
     );
     let bench = Workbench::new(&source)?;
-    let isolation = each_step(&bench, &source, wanted, &steps).await?;
-    part.note(format!("isolation = \"{}\"", isolation_name(isolation)));
-    let started = (&wanted.component, &wanted.at_once[..], wanted.rounds);
-    at_once::measure(&bench, &source, started, part).await
+    let at_once = AtOnce::new(&bench, &source, &wanted.component, part);
+    let rounds = wanted.rounds.max(1);
+    for round in 0..rounds {
+        let progress = |done: f64, what: &str| {
+            part.progress((f64::from(round) + done) / f64::from(rounds), what);
+        };
+        progress(0.0, "cold start, step by step");
+        let share = Share { round, rounds };
+        let isolation = each_step(&bench, &source, (wanted, share), &steps).await?;
+        if let Some(isolation) = isolation {
+            part.note(format!("isolation = \"{}\"", isolation_name(isolation)));
+        }
+        for (number, count) in wanted.at_once.iter().enumerate() {
+            let done = 0.2 + 0.8 * number as f64 / wanted.at_once.len() as f64;
+            progress(done, &format!("cold start, at once: {count}"));
+            at_once.round(*count, round).await?;
+        }
+    }
+    Ok(())
 }
 
-/// Measures every step. Nothing else runs on the node meanwhile.
+/// The part of all runs that one round has.
+#[derive(Clone, Copy)]
+struct Share {
+    round: u32,
+    rounds: u32,
+}
+
+impl Share {
+    /// The numbers of the runs of this round. The first round has one at least.
+    fn of(self, runs: u32) -> std::ops::Range<u32> {
+        let before = |round: u32| {
+            let runs = u64::from(runs) * u64::from(round);
+            runs.div_ceil(self.rounds.into()) as u32
+        };
+        before(self.round)..before(self.round + 1)
+    }
+}
+
+/// Measures every step. Nothing else runs on the node meanwhile. Tells the isolation if a component
+/// was started.
 async fn each_step(
     bench: &Workbench,
     source: &AppSource,
-    wanted: &Wanted,
+    (wanted, share): (&Wanted, Share),
     steps: &Steps<'_>,
-) -> Result<Isolation, BenchError> {
-    let Wanted {
-        component,
-        runs,
-        compile_runs,
-        ..
-    } = wanted;
-    fetch(bench, component, *runs, steps).await?;
-    let loaded = compile(bench, component, *compile_runs, steps).await?;
-    let template = start::template(component, source, loaded)?;
-    let (isolation, capacity) = (template.isolation(), template.concurrency());
-    drop(template);
-    for run in 0..*runs {
-        let done = HALF + HALF * f64::from(run) / f64::from(*runs);
-        steps.part.progress(done * HALF, "cold start, step by step");
+) -> Result<Option<Isolation>, BenchError> {
+    let component = &wanted.component;
+    let runs = share.of(wanted.runs);
+    fetch(bench, component, runs.len(), steps).await?;
+    compile(bench, component, share.of(wanted.compile_runs), steps).await?;
+    let mut isolation = None;
+    for run in runs {
         let start = Instant::now();
         let loaded = load_one(&bench.node, component).await?;
         steps.took("load", start.elapsed());
         let held = Arc::downgrade(&loaded);
         let template = Arc::new(start::template(component, source, loaded)?);
+        isolation = Some(template.isolation());
+        let capacity = template.concurrency();
         let start = Instant::now();
         let pod = pod(&bench.node, component, run, &template).await?;
         steps.took("instantiate", start.elapsed());
@@ -114,14 +145,11 @@ async fn each_step(
     Ok(isolation)
 }
 
-/// The part of all that compiling is, and that the steps are.
-const HALF: f64 = 0.5;
-
 /// Reads the component, hashes it and finds out what it is.
 async fn fetch(
     bench: &Workbench,
     component: &Component,
-    runs: u32,
+    runs: usize,
     steps: &Steps<'_>,
 ) -> Result<(), BenchError> {
     let path = bench.directory.path().join("component.wasm");
@@ -137,26 +165,41 @@ async fn fetch(
     Ok(())
 }
 
-/// Compiles the component, which leaves its code in the cache. What is in the cache already is of
-/// other digests.
+/// Compiles the component, and after the first time the same under other digests. Its code is in the
+/// cache then.
 async fn compile(
     bench: &Workbench,
     component: &Component,
-    runs: u32,
+    runs: std::ops::Range<u32>,
     steps: &Steps<'_>,
-) -> Result<Arc<Loaded>, BenchError> {
-    let note = |loaded: &Loaded| {
+) -> Result<(), BenchError> {
+    for run in runs {
+        let variant = match run {
+            0 => component.clone(),
+            run => component.variant(&run.to_string()),
+        };
+        let loaded = load_one(&bench.node, &variant).await?;
         if let Origin::Compiled(took) = loaded.origin {
             steps.took("compile", took);
         }
-    };
-    for run in 1..runs {
-        let done = HALF * f64::from(run) / f64::from(runs);
-        steps.part.progress(done * HALF, "cold start, compiling");
-        let variant = component.variant(&run.to_string());
-        note(&*load_one(&bench.node, &variant).await?);
+        let held = Arc::downgrade(&loaded);
+        drop(loaded);
+        released(&held).await?;
     }
-    let loaded = load_one(&bench.node, component).await?;
-    note(&loaded);
-    Ok(loaded)
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rounds_have_all_runs_between_them() {
+        for (runs, rounds) in [(200, 10), (5, 1000), (1, 1), (7, 3)] {
+            let shares = (0..rounds).map(|round| Share { round, rounds }.of(runs));
+            let all: Vec<u32> = shares.flatten().collect();
+            assert_eq!(all, (0..runs).collect::<Vec<_>>());
+            assert!(!Share { round: 0, rounds }.of(runs).is_empty());
+        }
+    }
 }

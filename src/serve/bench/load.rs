@@ -176,6 +176,10 @@ impl Load {
     /// CPU time that the asking itself has taken so far, in milliseconds, where the system tells it.
     pub(super) fn cpu_ms(&self) -> Option<f64> {
         let thread = self.shared.thread.load(Relaxed);
+        if thread == 0 {
+            // It has not begun yet.
+            return Some(0.0);
+        }
         let path = format!("/proc/self/task/{thread}/schedstat");
         let nanos = fs::read_to_string(path).ok()?;
         let nanos: u64 = nanos.split(' ').next()?.parse().ok()?;

@@ -24,6 +24,12 @@ use crate::mirror::Follower;
 /// Time between two looks at the memory of this process.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Nodes of each number of pods, one after the other in turns with the other numbers: each figure is
+/// of the whole time.
+const ROUNDS: u32 = 5;
+/// How long load is on before anything is told of it.
+const WARM_UP: Duration = Duration::from_millis(100);
+
 /// What to measure.
 #[derive(Clone)]
 pub(crate) struct Wanted {
@@ -45,6 +51,7 @@ pub(crate) struct Wanted {
 /// Where the figures go.
 struct Places {
     time: Place,
+    p50: Place,
     p99: Place,
     memory: Place,
     requests: Place,
@@ -62,6 +69,7 @@ impl Places {
                 Unit::Ms,
                 Better::Lower,
             ),
+            p50: group("p50", "Median latency", Unit::Ms, Better::Lower),
             p99: group(
                 "p99",
                 "Latency that 99 of 100 requests keep to",
@@ -70,7 +78,7 @@ impl Places {
             ),
             memory: group(
                 "memory",
-                "Memory beyond what the node had before, at its peak",
+                "Memory at its peak, beyond what the node had before the first rollout",
                 Unit::Bytes,
                 Better::Lower,
             ),
@@ -83,14 +91,17 @@ impl Places {
 pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<bool, BenchError> {
     let Wanted { first, second, .. } = wanted;
     let second = second.clone().unwrap_or_else(|| first.variant("2"));
+    let rounds = ROUNDS.min(wanted.rollouts);
     part.method(&format!(
         "A node in this process with its state in memory runs an app of one service. {} rollouts \
          between two components whose code is in the cache, there and back, while a load of {} \
-         requests a second, over {} kept connections of loopback, asks for `GET /`; before, two \
-         rollouts without load, which are not measured. The time is from `apply` to the moment at \
+         requests a second, over {} kept connections of loopback, asks for `GET /`. They are spread \
+         over {rounds} nodes, in turns with the other numbers of pods; each makes two rollouts before, \
+         which are not measured. The time is from `apply` to the moment at \
          which all pods are of the new revision, and it has answered. Latencies count from when a \
          request is due; each sample is of a rollout, of the time between two, or of one as long \
-         before the first. Memory is what this process holds, looked at each {} ms.",
+         before the first. Memory is what this process holds, the load's \
+         own too, looked at each {} ms.",
         wanted.rollouts,
         wanted.rate,
         wanted.connections,
@@ -99,34 +110,44 @@ pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<bool, BenchE
     part.component(first);
     part.component(&second);
     let places = Places::new(part);
-    let mut is_good = true;
-    for (at, replicas) in wanted.replicas.iter().enumerate() {
-        let source = app(*replicas, wanted.isolation);
-        let name = source.app.name.clone();
-        let components = BTreeMap::from([(name.clone(), first.clone())]);
-        let mut run = Run {
-            wanted,
-            part,
-            places: &places,
-            replicas: *replicas,
-            sent: 0,
-            failed: 0,
-            told: None,
-        };
-        let progress = |done: f64| {
-            let done = (at as f64 + done) / wanted.replicas.len() as f64;
-            part.progress(done, &format!("rollout, pods: {replicas}"));
-        };
-        progress(0.0);
-        let rolled = on_node(source, &components, async |rig| {
-            run.roll(rig, &name, &second, progress).await
-        });
-        rolled.await?;
-        part.sample(places.requests, "sent", run.x(), run.sent as f64);
-        part.sample(places.requests, "failed", run.x(), run.failed as f64);
-        is_good &= run.failed == 0;
+    let new = |replicas: &u32| Run {
+        wanted,
+        part,
+        places: &places,
+        replicas: *replicas,
+        rollouts: 0,
+        sent: 0,
+        failed: 0,
+        told: None,
+    };
+    let mut runs: Vec<Run<'_>> = wanted.replicas.iter().map(new).collect();
+    let all = f64::from(rounds) * runs.len() as f64;
+    for round in 0..rounds {
+        for (at, run) in runs.iter_mut().enumerate() {
+            let before = f64::from(round) * wanted.replicas.len() as f64 + at as f64;
+            let progress = |done: f64, pods: u32| {
+                part.progress((before + done) / all, &format!("rollout, pods: {pods}"));
+            };
+            progress(0.0, run.replicas);
+            // Of so many rollouts as there are, each round has its part.
+            let upto = |round: u32| wanted.rollouts * round / rounds;
+            run.rollouts = (upto(round + 1) - upto(round)) as usize;
+            run.told = None;
+            let source = app(run.replicas, wanted.isolation);
+            let name = source.app.name.clone();
+            let components = BTreeMap::from([(name.clone(), first.clone())]);
+            let rolled = on_node(source, &components, async |rig| {
+                run.roll(rig, &name, &second, progress).await
+            });
+            rolled.await?;
+        }
     }
-    Ok(is_good)
+    for run in &runs {
+        let (place, x) = (places.requests, run.x());
+        part.sample(place, "sent", x, run.sent as f64);
+        part.sample(place, "failed", x, run.failed as f64);
+    }
+    Ok(runs.iter().all(|run| run.failed == 0))
 }
 
 /// Rollouts of so many pods.
@@ -135,10 +156,12 @@ struct Run<'a> {
     part: &'a Part,
     places: &'a Places,
     replicas: u32,
+    /// Of this round.
+    rollouts: usize,
     /// Requests that were told of so far, and those of them that failed.
     sent: u64,
     failed: u64,
-    /// The last phase that was.
+    /// The last phase of this round that was.
     told: Option<usize>,
 }
 
@@ -147,14 +170,15 @@ impl Run<'_> {
         Some(f64::from(self.replicas))
     }
 
-    /// The phases are as many before the first rollout as there are rollouts, and then by turns one
-    /// during a rollout and one after it.
-    fn phase_name(&self, phase: usize) -> &'static str {
-        match phase.checked_sub(self.wanted.rollouts as usize) {
+    /// The first phase is a warm-up. Then there are as many before the first rollout as there are
+    /// rollouts, and then by turns one during a rollout and one after it.
+    fn phase_name(&self, phase: usize) -> Option<&'static str> {
+        let phase = phase.checked_sub(1)?;
+        Some(match phase.checked_sub(self.rollouts) {
             None => "before",
             Some(later) if later % 2 == 0 => "during",
             Some(_) => "after",
-        }
+        })
     }
 
     async fn roll(
@@ -162,7 +186,7 @@ impl Run<'_> {
         rig: &mut Rig,
         name: &Name,
         second: &Component,
-        progress: impl Fn(f64),
+        progress: impl Fn(f64, u32),
     ) -> Result<(), BenchError> {
         let digests = [rig.digests[name].clone(), rig.take(name, second).await?];
         if digests[0] == digests[1] {
@@ -172,21 +196,23 @@ impl Run<'_> {
         let target = rig.target(HOST, "/");
         let mut follower = rig.context.objects.follow(&[Kind::Service]);
         rig.answers_come_from(name, &target).await?;
+        let base = machine::resident_bytes();
         for digest in [&digests[1], &digests[0]] {
             once(rig, name, digest, &mut follower).await?;
             rig.answers_come_from(name, &target).await?;
         }
-        let rollouts = self.wanted.rollouts as usize;
+        let rollouts = self.rollouts;
         let slice = self.wanted.steady / self.wanted.rollouts.max(1);
         let pace = Pace::Constant(self.wanted.rate);
         let load = Load::start(target.clone(), self.wanted.connections, pace)?;
-        for phase in 0..rollouts {
+        tokio::time::sleep(WARM_UP).await;
+        for phase in 1..=rollouts {
             load.enter(phase);
             tokio::time::sleep(slice).await;
         }
         for rollout in 0..rollouts {
-            let during = rollouts + 2 * rollout;
-            let peak = Peak::watch();
+            let during = 1 + rollouts + 2 * rollout;
+            let peak = Peak::watch(base);
             load.enter(during);
             let start = Instant::now();
             once(rig, name, &digests[1 - rollout % 2], &mut follower).await?;
@@ -201,7 +227,7 @@ impl Run<'_> {
             tokio::time::sleep(slice).await;
             // Those of the time before this rollout have been answered by now.
             self.tell(load.before(during));
-            progress((rollout + 1) as f64 / rollouts as f64);
+            progress((rollout + 1) as f64 / rollouts as f64, self.replicas);
         }
         self.tell(load.end().await?);
         Ok(())
@@ -216,18 +242,23 @@ impl Run<'_> {
             self.part.note(format!("failed at {pods} pods: {reason}"));
         }
         for (phase, answers) in &outcome.phases {
-            if answers.latencies.is_empty() {
+            let Places { p50, p99, .. } = *self.places;
+            let name = self.phase_name(*phase);
+            let Some(name) = name.filter(|_| !answers.latencies.is_empty()) else {
                 continue;
-            }
-            let (name, place) = (self.phase_name(*phase), self.places.p99);
+            };
             // One that came late is in the percentiles of all requests.
             if self.told.is_none_or(|told| *phase > told) {
-                let p99 = answers.latencies.value_at_quantile(0.99) as f64 / 1e6;
-                self.part.sample(place, name, self.x(), p99);
+                for (place, part) in [(p50, 0.5), (p99, 0.99)] {
+                    let sample = answers.latencies.value_at_quantile(part) as f64 / 1e6;
+                    self.part.sample(place, name, self.x(), sample);
+                }
                 self.told = Some(*phase);
             }
-            self.part
-                .requests(place, name, self.x(), &answers.latencies);
+            for place in [p50, p99] {
+                let latencies = &answers.latencies;
+                self.part.requests(place, name, self.x(), latencies);
+            }
         }
     }
 }
@@ -244,7 +275,7 @@ async fn once(
     rig.completed(follower).await
 }
 
-/// How much more memory this process holds than when this was made, at its peak.
+/// How much more memory this process holds than it did, at its peak.
 struct Peak {
     before: u64,
     most: Arc<AtomicU64>,
@@ -253,9 +284,8 @@ struct Peak {
 }
 
 impl Peak {
-    fn watch() -> Self {
-        let before = machine::resident_bytes();
-        let most = Arc::new(AtomicU64::new(before));
+    fn watch(before: u64) -> Self {
+        let most = Arc::new(AtomicU64::new(machine::resident_bytes()));
         let is_over = Arc::<AtomicBool>::default();
         let (shared, over) = (Arc::clone(&most), Arc::clone(&is_over));
         let watching = tokio::spawn(async move {

@@ -17,8 +17,13 @@ use super::{
     rig::{Rig, on_node},
 };
 
-/// How long a load goes on before it is measured, in parts of a round.
-const WARM_UP: f64 = 0.25;
+/// How long a load goes on before it is measured, in parts of a round: at least, and for each
+/// connection.
+const WARM_UP: (f64, f64) = (0.25, 0.005);
+/// Rounds of a constant rate for each round of the most: tails need many to be known.
+const ROUNDS_OF_LATENCY: u32 = 4;
+/// Rounds of calls at a constant rate for each round of the most.
+const ROUNDS_OF_CALLS: u32 = 2;
 /// Connections of the load at a constant rate, and of calls.
 const CONNECTIONS: u32 = 32;
 /// The largest part of what it can answer that the slowest subject is asked for at a constant rate.
@@ -48,11 +53,11 @@ pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<bool, BenchE
     part.method(&format!(
         "Everything is in this process: the servers under load on the threads of a node, the load on a \
          thread of its own, over kept connections of loopback. Each subject in turn is asked for \
-         `GET /` in {} rounds of {} ms after a warm-up of a quarter of that. Requests in a second: \
-         each connection asks again as soon as it has an answer. CPU is what this process used in a \
+         `GET /` in {} rounds of {} ms after a warm-up of a quarter of that, or more with more than 50 \
+         connections. Requests in a second: each connection asks again as soon as it has an answer. CPU is what this process used in a \
          round without the thread that asks, the kernel included, for each request. Latency: \
          requests are due at a constant rate of {} a second, and it counts from then; over {} \
-         connections. Services have two pods. Calls: a service whose guest asks another service by \
+         connections, in {ROUNDS_OF_LATENCY} times as many rounds, because tails vary. Services have two pods. Calls: a service whose guest asks another service by \
          its name, in memory, beside the same guest that asks a bare server over loopback.",
         wanted.rounds,
         wanted.round.as_millis(),
@@ -79,10 +84,13 @@ pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<bool, BenchE
             failed: 0.into(),
         };
         let subjects = subjects(rig, &bare, &services);
-        let slowest = run.throughput(&subjects).await?;
-        run.latency(&subjects, slowest).await?;
-        if with_calls {
-            run.calls(rig, &bare).await?;
+        // In turn, so that each figure is of the whole time.
+        for round in 0..wanted.rounds {
+            let slowest = run.throughput(&subjects, round).await?;
+            run.latency(&subjects, round, slowest).await?;
+            if with_calls {
+                run.calls(rig, &bare, round).await?;
+            }
         }
         Ok(run.failed.get() == 0)
     })
@@ -179,7 +187,8 @@ impl Run<'_> {
         pace: Pace,
     ) -> Result<Round, BenchError> {
         let load = Load::start(subject.target.clone(), connections, pace)?;
-        tokio::time::sleep(self.wanted.round.mul_f64(WARM_UP)).await;
+        let warm_up = WARM_UP.0.max(WARM_UP.1 * f64::from(connections));
+        tokio::time::sleep(self.wanted.round.mul_f64(warm_up)).await;
         let cpu = || Some(machine::cpu_ms() - load.cpu_ms()?);
         let (before, start) = (cpu(), Instant::now());
         load.enter(1);
@@ -206,39 +215,38 @@ impl Run<'_> {
         })
     }
 
+    /// A part of a round is done.
+    fn progress(&self, round: u32, done: f64, what: &str) {
+        let done = (f64::from(round) + done) / f64::from(self.wanted.rounds);
+        self.part.progress(done, what);
+    }
+
     /// As fast as answers come. Tells how many the slowest subject answered in a second.
-    async fn throughput(&self, subjects: &[Subject]) -> Result<f64, BenchError> {
+    async fn throughput(&self, subjects: &[Subject], number: u32) -> Result<f64, BenchError> {
         let group = |id, title, unit, better| {
             let place = self.part.group(id, title, unit, better);
             self.part.along(place, "connections", Scale::Steps)
         };
-        let rate = group(
-            "rate",
-            "Requests in a second",
-            Unit::PerSecond,
-            Better::Higher,
-        );
+        let title = "Requests in a second";
+        let rate = group("rate", title, Unit::PerSecond, Better::Higher);
         let cpu = group("cpu", "CPU for each request", Unit::Ms, Better::Lower);
         let mut slowest = f64::INFINITY;
-        let all = self.wanted.rounds as usize * self.wanted.connections.len() * subjects.len();
+        let all = self.wanted.connections.len() * subjects.len();
         let mut done = 0;
-        for _ in 0..self.wanted.rounds {
-            for connections in &self.wanted.connections {
-                for subject in subjects {
-                    let what = format!("{}, connections: {connections}", subject.name);
-                    self.part
-                        .progress(0.7 * f64::from(done) / all as f64, &what);
-                    done += 1;
-                    let round = self.round(subject, *connections, Pace::Eager).await?;
-                    let x = Some(f64::from(*connections));
-                    let name = &subject.name;
-                    self.part.sample(rate, name, x, round.per_second);
-                    if let Some(cpu_ms) = round.cpu_ms {
-                        self.part.sample(cpu, name, x, cpu_ms);
-                    }
-                    if *connections > 1 || self.wanted.connections.len() == 1 {
-                        slowest = slowest.min(round.per_second);
-                    }
+        for connections in &self.wanted.connections {
+            for subject in subjects {
+                let what = format!("{}, connections: {connections}", subject.name);
+                self.progress(number, 0.4 * f64::from(done) / all as f64, &what);
+                done += 1;
+                let round = self.round(subject, *connections, Pace::Eager).await?;
+                let x = Some(f64::from(*connections));
+                let name = &subject.name;
+                self.part.sample(rate, name, x, round.per_second);
+                if let Some(cpu_ms) = round.cpu_ms {
+                    self.part.sample(cpu, name, x, cpu_ms);
+                }
+                if *connections > 1 || self.wanted.connections.len() == 1 {
+                    slowest = slowest.min(round.per_second);
                 }
             }
         }
@@ -246,7 +254,12 @@ impl Run<'_> {
     }
 
     /// At a constant rate.
-    async fn latency(&self, subjects: &[Subject], slowest: f64) -> Result<(), BenchError> {
+    async fn latency(
+        &self,
+        subjects: &[Subject],
+        number: u32,
+        slowest: f64,
+    ) -> Result<(), BenchError> {
         let rate = self.wanted.rate;
         if rate > slowest * EASY {
             self.part.note(format!(
@@ -255,11 +268,11 @@ impl Run<'_> {
             ));
         }
         let [p50, p99] = self.latency_groups(&format!("at {rate} requests a second"));
-        for round in 0..self.wanted.rounds {
+        for time in 0..ROUNDS_OF_LATENCY {
             for subject in subjects {
-                let done = f64::from(round) / f64::from(self.wanted.rounds);
+                let done = f64::from(time) / f64::from(ROUNDS_OF_LATENCY);
                 let what = format!("{}, at a constant rate", subject.name);
-                self.part.progress(0.7 + 0.2 * done, &what);
+                self.progress(number, 0.4 + 0.4 * done, &what);
                 let round = self.round(subject, CONNECTIONS, Pace::Constant(rate));
                 self.told(&round.await?, &subject.name, [p50, p99]);
             }
@@ -286,7 +299,7 @@ impl Run<'_> {
     }
 
     /// A call from one service to another.
-    async fn calls(&self, rig: &Rig, bare: &Bare) -> Result<(), BenchError> {
+    async fn calls(&self, rig: &Rig, bare: &Bare, number: u32) -> Result<(), BenchError> {
         let call = |name: &str, url: String| Subject {
             name: name.to_owned(),
             target: rig.target("caller.localhost", &format!("/call?url={url}")),
@@ -307,20 +320,20 @@ impl Run<'_> {
         let p50 = group("call_p50", title, Unit::Ms, Better::Lower);
         let title = "A call between services: requests in a second, 32 connections";
         let rate = group("call_rate", title, Unit::PerSecond, Better::Higher);
-        for round in 0..self.wanted.rounds {
-            for subject in &subjects {
-                let done = f64::from(round) / f64::from(self.wanted.rounds);
-                self.part.progress(0.9 + 0.1 * done, &subject.name);
-                let name = &subject.name;
+        for (at, subject) in subjects.iter().enumerate() {
+            let done = 0.8 + 0.2 * at as f64 / subjects.len() as f64;
+            self.progress(number, done, &subject.name);
+            let name = &subject.name;
+            for _ in 0..ROUNDS_OF_CALLS {
                 // One that waits for its answer before the next is due: nothing is left out.
                 let alone = self.round(subject, 1, Pace::Constant(self.wanted.rate.min(500.0)));
                 let latencies = alone.await?.answers.latencies;
                 let median = latencies.value_at_quantile(0.5) as f64 / 1e6;
                 self.part.sample(p50, name, None, median);
                 self.part.requests(p50, name, None, &latencies);
-                let round = self.round(subject, CONNECTIONS, Pace::Eager).await?;
-                self.part.sample(rate, name, None, round.per_second);
             }
+            let round = self.round(subject, CONNECTIONS, Pace::Eager).await?;
+            self.part.sample(rate, name, None, round.per_second);
         }
         Ok(())
     }

@@ -15,55 +15,67 @@ use crate::serve::{
     AppSource, Node,
     bench::{
         BenchError, Component, Workbench,
-        recorder::Part,
+        recorder::{Part, Place},
         report::{Better, Scale, Unit},
     },
 };
 
-/// Measures so many starts at once, with code that is to be compiled and with code in the cache.
-pub(super) async fn measure(
-    bench: &Workbench,
-    source: &AppSource,
-    (component, at_once, rounds): (&Component, &[u32], u32),
-    part: &Part,
-) -> Result<(), BenchError> {
-    let title =
-        "From a component's bytes to its first byte, so many at once: until all have answered";
-    let place = part.group("at_once", title, Unit::Ms, Better::Lower);
-    let place = part.along(place, "starts at once", Scale::Steps);
-    let source = Arc::new(source.clone());
-    let all: u32 = at_once.iter().map(|count| rounds_of(*count, rounds)).sum();
-    let mut done = 0;
-    for count in at_once {
-        for round in 0..rounds_of(*count, rounds) {
-            part.progress(
-                0.5 + 0.5 * f64::from(done) / f64::from(all),
-                &format!("cold start, at once: {count}"),
-            );
-            done += 1;
-            let variants: Vec<Component> = (0..*count)
-                .map(|number| component.variant(&format!("{count}-{round}-{number}")))
-                .collect();
-            for name in ["cold", "warm"] {
-                let took = together(&bench.node, &source, &variants).await?;
-                part.sample(
-                    place,
-                    name,
-                    Some(f64::from(*count)),
-                    took.as_secs_f64() * 1e3,
-                );
-            }
-        }
-    }
-    Ok(())
+/// Warm starts for each cold one: they take little time.
+const WARM: usize = 5;
+
+/// Several starts at once, and where their figures go.
+pub(super) struct AtOnce<'a> {
+    bench: &'a Workbench,
+    source: Arc<AppSource>,
+    component: &'a Component,
+    part: &'a Part,
+    place: Place,
 }
 
-/// Few starts at once take little time and vary more: there are more rounds of them.
-fn rounds_of(count: u32, rounds: u32) -> u32 {
+impl<'a> AtOnce<'a> {
+    pub(super) fn new(
+        bench: &'a Workbench,
+        source: &AppSource,
+        component: &'a Component,
+        part: &'a Part,
+    ) -> Self {
+        let title =
+            "From a component's bytes to its first byte, so many at once: until all have answered";
+        let place = part.group("at_once", title, Unit::Ms, Better::Lower);
+        Self {
+            bench,
+            source: Arc::new(source.clone()),
+            component,
+            part,
+            place: part.along(place, "starts at once", Scale::Steps),
+        }
+    }
+
+    /// Measures so many starts at once, with code that is to be compiled and with code in the cache.
+    pub(super) async fn round(&self, count: u32, round: u32) -> Result<(), BenchError> {
+        for time in 0..times(count) {
+            let named = |number: u32| format!("{count}-{round}-{time}-{number}");
+            let variants = (0..count).map(|number| self.component.variant(&named(number)));
+            let variants: Vec<Component> = variants.collect();
+            // The first warm one meets the compilers of the cold one that are still ending.
+            let kinds = [("cold", 1), ("warm", WARM)];
+            let kinds = kinds.iter().flat_map(|(name, times)| vec![*name; *times]);
+            for name in kinds {
+                let took = together(&self.bench.node, &self.source, &variants).await?;
+                let (x, took) = (f64::from(count), took.as_secs_f64() * 1e3);
+                self.part.sample(self.place, name, Some(x), took);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Few starts at once take little time and vary more: there are more of them in a round.
+fn times(count: u32) -> u32 {
     match count {
-        ..8 => rounds.saturating_mul(4),
-        8..32 => rounds.saturating_mul(2),
-        32.. => rounds,
+        ..8 => 4,
+        8..32 => 2,
+        32.. => 1,
     }
 }
 

@@ -13,6 +13,11 @@ check:
 test *FILTER:
     cargo test --workspace --locked {{ FILTER }}
 
+# The tables of benches/README.md for this machine and day; WASMTIME and SPIN name peers.
+figures PROFILE="dist":
+    cargo bench --profile {{ PROFILE }} --locked --bench gateway
+    python3 benches/peers/run.py --sampan target/{{ PROFILE }}/sampan
+
 # The structural rules alone, in two seconds.
 tidy: _tidy
     target/ci/tidy --quiet

@@ -284,24 +284,42 @@ def subjects(sampan):
 
 
 def text(all_of_it, connections):
+    """Tables of Markdown, for benches/README.md, that a terminal shows as well."""
     def median(subject, figure):
         return statistics.median(figure(it) for it in subject.rounds)
 
-    lines = [f"{'':24} {'start':>9} {'memory':>9}"]
+    def row(name, *cells):
+        return f"| {name:24} | " + " | ".join(f"{it:>9}" for it in cells) + " |"
+
+    def rule(columns):
+        return f"|{'-' * 26}|" + f"{'-' * 11}|" * columns
+
+    rounds = max((len(it.rounds) for it in all_of_it), default=0)
+    lines = [f"{machine()}\nwrk -t1, medians of {rounds} interleaved rounds\n",
+             row("", "start", "memory"), rule(2)]
     for subject in all_of_it:
         start = median(subject, lambda it: it["start_ms"])
         held = median(subject, lambda it: it["memory_bytes"]) / (1 << 20)
-        lines.append(f"{subject.name:24} {start:6.1f} ms {held:5.1f} MiB")
+        lines.append(row(subject.name, f"{start:.1f} ms", f"{held:.1f} MiB"))
     for count in map(str, connections):
-        lines.append(f"\n{'c = ' + count:24} {'req/s':>9} {'× first':>8} {'CPU':>9} {'p50':>9} {'p99':>9}")
+        lines += ["", row(f"c = {count}", "req/s", "× first", "CPU", "p50", "p99"), rule(5)]
         first = median(all_of_it[0], lambda it: it[count]["per_second"])
         for subject in all_of_it:
             rate, used, p50, p99 = (
                 median(subject, lambda it, key=key: it[count][key])
                 for key in ("per_second", "cpu_us", "p50_us", "p99_us"))
-            lines.append(f"{subject.name:24} {rate:9,.0f} {rate / first:8.2f} {used:6.1f} µs "
-                         f"{p50:6.0f} µs {p99:6.0f} µs")
+            lines.append(row(subject.name, f"{rate:,.0f}", f"{rate / first:.2f}",
+                             f"{used:.1f} µs", f"{p50:.0f} µs", f"{p99:.0f} µs"))
     return "\n".join(lines)
+
+
+def machine():
+    """The machine, as Linux names it, and the day."""
+    cpus = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((it.partition(":")[2].strip() for it in cpus if it.startswith("model name")),
+                 platform.machine())
+    count = len(os.sched_getaffinity(0))
+    return f"{count} × {model}, Linux {platform.release()}, {time.strftime('%Y-%m-%d')}"
 
 
 def main():
@@ -331,12 +349,14 @@ def main():
                 subject.round(asked.seconds, connections)
             except (RuntimeError, subprocess.SubprocessError, OSError) as error:
                 print(f"\nleft out: {subject.name}: {error}", file=sys.stderr)
+                missing.append(f"{subject.name}: {error}")
                 all_of_it.remove(subject)
     print(file=sys.stderr)
     print(text(all_of_it, connections))
     if asked.json:
         told = {it.name: it.rounds for it in all_of_it}
-        asked.json.write_text(json.dumps({"left_out": missing, "subjects": told}, indent=1))
+        asked.json.write_text(json.dumps(
+            {"machine": machine(), "left_out": missing, "subjects": told}, indent=1))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ use sampan_core::{
     provoke,
     record::{self, Key},
 };
-use sampan_gateway::{Endpoint, EndpointState, Gateway, ServiceConfig};
+use sampan_gateway::{Endpoint, EndpointState, Gateway, Published, ServiceConfig};
 use tokio::sync::{Notify, watch};
 
 use crate::mirror::{Follower, Mirror};
 
-/// The services of this node and their endpoints, published to the gateway whole.
+/// The services of this node and their endpoints, of which the gateway is told what has changed.
 pub(crate) struct Edge {
     gateway: Gateway,
     known: Mutex<Known>,
@@ -29,9 +29,6 @@ pub(crate) struct Edge {
     followed: watch::Sender<bool>,
 }
 
-/// A service as it is published, and its endpoints.
-type Published = (ServiceConfig, Arc<[Arc<Endpoint>]>);
-
 #[derive(Default)]
 struct Known {
     services: BTreeMap<ServiceKey, ServiceConfig>,
@@ -40,9 +37,7 @@ struct Known {
     unsettled: BTreeSet<ServiceKey>,
     /// How many pods the services of the store shall have, and whether others may come.
     demands: BTreeMap<ServiceKey, Demand>,
-    /// The services as they were published last.
-    published: BTreeMap<ServiceKey, Published>,
-    /// Those of which anything has changed since.
+    /// The services of which anything has changed since they were published last.
     changed: BTreeSet<ServiceKey>,
     /// Endpoints that were looked at to publish them.
     #[cfg(test)]
@@ -249,16 +244,14 @@ impl Edge {
     /// Publishes what has changed: what costs anything is the services and endpoints of that.
     fn publish(&self, known: &mut Known) {
         let changed = std::mem::take(&mut known.changed);
-        for name in &changed {
-            match known.gather(name) {
-                Some(published) => drop(known.published.insert(name.clone(), published)),
-                None => drop(known.published.remove(name)),
-            }
+        if changed.is_empty() {
+            return;
         }
-        if !changed.is_empty() {
-            self.gateway
-                .replace(known.published.values().cloned().collect());
-        }
+        let changes = changed.into_iter().map(|name| {
+            let published = known.gather(&name);
+            (name, published)
+        });
+        self.gateway.change(changes.collect());
     }
 }
 

@@ -1,6 +1,7 @@
 //! The [`Gateway`]: what the control side and the servers hold.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -19,7 +20,7 @@ use crate::{
     endpoint::{Endpoint, EndpointState},
     histogram::Latencies,
     load::ServiceLoad,
-    snapshot::{Backend, ServiceConfig, Snapshot},
+    snapshot::{Backend, Published, ServiceConfig, Shared, Snapshot},
     stats::{RevisionStats, ServiceStats},
 };
 
@@ -71,14 +72,33 @@ impl Gateway {
         self.replace(shared.collect());
     }
 
-    /// The same with endpoints that the caller keeps as well. Next time a service costs next to
-    /// nothing that comes with the same `Arc`.
-    pub fn replace(&self, services: Vec<(ServiceConfig, Arc<[Arc<Endpoint>]>)>) {
+    /// The same with endpoints that the caller keeps as well.
+    fn replace(&self, services: Vec<Published>) {
         let _publishing = self.0.publishing.lock();
         let old = self.0.snapshot.load_full();
-        let next = Arc::new(old.next(services, &self.0.parked, &self.0.buffers));
+        let next = Arc::new(old.whole(services, self.shared()));
         self.0.snapshot.store(next.clone());
-        next.settle(&old);
+        next.settle(&old, &old.names().chain(next.names()).cloned().collect());
+    }
+
+    /// Replaces some services and their endpoints at once, or takes them away, and leaves all others
+    /// as they are. It costs what the services of `changes` cost, unless one comes or goes, or has
+    /// other routes: then the places of all services are found anew, and of two with the same route
+    /// the one counts whose name is first.
+    pub fn change(&self, changes: BTreeMap<ServiceKey, Option<Published>>) {
+        let _publishing = self.0.publishing.lock();
+        let old = self.0.snapshot.load_full();
+        let names = changes.keys().cloned().collect();
+        let next = Arc::new(old.next(changes, self.shared()));
+        self.0.snapshot.store(next.clone());
+        next.settle(&old, &names);
+    }
+
+    fn shared(&self) -> Shared<'_> {
+        Shared {
+            parked: &self.0.parked,
+            buffers: &self.0.buffers,
+        }
     }
 
     /// Whether a service is published.

@@ -5,7 +5,8 @@
 //! ([`Upstream`]). A request from another service comes in at [`Gateway::dispatch`] and goes the
 //! same way from the queue on.
 //!
-//! The request path reads one snapshot that [`Gateway::publish`] replaces whole. It meets the
+//! The request path reads one snapshot that is never changed, only replaced: whole by
+//! [`Gateway::publish`], in parts by [`Gateway::change`]. It meets the
 //! control side at one lock only: that of the queue of its service, if the request has to wait or
 //! ends a wait. Where its guest ends its pod, [`Endpoint::set_state`] takes that of the endpoint.
 
@@ -53,7 +54,7 @@ pub use load::{EndpointLoad, ServiceLoad};
 pub use response::ResponseBody;
 pub use sampan_core::spec::node::GatewayLimits as Limits;
 pub use server::{Accept, Drained, Server, TcpAccept, Transport};
-pub use snapshot::ServiceConfig;
+pub use snapshot::{Published, ServiceConfig};
 pub use stats::{RevisionStats, ServiceStats};
 pub use trace::{MAX_REQUEST_ID_BYTES, RequestId, TraceParent};
 pub use upstream::{RequestContext, Upstream, UpstreamError, UpstreamFuture};

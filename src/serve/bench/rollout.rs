@@ -196,7 +196,6 @@ impl Run<'_> {
         let target = rig.target(HOST, "/");
         let mut follower = rig.context.objects.follow(&[Kind::Service]);
         rig.answers_come_from(name, &target).await?;
-        let base = machine::resident_bytes();
         for digest in [&digests[1], &digests[0]] {
             once(rig, name, digest, &mut follower).await?;
             rig.answers_come_from(name, &target).await?;
@@ -210,6 +209,7 @@ impl Run<'_> {
             load.enter(phase);
             tokio::time::sleep(slice).await;
         }
+        let base = machine::resident_bytes();
         for rollout in 0..rollouts {
             let during = 1 + rollouts + 2 * rollout;
             let peak = Peak::watch(base);

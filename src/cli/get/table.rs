@@ -37,8 +37,7 @@ pub(in crate::cli) fn of(kind: Kind, objects: &[Value], head: bool) -> anyhow::R
 }
 
 fn typed<T: DeserializeOwned>(objects: &[Value]) -> serde_json::Result<Vec<T>> {
-    let typed = objects.iter().map(|it| serde_json::from_value(it.clone()));
-    typed.collect()
+    objects.iter().map(T::deserialize).collect()
 }
 
 /// Objects as a table, with the names of the columns or without.

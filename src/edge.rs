@@ -73,7 +73,10 @@ impl Known {
         let first = PodName::new(name, 0, 0);
         let endpoints = self.endpoints.range(first..);
         let own = endpoints.take_while(|(pod, _)| pod.service() == name);
-        let own: Arc<[_]> = own.map(|(_, it)| Arc::clone(it)).collect();
+        let mut own: Vec<_> = own.map(|(_, it)| Arc::clone(it)).collect();
+        // As the gateway wants them; those of one thread in the order of their names.
+        own.sort_by_key(|endpoint| endpoint.home());
+        let own: Arc<[_]> = own.into();
         #[cfg(test)]
         {
             self.gathered += own.len();

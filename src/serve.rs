@@ -43,8 +43,10 @@ use sampan_core::{
 };
 use sampan_gateway::Gateway;
 use sampan_runtime::{
-    PoolSize, Runtime, RuntimeConfig, VolumesConfig, artifact::cache::Cache,
-    pod::template::DEFAULT_CONCURRENCY, threads::ThreadsError,
+    PoolSize, Runtime, RuntimeConfig, VolumesConfig,
+    artifact::cache::Cache,
+    pod::template::DEFAULT_CONCURRENCY,
+    threads::{DataThreads, ThreadsError, processors},
 };
 
 use crate::{
@@ -75,6 +77,8 @@ pub(crate) struct Node {
     pub(crate) keyvalue: KeyValueLimits,
     /// Where everything runs that is not on the way of a request.
     pub(crate) control: Arc<ControlThreads>,
+    /// Where requests are answered: connections, pods and jobs.
+    pub(crate) threads: Arc<DataThreads>,
     /// Connections at once at each entrance of the API.
     api_connections: usize,
 }
@@ -100,6 +104,7 @@ impl Node {
             volumes: volumes.map(VolumesConfig::at),
         })?;
         let control = ControlThreads::start()?;
+        let threads = DataThreads::start(processors(), sampan_gateway::number_thread)?;
         let shares = Shares::take(limits.gateway.connections);
         limits.gateway.connections = shares.gateway;
         let edge = Arc::new(Edge::new(Gateway::new(limits.gateway)));
@@ -110,6 +115,7 @@ impl Node {
             quota: limits.quota,
             keyvalue: limits.keyvalue,
             control: Arc::new(control),
+            threads: Arc::new(threads),
             api_connections: shares.api,
             registry: Arc::default(),
         })

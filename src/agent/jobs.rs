@@ -20,10 +20,10 @@ use sampan_core::{
 use sampan_runtime::{
     Stdio,
     command::{self, CommandSpec, Exit, program_name},
+    threads::DataThreads,
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
 use tokio::{
-    runtime::Handle,
     sync::oneshot,
     task::{AbortHandle, JoinSet},
     time::{Instant, timeout},
@@ -46,7 +46,7 @@ pub(crate) struct Jobs {
     pub(crate) clock: Clock,
     pub(crate) loader: Arc<RuntimeLoader>,
     /// The threads that guests run on.
-    pub(crate) guests: Handle,
+    pub(crate) threads: Arc<DataThreads>,
     /// What the agent is told of them.
     pub(crate) runs: Arc<JobRuns>,
 }
@@ -218,7 +218,7 @@ impl Attempts {
         let Some(attempting) = jobs.runs.begin(&job.key) else {
             return;
         };
-        let (name, guests) = (job.key.clone(), jobs.guests.clone());
+        let (name, threads) = (job.key.clone(), Arc::clone(&jobs.threads));
         let (left, gone) = oneshot::channel();
         let run = async move {
             let _attempting = attempting;
@@ -229,7 +229,7 @@ impl Attempts {
             jobs.attempt(&job).await;
             drop(left);
         };
-        let task = self.tasks.spawn_on(run, &guests);
+        let task = self.tasks.spawn_on(run, threads.deal().1);
         let begun = Begun {
             attempt,
             task,

@@ -15,9 +15,9 @@ use sampan_core::{
     record::{Key, Pod, PodPhase, Revision},
 };
 use sampan_gateway::Upstream;
+use sampan_runtime::threads::DataThreads;
 use sampan_store::Store;
 use tokio::{
-    runtime::Handle,
     sync::{Notify, watch},
     task::JoinSet,
     time::Instant,
@@ -46,9 +46,14 @@ pub(crate) trait EndpointRegistry: Send + Sync + 'static {
     /// ready: who hears so would ask, and be told that there is no such service.
     fn opened<'a>(&'a self, service: &'a ServiceKey) -> BoxFuture<'a, ()>;
 
-    /// A place for a pod, which is not ready yet.
-    fn enter(&self, pod: &PodName, capacity: u32, upstream: Arc<dyn Upstream>)
-    -> Arc<dyn Rotation>;
+    /// A place for a pod, which is not ready yet. It runs on the data thread of the number `home`.
+    fn enter(
+        &self,
+        pod: &PodName,
+        home: usize,
+        capacity: u32,
+        upstream: Arc<dyn Upstream>,
+    ) -> Arc<dyn Rotation>;
 
     /// The pod has gone.
     fn exit(&self, pod: &PodName);
@@ -63,7 +68,7 @@ pub(crate) struct Agent<W: TemplateLoader> {
     pub(crate) journal: Arc<Journal>,
     pub(crate) registry: Arc<PodRegistry>,
     /// The threads that guests run on. What is known of pods is kept where [`Self::run`] runs.
-    pub(crate) pods: Handle,
+    pub(crate) threads: Arc<DataThreads>,
     /// The jobs that stop together with the pods.
     pub(crate) jobs: Arc<JobRuns>,
 }
@@ -378,9 +383,11 @@ impl<W: TemplateLoader> Life<W> {
     ) -> Worker {
         let agent = &self.shared.agent;
         let upstream = Arc::new(PodUpstream::empty());
+        let (home, thread) = agent.threads.deal();
+        let capacity = prepared.capacity;
         let rotation = agent
             .endpoints
-            .enter(&self.pod, prepared.capacity, upstream.clone());
+            .enter(&self.pod, home, capacity, upstream.clone());
         let (shared, pod) = (Arc::clone(&self.shared), self.pod.clone());
         let created = self.created;
         let report = move |state: &PodState| {
@@ -389,7 +396,7 @@ impl<W: TemplateLoader> Life<W> {
                 shared.reports.is(&pod, created, status);
             }
         };
-        let _guests = agent.pods.enter();
+        let _thread = thread.enter();
         Worker::start(Assignment {
             pod: self.pod.clone(),
             spec: Arc::clone(&prepared.spec),

@@ -8,11 +8,12 @@ use sampan_runtime::threads;
 /// from a disk or a server that is gone may never come back.
 const LAST_CALLS: Duration = Duration::from_secs(1);
 
-/// The runtime that everything with guests in it runs on. Its end takes at most [`LAST_CALLS`].
+/// The runtime that a verb runs on; requests have threads of their own. Its end takes at most
+/// [`LAST_CALLS`].
 pub(super) struct Threads(Option<tokio::runtime::Runtime>);
 
 pub(super) fn runtime() -> anyhow::Result<Threads> {
-    let runtime = threads::start(threads::processors(), |settings| settings)?;
+    let runtime = threads::start(1, |settings| settings)?;
     Ok(Threads(Some(runtime)))
 }
 

@@ -56,6 +56,7 @@ impl Listening {
             node.edge.declare(&app.name, app.services.values());
         }
         let server = Server::bind(node.edge.gateway().clone(), address).await?;
+        let server = server.on(node.threads.handles().iter().cloned());
         let address = server.local_addr();
         tracing::info!(%address, "the gateway listens");
         sampan_runtime::protect(address);

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use sampan_core::record::Kind;
 use tokio::{
-    runtime::Handle,
     sync::Notify,
     task::{AbortHandle, JoinHandle, JoinSet},
     time::timeout,
@@ -63,7 +62,7 @@ impl Daemon {
             endpoints: Arc::new(GatewayEndpoints(Arc::clone(&context.node.edge))),
             journal: journal(),
             registry: Arc::clone(&context.node.registry),
-            pods: Handle::current(),
+            threads: Arc::clone(&context.node.threads),
             jobs: Arc::default(),
         };
         let _control = context.node.control.handle().enter();
@@ -93,7 +92,7 @@ impl Daemon {
             store: store(),
             clock: node.clock,
             loader: Arc::clone(&context.loader),
-            guests: agent.pods.clone(),
+            threads: Arc::clone(&context.node.threads),
             runs: Arc::clone(&agent.jobs),
         };
         let wanted = context

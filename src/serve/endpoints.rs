@@ -67,10 +67,11 @@ impl EndpointRegistry for GatewayEndpoints {
     fn enter(
         &self,
         pod: &PodName,
+        home: usize,
         capacity: u32,
         upstream: Arc<dyn Upstream>,
     ) -> Arc<dyn Rotation> {
-        let endpoint = Endpoint::new(pod.clone(), pod.revision(), capacity, upstream);
+        let endpoint = Endpoint::on_thread(home, pod.clone(), pod.revision(), capacity, upstream);
         self.0.enter(Arc::clone(&endpoint));
         let edge = Some(Arc::clone(&self.0));
         Arc::new(InRotation { endpoint, edge })

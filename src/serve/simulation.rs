@@ -28,6 +28,7 @@ use sampan_core::{
     },
 };
 use sampan_gateway::Upstream;
+use sampan_runtime::threads::DataThreads;
 use sampan_store::{
     Batch, Entry, Listing, Memory, Outcome, Session, Store, StoreError, Transaction, Turns, Watch,
     WatchError, WatchSource,
@@ -264,7 +265,7 @@ impl EndpointRegistry for Nowhere {
         Box::pin(std::future::ready(()))
     }
 
-    fn enter(&self, _: &PodName, _: u32, _: Arc<dyn Upstream>) -> Arc<dyn Rotation> {
+    fn enter(&self, _: &PodName, _: usize, _: u32, _: Arc<dyn Upstream>) -> Arc<dyn Rotation> {
         Arc::new(FakeRotation::default())
     }
 
@@ -449,7 +450,7 @@ fn node(
         endpoints: Arc::new(Nowhere),
         journal: Arc::clone(&journal),
         registry: Arc::default(),
-        pods: tokio::runtime::Handle::current(),
+        threads: Arc::new(DataThreads::here()),
         jobs: Arc::default(),
     };
     let controllers = Controllers {

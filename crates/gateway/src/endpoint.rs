@@ -61,6 +61,8 @@ pub struct Endpoint {
     /// The pod counts its slots as well: a guest may keep one after its client has gone and the
     /// gateway has its own back, and then the pod makes the next request wait.
     capacity: u32,
+    /// What requests took lately, in µs: each counts an eighth of what is told. It may miss some.
+    pace: AtomicU32,
     /// Failures since the last success.
     failures: AtomicU32,
     /// Until when it gets no requests because it failed too often, in µs on the clock of `busy`;
@@ -69,6 +71,8 @@ pub struct Endpoint {
     upstream: Arc<dyn Upstream>,
     pod: PodName,
     revision: u64,
+    /// The number of the thread that its instance runs on.
+    home: usize,
     idle: Notify,
     /// The queue of its service, while it is published. Locked where its state changes, by the
     /// control side and by the task of a guest that ends its pod; no request takes it on its way.
@@ -82,6 +86,15 @@ pub struct Endpoint {
     revision_header: HeaderValue,
 }
 
+/// When the use of a slot began, in microseconds on the clock of its endpoint, modulo 2³²: each answer
+/// on its way has one of these.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since(u32);
+
+/// What a quick request takes at most: less than it is worth to wake another thread for, even if there
+/// are some of them before it.
+const QUICK_MICROS: u32 = 2000;
+
 const IN_FLIGHT: u64 = u32::MAX as u64;
 const PUBLISHED: u64 = 1 << 32;
 const READY: u64 = 1 << 33;
@@ -89,8 +102,21 @@ const TERMINATING: u64 = 1 << 34;
 const FLAGS: u64 = PUBLISHED | READY | TERMINATING;
 
 impl Endpoint {
-    /// An endpoint that takes up to `capacity` requests at once, at least one.
+    /// An endpoint that takes up to `capacity` requests at once, at least one. Its pod runs on the
+    /// thread 0.
     pub fn new(
+        pod: PodName,
+        revision: u64,
+        capacity: u32,
+        upstream: Arc<dyn Upstream>,
+    ) -> Arc<Self> {
+        Self::on_thread(0, pod, revision, capacity, upstream)
+    }
+
+    /// The same for a pod that runs on one of the [numbered threads](crate::number_thread): what
+    /// comes in there goes to it before others.
+    pub fn on_thread(
+        home: usize,
         pod: PodName,
         revision: u64,
         capacity: u32,
@@ -101,11 +127,13 @@ impl Endpoint {
             word: AtomicU64::new(0),
             busy: Busy::default(),
             capacity: capacity.max(1),
+            pace: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             upstream,
             pod,
             revision,
+            home,
             idle: Notify::new(),
             owner: Mutex::default(),
             answers: OnceLock::new(),
@@ -114,6 +142,11 @@ impl Endpoint {
             pod_header,
             revision_header: revision.into(),
         })
+    }
+
+    /// The number of the thread that its pod runs on.
+    pub fn home(&self) -> usize {
+        self.home
     }
 
     /// The pod's name.
@@ -285,6 +318,29 @@ impl Endpoint {
     /// Its requests in flight, over time.
     pub(crate) fn busy(&self) -> &Busy {
         &self.busy
+    }
+
+    /// Notes that a slot is used from now on.
+    pub(crate) fn is_used(&self, now: Instant) -> Since {
+        self.busy.begin(now);
+        Since(self.busy.micros(now) as u32)
+    }
+
+    /// Notes the end of the use of a slot, which is told before the slot is given back.
+    pub(crate) fn was_used(&self, since: Since, until: Instant) {
+        self.busy.end(until);
+        self.took((self.busy.micros(until) as u32).wrapping_sub(since.0));
+    }
+
+    /// Notes how long it had a request.
+    pub(crate) fn took(&self, micros: u32) {
+        let pace = self.pace.load(Relaxed);
+        self.pace.store(pace - pace / 8 + micros / 8, Relaxed);
+    }
+
+    /// Whether its requests took little lately.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.pace.load(Relaxed) < QUICK_MICROS
     }
 
     /// The requests in flight if one more may come, else nothing.

@@ -68,7 +68,10 @@ impl Gateway {
     /// away with 503. Of two services with the same name or the same route, the first one counts.
     pub fn publish(&self, services: Vec<(ServiceConfig, Vec<Arc<Endpoint>>)>) {
         let services = services.into_iter();
-        let shared = services.map(|(config, endpoints)| (config, endpoints.into()));
+        let shared = services.map(|(config, mut endpoints)| {
+            endpoints.sort_by_key(|endpoint| endpoint.home());
+            (config, endpoints.into())
+        });
         self.replace(shared.collect());
     }
 
@@ -82,7 +85,8 @@ impl Gateway {
     }
 
     /// Replaces some services and their endpoints at once, or takes them away, and leaves all others
-    /// as they are. It costs what the services of `changes` cost, unless one comes or goes, or has
+    /// as they are. The endpoints of a service come in the order of their [homes](Endpoint::home). It costs
+    /// what the services of `changes` cost, unless one comes or goes, or has
     /// other routes: then the places of all services are found anew, and of two with the same route
     /// the one counts whose name is first.
     pub fn change(&self, changes: BTreeMap<ServiceKey, Option<Published>>) {

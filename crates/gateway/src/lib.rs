@@ -42,6 +42,7 @@ mod snapshot;
 mod stall;
 mod stats;
 mod streamed;
+mod threads;
 mod trace;
 mod upstream;
 
@@ -56,5 +57,6 @@ pub use sampan_core::spec::node::GatewayLimits as Limits;
 pub use server::{Accept, Drained, Server, TcpAccept, Transport};
 pub use snapshot::{Published, ServiceConfig};
 pub use stats::{RevisionStats, ServiceStats};
+pub use threads::number_thread;
 pub use trace::{MAX_REQUEST_ID_BYTES, RequestId, TraceParent};
 pub use upstream::{RequestContext, Upstream, UpstreamError, UpstreamFuture};

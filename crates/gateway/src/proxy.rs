@@ -41,6 +41,7 @@ use crate::{
     snapshot::Backend,
     stall::BodyPace,
     stats::End,
+    threads::this_thread,
     trace::{RequestId, TraceParent},
     upstream::{RequestContext, UpstreamError},
 };
@@ -348,6 +349,7 @@ async fn answer(
     let asker = Asker {
         client: client.and_then(|it| client::of(it.ip(), &limits.trusted_proxies)),
         lane: Lane::Ahead,
+        thread: this_thread(),
     };
     let slot = slot_for(backend, body.as_mut(), asker, is_outside, arrived).await;
     let slot = slot.map_err(|error| (error, None))?;

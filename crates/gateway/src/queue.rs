@@ -83,9 +83,10 @@ use crate::{
     buffers::Buffers,
     busy::{Busy, Reading},
     client::{self, Shares},
-    endpoint::{Endpoint, EndpointState, Owner},
+    endpoint::{Endpoint, EndpointState, Owner, Since},
     hold::{Holder, LOOK},
     sending::Sending,
+    threads::this_thread,
 };
 pub(crate) use holds::Hold;
 use holds::{Holds, take_back};
@@ -98,6 +99,7 @@ use pods::Pods;
 pub(crate) struct Slot {
     endpoint: Arc<Endpoint>,
     queue: Arc<Queue>,
+    since: Since,
     /// Until when it was used, if that is known before it is dropped.
     pub(crate) until: Option<Instant>,
     /// The client that it is counted for.
@@ -114,10 +116,10 @@ impl Slot {
         client: Option<IpAddr>,
         now: Instant,
     ) -> Self {
-        endpoint.busy().begin(now);
         Self {
             endpoint: endpoint.clone(),
             queue: queue.clone(),
+            since: endpoint.is_used(now),
             until: None,
             client,
             sending: None,
@@ -153,7 +155,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let now = self.until.unwrap_or_else(Instant::now);
-        self.endpoint.busy().end(now);
+        self.endpoint.was_used(self.since, now);
         self.endpoint.release();
         self.queue.shares.give_back(self.client);
         if self.queue.waiting() > 0 {
@@ -243,7 +245,7 @@ impl Queue {
         client: Option<IpAddr>,
         now: Instant,
     ) -> Option<Slot> {
-        let endpoint = balance::pick(endpoints)?;
+        let endpoint = balance::pick(endpoints, now)?;
         let is_share = |count| self.is_share(count, endpoints);
         if self.shares.take(client, is_share) {
             return Some(Slot::new(endpoint, self, client, now));
@@ -290,7 +292,7 @@ impl Queue {
         inner.closed = true;
         inner.pods.endpoints = Arc::default();
         let now = Instant::now();
-        while inner.waiters.pop(|_| true).is_some() {
+        while inner.waiters.pop(this_thread(), |_| true).is_some() {
             inner.busy.end(now);
         }
         self.note_length(&inner);
@@ -460,7 +462,7 @@ impl Queue {
             let endpoints = &inner.pods.endpoints;
             let is_share = |count| self.is_share(count, endpoints);
             let may = |client| self.shares.take(client, is_share);
-            let Some((waiter, client)) = inner.waiters.pop(may) else {
+            let Some((waiter, client)) = inner.waiters.pop(endpoint.home(), may) else {
                 // All that wait have a client with its share. No other request has missed this one:
                 // the queue is locked, and it is not empty.
                 endpoint.release();

@@ -16,13 +16,14 @@ use std::{
 
 use tokio::{
     net::TcpListener,
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout_at},
 };
 
 pub use accept::{Accept, TcpAccept, Transport};
 
-use crate::{Limits, gateway::Gateway, peer::Cut};
+use crate::{Limits, gateway::Gateway, peer::Cut, threads::Threads};
 use clients::Clients;
 use connection::{Connections, Stage};
 use tasks::Tasks;
@@ -36,6 +37,8 @@ pub struct Server<A = TcpAccept> {
     gateway: Gateway,
     accept: A,
     local_addr: SocketAddr,
+    /// What serves its connections; where there are none, what runs it.
+    threads: Vec<Handle>,
 }
 
 /// How a server ended.
@@ -70,11 +73,8 @@ impl Server {
 
     fn over_tcp(gateway: Gateway, listener: TcpListener) -> io::Result<Self> {
         let local_addr = listener.local_addr()?;
-        Ok(Self {
-            gateway,
-            accept: TcpAccept::new(listener),
-            local_addr,
-        })
+        let accept = TcpAccept::new(listener);
+        Ok(Self::with_accept(gateway, accept, local_addr))
     }
 }
 
@@ -85,7 +85,15 @@ impl<A: Accept> Server<A> {
             gateway,
             accept,
             local_addr,
+            threads: Vec::new(),
         }
+    }
+
+    /// Has connections served on these runtimes, each by the one that has the fewest. Without this
+    /// the runtime serves them that runs the server.
+    pub fn on(mut self, threads: impl IntoIterator<Item = Handle>) -> Self {
+        self.threads = threads.into_iter().collect();
+        self
     }
 
     /// The address it listens on.
@@ -102,14 +110,25 @@ impl<A: Accept> Server<A> {
     /// `Connection: close`, or HTTP/2 a GOAWAY.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
         let Self {
-            gateway, accept, ..
+            gateway,
+            accept,
+            mut threads,
+            ..
         } = self;
+        if threads.is_empty() {
+            threads.push(Handle::current());
+        }
         let limits = gateway.limits().clone();
         let (stage, _) = watch::channel(Stage::Serving);
         let tasks = Arc::<Tasks>::default();
         let cut = Arc::<Cut>::default();
         let connections = Connections::new(gateway, tasks.clone(), cut.clone(), stage.subscribe());
-        let mut acceptor = Acceptor::new(accept, connections, &limits);
+        let door = Door {
+            connections,
+            clients: Clients::new(&limits),
+            threads: Threads::of(threads),
+        };
+        let mut acceptor = Acceptor::new(accept, door, &limits);
         tokio::select! {
             () = acceptor.run() => {}
             () = shutdown => {}
@@ -143,21 +162,19 @@ impl<A: Accept> Server<A> {
 /// Accepts connections, as many at once as the limits allow.
 struct Acceptor<A> {
     accept: A,
-    connections: Connections,
+    door: Door,
     permits: Arc<Semaphore>,
-    clients: Arc<Clients>,
     backoff: Duration,
     backoff_max: Duration,
 }
 
 impl<A: Accept> Acceptor<A> {
-    fn new(accept: A, connections: Connections, limits: &Limits) -> Self {
+    fn new(accept: A, door: Door, limits: &Limits) -> Self {
         let permits = limits.connections.min(Semaphore::MAX_PERMITS);
         Self {
             accept,
-            connections,
+            door,
             permits: Arc::new(Semaphore::new(permits)),
-            clients: Clients::new(limits),
             backoff: limits.accept_backoff.min(limits.accept_backoff_max),
             backoff_max: limits.accept_backoff_max,
         }
@@ -170,10 +187,10 @@ impl<A: Accept> Acceptor<A> {
             let permit = self.permits.clone().acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
             match self.accept.accept().await {
-                Ok((io, address)) => {
+                Ok((accepted, address)) => {
                     self.backoff = first_backoff;
                     let permit = std::future::ready(permit);
-                    serve(&self.connections, &self.clients, io, address, permit);
+                    self.door.serve::<A>(accepted, address, permit);
                 }
                 Err(error) => {
                     // Out of descriptors or memory, or the client is gone already. Whatever it is,
@@ -189,35 +206,44 @@ impl<A: Accept> Acceptor<A> {
 
     /// Accepts what waits for that, and no more. Beyond the limit they wait for a place: the system
     /// bounds how many that are.
-    fn close(self) {
-        for (io, address) in self.accept.close() {
+    fn close(mut self) {
+        for (accepted, address) in self.accept.close() {
             let permits = self.permits.clone();
             let permit = async move {
                 let permit = permits.acquire_owned().await;
                 permit.expect("the semaphore is never closed")
             };
-            serve(&self.connections, &self.clients, io, address, permit);
+            self.door.serve::<A>(accepted, address, permit);
         }
     }
 }
 
-/// Serves a connection in a task of its own, once it has its permit, if its client may have one
-/// more.
-fn serve<T: Transport>(
-    connections: &Connections,
-    clients: &Arc<Clients>,
-    mut io: T,
-    address: SocketAddr,
-    permit: impl Future<Output = OwnedSemaphorePermit> + Send + 'static,
-) {
-    let Some(place) = clients.place(address.ip()) else {
-        tracing::debug!(client = %address, "too many connections");
-        io.reset_on_drop();
-        return connections.refused();
-    };
-    let served = connections.serve(io, address, permit);
-    tokio::spawn(async move {
-        served.await;
-        drop(place);
-    });
+/// Where accepted connections come in: each goes to a thread, if its client may have one more.
+struct Door {
+    connections: Connections,
+    clients: Arc<Clients>,
+    threads: Threads,
+}
+
+impl Door {
+    /// Serves a connection in a task of its own, once it has its permit.
+    fn serve<A: Accept>(
+        &mut self,
+        accepted: A::Accepted,
+        address: SocketAddr,
+        permit: impl Future<Output = OwnedSemaphorePermit> + Send + 'static,
+    ) {
+        let Some(place) = self.clients.place(address.ip()) else {
+            tracing::debug!(client = %address, "too many connections");
+            // One that cannot be opened is closed, too.
+            let _ = A::open(accepted).map(|mut io| io.reset_on_drop());
+            return self.connections.refused();
+        };
+        let open = || A::open(accepted);
+        let served = self.connections.serve(open, address, permit);
+        self.threads.seat().spawn(async move {
+            served.await;
+            drop(place);
+        });
+    }
 }

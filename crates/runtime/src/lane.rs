@@ -7,6 +7,7 @@
 //! nor a flooding service keeps another's short requests, or its long ones, from running.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     pin::Pin,
     sync::{
@@ -31,6 +32,15 @@ pub(crate) const FAST_SLICE: Duration = Duration::from_millis(2);
 /// How much less urgent long guests are than everything else, as a `nice` value: a third of the
 /// share of a processor that both want.
 const SLOW_NICE: i32 = 5;
+
+thread_local! {
+    static IS_SLOW: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is one of the slow lane.
+pub(crate) fn is_slow_thread() -> bool {
+    IS_SLOW.get()
+}
 
 /// Work that may change threads between two polls.
 pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -78,7 +88,10 @@ impl SlowLane {
             let less_urgent = threads::less_urgent(SLOW_NICE);
             settings
                 .thread_name("sampan-long")
-                .on_thread_start(less_urgent)
+                .on_thread_start(move || {
+                    IS_SLOW.set(true);
+                    less_urgent();
+                })
         })?;
         Ok(Self {
             handle: threads.handle().clone(),

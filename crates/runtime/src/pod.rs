@@ -23,6 +23,7 @@ mod driver;
 mod failure;
 mod fresh;
 mod held;
+mod hosted;
 mod inbox;
 mod inner;
 mod kept;

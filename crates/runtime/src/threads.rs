@@ -4,7 +4,11 @@ use std::{io, thread, time::Duration};
 
 use parking_lot::Mutex;
 use sampan_core::provoke;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+mod data;
+
+pub use data::DataThreads;
 
 /// What helps where no thread can be started.
 pub const REMEDY: &str = "`ulimit -u` says how many this user may have, `pids.max` of the control \
@@ -61,13 +65,18 @@ pub fn start(
         .enable_all();
     let threads = settings(&mut builder).build();
     let threads = threads.map_err(ThreadsError::after(wanted, wanted))?;
+    keep_one_for_blocking(threads.handle());
+    Ok(threads)
+}
+
+/// Keeps one thread for work that may block from ending for being idle.
+fn keep_one_for_blocking(threads: &Handle) {
     threads.spawn(async {
         loop {
             off_thread(|| ()).await;
             tokio::time::sleep(USED).await;
         }
     });
-    Ok(threads)
 }
 
 /// Makes a thread so much less urgent than the thread that calls this, as a `nice` value: for the

@@ -208,8 +208,8 @@ fn a_pod_that_is_ready_has_been_published() {
         load.endpoints.len()
     };
     let pod = |slot| PodName::new(&key, 1, slot);
-    let first = endpoints.enter(&pod(0), 1, Arc::new(PodUpstream::<FakePod>::empty()));
-    let second = endpoints.enter(&pod(1), 1, Arc::new(PodUpstream::<FakePod>::empty()));
+    let first = endpoints.enter(&pod(0), 0, 1, Arc::new(PodUpstream::<FakePod>::empty()));
+    let second = endpoints.enter(&pod(1), 0, 1, Arc::new(PodUpstream::<FakePod>::empty()));
     first.set_ready(false);
     assert_eq!(published(), 0);
     first.set_ready(true);
@@ -241,7 +241,7 @@ fn a_pod_costs_what_its_service_has_and_not_what_the_node_has() {
         for slot in 0..2 {
             let pod = PodName::new(&key, 1, slot);
             let upstream = Arc::new(PodUpstream::<FakePod>::empty());
-            endpoints.enter(&pod, 1, upstream).set_ready(true);
+            endpoints.enter(&pod, 0, 1, upstream).set_ready(true);
         }
         let load = edge.gateway().load(&key).expect("it is published");
         assert_eq!(load.endpoints.len(), 2);

@@ -13,6 +13,8 @@ pub(crate) struct Asker {
     /// is a client of its own.
     pub(crate) client: Option<IpAddr>,
     pub(crate) lane: Lane,
+    /// The number of the thread that it waits on.
+    pub(crate) thread: usize,
 }
 
 /// Where it stands.
@@ -32,6 +34,12 @@ pub(crate) enum Lane {
 /// send, hold up no short request for longer than one slot takes to become free.
 const PASSING: u32 = 3;
 
+/// A slot of a pod goes to one that waits on the pod's own thread, if there is one among so many that
+/// stand first: no other thread has to be woken.
+const DRAWN_FROM: usize = 32;
+/// How often in a row that is not the first of all.
+const DRAWN: u32 = 3;
+
 /// A place in the line. They are in the order of turns, and of coming in each turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Ticket {
@@ -43,6 +51,7 @@ pub(super) struct Ticket {
 struct Entry<T> {
     ticket: Ticket,
     client: Option<IpAddr>,
+    thread: usize,
     item: T,
 }
 
@@ -61,6 +70,8 @@ pub(super) struct Line<T> {
     lanes: [VecDeque<Entry<T>>; 3],
     /// How many of those ahead have passed the first one with a long body.
     passed: u32,
+    /// How many in a row were served before the first, because they wait on the thread of the slot.
+    drawn: u32,
     clients: HashMap<IpAddr, Client>,
     /// The turn that is being served.
     turn: u64,
@@ -72,6 +83,7 @@ impl<T> Default for Line<T> {
         Self {
             lanes: Default::default(),
             passed: 0,
+            drawn: 0,
             clients: HashMap::new(),
             turn: 0,
             next_id: 0,
@@ -138,19 +150,35 @@ impl<T> Line<T> {
         let entry = Entry {
             ticket,
             client: asker.client,
+            thread: asker.thread,
             item,
         };
         insert(&mut self.lanes[asker.lane as usize], entry);
         Some((ticket, displaced))
     }
 
-    /// Takes the next one out whose client may be served. It is asked for each until that is so.
+    /// Takes the next one out for a slot of a pod on `thread` whose client may be served. It is
+    /// asked for each until that is so.
     pub(super) fn pop(
         &mut self,
+        thread: usize,
         mut may: impl FnMut(Option<IpAddr>) -> bool,
     ) -> Option<(T, Option<IpAddr>)> {
+        let window = match self.drawn < DRAWN {
+            true => DRAWN_FROM,
+            false => 0,
+        };
+        // One client has no turns to lose.
+        let has_turns = self.clients.len() > 1;
+        let mut is_drawn = false;
         let mut next = |lane: &mut VecDeque<Entry<T>>| {
-            let index = lane.iter().position(|entry| may(entry.client))?;
+            let turn = lane.front()?.ticket.turn;
+            let near = lane.iter().take(window).position(|entry| {
+                let is_turn = !has_turns || entry.ticket.turn == turn;
+                is_turn && entry.thread == thread && may(entry.client)
+            });
+            let index = near.or_else(|| lane.iter().position(|entry| may(entry.client)))?;
+            is_drawn = near.is_some_and(|index| index > 0);
             lane.remove(index)
         };
         let [ahead, long, behind] = &mut self.lanes;
@@ -166,6 +194,10 @@ impl<T> Line<T> {
         self.passed = match long.len() {
             left if left > 0 && left == before => self.passed + 1,
             _ => 0,
+        };
+        self.drawn = match is_drawn {
+            true => self.drawn + 1,
+            false => 0,
         };
         self.turn = self.turn.max(entry.ticket.turn);
         self.forget(entry.client);
@@ -239,6 +271,7 @@ mod tests {
         Asker {
             client: Some(IpAddr::from([192, 0, 2, client])),
             lane: Lane::Ahead,
+            thread: 0,
         }
     }
 
@@ -246,11 +279,12 @@ mod tests {
         Asker {
             client: None,
             lane: Lane::Behind,
+            thread: 0,
         }
     }
 
     fn next<T>(line: &mut Line<T>) -> Option<T> {
-        line.pop(|_| true).map(|(item, _)| item)
+        line.pop(0, |_| true).map(|(item, _)| item)
     }
 
     fn all<T>(line: &mut Line<T>) -> Vec<T> {
@@ -265,6 +299,50 @@ mod tests {
         }
         assert!(line.push(Asker::default(), 5, 5, 5).is_none());
         assert_eq!(all(&mut line), [0, 1, 2, 3, 4]);
+    }
+
+    fn on(thread: usize) -> Asker {
+        Asker {
+            thread,
+            ..Asker::default()
+        }
+    }
+
+    #[test]
+    fn a_slot_goes_to_its_thread_and_the_first_waits_for_few_of_them() {
+        let mut line = Line::default();
+        for n in 0..40 {
+            // The first is on another thread than all that follow.
+            line.push(on(usize::from(n > 0)), n, 100, 100)
+                .expect("room");
+        }
+        let served: Vec<_> = (0..=DRAWN + 1)
+            .filter_map(|_| line.pop(1, |_| true))
+            .collect();
+        let served: Vec<_> = served.into_iter().map(|(n, _)| n).collect();
+        let drawn: Vec<_> = (1..=DRAWN as i32).chain([0, DRAWN as i32 + 1]).collect();
+        assert_eq!(served, drawn);
+        // No thread's slot stays free for want of one of its own.
+        assert_eq!(
+            line.pop(7, |_| true).map(|(n, _)| n),
+            Some(DRAWN as i32 + 2)
+        );
+    }
+
+    #[test]
+    fn no_client_loses_its_turn_to_a_thread() {
+        let mut line = Line::default();
+        for (client, thread, item) in [(1, 0, "a1"), (2, 0, "b1"), (1, 1, "a2"), (1, 1, "a3")] {
+            let asker = Asker {
+                thread,
+                ..from(client)
+            };
+            line.push(asker, item, 100, 100).expect("room");
+        }
+        let mut next = || line.pop(1, |_| true).map(|(item, _)| item);
+        assert_eq!([next(), next()], [Some("a1"), Some("b1")]);
+        // It is alone now.
+        assert_eq!([next(), next()], [Some("a2"), Some("a3")]);
     }
 
     #[test]
@@ -315,6 +393,7 @@ mod tests {
         Asker {
             client: None,
             lane: Lane::Long,
+            thread: 0,
         }
     }
 
@@ -360,7 +439,7 @@ mod tests {
         assert!(line.push(slow(), "s", 10, 10).is_some());
         let not_the_first = |client| client != from(1).client;
         assert_eq!(line.ahead_of(not_the_first), 1);
-        let served: Vec<_> = std::iter::from_fn(|| line.pop(not_the_first))
+        let served: Vec<_> = std::iter::from_fn(|| line.pop(0, not_the_first))
             .map(|(item, _)| item)
             .collect();
         assert_eq!(served, ["b1", "s"]);

@@ -9,6 +9,9 @@ use tokio::{
 
 /// A source of connections.
 pub trait Accept: Send + 'static {
+    /// A connection that no thread has yet.
+    type Accepted: Send + 'static;
+
     /// A connection.
     type Io: Transport;
 
@@ -19,11 +22,18 @@ pub trait Accept: Send + 'static {
     ///
     /// Whatever keeps one connection, or any for now, from being accepted. The server pauses and
     /// tries again.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Accepted, SocketAddr)>> + Send;
 
     /// Ends the source. Yields the connections that clients had made before: to them they are open,
     /// and requests may have been sent on them.
-    fn close(self) -> impl Iterator<Item = (Self::Io, SocketAddr)> + Send;
+    fn close(self) -> impl Iterator<Item = (Self::Accepted, SocketAddr)> + Send;
+
+    /// Gives a connection to the thread that this is called on, which serves it.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says against that. The connection is closed then.
+    fn open(accepted: Self::Accepted) -> io::Result<Self::Io>;
 }
 
 /// A byte stream that can be ended in a way the other side cannot take for an orderly end.
@@ -43,26 +53,30 @@ impl TcpAccept {
 }
 
 impl Accept for TcpAccept {
+    type Accepted = std::net::TcpStream;
     type Io = TcpStream;
 
-    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(std::net::TcpStream, SocketAddr)> {
         let (stream, address) = self.0.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok((stream, address))
+        Ok((stream.into_std()?, address))
     }
 
-    fn close(self) -> impl Iterator<Item = (TcpStream, SocketAddr)> + Send {
+    fn close(self) -> impl Iterator<Item = (std::net::TcpStream, SocketAddr)> + Send {
         // Not as above: what the runtime knows of the listener may be older than what is there.
         let listener = self.0.into_std().ok();
+        // The listener does not block. It is closed when nothing is left, or at the end of
+        // descriptors.
         std::iter::from_fn(move || {
-            // The listener does not block. It is closed when nothing is left, or at the end of
-            // descriptors.
             let (stream, address) = listener.as_ref()?.accept().ok()?;
             stream.set_nonblocking(true).ok()?;
-            stream.set_nodelay(true).ok()?;
-            Some((TcpStream::from_std(stream).ok()?, address))
+            Some((stream, address))
         })
         .fuse()
+    }
+
+    fn open(accepted: std::net::TcpStream) -> io::Result<TcpStream> {
+        accepted.set_nodelay(true)?;
+        TcpStream::from_std(accepted)
     }
 }
 

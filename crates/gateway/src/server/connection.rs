@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
@@ -82,13 +83,16 @@ impl Connections {
 
     /// Serves one connection to its end, once it has its permit. One that has none when the rest
     /// is cut is reset.
-    pub(super) fn serve<T: Transport, P>(
+    ///
+    /// `open` is called on the thread that serves it.
+    pub(super) fn serve<T: Transport, O, P>(
         &self,
-        mut io: T,
+        open: O,
         address: SocketAddr,
         permit: P,
-    ) -> impl Future<Output = ()> + Send + use<T, P>
+    ) -> impl Future<Output = ()> + Send + use<T, O, P>
     where
+        O: FnOnce() -> io::Result<T> + Send,
         P: Future<Output = OwnedSemaphorePermit> + Send,
     {
         let task = self.tasks.begin_connection();
@@ -97,6 +101,10 @@ impl Connections {
         async move {
             let _task = task;
             provoke::panic_in(provoke::Task::Connection);
+            let mut io = match open() {
+                Ok(io) => io,
+                Err(error) => return tracing::warn!(%error, "cannot serve a connection"),
+            };
             let _permit = tokio::select! {
                 biased;
                 permit = permit => permit,

@@ -26,6 +26,8 @@ const DROPS_A_TURN: u32 = 16;
 pub(super) struct Watched<T: Transport> {
     io: T,
     wire: Wire,
+    /// Whether the client has said that it sends no more.
+    is_ended: bool,
     peer: Arc<Peer>,
     write: Stall,
     /// How long the client may read nothing.
@@ -41,6 +43,7 @@ impl<T: Transport> Watched<T> {
         Self {
             io,
             wire: Wire::new(),
+            is_ended: false,
             peer,
             write: Stall::default(),
             patience: limits.write_idle_timeout,
@@ -101,6 +104,13 @@ impl<T: Transport> AsyncRead for Watched<T> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         match &read {
+            Poll::Ready(Ok(())) if buffer.filled().len() == before && !self.is_ended => {
+                // That may have come together with a request. hyper would take it for a client that
+                // has gone, and drop the request before it has been worked on at all.
+                self.is_ended = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Poll::Ready(_) if buffer.filled().len() > before => {
                 let received = &mut buffer.filled_mut()[before..];
                 self.peer.received(received);

@@ -45,6 +45,7 @@ struct Flaky {
 }
 
 impl Accept for Flaky {
+    type Accepted = Pipe;
     type Io = Pipe;
 
     async fn accept(&mut self) -> io::Result<(Pipe, SocketAddr)> {
@@ -60,6 +61,10 @@ impl Accept for Flaky {
 
     fn close(self) -> impl Iterator<Item = (Pipe, SocketAddr)> + Send {
         std::iter::empty()
+    }
+
+    fn open(pipe: Pipe) -> io::Result<Pipe> {
+        Ok(pipe)
     }
 }
 

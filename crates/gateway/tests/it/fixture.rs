@@ -265,6 +265,7 @@ impl AsyncWrite for Pipe {
 pub(crate) struct Pipes(mpsc::Receiver<io::Result<Pipe>>);
 
 impl Accept for Pipes {
+    type Accepted = Pipe;
     type Io = Pipe;
 
     async fn accept(&mut self) -> io::Result<(Pipe, SocketAddr)> {
@@ -279,6 +280,10 @@ impl Accept for Pipes {
             let pipe = self.0.try_recv().ok()?.ok()?;
             Some((pipe, SocketAddr::from(([192, 0, 2, 1], 4711))))
         })
+    }
+
+    fn open(pipe: Pipe) -> io::Result<Pipe> {
+        Ok(pipe)
     }
 }
 

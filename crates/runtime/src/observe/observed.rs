@@ -20,6 +20,10 @@ thread_local! {
     static POLLED: RefCell<Vec<Arc<Cell>>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Instances that may be run inside one another. Each guest has a stack of its own, but they have
+/// one thread together, on which other requests wait.
+pub(crate) const MAX_DEPTH: usize = 4;
+
 /// How many instances this thread is polling, each inside the poll of the one before.
 pub(crate) fn depth() -> usize {
     POLLED.with_borrow(Vec::len)

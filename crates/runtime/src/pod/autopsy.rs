@@ -1,7 +1,7 @@
 //! What is found out about an instance that has ended, before its callers are told.
 
 use std::{
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime},
 };
@@ -48,9 +48,10 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// Does the work, at most until the deadline.
+    /// Does the work, at most until the deadline. It stays where it is: futures around it would move
+    /// it, and it is large.
     pub(super) async fn of(
-        work: impl Future<Output = wasmtime::Result<()>>,
+        work: Pin<&mut impl Future<Output = wasmtime::Result<()>>>,
         cell: &Arc<Cell>,
         deadline: Option<Deadline>,
     ) -> Self {

@@ -22,7 +22,7 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -213,8 +213,10 @@ impl Completion {
     }
 
     /// Runs `work` until it ends, or until the caller does not wait any more.
-    pub(super) async fn unless_abandoned<F: Future>(&self, work: F) -> Option<F::Output> {
-        let mut work = pin!(work);
+    pub(super) async fn unless_abandoned<F: Future>(
+        &self,
+        mut work: Pin<&mut F>,
+    ) -> Option<F::Output> {
         poll_fn(|cx| {
             self.driver.register(cx.waker());
             match self.is_abandoned() {

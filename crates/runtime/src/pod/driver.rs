@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use sampan_core::object::{Isolation, ServiceKind};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot, watch,
+    },
     task::AbortHandle,
 };
 
@@ -13,6 +16,7 @@ use super::{
     command,
     failure::Failure,
     fresh::Fresh,
+    hosted::Hosted,
     inbox::{Inbox, Job, MAX_PROBES},
     inner::PodInner,
     kept,
@@ -21,7 +25,8 @@ use super::{
 };
 use crate::{
     admission::inspect::Wasi,
-    lane::{Pace, ServiceKey, Work},
+    lane::{self, Pace, ServiceKey, Work},
+    observe::observed::{self, MAX_DEPTH},
     runtime::StartError,
 };
 
@@ -35,15 +40,19 @@ pub(super) enum Driver {
 
 /// The task that owns an instance, and the way to it.
 ///
-/// It is not run by the task that sends a request: dropping a call in the middle leaves an instance of
-/// WASI 0.2 unusable, and clients do go away in the middle. And requests of WASI 0.3 that come
-/// close together are run in one go, which is cheaper than one at a time.
+/// It is not owned by the task that sends a request: dropping a call in the middle leaves an instance
+/// of WASI 0.2 unusable, and clients do go away in the middle. That task may poll it, though: see
+/// [`hosted`](super::hosted). Requests of WASI 0.3 that come close together are run in one go,
+/// which is cheaper than one at a time.
 pub(super) struct Worker {
     jobs: mpsc::Sender<Job>,
     /// Probes do not wait behind requests.
     probes: mpsc::Sender<Job>,
     given_up: Option<Arc<watch::Sender<()>>>,
     task: AbortHandle,
+    hosted: Arc<Hosted>,
+    /// Of an instance that takes one request at a time.
+    alone: Option<Arc<Pace>>,
 }
 
 impl Driver {
@@ -75,12 +84,18 @@ impl Driver {
         };
         let service = ServiceKey::of(&*pod.template);
         let runtime = Arc::clone(&pod.runtime);
-        let task = tokio::spawn(async move { runtime.slow_lane.drive(service, &pace, work).await });
+        let takes_one = (pod.template.kind(), pod.template.wasi) == (ServiceKind::Http, Wasi::P2);
+        let alone = takes_one.then(|| Arc::clone(&pace));
+        let drive = async move { runtime.slow_lane.drive(service, &pace, work).await };
+        let hosted = Hosted::new(Box::pin(drive));
+        let task = tokio::spawn(hosted.task());
         let driver = Self::Worker(Worker {
             jobs,
             probes,
             given_up,
             task: task.abort_handle(),
+            hosted,
+            alone,
         });
         match started.await {
             Ok(Ok(())) => Ok(driver),
@@ -103,10 +118,19 @@ impl Driver {
             Some(_) => &worker.jobs,
             None => &worker.probes,
         };
-        match way.send(job).await {
-            Ok(()) => Ok(RequestGuard::new(completion, worker.given_up.clone())),
+        let job = match worker.may_be_visited() {
+            // There is room: it has at most as many requests as `concurrency`.
+            true => worker.hosted.visit(|| way.try_send(job)),
+            false => Err(TrySendError::Full(job)),
+        };
+        let sent = match job {
+            Err(TrySendError::Full(job)) => way.send(job).await.is_ok(),
+            sent => sent.is_ok(),
+        };
+        match sent {
+            true => Ok(RequestGuard::new(completion, worker.given_up.clone())),
             // The request is in its completion, not in the job.
-            Err(_) => {
+            false => {
                 let stopped = Failure::Unavailable("it has been stopped".to_owned());
                 Err(CallError::before(stopped, completion.take_back()))
             }
@@ -126,13 +150,27 @@ impl Driver {
     pub(super) fn end(&self) {
         match self {
             Self::Fresh(fresh) => fresh.end(),
-            Self::Worker(worker) => worker.task.abort(),
+            Self::Worker(worker) => worker.end(),
         }
+    }
+}
+
+impl Worker {
+    /// Whether a caller may poll the instance on this thread. Not if that is likely to compute for
+    /// long, and not on a thread that gives way to others.
+    fn may_be_visited(&self) -> bool {
+        let is_short = self.alone.as_ref().is_some_and(|pace| !pace.is_long());
+        is_short && !lane::is_slow_thread() && observed::depth() < MAX_DEPTH
+    }
+
+    fn end(&self) {
+        self.task.abort();
+        self.hosted.end();
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.task.abort();
+        self.end();
     }
 }

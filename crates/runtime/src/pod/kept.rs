@@ -1,6 +1,6 @@
 //! `isolation = "pod"` for WASI 0.2: one instance that lives on, one request at a time.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use sampan_core::provoke;
 use tokio::time::Instant;
@@ -48,7 +48,7 @@ pub(super) async fn run(pod: Arc<PodInner>, mut inbox: Inbox, ready: Ready, pace
         }
         // A request that was cut off has cost the pod its instance, or it may have become too old
         // meanwhile: the next one gets another.
-        let alive = match instance.take().filter(young) {
+        let alive = match instance.take().filter(|it| young(it)) {
             Some(alive) => Ok(alive),
             None => match within(job.deadline, make(&pod, &pace)).await {
                 Ok(made) => made,
@@ -63,7 +63,7 @@ pub(super) async fn run(pod: Arc<PodInner>, mut inbox: Inbox, ready: Ready, pace
         };
         match alive {
             Ok(alive) => match answer(&pod, alive, job, &pace).await {
-                Next::Keep(alive) => instance = Some(*alive).filter(young),
+                Next::Keep(alive) => instance = Some(alive).filter(|it| young(it)),
                 Next::Replace => {}
                 Next::PodIsOver => return,
             },
@@ -82,13 +82,13 @@ enum Next {
     PodIsOver,
 }
 
-async fn make(pod: &PodInner, pace: &Arc<Pace>) -> Result<Instance, Failure> {
-    Ok(Instance {
+async fn make(pod: &PodInner, pace: &Arc<Pace>) -> Result<Box<Instance>, Failure> {
+    Ok(Box::new(Instance {
         made: pod.make(pace, |it, store| Proxy::new(store, it)).await?,
         has_answered: false,
         requests: 0,
         since: Instant::now(),
-    })
+    }))
 }
 
 /// Has the guest do what it is asked, if that has not been taken back.
@@ -114,7 +114,7 @@ async fn perform(
 }
 
 /// Answers one request. Gives the instance back if it can take another.
-async fn answer(pod: &PodInner, mut instance: Instance, job: Job, pace: &Pace) -> Next {
+async fn answer(pod: &PodInner, mut instance: Box<Instance>, job: Job, pace: &Pace) -> Next {
     let Job {
         guard,
         deadline,
@@ -125,7 +125,7 @@ async fn answer(pod: &PodInner, mut instance: Instance, job: Job, pace: &Pace) -
         has_answered,
         requests,
         ..
-    } = &mut instance;
+    } = &mut *instance;
     let completion = Arc::clone(guard.completion());
     let inbound = Arc::clone(completion.inbound());
     let refilled = pod.template.sandbox.refill(&mut made.store);
@@ -135,11 +135,13 @@ async fn answer(pod: &PodInner, mut instance: Instance, job: Job, pace: &Pace) -
     cell.forget_calls();
     cell.begin(&inbound);
     completion.runs_in(&cell);
-    let work = async {
-        refilled?;
-        perform(pod, made, &completion, requests).await
+    let outcome = {
+        let work = pin!(async {
+            refilled?;
+            perform(pod, made, &completion, requests).await
+        });
+        Outcome::of(work, &cell, deadline).await
     };
-    let outcome = Outcome::of(work, &cell, deadline).await;
     cell.end(&inbound);
     pace.learn(&cell.cpu);
     pod.count(&inbound, &cell);
@@ -149,7 +151,7 @@ async fn answer(pod: &PodInner, mut instance: Instance, job: Job, pace: &Pace) -
     let Some(failure) = outcome.failure(&completion, unfinished, &pod.template) else {
         *has_answered |= *requests > 0;
         guard.well();
-        return Next::Keep(Box::new(instance));
+        return Next::Keep(instance);
     };
     if failure.is_of_host() {
         // Of what is left of the instance nothing is known.

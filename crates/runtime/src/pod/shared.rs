@@ -1,6 +1,9 @@
 //! `isolation = "pod"` for WASI 0.3: one instance that lives on and takes requests concurrently.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use parking_lot::Mutex;
 use sampan_core::provoke;
@@ -78,7 +81,7 @@ impl Live {
         async move {
             for completion in completions {
                 completion
-                    .unless_abandoned(completion.wait_for_reader())
+                    .unless_abandoned(pin!(completion.wait_for_reader()))
                     .await;
             }
         }

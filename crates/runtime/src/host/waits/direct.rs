@@ -33,11 +33,10 @@ use wasmtime_wasi_http::{
     },
 };
 
-use crate::{host::state::State, observe::observed};
-
-/// Instances that may be run inside one another. Each guest has a stack of its own, but they have
-/// one thread together, on which other requests wait.
-const MAX_DEPTH: usize = 4;
+use crate::{
+    host::state::State,
+    observe::observed::{self, MAX_DEPTH},
+};
 
 impl State {
     /// Sends a request without a body and polls it once. `None`, with nothing done, if it is none

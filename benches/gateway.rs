@@ -1,8 +1,8 @@
 //! Requests per second and latency through the whole gateway, side by side with a bare hyper
 //! server that answers the same bytes, in interleaved rounds of one run.
 //!
-//! `cargo bench --bench gateway [-- SECONDS]`: seconds of each round, 2 by default. The load comes
-//! from `wrk -t1 -c32`, which must be on the path. With the path of a `wasmtime` in the variable
+//! `cargo bench --bench gateway [-- SECONDS [CONNECTIONS]]`: seconds of each round, 2 by default, and
+//! connections, 32. The load comes from `wrk -t1`, which must be on the path. With the path of a `wasmtime` in the variable
 //! `WASMTIME`, its `serve` is measured in the same rounds; with that of a `sampan` built with the
 //! feature `unobserved` in `UNOBSERVED`, so is that.
 
@@ -17,12 +17,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 
-use rounds::{ROUNDS, Round, Server, guest, median, micros, of_rounds, seconds, wrk};
+use rounds::{ROUNDS, Round, Server, connections, guest, median, micros, of_rounds, seconds, wrk};
 
 const BODY: &[u8] = b"Hello from Sampan!\n";
 /// What makes this program the bare server.
 const BARE: &str = "bare-hyper";
-/// Connections that ask for hello.
+/// Connections that ask for hello, unless the command line says otherwise.
 const CONNECTIONS: u32 = 32;
 /// Connections that ask for 20 ms of CPU each, beside them.
 const BURNING: u32 = 8;
@@ -118,7 +118,7 @@ impl Subject {
         }
     }
 
-    fn round(&mut self, seconds: u64) {
+    fn round(&mut self, seconds: u64, connections: u32) {
         let url = format!("http://{}/", self.server.address);
         let burning = self.is_mixed.then(|| {
             let url = format!("{url}burn?ms=20");
@@ -126,7 +126,7 @@ impl Subject {
             wrk.spawn().expect("wrk starts")
         });
         let before = self.server.cpu();
-        let round = Round::of(&url, "localhost", CONNECTIONS, seconds);
+        let round = Round::of(&url, "localhost", connections, seconds);
         let cpu = self.server.cpu() - before;
         if let Some(mut burning) = burning {
             burning.wait().expect("wrk ends");
@@ -137,11 +137,11 @@ impl Subject {
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what a benchmark is for")]
-fn print(subjects: &[Subject], seconds: u64) {
+fn print(subjects: &[Subject], seconds: u64, connections: u32) {
     let rate = |s: &Subject| of_rounds(&s.rounds, |round| round.requests_per_second);
     let bare = rate(&subjects[0]);
     println!("{}", machine());
-    println!("wrk -t1 -c{CONNECTIONS}, medians of {ROUNDS} interleaved rounds of {seconds} s\n");
+    println!("wrk -t1 -c{connections}, medians of {ROUNDS} interleaved rounds of {seconds} s\n");
     // As a table of Markdown, for benches/README.md.
     println!(
         "| {:<52} | {:>7} | {:>8} | {:>8} | {:>8} | {:>12} |",
@@ -181,6 +181,7 @@ fn main() {
         return tokio.block_on(serve_bare());
     }
     let seconds = seconds();
+    let connections = connections().unwrap_or(CONNECTIONS);
     let mut subjects = vec![
         bare_hyper(),
         sampan("Sampan, 0.2, `isolation = \"request\"`", "hello", "request"),
@@ -209,8 +210,8 @@ fn main() {
     }
     for _ in 0..ROUNDS {
         for subject in &mut subjects {
-            subject.round(seconds);
+            subject.round(seconds, connections);
         }
     }
-    print(&subjects, seconds);
+    print(&subjects, seconds, connections);
 }

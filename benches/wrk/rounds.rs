@@ -12,14 +12,22 @@ use std::{
 };
 
 /// Rounds of each subject.
-pub(crate) const ROUNDS: usize = 5;
+pub(crate) const ROUNDS: usize = 7;
 /// Seconds of a round, unless the command line says otherwise.
 const DEFAULT_SECONDS: u64 = 2;
 
 /// Seconds of a round: the first argument that is a number.
 pub(crate) fn seconds() -> u64 {
-    let asked = std::env::args().find_map(|argument| argument.parse().ok());
-    asked.unwrap_or(DEFAULT_SECONDS)
+    numbers().next().unwrap_or(DEFAULT_SECONDS)
+}
+
+/// Connections at once: the second argument that is a number, if there is one.
+pub(crate) fn connections() -> Option<u32> {
+    numbers().nth(1)?.try_into().ok()
+}
+
+fn numbers() -> impl Iterator<Item = u64> {
+    std::env::args().filter_map(|argument| argument.parse().ok())
 }
 
 /// What one round measured.

@@ -19,7 +19,7 @@ use crate::{endpoint::Endpoint, threads::this_thread};
 /// twice as many.
 const HOME_LEAD: u32 = 8;
 /// Of a thread that has much to do the next request comes so soon, if its pods do not tell.
-const SOON: Duration = Duration::from_micros(50);
+const SOON: Duration = Duration::from_micros(200);
 /// One request of so many is not drawn to its thread's pods.
 const STRAYS: u8 = 64;
 

@@ -18,6 +18,7 @@ use wasmtime_wasi_http::WasiBody;
 use super::{
     completion::Completion,
     failure::Failure,
+    hosted::{self, Hosted},
     inner::{PodInner, Slot},
     sendable::Promise,
 };
@@ -96,10 +97,14 @@ impl ResponseBody {
         }
     }
 
-    /// From now on it makes no difference to the guest when this is dropped.
-    fn disarm(&mut self) {
-        if let Some(guard) = self.guard.take() {
-            guard.disarm();
+    /// The body is over, and nothing else is asked of the guest. It may still have work of its own to
+    /// do: it goes on until its deadline. From now on it makes no difference to the guest when this is
+    /// dropped.
+    fn end(&mut self) {
+        let completion = &self.lease.completion;
+        match self.guard.take() {
+            Some(guard) => guard.disarm(|| completion.body_is_over()),
+            None => completion.body_is_over(),
         }
     }
 
@@ -135,9 +140,7 @@ impl Body for ResponseBody {
             Poll::Ready(None) => match this.promise.as_ref().map_or(Ok(()), Promise::over) {
                 Err(fault) => this.lease.refuse(Failure::Unsendable(fault)),
                 Ok(()) => {
-                    // The guest may still have work of its own to do: it goes on until its deadline.
-                    this.disarm();
-                    this.lease.completion.body_is_over();
+                    this.end();
                     return Poll::Ready(None);
                 }
             },
@@ -181,11 +184,11 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        self.lease.completion.body_is_over();
         // hyper does not read a body to its end when its length is known and reached.
         if self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0) {
-            self.disarm();
+            return self.end();
         }
+        self.lease.completion.body_is_over();
     }
 }
 
@@ -194,6 +197,8 @@ pub(super) struct RequestGuard {
     completion: Option<Arc<Completion>>,
     /// Whom to tell besides the task that runs the request.
     worker: Option<Arc<watch::Sender<()>>>,
+    /// What has nothing left to do but to see the end of the body, most likely.
+    ending: Option<Arc<Hosted>>,
 }
 
 impl RequestGuard {
@@ -201,11 +206,23 @@ impl RequestGuard {
         Self {
             completion: Some(completion),
             worker,
+            ending: None,
         }
     }
 
-    fn disarm(mut self) {
+    /// Has this, which runs an instance for this request alone, polled at the end of the body: on the
+    /// same thread, before other requests make more instances.
+    pub(super) fn ends_with_body(&mut self, work: Arc<Hosted>) {
+        self.ending = Some(work);
+    }
+
+    /// Tells the guest of the end by `tell`. When this is dropped it gives nothing up.
+    fn disarm(mut self, tell: impl FnOnce()) {
         self.completion = None;
+        match self.ending.take().filter(|_| hosted::may_visit()) {
+            Some(work) => work.visit(tell),
+            None => tell(),
+        }
     }
 }
 

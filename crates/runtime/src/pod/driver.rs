@@ -16,7 +16,7 @@ use super::{
     command,
     failure::Failure,
     fresh::Fresh,
-    hosted::Hosted,
+    hosted::{self, Hosted},
     inbox::{Inbox, Job, MAX_PROBES},
     inner::PodInner,
     kept,
@@ -25,8 +25,7 @@ use super::{
 };
 use crate::{
     admission::inspect::Wasi,
-    lane::{self, Pace, ServiceKey, Work},
-    observe::observed::{self, MAX_DEPTH},
+    lane::{Pace, ServiceKey, Work},
     runtime::StartError,
 };
 
@@ -157,10 +156,10 @@ impl Driver {
 
 impl Worker {
     /// Whether a caller may poll the instance on this thread. Not if that is likely to compute for
-    /// long, and not on a thread that gives way to others.
+    /// long.
     fn may_be_visited(&self) -> bool {
         let is_short = self.alone.as_ref().is_some_and(|pace| !pace.is_long());
-        is_short && !lane::is_slow_thread() && observed::depth() < MAX_DEPTH
+        is_short && hosted::may_visit()
     }
 
     fn end(&self) {

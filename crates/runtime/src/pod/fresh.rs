@@ -18,6 +18,7 @@ use super::{
     completion::{Completion, within},
     failure::Failure,
     held::IdleGate,
+    hosted::Hosted,
     inbox::Job,
     inner::PodInner,
     p3, question,
@@ -59,7 +60,7 @@ impl Fresh {
     /// Runs a request right here, as far as it goes without waiting. Only what is left of it gets
     /// a task of its own, which outlives the response if the guest does.
     pub(super) async fn send(&self, pod: &Arc<PodInner>, job: Job) -> RequestGuard {
-        let guard = RequestGuard::new(Arc::clone(job.guard.completion()), None);
+        let mut guard = RequestGuard::new(Arc::clone(job.guard.completion()), None);
         let template = &*pod.template;
         let pace = Arc::new(Pace::new(template.pace.is_long()));
         let mut work: Work<()> = Box::pin(answer(Arc::clone(pod), job, Arc::clone(&pace)));
@@ -73,9 +74,14 @@ impl Fresh {
             }
         }
         let (runtime, service) = (Arc::clone(&pod.runtime), ServiceKey::of(template));
+        let rest = async move { runtime.slow_lane.drive(service, &pace, work).await };
+        let rest = Hosted::new(Box::pin(rest));
         let mut tasks = self.0.lock();
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(async move { runtime.slow_lane.drive(service, &pace, work).await });
+        tasks.spawn(rest.task());
+        if pod.is_crowded() {
+            guard.ends_with_body(rest);
+        }
         guard
     }
 }

@@ -32,7 +32,16 @@ use std::{
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use crate::lane::Work;
+use crate::{
+    lane::{self, Work},
+    observe::observed::{self, MAX_DEPTH},
+};
+
+/// Whether this thread may poll work for another task: not one that gives way to others, and no deeper
+/// than so many instances inside one another.
+pub(super) fn may_visit() -> bool {
+    !lane::is_slow_thread() && observed::depth() < MAX_DEPTH
+}
 
 /// Work with a task of its own that callers may poll.
 pub(super) struct Hosted {

@@ -97,6 +97,12 @@ impl PodInner {
         self.slots.available_permits() + 1 < self.template.concurrency() as usize
     }
 
+    /// Whether more than half of its slots are taken: an instance that could be gone costs the others
+    /// their caches then.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.slots.available_permits() < self.template.concurrency() as usize / 2
+    }
+
     pub(super) fn store(&self, pace: &Arc<Pace>) -> Result<Store<State>, Failure> {
         let template = &self.template;
         let engine = template.loaded.pre.engine();

@@ -8,12 +8,16 @@ use sampan_runtime::threads;
 /// from a disk or a server that is gone may never come back.
 const LAST_CALLS: Duration = Duration::from_secs(1);
 
+/// Tasks of a verb that run at once: a terminal or a pipe that takes nothing keeps the one that prints
+/// events and the one that prints lines, and the rest goes on.
+const WORKERS: usize = 3;
+
 /// The runtime that a verb runs on; requests have threads of their own. Its end takes at most
 /// [`LAST_CALLS`].
 pub(super) struct Threads(Option<tokio::runtime::Runtime>);
 
 pub(super) fn runtime() -> anyhow::Result<Threads> {
-    let runtime = threads::start(1, |settings| settings)?;
+    let runtime = threads::start(WORKERS, |settings| settings)?;
     Ok(Threads(Some(runtime)))
 }
 

@@ -55,8 +55,13 @@ impl Listening {
         if let Some(AppSource { app, .. }) = source {
             node.edge.declare(&app.name, app.services.values());
         }
-        let server = Server::bind(node.edge.gateway().clone(), address).await?;
-        let server = server.on(node.threads.handles().iter().cloned());
+        let threads = node.threads.handles();
+        // On a thread that nothing but requests keeps busy: a verb may be kept by its terminal.
+        let acceptor = &threads[0];
+        let gateway = node.edge.gateway().clone();
+        let bound = acceptor.spawn(async move { Server::bind(gateway, address).await });
+        let server = bound.await.map_err(std::io::Error::other)??;
+        let server = server.on(threads.iter().cloned());
         let address = server.local_addr();
         tracing::info!(%address, "the gateway listens");
         sampan_runtime::protect(address);
@@ -68,7 +73,7 @@ impl Listening {
         Ok(Self {
             address,
             stop,
-            server: tokio::spawn(async {
+            server: acceptor.spawn(async {
                 provoke::panic_in(provoke::Task::Listener);
                 server.run(stopped).await
             }),

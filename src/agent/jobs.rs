@@ -229,7 +229,9 @@ impl Attempts {
             jobs.attempt(&job).await;
             drop(left);
         };
-        let task = self.tasks.spawn_on(run, threads.deal().1);
+        let (_, run_number, attempt_number) = attempt;
+        let (_, thread) = threads.deal(&name, run_number + u64::from(attempt_number));
+        let task = self.tasks.spawn_on(run, thread);
         let begun = Begun {
             attempt,
             task,

@@ -383,7 +383,9 @@ impl<W: TemplateLoader> Life<W> {
     ) -> Worker {
         let agent = &self.shared.agent;
         let upstream = Arc::new(PodUpstream::empty());
-        let (home, thread) = agent.threads.deal();
+        let (home, thread) = agent
+            .threads
+            .deal(self.pod.service(), self.pod.slot().into());
         let capacity = prepared.capacity;
         let rotation = agent
             .endpoints

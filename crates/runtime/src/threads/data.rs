@@ -6,10 +6,8 @@
 //! has to cross over does: any thread may wake a task of another one.
 
 use std::{
-    sync::{
-        Arc, Barrier,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    hash::{DefaultHasher, Hash, Hasher as _},
+    sync::{Arc, Barrier},
     thread,
 };
 
@@ -26,8 +24,6 @@ const EACH: usize = 2;
 /// The threads of the data side. They end, without being waited for, when this is dropped.
 pub struct DataThreads {
     handles: Vec<Handle>,
-    /// How many pods and jobs were given a thread so far.
-    dealt: AtomicUsize,
     stop: watch::Sender<bool>,
 }
 
@@ -43,7 +39,6 @@ impl DataThreads {
         probe(count * EACH)?;
         let mut threads = Self {
             handles: Vec::with_capacity(count),
-            dealt: AtomicUsize::new(0),
             stop: watch::Sender::default(),
         };
         // A task may wait for a timer of another thread, and finds it broken once that is gone.
@@ -83,7 +78,6 @@ impl DataThreads {
     pub fn here() -> Self {
         Self {
             handles: vec![Handle::current()],
-            dealt: AtomicUsize::new(0),
             stop: watch::Sender::default(),
         }
     }
@@ -93,9 +87,15 @@ impl DataThreads {
         &self.handles
     }
 
-    /// The thread for the next pod or job: its number, and what spawns tasks there.
-    pub fn deal(&self) -> (usize, &Handle) {
-        let number = self.dealt.fetch_add(1, Relaxed) % self.handles.len();
+    /// The thread for one of the pods of a service, or of the runs of a job: its number, and what
+    /// spawns tasks there. Those of one owner are on all threads in turn, whatever others have been
+    /// started in between, and owners begin on different ones.
+    pub fn deal(&self, owner: &impl Hash, index: u64) -> (usize, &Handle) {
+        let mut hasher = DefaultHasher::new();
+        owner.hash(&mut hasher);
+        let count = self.handles.len() as u64;
+        let number = (hasher.finish() % count + index % count) % count;
+        let number = number as usize;
         (number, &self.handles[number])
     }
 }
@@ -119,9 +119,12 @@ mod tests {
     #[test]
     fn a_task_stays_on_its_thread_and_threads_take_turns() {
         let threads = DataThreads::start(2, |number| NUMBER.set(Some(number))).expect("threads");
-        let names = [0, 1, 0].map(|number| {
-            let (dealt, handle) = threads.deal();
-            assert_eq!(dealt, number);
+        let (first, _) = threads.deal(&"web", 0);
+        let names = [0, 1, 2].map(|index: u64| {
+            // Pods of others that start in between change nothing.
+            let _ = threads.deal(&"api", index);
+            let (dealt, handle) = threads.deal(&"web", index);
+            assert_eq!(dealt, (first + index as usize) % 2);
             let here = || (NUMBER.get(), thread::current().name().map(str::to_owned));
             let task = handle.spawn(async move {
                 let before = here();
@@ -135,6 +138,6 @@ mod tests {
             test.block_on(task).expect("it ends")
         });
         let name = |number| (Some(number), Some(format!("sampan-data-{number}")));
-        assert_eq!(names, [name(0), name(1), name(0)]);
+        assert_eq!(names, [name(first), name(1 - first), name(first)]);
     }
 }

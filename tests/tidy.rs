@@ -236,6 +236,12 @@ const LIBRARIES: &[Library] = &[
         tests: &["proptest", "regex"],
     },
     Library {
+        folder: "peer",
+        ours: &["sampan-core"],
+        only: None,
+        tests: &[],
+    },
+    Library {
         folder: "store",
         ours: &["sampan-core"],
         only: None,
@@ -294,13 +300,28 @@ const FENCES: &[Fence] = &[
     Fence {
         package: "hyper",
         feature: Some("server"),
-        // The API bounds its connections itself.
-        homes: &["crates/gateway", "."],
+        // The API and the port for other nodes bound their connections themselves.
+        homes: &["crates/gateway", "crates/peer", "."],
     },
     Fence {
         package: "hyper-util",
         feature: Some("server*"),
         homes: &["crates/gateway"],
+    },
+    Fence {
+        package: "tokio-rustls",
+        feature: None,
+        homes: &["crates/peer"],
+    },
+    Fence {
+        package: "rcgen",
+        feature: None,
+        homes: &["crates/peer"],
+    },
+    Fence {
+        package: "rustls-webpki",
+        feature: None,
+        homes: &["crates/peer"],
     },
     Fence {
         package: "clap*",

@@ -5,8 +5,8 @@ use crate::{FENCES, Fence, LIBRARIES, Library};
 
 static EDGES: Rule = Rule {
     name: "crate edges",
-    why: "a crate exists to make a forbidden import impossible to write; `store`, `runtime` and \
-          `gateway` never know one another, and all four meet only in `src/`",
+    why: "a crate exists to make a forbidden import impossible to write; `store`, `runtime`, \
+          `gateway` and `peer` never know one another, and all meet only in `src/`",
     remedy: "move the shared type to `crates/core`, or join the two in `src/serve.rs` through a \
              trait; a new crate needs a row in `LIBRARIES` in `tests/tidy.rs` and a decision in \
              `docs/adr/`",

@@ -298,6 +298,16 @@ const FENCES: &[Fence] = &[
         homes: &["crates/store"],
     },
     Fence {
+        package: "tonic*",
+        feature: None,
+        homes: &["crates/store"],
+    },
+    Fence {
+        package: "prost*",
+        feature: None,
+        homes: &["crates/store"],
+    },
+    Fence {
         package: "hyper",
         feature: Some("server"),
         // The API and the port for other nodes bound their connections themselves.

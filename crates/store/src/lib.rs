@@ -3,10 +3,11 @@
 //! The model is that of etcd v3. The store is one ordered map. It changes only by transactions,
 //! each of which is all or nothing and gets a [`Revision`], and it can be followed: a [`Watch`]
 //! delivers every transaction once and in order. [`Memory`] lives as long as the process,
-//! [`Sqlite`] in a file. Beside the store are the [`EventLog`] and the [`LineLog`], which each node has for
+//! [`Sqlite`] in a file, [`Etcd`] in an etcd that others use as well. Beside the store are the [`EventLog`] and the [`LineLog`], which each node has for
 //! itself, and the [`KeyValues`] in which guests keep what is theirs.
 
 mod error;
+mod etcd;
 mod event_log;
 mod keyvalue;
 mod line_log;
@@ -23,6 +24,7 @@ mod value;
 mod watch;
 
 pub use error::StoreError;
+pub use etcd::{Etcd, EtcdError, EtcdLimits, EtcdOptions, EtcdReach, EtcdTls, MAX_PREFIX_BYTES};
 pub use event_log::{EventLog, EventLogError, LOGGED_EVENTS, LoggedEvent};
 pub use keyvalue::{AppStores, Found, KeyPage, KeyValueError, KeyValues, StoreSummary};
 pub use line_log::{

@@ -233,6 +233,17 @@ pub enum TransactionError {
         /// How long they are.
         bytes: usize,
     },
+    /// More than the store is set to take.
+    #[error(
+        "more than `{place}` is set to take: {reason}; etcd takes all with \
+         `--max-txn-ops=10000 --max-request-bytes=10485760`"
+    )]
+    Settings {
+        /// The cluster.
+        place: String,
+        /// What it said.
+        reason: String,
+    },
     /// Two writes of one key.
     #[error("`{key}` is written twice in one transaction")]
     Twice {

@@ -8,8 +8,12 @@
 mod contract;
 #[path = "it/damage.rs"]
 mod damage;
+#[path = "it/etcd.rs"]
+mod etcd;
 #[path = "it/events.rs"]
 mod events;
+#[path = "it/faults.rs"]
+mod faults;
 #[path = "it/fixture.rs"]
 mod fixture;
 #[path = "it/full.rs"]
@@ -18,6 +22,8 @@ mod full;
 mod kill;
 #[path = "it/lock.rs"]
 mod lock;
+#[path = "it/members.rs"]
+mod members;
 #[path = "it/model.rs"]
 mod model;
 #[path = "it/sessions.rs"]

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::path::Path;
 use std::process::Command;
@@ -9,9 +10,11 @@ use std::time::Duration;
 use sampan_store::{
     Batch, Entry, Listing, Memory, Outcome, Revision, Sqlite, Store, Transaction, Watch, WatchError,
 };
-use tempfile::TempDir;
 
-use crate::shared::Prefixed;
+use crate::{
+    members::{Cluster, Pace},
+    shared::Prefixed,
+};
 
 /// A test that waits for longer has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,30 +22,49 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A store, and what must stay while it is used.
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) folder: Option<TempDir>,
+    pub(crate) kept: Box<dyn Any + Send>,
 }
 
-pub(crate) fn memory() -> Fixture {
-    Fixture {
-        store: Arc::new(Memory::new()),
-        folder: None,
-    }
+/// `None` where what it needs is not installed.
+type Made = Option<Fixture>;
+
+fn made(store: impl Store, kept: impl Any + Send) -> Made {
+    Some(Fixture {
+        store: Arc::new(store),
+        kept: Box::new(kept),
+    })
 }
 
-pub(crate) fn sqlite() -> Fixture {
+pub(crate) async fn memory() -> Made {
+    made(Memory::new(), ())
+}
+
+pub(crate) async fn sqlite() -> Made {
     let folder = tempfile::tempdir().unwrap();
-    Fixture {
-        store: Arc::new(Sqlite::open(&folder.path().join("store")).unwrap()),
-        folder: Some(folder),
-    }
+    let store = Sqlite::open(&folder.path().join("store")).unwrap();
+    made(store, folder)
 }
 
 /// A store below a prefix of one that others write to as well.
-pub(crate) fn shared() -> Fixture {
-    Fixture {
-        store: Arc::new(Prefixed::default()),
-        folder: None,
-    }
+pub(crate) async fn shared() -> Made {
+    made(Prefixed::default(), ())
+}
+
+/// An etcd with one member.
+pub(crate) async fn etcd() -> Made {
+    let cluster = Cluster::start(1, Pace::Fast)?;
+    made(cluster.open(0).await, cluster)
+}
+
+/// An etcd with three members, of which the one is killed that the store asks.
+pub(crate) async fn etcd_minus_one() -> Made {
+    let mut cluster = Cluster::start(3, Pace::Fast)?;
+    let first = fastrand::usize(..3);
+    let store = cluster.open(first).await;
+    cluster.kill(first);
+    // Once it asks another one, and there is a leader, the laws hold as before.
+    store.revision().await.unwrap();
+    made(store, cluster)
 }
 
 /// Commits what must not conflict.

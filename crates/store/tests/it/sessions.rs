@@ -92,7 +92,7 @@ async fn a_session_of_a_closed_store_is_lost(store: Shared) {
 }
 
 mod laws {
-    contract! { memory sqlite shared: [
+    contract! { memory sqlite shared etcd etcd_minus_one: [
         entries_of_a_session_go_in_one_revision_when_it_ends
         the_last_put_says_in_which_session_an_entry_is
         nothing_is_put_in_a_session_that_has_ended

@@ -10,15 +10,19 @@ mod archive;
 mod artifacts;
 mod body;
 mod claims;
+mod cluster;
+mod components;
 mod confided;
 mod connections;
 mod ending;
 mod error;
+mod everywhere;
 mod follow;
 mod guard;
 mod kept;
 mod keyvalue;
 mod logs;
+mod merged;
 mod objects;
 mod observed;
 mod openapi;
@@ -48,7 +52,8 @@ pub(crate) use {
     guard::{Port, PortError},
     socket::{BindError, Socket},
     state::{
-        Admission, Api, Kept, KeptError, KeptLines, LineFilter, LinePart, Lines, Parts, Views,
+        Admission, Answered, Api, Cluster, Kept, KeptError, KeptLines, LineFilter, LinePart, Lines,
+        Parts, Views,
     },
     token::{Token, TokenError},
 };
@@ -66,6 +71,17 @@ impl Api {
             .layer(middleware::from_fn(guard::same_origin))
             .layer(middleware::from_fn(pace::keep))
             .with_state(self.clone())
+    }
+
+    /// The requests of other nodes of the cluster: those for how things are on this one.
+    pub(crate) fn peers(&self) -> Router {
+        let routes = routes::for_peers().into_iter();
+        routes
+            .fold(Router::new(), |router, route| route.target.added(router))
+            .fallback(error::no_path)
+            .method_not_allowed_fallback(error::no_method)
+            .with_state(self.clone())
+            .layer(middleware::from_fn(error::finish))
     }
 
     /// The requests as they come through the Unix socket.

@@ -7,6 +7,7 @@ mod background;
 mod bench;
 mod build;
 mod bundle;
+mod cluster;
 mod compile;
 mod completions;
 mod delete;
@@ -69,6 +70,7 @@ enum Verb {
     Up(up::Arguments),
     Down(down::Arguments),
     Serve(serve::Arguments),
+    Cluster(cluster::Arguments),
     Apply(apply::Arguments),
     Plan(plan::Arguments),
     Delete(delete::Arguments),
@@ -106,6 +108,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Up(arguments) => up::run(arguments, &output),
         Verb::Down(arguments) => down::run(&arguments, &output),
         Verb::Serve(arguments) => serve::run(&arguments, &output),
+        Verb::Cluster(arguments) => cluster::run(&arguments, &output),
         Verb::Apply(arguments) => apply::run(&arguments, &output),
         Verb::Plan(arguments) => plan::run(&arguments, &output),
         Verb::Delete(arguments) => delete::run(&arguments, &output),
@@ -130,6 +133,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Completions(arguments) => completions::run(&arguments, &output),
         Verb::Version(arguments) => version::run(&arguments, &output),
     };
+    for note in crate::client::unanswered() {
+        output.talk(&format!("not all nodes have answered: {note}"));
+    }
     let end = end.and_then(|()| output.whole());
     match end {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,13 +3,14 @@
 mod error;
 mod place;
 
-use std::{io, ops::ControlFlow};
+use std::{collections::BTreeSet, io, ops::ControlFlow};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
+use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sampan_core::view;
 use serde::{Serialize, de::DeserializeOwned};
@@ -199,8 +200,21 @@ impl Client {
         let request = request.body(body);
         let request = request.map_err(|error| self.broken(&error))?;
         let response = sender.send_request(request).await;
-        response.map_err(|error| self.broken(&error))
+        let response = response.map_err(|error| self.broken(&error))?;
+        if let Some(note) = response.headers().get("sampan-unanswered") {
+            let note = String::from_utf8_lossy(note.as_bytes()).into_owned();
+            UNANSWERED.lock().insert(note);
+        }
+        Ok(response)
     }
+}
+
+/// What answers have said of nodes that have not given theirs.
+static UNANSWERED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Which nodes have not answered what was asked in this process so far, and why.
+pub(crate) fn unanswered() -> BTreeSet<String> {
+    std::mem::take(&mut UNANSWERED.lock())
 }
 
 /// A body that is there.

@@ -1,6 +1,9 @@
 //! One run of a node: its name, and its clock, which planners are told of.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use sampan_core::{
     name::Name,
@@ -12,11 +15,16 @@ use tokio::time::Instant;
 /// The name of a node that is alone.
 pub(crate) const LOCAL: &str = "local";
 
+/// The runs of all nodes that run, as they are known now.
+pub(crate) type BootsOf = Arc<dyn Fn() -> Boots + Send + Sync>;
+
 /// The node of this process.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct LocalNode {
     pub(crate) name: Name,
     pub(crate) clock: Clock,
+    /// Of all nodes, if there are others.
+    boots: Option<BootsOf>,
 }
 
 impl LocalNode {
@@ -25,14 +33,27 @@ impl LocalNode {
         Self {
             name: Name::parse(LOCAL).expect("a name"),
             clock: Clock::start(),
+            boots: None,
         }
     }
 
-    /// All nodes that run: this one.
+    /// A node of a cluster.
+    pub(crate) fn member(name: Name, clock: Clock, boots: BootsOf) -> Self {
+        Self {
+            name,
+            clock,
+            boots: Some(boots),
+        }
+    }
+
+    /// All nodes that run.
     pub(crate) fn boots(&self) -> Boots {
-        [(self.name.clone(), self.clock.boot())]
-            .into_iter()
-            .collect()
+        match &self.boots {
+            Some(boots) => boots(),
+            None => [(self.name.clone(), self.clock.boot())]
+                .into_iter()
+                .collect(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod artifacts;
 mod cli;
 mod client;
 mod clock;
+mod cluster;
 mod config;
 mod controllers;
 mod edge;

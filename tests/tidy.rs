@@ -60,8 +60,13 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "cli",
-        modules: &["serve", "config", "file", "client"],
+        modules: &["serve", "cluster", "config", "file", "client"],
         crates: &["sampan_core"],
+    },
+    Module {
+        name: "cluster",
+        modules: &["clock", "mirror"],
+        crates: &["sampan_core", "sampan_peer", "sampan_store"],
     },
     Module {
         name: "clock",
@@ -95,6 +100,7 @@ const MODULES: &[Module] = &[
             "api",
             "artifacts",
             "clock",
+            "cluster",
             "config",
             "controllers",
             "edge",
@@ -108,6 +114,7 @@ const MODULES: &[Module] = &[
         ],
         crates: &[
             "sampan_core",
+            "sampan_peer",
             "sampan_store",
             "sampan_runtime",
             "sampan_gateway",
@@ -187,6 +194,7 @@ const MODULES: &[Module] = &[
 
 /// Single files of `src/` that may name one crate more than their module.
 const FILE_CRATES: &[(&str, &str)] = &[
+    ("src/cli/cluster.rs", "sampan_peer"),
     ("src/cli/compile.rs", "sampan_runtime"),
     ("src/cli/inspect.rs", "sampan_runtime"),
     ("src/cli/process.rs", "sampan_runtime"),

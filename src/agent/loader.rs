@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque, path::PathBuf, sync::Arc, thread::available_parallelism, time::Duration,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sampan_core::{
@@ -62,6 +63,16 @@ pub(crate) trait TemplateLoader: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Prepared<Self::Maker>, String>> + Send;
 }
 
+/// Nodes that may have what this one lacks.
+#[async_trait]
+pub(crate) trait Elsewhere: Send + Sync + 'static {
+    /// Whether a component or file with this digest is here now, fetched if it was not.
+    async fn obtain(&self, digest: &str) -> bool;
+
+    /// The same of static files: their manifest, and each of them.
+    async fn obtain_files(&self, manifest: &str) -> bool;
+}
+
 /// The other services of an app, for its guests.
 pub(crate) type NeighboursOf = Arc<dyn Fn(&Name) -> Arc<dyn Neighbours> + Send + Sync>;
 
@@ -96,6 +107,8 @@ pub(crate) struct RuntimeLoader {
     /// Where core dumps go, a directory for each app.
     pub(crate) coredumps: Option<PathBuf>,
     pub(crate) journal: Arc<Journal>,
+    /// Other nodes, if there are some.
+    elsewhere: Option<Arc<dyn Elsewhere>>,
     recent: Mutex<VecDeque<(Wants, Arc<Loaded>)>>,
     /// How many pods are made at once: each needs a CPU to be made in time.
     turns: Arc<Semaphore>,
@@ -121,12 +134,18 @@ impl RuntimeLoader {
             secrets,
             coredumps,
             journal,
+            elsewhere: None,
             recent: Mutex::default(),
             turns: Arc::new(Semaphore::new(
                 available_parallelism().map_or(1, |it| it.get()),
             )),
             open_files: Arc::new(Semaphore::new(site::MAX_OPEN_FILES)),
         }
+    }
+
+    /// Has what is missing here fetched from other nodes.
+    pub(crate) fn with(self, elsewhere: Option<Arc<dyn Elsewhere>>) -> Self {
+        Self { elsewhere, ..self }
     }
 
     /// Reads, checks and compiles a component, or finds its code.
@@ -140,6 +159,10 @@ impl RuntimeLoader {
         let wanted = Wants::new(&component.digest, limits, coredump);
         if let Some(loaded) = self.recent(&wanted, limits) {
             return Ok(loaded);
+        }
+        if let Some(elsewhere) = &self.elsewhere {
+            // What is to be had nowhere is missed where it is read.
+            elsewhere.obtain(&component.digest).await;
         }
         let (artifacts, digest) = (Arc::clone(&self.artifacts), component.digest.clone());
         let read = off_thread(move || artifacts.read(&digest)).await;
@@ -254,6 +277,9 @@ impl RuntimeLoader {
     async fn site(&self, wanted: &Wanted, pages: &Pages) -> Result<Site, String> {
         let (artifacts, open) = (Arc::clone(&self.artifacts), Arc::clone(&self.open_files));
         let (digest, pages) = (wanted.component.digest.clone(), pages.clone());
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.obtain_files(&digest).await;
+        }
         let load = move || Site::load(&digest, &pages, &artifacts, &open);
         let loaded = off_thread(load).await;
         loaded.map_err(|error| {

@@ -26,7 +26,7 @@ use super::{
     Api, MAX_CHANGES, Shared,
     artifacts::blocking,
     body::{AppPath, Body},
-    claims,
+    claims, components,
     error::{ApiError, Code},
     objects::{self, AppObjects, MAX_TRIES, Writes, wall_ms},
     turns::Place,
@@ -172,7 +172,8 @@ impl Checked {
         let name = &self.app.name;
         let _turn = place.turn().await;
         self.plan(api, &api.0.applying).await?;
-        present(api, self.digests.values().cloned().collect()).await?;
+        components::present(api, self.digests.values().cloned().collect()).await?;
+        components::spread(api, self.digests.values()).await?;
         let mut admitted = Admitted::default();
         for _ in 0..MAX_TRIES {
             // Controllers write nothing of the app between what is read and what is written here.
@@ -577,23 +578,4 @@ fn tell(api: &Api, name: &Name, cause: &str, applied: &Applied) {
             view::Verb::Unchanged => {}
         }
     }
-}
-
-/// Sees to it that these components are there, and stay for a while.
-pub(super) async fn present(api: &Api, digests: BTreeSet<String>) -> Result<(), ApiError> {
-    let artifacts = Arc::clone(&api.0.artifacts);
-    let missing = move || -> Vec<String> {
-        let mut digests = digests.into_iter().collect::<Vec<_>>();
-        digests.retain(|digest| !artifacts.renew(digest));
-        digests
-    };
-    let missing = blocking(missing).await?;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let quoted: Vec<_> = missing.iter().map(|it| format!("`{it}`")).collect();
-    let message = format!("components are missing: {}", quoted.join(", "));
-    Err(ApiError::new(Code::MissingArtifacts, message)
-        .hint("upload each with `PUT /v1/artifacts/DIGEST`, then apply again")
-        .details(missing))
 }

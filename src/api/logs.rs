@@ -10,7 +10,7 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     extract::State,
-    http::header::CONTENT_TYPE,
+    http::{Uri, header::CONTENT_TYPE},
     response::{IntoResponse as _, Response},
 };
 use futures::{Stream, StreamExt as _, stream};
@@ -26,12 +26,14 @@ use super::{
     Api, LineFilter, LinePart, MAX_LARGE_ANSWERS, Shared,
     body::Asked,
     error::{ApiError, Code},
-    follow,
+    everywhere, follow,
     wanted::Of,
 };
 
 /// What a regular expression may take when it is compiled, in bytes.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
+/// The most bytes of this node's lines that are put among those of others.
+const MAX_MERGED_BYTES: usize = 64 << 20;
 /// How long to wait before the next part of an answer, when too much is read already.
 const BUSY: Duration = Duration::from_millis(50);
 
@@ -115,12 +117,16 @@ fn filter(since_ms: u64, pattern: Option<Regex>, previous: Option<Previous>) -> 
 /// `GET /v1/logs`
 pub(super) async fn lines(
     State(api): Shared,
+    asked: Uri,
     Asked(which): Asked<Which>,
 ) -> Result<Response, ApiError> {
     if which.previous && which.follow {
         let message = "what was printed before a restart is followed by nothing";
         return Err(ApiError::new(Code::BadRequest, message)
             .hint("`previous` and `follow` exclude each other"));
+    }
+    if api.0.cluster.is_some() && !which.follow {
+        return api.lines_of_all(&asked, &which).await;
     }
     let reading = api.reading(&which).await?;
     let (first, next) = api.part(&reading, reading.from).await?;
@@ -130,8 +136,10 @@ pub(super) async fn lines(
         let more = api
             .rest(reading.clone(), next)
             .map(|text| text.unwrap_or_default());
+        let (theirs, others) = api.following(&asked).await;
         let more = more.chain(following(api, reading, start));
-        return Ok(follow::forever(place, first, more));
+        let more = stream::select(more, theirs);
+        return Ok(others.noted(follow::forever(place, first, more)));
     }
     if next > reading.through {
         return api.whole(follow::JSON_LINES, first);
@@ -152,13 +160,19 @@ pub(super) async fn lines(
 }
 
 /// `GET /v1/logs/pods`
-pub(super) async fn pods(State(api): Shared, Asked(of): Asked<Of>) -> Result<Response, ApiError> {
+pub(super) async fn pods(
+    State(api): Shared,
+    asked: Uri,
+    Asked(of): Asked<Of>,
+) -> Result<Response, ApiError> {
+    let mut others = api.everywhere(&asked).await;
+    let theirs = others.documents::<Vec<view::LogPod>>();
     let of = LinesOf {
         app: of.app,
         service: of.service,
         pod: None,
     };
-    api.json(|| {
+    let answer = api.json(|| {
         let pods = api.0.lines.pods(&of).into_iter();
         let pods = pods.map(|it| view::LogPod {
             app: it.source.app.clone(),
@@ -167,9 +181,10 @@ pub(super) async fn pods(State(api): Shared, Asked(of): Asked<Of>) -> Result<Res
             last: it.last_ms.map(time),
             bytes: it.bytes,
         });
-        pods.collect::<Vec<_>>()
-    })
-    .await
+        let theirs = theirs.into_iter().flat_map(|(_, pods)| pods);
+        pods.chain(theirs).collect::<Vec<_>>()
+    });
+    Ok(others.noted(answer.await?))
 }
 
 /// What comes after what there was.
@@ -281,6 +296,30 @@ impl Api {
                     .hint("without `previous` there is all that its pods have printed"))
             }
         }
+    }
+
+    /// The lines of all nodes by their time.
+    async fn lines_of_all(&self, asked: &Uri, which: &Which) -> Result<Response, ApiError> {
+        let mut others = self.everywhere(asked).await;
+        let theirs = others.lines::<view::LogLine>().into_iter();
+        let mut all: Vec<_> = theirs.map(|(_, line)| line).collect();
+        // A node that has printed nothing of it has no such pod.
+        let reading = match self.reading(which).await {
+            Err(error) if all.is_empty() => return Err(error),
+            reading => reading.ok(),
+        };
+        if let Some(reading) = reading {
+            let (mut from, mut bytes) = (reading.from, 0);
+            while from <= reading.through && bytes <= MAX_MERGED_BYTES {
+                let (text, next) = self.part(&reading, from).await?;
+                let lines = text.split(|&byte| byte == b'\n');
+                all.extend(lines.filter_map(|line| serde_json::from_slice(line).ok()));
+                (from, bytes) = (next, bytes + text.len());
+            }
+        }
+        let tail = which.tail;
+        let text = || everywhere::by_time(all, |line: &view::LogLine| &line.time, tail);
+        Ok(others.noted(self.answer(follow::JSON_LINES, text).await?))
     }
 
     /// A part of what is read, as text, and where the next one begins.

@@ -1,6 +1,7 @@
 //! What runs, as the node says: pods, events, metrics.
 
-use axum::{Json, extract::State, response::Response};
+use axum::{Json, extract::State, http::Uri, response::Response};
+use futures::StreamExt as _;
 use sampan_core::{
     record::{self, Kind},
     view,
@@ -11,7 +12,8 @@ use super::{
     Api, Shared,
     body::{Asked, NamePath},
     error::{ApiError, Code},
-    follow, objects,
+    everywhere::{self, Everywhere},
+    follow, merged, objects,
     wanted::Of,
 };
 use crate::events::Events;
@@ -36,18 +38,30 @@ async fn wanted(api: &Api, of: &Of) -> Result<Vec<record::Pod>, ApiError> {
 }
 
 /// `GET /v1/pods`
-pub(super) async fn pods(State(api): Shared, Asked(of): Asked<Of>) -> Result<Response, ApiError> {
+pub(super) async fn pods(
+    State(api): Shared,
+    asked: Uri,
+    Asked(of): Asked<Of>,
+) -> Result<Response, ApiError> {
+    let mut others = api.everywhere(&asked).await;
+    let said = others.documents::<Vec<view::Pod>>();
+    let own = api.0.views.node().name;
     let shown = |wanted: &Vec<_>| -> Vec<_> {
         let pods = wanted.iter();
-        pods.map(|pod| api.0.views.pod(pod)).collect()
+        let shown = |pod| {
+            let elsewhere = others.pod(pod, &own, &said);
+            elsewhere.unwrap_or_else(|| api.0.views.pod(pod))
+        };
+        pods.map(shown).collect()
     };
-    api.list(wanted(&api, &of), shown).await
+    Ok(others.noted(api.list(wanted(&api, &of), shown).await?))
 }
 
 /// `GET /v1/pods/{name}`
 pub(super) async fn pod(
     State(api): Shared,
     NamePath(name): NamePath,
+    asked: Uri,
     Asked(of): Asked<Of>,
 ) -> Result<Json<view::Pod>, ApiError> {
     let turn = api.0.lists.turn().await?;
@@ -57,7 +71,20 @@ pub(super) async fn pod(
     pods.retain(|pod| pod.name().as_str() == name);
     match pods.len() {
         0 => Err(ApiError::absent("pod", &name, &known)),
-        1 => Ok(Json(api.0.views.explained(pods.remove(0)).await)),
+        1 => {
+            let pod = pods.remove(0);
+            let mut others = Everywhere::default();
+            let own = api.0.views.node().name;
+            if pod.node.as_ref().is_some_and(|node| node.as_str() != own) {
+                others = api.everywhere(&asked).await;
+            }
+            let said = others.documents::<view::Pod>().into_iter();
+            let said: Vec<_> = said.map(|(node, pod)| (node, vec![pod])).collect();
+            Ok(Json(match others.pod(&pod, &own, &said) {
+                Some(pod) => pod,
+                None => api.0.views.explained(pod).await,
+            }))
+        }
         _ => {
             let apps: Vec<_> = pods.iter().map(|pod| pod.service.app.to_string()).collect();
             let quoted: Vec<_> = apps.iter().map(|app| format!("`{app}`")).collect();
@@ -71,7 +98,11 @@ pub(super) async fn pod(
 
 /// `GET /v1/nodes`
 pub(super) async fn nodes(State(api): Shared) -> Json<Vec<view::Node>> {
-    Json(vec![api.0.views.node()])
+    let own = api.0.views.node();
+    Json(match &api.0.cluster {
+        Some(cluster) => cluster.nodes(own).await,
+        None => vec![own],
+    })
 }
 
 /// `GET /v1/version`
@@ -82,8 +113,20 @@ pub(super) async fn version() -> Json<view::Version> {
 }
 
 /// `GET /metrics`
-pub(super) async fn metrics(State(api): Shared) -> Result<Response, ApiError> {
-    api.answer(METRICS, || api.0.views.metrics().into()).await
+pub(super) async fn metrics(State(api): Shared, asked: Uri) -> Result<Response, ApiError> {
+    let others = api.everywhere(&asked).await;
+    let text = || {
+        let own = api.0.views.metrics();
+        if api.0.cluster.is_none() {
+            return own.into();
+        }
+        let name = api.0.views.node().name;
+        let texts = others.texts();
+        let texts = texts.map(|(node, text)| (node.as_str(), String::from_utf8_lossy(text)));
+        let own = [(name.as_str(), own.into())].into_iter();
+        merged::merged(own.chain(texts)).into()
+    };
+    Ok(others.noted(api.answer(METRICS, text).await?))
 }
 
 /// Which events.
@@ -100,8 +143,13 @@ pub(super) struct WhichEvents {
 /// `GET /v1/events`
 pub(super) async fn events(
     State(api): Shared,
+    asked: Uri,
     Asked(which): Asked<WhichEvents>,
 ) -> Result<Response, ApiError> {
+    // Each node counts its own events, so a number means nothing to another one.
+    if api.0.cluster.is_some() && which.after == 0 && !which.follow {
+        return events_of_all(&api, &asked, &which).await;
+    }
     let text = {
         let app = which.app.clone();
         move |Events { mut events, .. }: Events| {
@@ -120,10 +168,47 @@ pub(super) async fn events(
         return api.whole(follow::JSON_LINES, first);
     }
     let place = api.follower()?;
+    let (theirs, others) = match which.after {
+        0 => api.following(&asked).await,
+        _ => (futures::stream::pending().boxed(), Everywhere::default()),
+    };
     let more = futures::stream::unfold((api, seen, text), move |(api, seen, text)| async move {
         let events = api.0.views.next_events(seen).await;
         let seen = last(&events, seen);
         Some((text(events), (api, seen, text)))
     });
-    Ok(follow::forever(place, first, more))
+    let more = futures::stream::select(more, theirs);
+    Ok(others.noted(follow::forever(place, first, more)))
+}
+
+/// The events of all nodes by their time.
+async fn events_of_all(api: &Api, asked: &Uri, which: &WhichEvents) -> Result<Response, ApiError> {
+    let mut others = api.everywhere(asked).await;
+    let theirs = others.lines::<view::Event>();
+    let name = api.0.views.node().name;
+    let text = || {
+        let own = follow::lines(
+            &api.0
+                .views
+                .events(0)
+                .events
+                .iter()
+                .map(|it| &**it)
+                .collect::<Vec<_>>(),
+        );
+        let own = own.split(|&byte| byte == b'\n');
+        let own = own.filter_map(|line| serde_json::from_slice::<view::Event>(line).ok());
+        let own = own.map(|event| view::Event {
+            node: Some(name.clone()),
+            ..event
+        });
+        let theirs = theirs.into_iter().map(|(node, event)| view::Event {
+            node: Some(node.to_string()),
+            ..event
+        });
+        let mut all: Vec<_> = own.chain(theirs).collect();
+        all.retain(|event| is(which.app.as_ref(), &event.app));
+        everywhere::by_time(all, |event| &event.time, None)
+    };
+    Ok(others.noted(api.answer(follow::JSON_LINES, text).await?))
 }

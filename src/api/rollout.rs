@@ -14,8 +14,9 @@ use sampan_core::{
 
 use super::{
     Api, Shared,
-    apply::{Refused, present, refuse},
+    apply::{Refused, refuse},
     body::{Body, JobPath, ServicePath},
+    components,
     error::{ApiError, Code},
     objects::{self, MAX_TRIES, Writes, wall_ms},
 };
@@ -127,7 +128,7 @@ async fn change_job(
         let _turn = store.turns().shared(key.app.as_str()).await;
         let (job, modified) = objects::job(store, key).await?;
         let changed = change(&job)?;
-        present(api, [job.spec.component.digest.clone()].into()).await?;
+        components::present(api, [job.spec.component.digest.clone()].into()).await?;
         let name = Key::Job(key.clone());
         let writes = Writes::new([(name.clone(), modified)].into()).put(name, &changed);
         if writes.commit(store).await? {
@@ -210,7 +211,7 @@ async fn retarget(api: &Api, key: &ServiceKey, change: &Change<'_>) -> Answer {
         if admitted.as_ref() != Some(&hash) {
             drop(turn);
             let digest = retarget.template.component.digest.clone();
-            present(api, [digest].into()).await?;
+            components::present(api, [digest].into()).await?;
             if let Err(reason) = api.0.admission.admit(key, &retarget.template).await {
                 let subject = Subject::Service(key.clone());
                 return Err(refuse(api, vec![Refused { subject, reason }]).await);

@@ -6,7 +6,7 @@ use sampan_core::view;
 use serde_json::Value;
 
 use super::{
-    apply, archive, artifacts, confided, kept, keyvalue, logs, observed, openapi, rollout,
+    apply, archive, artifacts, cluster, confided, kept, keyvalue, logs, observed, openapi, rollout,
     route::{Answer, Route, on},
     stop, top, wanted, watch,
 };
@@ -30,6 +30,14 @@ pub(super) fn all() -> Vec<Route> {
     all.extend(of_what_runs());
     all.extend(of_the_node());
     all
+}
+
+/// Those that other nodes of the cluster may ask.
+pub(super) fn for_peers() -> Vec<Route> {
+    let mut routes = of_what_runs();
+    routes.push(on(GET, "/v1/nodes", observed::nodes).json::<Vec<view::Node>>("This node"));
+    routes.push(on(GET, "/metrics", observed::metrics).gives(Answer::Text, "Metrics"));
+    routes
 }
 
 fn of_apps() -> Vec<Route> {
@@ -208,6 +216,13 @@ fn of_what_runs() -> Vec<Route> {
 fn of_the_node() -> Vec<Route> {
     vec![
         on(GET, "/v1/nodes", observed::nodes).json::<Vec<view::Node>>("All nodes"),
+        on(POST, "/v1/cluster/tokens", cluster::invite).json::<view::Invitation>(
+            "Another token, with which a node can join the cluster, once",
+        ),
+        on(DELETE, "/v1/cluster/nodes/{name}", cluster::remove).gives(
+            Answer::Status(204),
+            "Take a node that does not run out of the cluster",
+        ),
         on(GET, "/v1/version", observed::version)
             .json::<view::Version>("The version of what answers"),
         on(POST, "/v1/stop", stop::stop).gives(

@@ -11,6 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use axum::extract::State;
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use sampan_core::{
     event::Reason,
     name::{Name, ServiceKey},
@@ -201,6 +203,38 @@ pub(crate) trait Kept: Send + Sync + 'static {
     ) -> Result<(), KeptError>;
 }
 
+/// What another node has answered, or why it has not.
+pub(crate) struct Answered {
+    pub(crate) node: Name,
+    pub(crate) answer: Result<Bytes, String>,
+}
+
+/// The cluster that the node is of.
+#[async_trait]
+pub(crate) trait Cluster: Send + Sync + 'static {
+    /// All nodes, of which the one that is asked is this.
+    async fn nodes(&self, own: view::Node) -> Vec<view::Node>;
+
+    /// Asks all other nodes that run, a second each.
+    async fn ask_all(&self, target: &str) -> Vec<Answered>;
+
+    /// The lines of what all other nodes that run answer, as they come, and which nodes do not.
+    async fn follow(&self, target: &str) -> (BoxStream<'static, Bytes>, Vec<(Name, String)>);
+
+    /// Whether a component, or static files by their manifest, are here now, fetched if they were
+    /// not.
+    async fn obtain(&self, digest: &str) -> bool;
+
+    /// Has another node take these components and files, too, if one runs.
+    async fn spread(&self, digests: &[String]) -> Result<(), String>;
+
+    /// Another token for joining. The error is shown to the client.
+    async fn invite(&self) -> Result<view::Invitation, String>;
+
+    /// Takes a node out that does not run.
+    async fn remove(&self, node: &Name) -> Result<(), String>;
+}
+
 /// What the API is made of.
 pub(crate) struct Parts {
     /// Where objects are.
@@ -232,6 +266,8 @@ pub(crate) struct Parts {
     pub(crate) ending: Option<Arc<Ending>>,
     /// Connections at once at each entrance: the socket, and the port.
     pub(crate) connections: usize,
+    /// The cluster, where the node is of one and answers for all its nodes.
+    pub(crate) cluster: Option<Arc<dyn Cluster>>,
 }
 
 /// The API of a node, whichever way it is reached.

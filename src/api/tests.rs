@@ -146,6 +146,11 @@ impl Views for Fake {
             log_lines_lost: 0,
             pid: 0,
             background: false,
+            status: "Ready".to_owned(),
+            reason: None,
+            address: None,
+            labels: BTreeMap::new(),
+            leads: false,
         }
     }
 
@@ -361,6 +366,7 @@ impl Rig {
         fake.looked.send_replace(true);
         let store = Arc::new(Memory::new());
         let api = Api::new(Parts {
+            cluster: None,
             store: store.clone(),
             artifacts: Arc::new(Artifacts::open(&home.path().join("artifacts")).expect("writable")),
             keyvalue: nothing_kept(),

@@ -1,6 +1,6 @@
 //! What services and pods are doing, as it was measured last, and which limits would fit them.
 
-use axum::{Json, body::Bytes, extract::State, response::Response};
+use axum::{Json, body::Bytes, extract::State, http::Uri, response::Response};
 use sampan_core::{
     name::{Name, ServiceKey},
     plan::autoscale::Decision,
@@ -9,7 +9,10 @@ use sampan_core::{
 };
 use serde::Deserialize;
 
-use super::{Api, Shared, body::Asked, error::ApiError, follow, objects, wanted, work::compute};
+use super::{
+    Api, Shared, body::Asked, error::ApiError, everywhere::Everywhere, follow, objects, wanted,
+    work::compute,
+};
 use crate::load::{Decided, Loads, Measured, PERIOD, PodLoad, ServiceLoad};
 
 /// Of which app and service, and whether again and again.
@@ -25,6 +28,7 @@ pub(super) struct Which {
 /// `GET /v1/top`
 pub(super) async fn top(
     State(api): Shared,
+    asked: Uri,
     Asked(which): Asked<Which>,
 ) -> Result<Response, ApiError> {
     api.looked().await?;
@@ -37,14 +41,23 @@ pub(super) async fn top(
         api,
         app: of.app()?,
         of,
+        asked: once(&asked),
     };
-    let first = watching.look().await?;
+    let (first, others) = watching.look().await?;
     if !which.watch {
-        return watching.api.json(|| first).await;
+        return Ok(others.noted(watching.api.json(|| first).await?));
     }
     let place = watching.api.follower()?;
     let more = futures::stream::unfold(watching, Watching::next);
-    Ok(follow::forever(place, follow::lines(&[first]), more))
+    Ok(others.noted(follow::forever(place, follow::lines(&[first]), more)))
+}
+
+/// The same question without the wish for more answers.
+fn once(asked: &Uri) -> Uri {
+    let query = asked.query().unwrap_or_default().split('&');
+    let query: Vec<_> = query.filter(|pair| !pair.starts_with("watch=")).collect();
+    let target = format!("{}?{}", asked.path(), query.join("&"));
+    target.parse().unwrap_or_else(|_| asked.clone())
 }
 
 struct Watching {
@@ -52,11 +65,23 @@ struct Watching {
     loads: Loads,
     app: Option<Name>,
     of: wanted::Of,
+    /// What the other nodes are asked.
+    asked: Uri,
 }
 
 impl Watching {
-    /// How it is now.
-    async fn look(&mut self) -> Result<Top, ApiError> {
+    /// How it is now, on all nodes.
+    async fn look(&mut self) -> Result<(Top, Everywhere), ApiError> {
+        let mut others = self.api.everywhere(&self.asked).await;
+        let mut top = self.look_here().await?;
+        for (_, theirs) in others.documents::<Top>() {
+            top.add(theirs);
+        }
+        Ok((top, others))
+    }
+
+    /// How it is on this node.
+    async fn look_here(&mut self) -> Result<Top, ApiError> {
         let prefix = objects::prefix(Kind::Service, self.app.as_ref());
         let found = objects::list::<record::Service>(&*self.api.0.store, &prefix).await?;
         let services = found.into_iter().map(|(_, service, _)| service);
@@ -70,7 +95,7 @@ impl Watching {
     async fn next(mut self) -> Option<(Bytes, Self)> {
         self.loads.changed().await.ok()?;
         match self.look().await {
-            Ok(top) => Some((follow::lines(&[top]), self)),
+            Ok((top, _)) => Some((follow::lines(&[top]), self)),
             Err(error) => {
                 tracing::warn!(reason = error.message, "a watch of the load ends");
                 None

@@ -10,7 +10,7 @@ use sampan_core::view;
 
 use super::{
     End, Stop,
-    api::{AppArgument, Scope, all, one, service, target},
+    api::{AppArgument, Scope, absent, all, one, service, target},
     get::Kind,
     output::Output,
     process::runtime,
@@ -24,7 +24,7 @@ const SAID: usize = 5;
 /// Lines of a log among which these are looked for.
 const LINES: usize = 1000;
 
-/// Show everything about an app, service, job or pod: its state, what has happened, and why
+/// Show everything about an app, service, job, pod or node: its state, what has happened, and why
 #[derive(Args)]
 pub(super) struct Arguments {
     /// What, as in `service/web` or `pod/web-1-0`
@@ -52,10 +52,12 @@ fn parse(object: &str, name: Option<&str>) -> anyhow::Result<(Kind, String)> {
         ),
     };
     match Kind::from_str(kind, false) {
-        Ok(found @ (Kind::Apps | Kind::Services | Kind::Jobs | Kind::Pods)) => {
+        Ok(found @ (Kind::Apps | Kind::Services | Kind::Jobs | Kind::Pods | Kind::Nodes)) => {
             Ok((found, name.to_owned()))
         }
-        _ => bail!("there is no kind `{kind}`: there are `app`, `service`, `job` and `pod`"),
+        _ => {
+            bail!("there is no kind `{kind}`: there are `app`, `service`, `job`, `pod` and `node`")
+        }
     }
 }
 
@@ -68,6 +70,7 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
             Kind::Apps => describe_app(&client, &name, arguments, output).await,
             Kind::Services => describe_service(&client, &name, arguments, output).await,
             Kind::Jobs => describe_job(&client, &name, arguments, output).await,
+            Kind::Nodes => describe_node(&client, &name, arguments, output).await,
             _ => describe_pod(&client, &name, arguments, output).await,
         }
     })
@@ -122,6 +125,21 @@ async fn describe_job(client: &Client, name: &str, arguments: &Arguments, output
     let itself = format!("job/{}", found.name);
     let events = events(client, &found.app, &|event| event.object == itself).await?;
     output.data(&text::job(&found, &events));
+    Ok(())
+}
+
+async fn describe_node(client: &Client, name: &str, arguments: &Arguments, output: &Output) -> End {
+    let nodes: Vec<view::Node> = client.get("/v1/nodes").await?;
+    let known = nodes
+        .iter()
+        .map(|node| node.name.clone())
+        .collect::<Vec<_>>();
+    let found = nodes.into_iter().find(|node| node.name == name);
+    let found = found.ok_or_else(|| absent("node", name, known.iter().map(String::as_str)))?;
+    if arguments.json {
+        return output.json(&found);
+    }
+    output.data(&text::node(&found));
     Ok(())
 }
 

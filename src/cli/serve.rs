@@ -30,6 +30,7 @@ use crate::{
         control::{self, Api, Control},
         daemon::Daemon,
         data,
+        member::Present,
     },
 };
 
@@ -74,17 +75,13 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
 
 async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> End {
     let mut interrupts = Interrupts::listen()?;
-    let data = match &arguments.data {
-        Some(data) => data.clone(),
-        None => config::data_directory().context("`--data` has to name a place for the state")?,
-    };
+    let data = directory(arguments.data.as_deref())?;
     let note = || Note {
         http: arguments.http,
         config: arguments.config.clone(),
     };
-    let background = arguments
-        .background
-        .then(|| Background::begin(&data, note()));
+    let begin = || Background::begin(&data, note());
+    let background = arguments.background.then(begin);
     let context = opened(limits, &data, background.is_some()).await?;
     let mut daemon = Daemon::start(&context);
     tokio::select! {
@@ -98,6 +95,7 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     let printing = background.is_none().then(|| print(&printer, &context));
     // Open while it drains too, so that one can look.
     let mut control = None;
+    let mut present = None;
     let working = async {
         // Before all pods are planned, so that an app that is too large can be deleted.
         let http = Some(listening.address);
@@ -105,13 +103,14 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
         let api = control::ending_api(&context, http, ending);
         let (opened, place) = open_control(&api, arguments.api.as_deref(), &data)?;
         control = Some(opened);
+        present = among_others(&context, http).await?;
         api.delete_left_behind().await;
         if let Some(background) = &background {
             background.note()?;
         }
         output.data(&format!("listening on http://{}\n", listening.address));
         printer.talk(&format!("the API is at {place}"));
-        let reason = daemon.failed().await;
+        let reason = failed(&mut daemon, present.as_mut()).await;
         Err(anyhow::anyhow!(reason))
     };
     let end = tokio::select! {
@@ -123,6 +122,9 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
     let drained = async {
         listening.drain().await;
         daemon.rest().await;
+        if let Some(present) = present {
+            present.end().await;
+        }
     };
     let drained = tokio::select! {
         () = drained => true,
@@ -138,6 +140,38 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
         Err(reason) => Err(Stop::Because(EXIT_FAILED, reason)),
         Ok(()) if drained => Ok(()),
         Ok(()) => Err(Stop::Quiet(EXIT_FAILED)),
+    }
+}
+
+/// Where a node keeps its state.
+fn directory(asked: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match asked {
+        Some(data) => Ok(data.to_owned()),
+        None => config::data_directory().context("`--data` has to name a place for the state"),
+    }
+}
+
+/// Has the node be one of its cluster from now on, if it is of one.
+async fn among_others(
+    context: &NodeContext,
+    http: Option<SocketAddr>,
+) -> anyhow::Result<Option<Present>> {
+    let Some(member) = &context.member else {
+        return Ok(None);
+    };
+    let views = control::for_peers(context, http);
+    let server = member.listen(Arc::clone(&context.artifacts), views).await?;
+    Ok(Some(Present::begin(Arc::clone(member), server)))
+}
+
+/// Resolves when the node cannot go on, with why.
+async fn failed(daemon: &mut Daemon, present: Option<&mut Present>) -> String {
+    match present {
+        None => daemon.failed().await,
+        Some(present) => tokio::select! {
+            reason = daemon.failed() => reason,
+            reason = present.failed() => reason,
+        },
     }
 }
 
@@ -157,6 +191,7 @@ async fn opened(
         true => data::open_when_free(data, &limits.logs).await?,
         false => data::open(data, limits.logs.clone()).await?,
     };
+    let opened = data::join_in(data, opened).await?;
     let node = node::open_daemon(limits, data)?;
     Ok(NodeContext::open(node, opened, volumes).await?)
 }

@@ -12,6 +12,7 @@ use super::{
     event_history::EventHistory,
     keyvalue::{self, OfApp},
     line_history::LineHistory,
+    member::Member,
     neighbours::GatewayNeighbours,
     seen::Seen,
 };
@@ -55,6 +56,8 @@ pub(crate) struct NodeContext {
     pub(crate) looked: watch::Sender<bool>,
     /// Directories in and below which guests may be lent directories.
     pub(crate) volumes: Vec<PathBuf>,
+    /// The node as one of a cluster, if it is of one.
+    pub(crate) member: Option<Arc<Member>>,
 }
 
 impl NodeContext {
@@ -82,6 +85,7 @@ impl NodeContext {
             node.coredumps.clone(),
             Arc::clone(&journal),
         );
+        let loader = loader.with(data.member.as_ref().map(|it| it.elsewhere(&artifacts)));
         hear_deadlocks(&node, &journal);
         let objects = Reflector::start(&store, node.control.handle()).await?;
         Ok(Self {
@@ -101,6 +105,7 @@ impl NodeContext {
             seen: Arc::default(),
             looked: watch::Sender::default(),
             volumes,
+            member: data.member,
         })
     }
 
@@ -114,6 +119,7 @@ impl NodeContext {
             lines: None,
             keyvalue: keyvalue::kept(),
             secrets: None,
+            member: None,
         };
         Self::open(node, data, vec![PathBuf::from("/")]).await
     }

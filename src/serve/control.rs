@@ -2,11 +2,17 @@
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::SystemTime};
 
-use sampan_core::provoke;
+use async_trait::async_trait;
+use axum::Router;
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use sampan_core::{name::Name, provoke};
+use sampan_peer::{Body, RequestBody};
 use tokio::task::JoinHandle;
+use tower_service::Service as _;
 
-use super::{context::NodeContext, views::NodeViews};
-use crate::api::{self, Lines, Parts, Port, PortError, Socket, Token, TokenError};
+use super::{context::NodeContext, member::ForPeers, nodes::Nodes, views::NodeViews};
+use crate::api::{self, Cluster, Lines, Parts, Port, PortError, Socket, Token, TokenError};
 
 pub(crate) use crate::api::{Api, BindError, Ending};
 
@@ -91,6 +97,20 @@ pub(crate) fn ending_api(
     http: Option<SocketAddr>,
     ending: Option<Arc<Ending>>,
 ) -> Api {
+    Api::new(parts(context, http, ending))
+}
+
+/// What this node answers the others of its cluster, of itself alone. It has turns and places of its
+/// own, so that no other node takes those of the clients of this one.
+pub(crate) fn for_peers(context: &NodeContext, http: Option<SocketAddr>) -> Arc<dyn ForPeers> {
+    let of_itself = Parts {
+        cluster: None,
+        ..parts(context, http, None)
+    };
+    Arc::new(Answers(Api::new(of_itself).peers()))
+}
+
+fn parts(context: &NodeContext, http: Option<SocketAddr>, ending: Option<Arc<Ending>>) -> Parts {
     let views = Arc::new(NodeViews {
         node: context.node.clone(),
         history: Arc::clone(&context.history),
@@ -105,8 +125,15 @@ pub(crate) fn ending_api(
         keyvalue: Arc::clone(&context.keyvalue),
         started: SystemTime::now(),
         http,
+        member: context.member.clone(),
     });
-    Api::new(Parts {
+    let cluster = context.member.as_ref().map(|member| {
+        let member = Arc::clone(member);
+        let elsewhere = member.elsewhere(&context.artifacts);
+        Arc::new(Nodes { member, elsewhere }) as Arc<dyn Cluster>
+    });
+    Parts {
+        cluster,
         store: Arc::clone(&context.store),
         artifacts: Arc::clone(&context.artifacts),
         keyvalue: Arc::clone(&context.keyvalue),
@@ -121,5 +148,17 @@ pub(crate) fn ending_api(
         looked: context.looked.subscribe(),
         threads: context.node.control.handle().clone(),
         connections: context.node.api_connections,
-    })
+    }
+}
+
+/// The API as other nodes ask it.
+struct Answers(Router);
+
+#[async_trait]
+impl ForPeers for Answers {
+    async fn answer(&self, _: &Name, request: Request<RequestBody>) -> Response<Body> {
+        let request = request.map(axum::body::Body::new);
+        let Ok(response) = self.0.clone().call(request).await;
+        response.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
 }

@@ -51,7 +51,10 @@ impl Daemon {
     /// Starts everything that works on the store, on the threads of the control side. Pods and
     /// jobs run on those of the caller.
     pub(crate) fn start(context: &NodeContext) -> Self {
-        let node = LocalNode::start();
+        let node = match &context.member {
+            Some(member) => member.local.clone(),
+            None => LocalNode::start(),
+        };
         let rest = Arc::new(Notify::new());
         let store = || Arc::clone(&context.store);
         let journal = || Arc::clone(&context.journal);
@@ -75,19 +78,7 @@ impl Daemon {
             edge.follow(services).await;
             "the edge"
         });
-        let controllers = Controllers {
-            store: store(),
-            journal: journal(),
-            node: node.clone(),
-            autoscaling: autoscaling(context),
-            rollouts: Arc::clone(&context.rollouts),
-            looked: context.looked.clone(),
-            finish: Arc::default(),
-        };
-        let finish = Arc::clone(&controllers.finish);
-        let all = context.objects.follow(&Kind::ALL);
-        let task = tasks.spawn(ended("the controllers", controllers.run(all)));
-        let controllers = Finish { finish, task };
+        let controllers = Planning::begin(context, &node, &mut tasks);
         let jobs = Jobs {
             store: store(),
             clock: node.clock,
@@ -141,6 +132,68 @@ impl Daemon {
                 async { while !task.is_finished() && self.tasks.join_next().await.is_some() {} };
             // A disk that takes longer loses events and no more.
             let _ = timeout(FINISH, ended).await;
+        }
+    }
+}
+
+/// What plans on this node: always where it is alone, and while it leads where it is one of several.
+struct Planning {
+    context: NodeContext,
+    node: LocalNode,
+    finish: Arc<Notify>,
+}
+
+impl Planning {
+    fn begin(context: &NodeContext, node: &LocalNode, tasks: &mut Tasks) -> Finish {
+        let finish = Arc::<Notify>::default();
+        let planning = Self {
+            context: context.clone(),
+            node: node.clone(),
+            finish: Arc::clone(&finish),
+        };
+        let task = tasks.spawn(ended("the controllers", planning.run()));
+        Finish { finish, task }
+    }
+
+    fn controllers(&self) -> impl Future<Output = ()> + use<> {
+        let context = &self.context;
+        let controllers = Controllers {
+            store: Arc::clone(&context.store),
+            journal: Arc::clone(&context.journal),
+            node: self.node.clone(),
+            autoscaling: autoscaling(context),
+            rollouts: Arc::clone(&context.rollouts),
+            looked: context.looked.clone(),
+            finish: Arc::clone(&self.finish),
+        };
+        controllers.run(context.objects.follow(&Kind::ALL))
+    }
+
+    async fn run(self) {
+        let Some(member) = &self.context.member else {
+            return self.controllers().await;
+        };
+        let mut standing = member.standing();
+        let mut members = member.members().changes();
+        loop {
+            let is_led = standing.borrow_and_update().leads;
+            if is_led {
+                tracing::info!("this node leads");
+                tokio::select! {
+                    () = self.controllers() => return,
+                    _ = standing.wait_for(|it| !it.leads) => {
+                        tracing::warn!("this node does not lead any more");
+                    }
+                }
+            } else if members.borrow_and_update().leader.is_some() {
+                // What the store says of how things are is of the node that leads.
+                self.context.looked.send_replace(true);
+            }
+            tokio::select! {
+                changed = standing.changed() => if changed.is_err() { return },
+                changed = members.changed() => if changed.is_err() { return },
+                () = self.finish.notified() => return,
+            }
         }
     }
 }

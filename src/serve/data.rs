@@ -12,7 +12,10 @@ use sampan_store::{EventLog, LineLog, OpenError, Sqlite, Store};
 
 use tokio::time::Instant;
 
-use super::format::{self, FormatError};
+use super::{
+    format::{self, FormatError},
+    member::{Member, MemberError, Membership},
+};
 use crate::{artifacts::Artifacts, file};
 
 /// How long a node waits for the end of another one that has its data.
@@ -40,6 +43,9 @@ pub(crate) enum DataError {
     /// The database cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The cluster that the node is of.
+    #[error(transparent)]
+    Member(#[from] MemberError),
     /// What is in the database cannot be worked with.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -59,6 +65,8 @@ pub(crate) struct Data {
     pub(crate) keyvalue: Option<PathBuf>,
     /// The file of the key with which secrets are sealed. Without it the key ends with the process.
     pub(crate) secrets: Option<PathBuf>,
+    /// The node as one of a cluster, if it is of one: the objects are those of all its nodes.
+    pub(crate) member: Option<Arc<Member>>,
 }
 
 /// Opens what is below a directory, which is created if missing. So much is kept of what guests
@@ -98,7 +106,21 @@ pub(crate) async fn open(directory: &Path, logs: LogLimits) -> Result<Data, Data
         lines: lines.ok(),
         keyvalue: Some(directory.join("keyvalue")),
         secrets: Some(directory.join("secrets.key")),
+        member: None,
     })
+}
+
+/// Has the node be one of its cluster, if it is of one: the objects are those of the cluster. Its own
+/// database stays open, so that no second process works in the directory.
+pub(crate) async fn join_in(directory: &Path, mut data: Data) -> Result<Data, DataError> {
+    let Some(membership) = Membership::open(directory).await? else {
+        return Ok(data);
+    };
+    format::carry_over(&*membership.store, None).await?;
+    let objects: Arc<dyn Store> = Arc::<sampan_store::Etcd>::clone(&membership.store);
+    let alone = std::mem::replace(&mut data.store, objects);
+    data.member = Some(Arc::new(Member::open(membership, alone).await?));
+    Ok(data)
 }
 
 /// The same, once another node that is about to end has left it.

@@ -26,7 +26,10 @@ use sampan_runtime::{
 use sampan_store::{KeyValueError, KeyValues};
 use tokio::time::Instant;
 
-use super::{Node, event_history::EventHistory, line_history::LineHistory, metrics, seen::Seen};
+use super::{
+    Node, event_history::EventHistory, line_history::LineHistory, member::Member, metrics,
+    seen::Seen,
+};
 use crate::events::{Change, Events, Subject};
 use crate::{
     agent::{handle::one_line, loader::RuntimeLoader, registry::KnownPod},
@@ -53,6 +56,8 @@ pub(super) struct NodeViews {
     pub(super) started: SystemTime,
     /// Where the gateway listens.
     pub(super) http: Option<SocketAddr>,
+    /// The node as one of a cluster.
+    pub(super) member: Option<Arc<Member>>,
 }
 
 #[async_trait]
@@ -78,7 +83,11 @@ impl Views for NodeViews {
 
     fn node(&self) -> view::Node {
         view::Node {
-            name: LOCAL.to_owned(),
+            name: self
+                .member
+                .as_ref()
+                .map_or(LOCAL, |it| it.local.name.as_str())
+                .to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Utc::from(self.started).to_string(),
             http: self.http.map(|it| it.to_string()),
@@ -86,6 +95,14 @@ impl Views for NodeViews {
             log_lines_lost: self.lines.lost(),
             pid: std::process::id(),
             background: self.background,
+            status: "Ready".to_owned(),
+            reason: None,
+            address: self.member.as_ref().map(|it| it.address.to_string()),
+            labels: BTreeMap::new(),
+            leads: self
+                .member
+                .as_ref()
+                .is_some_and(|it| it.standing().borrow().leads),
         }
     }
 

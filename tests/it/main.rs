@@ -5,6 +5,7 @@ mod begin;
 mod bench;
 mod browser;
 mod client;
+mod cluster;
 mod commands;
 mod cpu;
 mod daemon;

@@ -17,6 +17,7 @@
 //! - `tests/it/stored.json` has records as earlier versions wrote them. Its lines are never changed:
 //!   for what is new a line is added.
 
+pub mod cluster;
 mod job;
 mod key;
 mod pod;

@@ -11,6 +11,8 @@ mod request;
 mod show;
 mod top;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -352,6 +354,35 @@ pub struct Node {
     /// Whether `up -d` has started it, so that it ends with its last app.
     #[serde(default)]
     pub background: bool,
+    /// How it is among the nodes of a cluster: `Ready`, `Unreachable` from the node that was asked,
+    /// or `Down`.
+    #[serde(default = "ready")]
+    pub status: String,
+    /// Why it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Where it listens for the other nodes of its cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// What it is called by beside its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Whether it plans for all nodes of its cluster.
+    #[serde(default)]
+    pub leads: bool,
+}
+
+fn ready() -> String {
+    "Ready".to_owned()
+}
+
+/// A token with which a node can join, once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Invitation {
+    /// What `sampan cluster join` wants.
+    pub token: String,
+    /// When it ends.
+    pub until: String,
 }
 
 /// A pod of which lines are kept, whether it is still there or not.
@@ -393,6 +424,9 @@ pub struct Event {
     pub reason: String,
     /// The same in a sentence.
     pub message: String,
+    /// The node of the cluster that has seen it, and counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// A key-value store of an app.
@@ -499,6 +533,9 @@ pub struct Pod {
     pub usage: Usage,
     /// How its last instances ended, the latest last; at most ten.
     pub terminations: Vec<Termination>,
+    /// The node of the cluster that runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 /// What a pod has used since it was made, over all its restarts.

@@ -58,6 +58,7 @@ async fn with(fault: Result<(), StoreError>) -> String {
     let before = rig.service("web").await;
     let parts = &rig.api.0.parts;
     let api = Api::new(Parts {
+        cluster: None,
         keyvalue: nothing_kept(),
         secrets: Arc::new(Secrets::in_memory(rig.store.clone())),
         quota: parts.quota,

@@ -138,6 +138,7 @@ async fn what_is_beyond_a_quota_can_be_made_less_and_deleted() {
         },
     };
     let api = Api::new(Parts {
+        cluster: None,
         keyvalue: nothing_kept(),
         secrets: Arc::new(Secrets::in_memory(parts.store.clone())),
         store: parts.store.clone(),

@@ -65,6 +65,7 @@ fn pod(app: &str, name: &str) -> view::Pod {
             failures: 0,
         },
         terminations: Vec::new(),
+        node: None,
     }
 }
 

@@ -84,6 +84,7 @@ impl Rig {
         });
         let parts = &self.api.0.parts;
         let api = Api::new(Parts {
+            cluster: None,
             keyvalue: nothing_kept(),
             secrets: Arc::new(Secrets::in_memory(Arc::clone(&store) as _)),
             store: Arc::clone(&store) as _,

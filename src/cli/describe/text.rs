@@ -8,7 +8,7 @@ use sampan_core::{
 };
 
 use crate::cli::{
-    get::table::{Column, EVENT, POD, REVISION, RUN, cpu, table, yes},
+    get::table::{Column, EVENT, POD, REVISION, RUN, cpu, labels, table, yes},
     output::{one_line, size, time},
 };
 
@@ -175,6 +175,29 @@ pub(super) fn job(job: &view::Job, events: &[view::Event]) -> String {
     );
     text.table("runs", true, RUN, &job.runs);
     text.table("events", false, EVENT, events);
+    text.0
+}
+
+pub(super) fn node(node: &view::Node) -> String {
+    let mut text = Text::default();
+    text.field("node", &node.name);
+    text.field("status", &node.status);
+    if let Some(reason) = &node.reason {
+        text.field("reason", reason);
+    }
+    text.field("leads", &yes(node.leads));
+    text.field("version", &node.version);
+    text.field("started", &node.started);
+    if let Some(address) = &node.address {
+        text.field("for nodes", address);
+    }
+    if let Some(http) = &node.http {
+        text.field("http", http);
+    }
+    text.field("pods", &node.pods.to_string());
+    if !node.labels.is_empty() {
+        text.field("labels", &labels(node).join(", "));
+    }
     text.0
 }
 

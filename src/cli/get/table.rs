@@ -26,7 +26,7 @@ pub(in crate::cli) fn of(kind: Kind, objects: &[Value], head: bool) -> anyhow::R
     Ok(match kind {
         Kind::Apps => table(head, APP, &typed(objects)?),
         Kind::Services => table(head, SERVICE, &typed(objects)?),
-        Kind::Pods => table(head, POD, &typed(objects)?),
+        Kind::Pods => table(head, &pod_columns(objects), &typed(objects)?),
         Kind::Revisions => table(head, REVISION, &typed(objects)?),
         Kind::Jobs => table(head, JOB, &typed(objects)?),
         Kind::Volumes => table(head, VOLUME, &typed(objects)?),
@@ -34,6 +34,16 @@ pub(in crate::cli) fn of(kind: Kind, objects: &[Value], head: bool) -> anyhow::R
         Kind::Nodes => table(head, NODE, &typed(objects)?),
         Kind::Events => table(head, EVENT, &typed(objects)?),
     })
+}
+
+/// The columns of pods: with their node, if they have one that is not alone.
+fn pod_columns(pods: &[Value]) -> Vec<Column<view::Pod>> {
+    let node: Column<view::Pod> = ("node", |it| it.node.clone().unwrap_or_default());
+    let is_placed = pods.iter().any(|pod| pod["node"].is_string());
+    POD.iter()
+        .copied()
+        .chain(is_placed.then_some(node))
+        .collect()
 }
 
 fn typed<T: DeserializeOwned>(objects: &[Value]) -> serde_json::Result<Vec<T>> {
@@ -181,12 +191,29 @@ const SECRET: &[Column<view::Secret>] = &[
     ("used by", |it| it.used_by.join(",")),
 ];
 
+/// The labels of a node, as they are written.
+pub(in crate::cli) fn labels(node: &view::Node) -> Vec<String> {
+    let labels = node.labels.iter();
+    labels
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect()
+}
+
 const NODE: &[Column<view::Node>] = &[
     ("node", |it| it.name.clone()),
+    ("status", |it| it.status.clone()),
     ("version", |it| it.version.clone()),
     ("started", |it| it.started.clone()),
     ("http", |it| it.http.clone().unwrap_or_default()),
     ("pods", |it| it.pods.to_string()),
+    ("labels", |it| labels(it).join(",")),
+    ("leader", |it| {
+        if it.leads {
+            "yes".to_owned()
+        } else {
+            String::new()
+        }
+    }),
 ];
 
 pub(in crate::cli) const EVENT: &[Column<view::Event>] = &[

@@ -7,12 +7,15 @@ use super::{
     Schedule, Service, Usage,
 };
 use crate::{
-    name::ServiceKey,
+    name::{Name, ServiceKey},
     object::Overlap,
     quantity::format_duration,
     record::{self, ConditionKind, PodPhase},
     time::Utc,
 };
+
+/// The node of what is alone, which is not shown.
+const ALONE: &str = "local";
 
 fn time(millis: u64) -> String {
     Utc(Duration::from_millis(millis)).to_string()
@@ -179,6 +182,11 @@ impl Pod {
             starved_probes: 0,
             usage: Usage::default(),
             terminations: Vec::new(),
+            node: pod
+                .node
+                .as_ref()
+                .filter(|node| node.as_str() != ALONE)
+                .map(Name::to_string),
         }
     }
 }

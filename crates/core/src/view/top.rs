@@ -143,3 +143,53 @@ pub struct Suggestion {
     /// From what that follows, or what is missing.
     pub why: String,
 }
+
+impl Top {
+    /// Adds what another node has measured of the same services.
+    pub fn add(&mut self, other: Self) {
+        self.pods.extend(other.pods);
+        for theirs in other.services {
+            let same = |ours: &&mut ServiceTop| {
+                (&ours.app, &ours.service) == (&theirs.app, &theirs.service)
+            };
+            match self.services.iter_mut().find(same) {
+                Some(ours) => ours.add(theirs),
+                None => self.services.push(theirs),
+            }
+        }
+    }
+}
+
+impl ServiceTop {
+    fn add(&mut self, other: Self) {
+        let ready = f64::from(self.ready) + f64::from(other.ready);
+        let mean = |ours: f64, theirs: f64| match ready > 0.0 {
+            true => (ours * f64::from(self.ready) + theirs * f64::from(other.ready)) / ready,
+            false => 0.0,
+        };
+        let either = |ours: Option<f64>, theirs: Option<f64>, both: fn(f64, f64) -> f64| match (
+            ours, theirs,
+        ) {
+            (Some(ours), Some(theirs)) => Some(both(ours, theirs)),
+            (one, other) => one.or(other),
+        };
+        self.throttled = mean(self.throttled, other.throttled);
+        self.cpu_of_limit = match (self.cpu_of_limit, other.cpu_of_limit) {
+            (Some(ours), Some(theirs)) => Some(mean(ours, theirs)),
+            (one, other) => one.or(other),
+        };
+        self.pods += other.pods;
+        self.ready += other.ready;
+        self.wanted = self.wanted.or(other.wanted);
+        self.why = self.why.take().or(other.why);
+        self.cpu_cores = either(self.cpu_cores, other.cpu_cores, |a, b| a + b);
+        self.memory_bytes += other.memory_bytes;
+        self.rps += other.rps;
+        self.in_flight += other.in_flight;
+        self.queued += other.queued;
+        // Of two medians there is no median: the slower node's is shown.
+        self.p50_ms = either(self.p50_ms, other.p50_ms, f64::max);
+        self.p99_ms = either(self.p99_ms, other.p99_ms, f64::max);
+        self.idle_ms = self.idle_ms.min(other.idle_ms);
+    }
+}

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sampan_core::record::{App, Job, Key, Kind, Pod, Revision, Secret, Service};
+use sampan_core::record::{
+    App, Job, Key, Kind, Pod, Revision, Secret, Service,
+    cluster::{Cluster, ClusterKey, JoinToken, Leader, Node, NodeSession},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -29,7 +32,19 @@ fn read<T: DeserializeOwned + Serialize>(key: &str, written: &Value) -> T {
 #[test]
 fn what_an_earlier_version_has_stored_is_read_and_written_as_it_was() {
     let mut kinds = BTreeSet::new();
+    let mut of_clusters = BTreeSet::new();
     for (text, written) in records() {
+        if let Some(key) = ClusterKey::parse(&text) {
+            match key {
+                ClusterKey::Cluster => drop(read::<Cluster>(&text, &written)),
+                ClusterKey::Node(_) => drop(read::<Node>(&text, &written)),
+                ClusterKey::Session(_) => drop(read::<NodeSession>(&text, &written)),
+                ClusterKey::Leader => drop(read::<Leader>(&text, &written)),
+                ClusterKey::Token(_) => drop(read::<JoinToken>(&text, &written)),
+            }
+            of_clusters.insert(text);
+            continue;
+        }
         let key = Key::parse(&text).unwrap_or_else(|| panic!("`{text}` is no key"));
         kinds.insert(key.kind());
         match key.kind() {
@@ -51,4 +66,5 @@ fn what_an_earlier_version_has_stored_is_read_and_written_as_it_was() {
         }
     }
     assert_eq!(kinds, BTreeSet::from(Kind::ALL));
+    assert_eq!(of_clusters.len(), 5, "{of_clusters:?}");
 }

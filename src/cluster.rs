@@ -1,0 +1,28 @@
+//! Several nodes on one store: what a node keeps of its cluster, how it comes in, and what it knows of
+//! the others.
+//!
+//! | part | what |
+//! |---|---|
+//! | `place` | the files of a node: which cluster, its certificate, the secret |
+//! | `registrar` | makes clusters and tokens, lets nodes join and leave |
+//! | `members` | the nodes, their sessions and the leader, as the store says |
+//! | `presence` | the session of this node, and whether it leads |
+//! | `peers` | asks other nodes |
+
+mod etcd;
+mod members;
+mod peers;
+mod place;
+mod presence;
+mod registrar;
+
+pub(crate) use {
+    etcd::{EtcdFiles, open as open_etcd},
+    members::{Members, Roster},
+    peers::Peers,
+    place::{ClusterError, ClusterFile, Place},
+    presence::{Presence, Standing},
+    registrar::{
+        Found, Registrar, RegistrarError, hand_over, make_secrets_key, newcomer, take_along,
+    },
+};

@@ -1,0 +1,163 @@
+//! The nodes of a cluster as the store says: who is of it, who runs, and who leads.
+//!
+//! | state | written | read |
+//! |---|---|---|
+//! | the roster | by one task for each of three prefixes, in the order of the store | by all, whole |
+//!
+//! The three are followed apart, so a roster may have a session of a node that it does not have yet:
+//! what is asked of both is asked of a node first.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use sampan_core::{
+    name::Name,
+    record::{
+        Boots,
+        cluster::{ClusterKey, Leader, Node, NodeSession},
+    },
+};
+use sampan_store::{Batch, Entry, Store, StoreError, WatchError};
+use serde::de::DeserializeOwned;
+use tokio::{sync::watch, task::JoinSet};
+
+/// How long to wait before a store that failed is asked again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What is known of the nodes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Roster {
+    pub(crate) nodes: BTreeMap<Name, Node>,
+    pub(crate) sessions: BTreeMap<Name, NodeSession>,
+    pub(crate) leader: Option<Leader>,
+}
+
+/// Follows the nodes of a cluster, until this is dropped.
+pub(crate) struct Members {
+    roster: Arc<watch::Sender<Roster>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Members {
+    /// Follows them from now on. All that the store has is there when this returns.
+    pub(crate) async fn follow(store: &Arc<dyn Store>) -> Result<Self, StoreError> {
+        let roster = Arc::new(watch::Sender::new(Roster::default()));
+        let mut tasks = JoinSet::new();
+        for prefix in [ClusterKey::NODES, ClusterKey::SESSIONS, "/leader"] {
+            let listed = store.list(prefix).await?;
+            roster.send_modify(|roster| roster.listed(prefix, &listed.entries));
+            let (store, roster) = (Arc::clone(store), Arc::clone(&roster));
+            tasks.spawn(async move { run(&store, prefix, listed.revision, &roster).await });
+        }
+        Ok(Self {
+            roster,
+            _tasks: tasks,
+        })
+    }
+
+    /// What is known now.
+    pub(crate) fn now(&self) -> Roster {
+        self.roster.borrow().clone()
+    }
+
+    /// Asks about what is known now.
+    pub(crate) fn with<T>(&self, ask: impl FnOnce(&Roster) -> T) -> T {
+        ask(&self.roster.borrow())
+    }
+
+    /// Hears of each change.
+    pub(crate) fn changes(&self) -> watch::Receiver<Roster> {
+        self.roster.subscribe()
+    }
+}
+
+async fn run(
+    store: &Arc<dyn Store>,
+    prefix: &'static str,
+    mut after: sampan_store::Revision,
+    roster: &watch::Sender<Roster>,
+) {
+    loop {
+        let followed = match store.watch(prefix, after).await {
+            Ok(mut watch) => loop {
+                match watch.next().await {
+                    Ok(batch) => roster.send_modify(|roster| roster.changed(&batch)),
+                    Err(error) => break error,
+                }
+            },
+            Err(StoreError::Closed) => return,
+            Err(_) => {
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        };
+        if matches!(followed, WatchError::Closed) {
+            return;
+        }
+        // It has fallen behind.
+        loop {
+            match store.list(prefix).await {
+                Ok(listed) => {
+                    after = listed.revision;
+                    roster.send_modify(|roster| roster.listed(prefix, &listed.entries));
+                    break;
+                }
+                Err(StoreError::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(%error, prefix, "the nodes cannot be read, trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+impl Roster {
+    /// The runs of all nodes that run.
+    pub(crate) fn boots(&self) -> Boots {
+        let sessions = self.sessions.iter();
+        sessions.map(|(name, it)| (name.clone(), it.boot)).collect()
+    }
+
+    /// What is below the prefix is this and nothing else.
+    fn listed(&mut self, prefix: &str, entries: &[Entry]) {
+        match prefix {
+            ClusterKey::NODES => self.nodes.clear(),
+            ClusterKey::SESSIONS => self.sessions.clear(),
+            _ => self.leader = None,
+        }
+        for entry in entries {
+            self.put(&entry.key, Some(entry));
+        }
+    }
+
+    fn changed(&mut self, batch: &Batch) {
+        for change in &batch.changes {
+            self.put(&change.key, change.entry.as_ref());
+        }
+    }
+
+    fn put(&mut self, key: &str, entry: Option<&Entry>) {
+        match ClusterKey::parse(key) {
+            Some(ClusterKey::Node(name)) => put(&mut self.nodes, name, entry),
+            Some(ClusterKey::Session(name)) => put(&mut self.sessions, name, entry),
+            Some(ClusterKey::Leader) => self.leader = entry.and_then(decode),
+            Some(ClusterKey::Cluster | ClusterKey::Token(_)) | None => {}
+        }
+    }
+}
+
+fn put<T: DeserializeOwned>(into: &mut BTreeMap<Name, T>, name: Name, entry: Option<&Entry>) {
+    match entry.and_then(decode) {
+        Some(value) => drop(into.insert(name, value)),
+        None => drop(into.remove(&name)),
+    }
+}
+
+/// What cannot be read is as if it were not there: a later version has written it.
+fn decode<T: DeserializeOwned>(entry: &Entry) -> Option<T> {
+    let decoded = serde_json::from_slice(&entry.value);
+    let unreadable = |error: &serde_json::Error| {
+        tracing::error!(key = %entry.key, %error, "a record of the cluster cannot be read");
+    };
+    decoded.inspect_err(unreadable).ok()
+}

@@ -1,0 +1,106 @@
+//! Asks the other nodes of a cluster.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use sampan_core::name::Name;
+use sampan_peer::{Client, ClientLimits, Credentials, Remote, empty};
+use tokio::time::timeout;
+
+use super::members::Members;
+
+/// Time that each node has to answer when all are asked.
+pub(crate) const ANSWER_TIME: Duration = Duration::from_secs(1);
+/// The most bytes of such an answer.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// The other nodes, as this one asks them.
+pub(crate) struct Peers {
+    client: Client,
+    members: Arc<Members>,
+    own: Name,
+}
+
+/// What a node has answered, or why it has not.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) node: Name,
+    pub(crate) answer: Result<Bytes, String>,
+}
+
+impl Peers {
+    pub(crate) fn new(credentials: Arc<Credentials>, members: Arc<Members>) -> Self {
+        let own = credentials.identity().node().clone();
+        Self {
+            client: Client::new(credentials, ClientLimits::default()),
+            members,
+            own,
+        }
+    }
+
+    /// The other nodes that run.
+    pub(crate) fn others(&self) -> Vec<Remote> {
+        self.members.with(|roster| {
+            let others = roster
+                .sessions
+                .iter()
+                .filter(|(name, _)| **name != self.own);
+            let remote =
+                |(node, session): (&Name, &sampan_core::record::cluster::NodeSession)| Remote {
+                    node: node.clone(),
+                    address: session.address,
+                };
+            others.map(remote).collect()
+        })
+    }
+
+    /// Asks all other nodes that run at once.
+    pub(crate) async fn ask_all(&self, target: &str) -> Vec<Answered> {
+        let asked = self.others().into_iter().map(|remote| async move {
+            let answer = timeout(ANSWER_TIME, self.ask(&remote, target)).await;
+            let late = || Err(format!("no answer in {} s", ANSWER_TIME.as_secs()));
+            Answered {
+                answer: answer.unwrap_or_else(|_| late()),
+                node: remote.node,
+            }
+        });
+        join_all(asked).await
+    }
+
+    async fn ask(&self, remote: &Remote, target: &str) -> Result<Bytes, String> {
+        let response = self.open(remote, target).await?;
+        let body = Limited::new(response.into_body(), MAX_ANSWER);
+        let body = body.collect().await;
+        Ok(body.map_err(|error| error.to_string())?.to_bytes())
+    }
+
+    /// Begins to read what a node answers, if that is success.
+    pub(crate) async fn open(
+        &self,
+        remote: &Remote,
+        target: &str,
+    ) -> Result<Response<Incoming>, String> {
+        self.send(remote, Method::GET, target).await
+    }
+
+    /// Asks a node for something, and gets its answer if that is success.
+    pub(crate) async fn send(
+        &self,
+        remote: &Remote,
+        method: Method,
+        target: &str,
+    ) -> Result<Response<Incoming>, String> {
+        let request = Request::builder().method(method).uri(target).body(empty());
+        let request = request.map_err(|error| error.to_string())?;
+        let response = self.client.send(remote, request).await;
+        let response = response.map_err(|error| error.to_string())?;
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            status => Err(format!("it answers {status}")),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The session of this node: it says that the node runs, and lets it lead.
+//!
+//! A session that is lost is opened again: the node goes on with what it has meanwhile. Where another
+//! process has taken the name over, or the node was removed from the cluster, this one has to end.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use sampan_core::{
+    name::Name,
+    record::{
+        Boot,
+        cluster::{ClusterKey, Leader, NodeSession},
+    },
+};
+use sampan_store::{Outcome, Revision, Session, Store, StoreError, Transaction};
+use tokio::{sync::watch, time::sleep};
+
+use super::members::Members;
+use crate::mirror::text;
+
+/// How long the store takes to find that a node is gone.
+const SESSION_TIME: Duration = Duration::from_secs(10);
+/// The pause between two tries.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What this node is among the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The others see that it runs.
+    pub(crate) is_present: bool,
+    /// It plans for all.
+    pub(crate) leads: bool,
+}
+
+/// Keeps this node present.
+pub(crate) struct Presence {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) members: Arc<Members>,
+    pub(crate) node: Name,
+    pub(crate) boot: Boot,
+    pub(crate) address: SocketAddr,
+    pub(crate) since_ms: u64,
+    pub(crate) standing: watch::Sender<Standing>,
+}
+
+/// How a session went.
+enum Turn {
+    /// It was lost, or the store fails.
+    Again,
+    /// The node must not go on.
+    Over(String),
+    /// It was to end, and has.
+    Left,
+}
+
+/// Resolves when the node is to leave.
+async fn left(leaving: &mut watch::Receiver<bool>) {
+    // Without its sender it is left as well.
+    let _ = leaving.wait_for(|leaving| *leaving).await;
+}
+
+impl Presence {
+    /// Keeps the node present until the future is dropped, or it must not be any more, which is said
+    /// to people. Once it is `leaving`, the session is ended in good order.
+    pub(crate) async fn run(&self, mut leaving: watch::Receiver<bool>) -> Option<String> {
+        loop {
+            let turn = self.turn(&mut leaving).await;
+            self.stand(Standing::default());
+            match turn {
+                Ok(Turn::Left) | Err(StoreError::Closed) => return None,
+                Ok(Turn::Over(why)) => return Some(why),
+                Ok(Turn::Again) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the store does not see this node, trying again")
+                }
+            }
+            tokio::select! {
+                () = sleep(RETRY) => {}
+                () = left(&mut leaving) => return None,
+            }
+        }
+    }
+
+    fn stand(&self, now: Standing) {
+        self.standing
+            .send_if_modified(|before| std::mem::replace(before, now) != now);
+    }
+
+    async fn turn(&self, leaving: &mut watch::Receiver<bool>) -> Result<Turn, StoreError> {
+        let session = tokio::select! {
+            session = self.store.open_session(SESSION_TIME) => session?,
+            () = left(leaving) => return Ok(Turn::Left),
+        };
+        if let Some(turn) = self.appear(&session).await? {
+            return Ok(turn);
+        }
+        self.stand(Standing {
+            is_present: true,
+            leads: false,
+        });
+        tokio::select! {
+            turn = self.stay(&session) => return turn,
+            () = session.lost() => {
+                tracing::warn!("the session of this node was lost");
+                return Ok(Turn::Again);
+            }
+            () = left(leaving) => {}
+        }
+        session.end().await?;
+        Ok(Turn::Left)
+    }
+
+    /// Puts the node into its session, in the place of an earlier run of it.
+    async fn appear(&self, session: &Session) -> Result<Option<Turn>, StoreError> {
+        let key = ClusterKey::Session(self.node.clone()).to_string();
+        let node = ClusterKey::Node(self.node.clone()).to_string();
+        let Some(known) = self.store.get(&node).await? else {
+            let why = format!("node `{}` was removed from the cluster", self.node);
+            return Ok(Some(Turn::Over(why)));
+        };
+        let record = NodeSession {
+            boot: self.boot,
+            address: self.address,
+            since_ms: self.since_ms,
+        };
+        let before = self.store.get(&key).await?;
+        let before = before.map_or(Revision(0), |entry| entry.modified);
+        let appear = Transaction::new()
+            .compare(node, known.modified)
+            .compare(key.as_str(), before)
+            .put_in(session.id(), key, text(&record));
+        match self.store.commit(appear).await? {
+            Outcome::Committed(_) => Ok(None),
+            Outcome::Conflict(_) => Ok(Some(Turn::Again)),
+        }
+    }
+
+    /// Leads when no node does, for as long as the session lasts.
+    async fn stay(&self, session: &Session) -> Result<Turn, StoreError> {
+        let mut changes = self.members.changes();
+        let own = Leader {
+            node: self.node.clone(),
+            boot: self.boot,
+        };
+        let mut was_seen = false;
+        loop {
+            let (seen, is_member, leader) = {
+                let roster = changes.borrow_and_update();
+                let seen = roster.sessions.get(&self.node).map(|it| it.boot);
+                let is_member = roster.nodes.contains_key(&self.node);
+                (seen, is_member, roster.leader.clone())
+            };
+            was_seen |= seen == Some(self.boot);
+            if was_seen && !is_member {
+                let why = format!("node `{}` was removed from the cluster", self.node);
+                return Ok(Turn::Over(why));
+            }
+            if was_seen && seen.is_some_and(|boot| boot != self.boot) {
+                let why = format!("another process runs as node `{}`", self.node);
+                return Ok(Turn::Over(why));
+            }
+            self.stand(Standing {
+                is_present: true,
+                leads: leader.as_ref() == Some(&own),
+            });
+            // An earlier run of this node leads no more.
+            if leader.is_none_or(|leader| leader.node == self.node && leader.boot != self.boot) {
+                self.lead(session, &own).await?;
+            }
+            if changes.changed().await.is_err() {
+                return Err(StoreError::Closed);
+            }
+        }
+    }
+    /// Leads, if no other node does by now.
+    async fn lead(&self, session: &Session, own: &Leader) -> Result<(), StoreError> {
+        let key = ClusterKey::Leader.to_string();
+        let before = self.store.get(&key).await?;
+        let leader = before.as_ref();
+        let leader = leader.and_then(|it| serde_json::from_slice::<Leader>(&it.value).ok());
+        if leader.is_some_and(|leader| leader.node != self.node) {
+            return Ok(());
+        }
+        let before = before.map_or(Revision(0), |entry| entry.modified);
+        let lead =
+            Transaction::new()
+                .compare(key.as_str(), before)
+                .put_in(session.id(), key, text(own));
+        // A node that was quicker is seen.
+        let _ = self.store.commit(lead).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Several nodes on one etcd: real processes on loopback.
+
+mod etcd;
+mod guests;
+mod nodes;
+mod shared;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::rig::{Running, done, err, out, sampan};
+use etcd::Etcd;
+
+/// Time that a node takes to be seen or missed, and more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster, of which each node has a directory.
+struct Cluster {
+    etcd: Etcd,
+    directory: tempfile::TempDir,
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    name: String,
+    peer: String,
+    running: Option<Running>,
+}
+
+impl Cluster {
+    /// A cluster of this many nodes that run: `a`, `b` and so on. `None` without etcd.
+    fn start(nodes: usize) -> Option<Self> {
+        let mut cluster = Self {
+            etcd: Etcd::start()?,
+            directory: tempfile::tempdir().expect("a directory"),
+            nodes: Vec::new(),
+        };
+        cluster.init();
+        for _ in 1..nodes {
+            cluster.join();
+        }
+        Some(cluster)
+    }
+
+    fn add(&mut self) -> String {
+        let at = u8::try_from(self.nodes.len()).expect("few nodes");
+        let name = char::from(b'a' + at).to_string();
+        self.nodes.push(Node {
+            name: name.clone(),
+            peer: format!("127.0.0.1:{}", etcd::free_port()),
+            running: None,
+        });
+        name
+    }
+
+    fn init(&mut self) {
+        let name = self.add();
+        let (data, url) = (self.data(&name), self.etcd.url());
+        let peer = &self.node(&name).peer;
+        let made = done(&[
+            "cluster", "init", "--node", &name, "--etcd", &url, "--data", &data, "--peer", peer,
+        ]);
+        assert!(made.status.success(), "{}", err(&made));
+        self.launch(&name);
+    }
+
+    /// Another node, which runs.
+    fn join(&mut self) -> String {
+        let token = self.must("a", &["cluster", "token"]);
+        let name = self.add();
+        let joined = self.joining(&name, token.trim());
+        assert!(joined.status.success(), "{}", err(&joined));
+        self.launch(&name);
+        name
+    }
+
+    fn joining(&self, name: &str, token: &str) -> std::process::Output {
+        let (data, zone) = (self.data(name), format!("zone=z-{name}"));
+        let peer = &self.node(name).peer;
+        done(&[
+            "cluster", "join", token, "--node", name, "--data", &data, "--peer", peer, "--label",
+            &zone,
+        ])
+    }
+
+    fn node(&self, name: &str) -> &Node {
+        let mut nodes = self.nodes.iter();
+        nodes.find(|node| node.name == name).expect("a node")
+    }
+
+    fn running(&mut self, name: &str) -> &mut Option<Running> {
+        let mut nodes = self.nodes.iter_mut();
+        &mut nodes
+            .find(|node| node.name == name)
+            .expect("a node")
+            .running
+    }
+
+    fn launch(&mut self, name: &str) {
+        let (data, api) = (self.data(name), self.api(name));
+        let command = sampan(&[
+            "serve",
+            "--data",
+            &data,
+            "--api",
+            &api,
+            "--http",
+            "127.0.0.1:0",
+        ]);
+        let mut running = Running::start(command);
+        running.line_with("the API is at");
+        *self.running(name) = Some(running);
+        self.until(name, "it is ready", |nodes| status(nodes, name) == "Ready");
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn data(&self, name: &str) -> String {
+        self.place(name).display().to_string()
+    }
+
+    fn api(&self, name: &str) -> String {
+        self.place(&format!("{name}.sock")).display().to_string()
+    }
+
+    /// Asks a node, which must say yes.
+    fn must(&self, node: &str, arguments: &[&str]) -> String {
+        let api = self.api(node);
+        let arguments: Vec<_> = arguments.iter().copied().chain(["--api", &api]).collect();
+        let output = done(&arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", err(&output));
+        out(&output)
+    }
+
+    /// What a node says of all.
+    fn seen_by(&self, node: &str) -> Value {
+        let text = self.must(node, &["get", "nodes", "-o", "json"]);
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Asks a node for all until they are as wanted.
+    fn until(&self, node: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let nodes = self.seen_by(node);
+            if wanted(&nodes) {
+                return nodes;
+            }
+            assert!(Instant::now() < deadline, "{what}: the last was {nodes:#}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// How a node is, as another says.
+fn status(nodes: &Value, name: &str) -> String {
+    let nodes = nodes.as_array().expect("a list");
+    let found = nodes.iter().find(|node| node["name"] == name);
+    found
+        .map_or("none", |node| node["status"].as_str().expect("text"))
+        .to_owned()
+}

@@ -3,7 +3,7 @@
 mod kind;
 pub(super) mod table;
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -20,6 +20,9 @@ use super::{
     process::runtime,
 };
 use crate::client::{Client, ClientError};
+
+/// How often it is looked how nodes are, and what runs on them.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// List what there is
 #[derive(Args)]
@@ -128,10 +131,14 @@ async fn watch(
         ControlFlow::Continue(())
     });
     tokio::pin!(follow);
+    // That a node is lost is no event of an app.
+    let is_placed = arguments.kind == Kind::Nodes || last.iter().any(|it| it["node"].is_string());
+    let mut period = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             ended = &mut follow => return Ok(ended?),
             () = changed.notified() => {}
+            _ = period.tick(), if is_placed => {}
         }
         let now = fetch(client, arguments).await?;
         // What is gone is no error now.

@@ -39,6 +39,8 @@ use crate::{
 
 /// How often it is looked whether the node's certificate is due.
 const RENEWAL: Duration = Duration::from_secs(60 * 60);
+/// The first release of etcd without faults that are known.
+const GOOD_ETCD: [u32; 3] = [3, 5, 28];
 /// How often history is forgotten, and how many times that before it was current.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 const FORGET_AFTER: usize = 5;
@@ -103,6 +105,7 @@ impl Membership {
         };
         let files = place.etcd_files()?;
         let store = open_etcd(&file.cluster, &file.etcd, &files).await?;
+        advise(&store).await;
         Ok(Some(Self { file, place, store }))
     }
 }
@@ -247,6 +250,26 @@ impl Member {
                 }
             }
         }
+    }
+}
+
+/// Says what of an etcd makes it less than it could be.
+async fn advise(etcd: &Etcd) {
+    let (place, version) = (etcd.place(), etcd.version());
+    if !etcd.is_at_least(GOOD_ETCD) {
+        let [major, minor, patch] = GOOD_ETCD;
+        tracing::warn!(
+            "etcd at `{place}` is version `{version}`; from {major}.{minor}.{patch} on known faults \
+             are mended"
+        );
+    }
+    match etcd.limits().await {
+        Ok(limits) if limits.operations && limits.bytes => {}
+        Ok(_) => tracing::warn!(
+            "etcd at `{place}` takes smaller changes than this node: large apps are refused, unless it \
+             is started with `--max-txn-ops=10000 --max-request-bytes=10485760`"
+        ),
+        Err(error) => tracing::warn!(%error, "it is not known what etcd at `{place}` takes"),
     }
 }
 

@@ -4,13 +4,14 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     path::Path,
+    time::Instant,
 };
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::Cluster;
-use crate::rig::{eventually, guest};
+use super::{Cluster, PATIENCE};
+use crate::rig::{Running, done, err, eventually, guest, sampan};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_applied_at_one_node_runs_and_is_seen_at_all() {
@@ -69,24 +70,50 @@ async fn an_app_applied_at_one_node_runs_and_is_seen_at_all() {
             );
         }
     }
-    // A node that is gone without a word is said not to have answered, as long as it counts as there.
-    let stopped = cluster.running("c").as_ref().expect("it runs");
-    stopped.signal(Signal::STOP);
-    let api = cluster.api("b");
-    let asked = crate::rig::done(&["get", "pods", "--api", &api]);
-    let said = crate::rig::err(&asked);
-    assert!(
-        asked.status.success() && said.contains("not all nodes have answered: c"),
-        "{said}"
-    );
+    // What is measured at `a` is shown at `c`, as soon as it was.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let top: Value =
+            serde_json::from_str(&ask(&cluster.place("c.sock"), "/v1/top")).expect("JSON");
+        if top["services"][0]["ready"] == 2
+            && top["pods"].as_array().is_some_and(|it| it.len() == 2)
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the last was {top:#}");
+    }
+}
+
+#[test]
+fn a_node_that_hangs_is_said_not_to_have_answered_and_is_seen_to_go() {
+    let Some(mut cluster) = Cluster::start(2) else {
+        return;
+    };
+    let api = cluster.api("a");
+    let mut watch = Running::start(sampan(&["get", "nodes", "--watch", "--api", &api]));
+    watch.line_with("leader");
+    let hangs = cluster.running("b").as_ref().expect("it runs");
+    hangs.signal(Signal::STOP);
+    let asked = done(&["get", "pods", "--api", &api]);
+    let said = err(&asked);
+    let note = "not all nodes have answered: b: no answer in 1 s";
+    assert!(asked.status.success() && said.contains(note), "{said}");
+    watch.line_with("Unreachable");
+    watch.line_with("Down");
 }
 
 /// The metrics as a node gives them at its socket.
 fn metrics(socket: &Path) -> String {
+    ask(socket, "/metrics")
+}
+
+/// What a node answers at its socket.
+fn ask(socket: &Path, path: &str) -> String {
     let mut stream = UnixStream::connect(socket).expect("it listens");
-    let request = b"GET /metrics HTTP/1.1\r\nHost: sampan\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).expect("it is read");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: sampan\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it is read");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
-    text
+    let (_, body) = text.split_once("\r\n\r\n").expect("a head");
+    body.to_owned()
 }

@@ -11,6 +11,7 @@ mod endpoints;
 mod event_history;
 mod fetching;
 mod format;
+mod keeping;
 mod keyvalue;
 mod line_history;
 pub(crate) mod member;

@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     context::NodeContext,
     endpoints::{GatewayCallers, GatewayEndpoints},
-    release,
+    keeping, release,
     sampler::Sampler,
     sweep,
 };
@@ -98,6 +98,12 @@ impl Daemon {
         tasks.spawn(ended("what lets go of apps", releasing));
         let sweeping = sweep::run(store(), Arc::clone(&context.artifacts));
         tasks.spawn(ended("the sweeper", sweeping));
+        if let Some(member) = &context.member {
+            let objects = context.objects.follow(&[Kind::Revision, Kind::Job]);
+            let elsewhere = member.elsewhere(&context.artifacts);
+            let keeping = keeping::run(store(), objects, elsewhere);
+            tasks.spawn(ended("what fetches components", keeping));
+        }
         let pods = context.objects.follow(&[Kind::Pod, Kind::Service]);
         Self {
             agent: tokio::spawn(agent.run(pods, Arc::clone(&rest))),

@@ -1,5 +1,6 @@
 //! Several nodes on one etcd: real processes on loopback.
 
+mod alone;
 mod etcd;
 mod guests;
 mod nodes;
@@ -34,16 +35,22 @@ struct Node {
 impl Cluster {
     /// A cluster of this many nodes that run: `a`, `b` and so on. `None` without etcd.
     fn start(nodes: usize) -> Option<Self> {
-        let mut cluster = Self {
-            etcd: Etcd::start()?,
-            directory: tempfile::tempdir().expect("a directory"),
-            nodes: Vec::new(),
-        };
-        cluster.init();
+        let mut cluster = Self::empty()?;
+        let first = cluster.add();
+        cluster.make(&first);
         for _ in 1..nodes {
             cluster.join();
         }
         Some(cluster)
+    }
+
+    /// An etcd that no node is on.
+    fn empty() -> Option<Self> {
+        Some(Self {
+            etcd: Etcd::start()?,
+            directory: tempfile::tempdir().expect("a directory"),
+            nodes: Vec::new(),
+        })
     }
 
     fn add(&mut self) -> String {
@@ -57,15 +64,15 @@ impl Cluster {
         name
     }
 
-    fn init(&mut self) {
-        let name = self.add();
-        let (data, url) = (self.data(&name), self.etcd.url());
-        let peer = &self.node(&name).peer;
+    /// Makes a cluster with this node, which runs then.
+    fn make(&mut self, name: &str) {
+        let (data, url) = (self.data(name), self.etcd.url());
+        let peer = &self.node(name).peer;
         let made = done(&[
-            "cluster", "init", "--node", &name, "--etcd", &url, "--data", &data, "--peer", peer,
+            "cluster", "init", "--node", name, "--etcd", &url, "--data", &data, "--peer", peer,
         ]);
         assert!(made.status.success(), "{}", err(&made));
-        self.launch(&name);
+        self.launch(name);
     }
 
     /// Another node, which runs.
@@ -142,6 +149,40 @@ impl Cluster {
     fn seen_by(&self, node: &str) -> Value {
         let text = self.must(node, &["get", "nodes", "-o", "json"]);
         serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Waits until a node has this many components, which it fetches from others by itself.
+    fn has_components(&self, node: &str, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        let directory = self.place(node).join("artifacts/sha256");
+        // What is being written has another name than a digest.
+        let is_whole = |entry: &std::io::Result<std::fs::DirEntry>| {
+            entry
+                .as_ref()
+                .is_ok_and(|entry| entry.file_name().len() == 64)
+        };
+        let found = || {
+            let all = std::fs::read_dir(&directory);
+            all.map_or(0, |all| all.filter(is_whole).count())
+        };
+        while found() < count {
+            assert!(Instant::now() < deadline, "there are {}", found());
+            std::thread::yield_now();
+        }
+    }
+
+    /// Asks a node for all pods until they are as wanted.
+    fn pods(&self, node: &str, wanted: impl Fn(&[Value]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = self.must(node, &["get", "pods", "-o", "json"]);
+            let pods: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+            if wanted(&pods) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the last were {pods:#?}");
+            std::thread::yield_now();
+        }
     }
 
     /// Asks a node for all until they are as wanted.

@@ -35,6 +35,9 @@ async fn an_app_applied_at_one_node_runs_and_is_seen_at_all() {
         found.map_or(0, |all| all.count())
     };
     assert!(artifacts("b") == 1 && artifacts("a") + artifacts("c") >= 1);
+    // In the end each has it, so that any could run it.
+    cluster.has_components("a", 1);
+    cluster.has_components("c", 1);
     for node in ["a", "b", "c"] {
         let pods: Value = serde_json::from_str(&cluster.must(node, &["get", "pods", "-o", "json"]))
             .expect("JSON");
@@ -70,7 +73,11 @@ async fn an_app_applied_at_one_node_runs_and_is_seen_at_all() {
             );
         }
     }
-    // What is measured at `a` is shown at `c`, as soon as it was.
+    shows_what_is_measured_elsewhere(&cluster);
+}
+
+/// What is measured at `a` is shown at `c`, as soon as it was.
+fn shows_what_is_measured_elsewhere(cluster: &Cluster) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let top: Value =

@@ -32,6 +32,7 @@ mod rollout;
 mod route;
 mod routes;
 mod socket;
+mod stale;
 mod state;
 mod stop;
 mod token;
@@ -70,6 +71,7 @@ impl Api {
             .method_not_allowed_fallback(error::no_method)
             .layer(middleware::from_fn(guard::same_origin))
             .layer(middleware::from_fn(pace::keep))
+            .layer(middleware::from_fn_with_state(self.clone(), stale::mark))
             .with_state(self.clone())
     }
 

@@ -13,6 +13,7 @@ mod completions;
 mod delete;
 mod describe;
 mod down;
+mod etcd;
 mod events;
 mod exit;
 mod get;
@@ -137,6 +138,12 @@ pub(crate) fn main() -> ExitCode {
         output.talk(&format!("not all nodes have answered: {note}"));
     }
     let end = end.and_then(|()| output.whole());
+    if let Some(since) = crate::client::stale_since() {
+        let since = httpdate::fmt_http_date(since);
+        output.talk(&format!(
+            "the store of the node is away since {since}: what is shown was known then"
+        ));
+    }
     match end {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Quiet(code)) => ExitCode::from(code),

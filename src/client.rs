@@ -3,7 +3,12 @@
 mod error;
 mod place;
 
-use std::{collections::BTreeSet, io, ops::ControlFlow};
+use std::{
+    collections::BTreeSet,
+    io,
+    ops::ControlFlow,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -205,6 +210,7 @@ impl Client {
             let note = String::from_utf8_lossy(note.as_bytes()).into_owned();
             UNANSWERED.lock().insert(note);
         }
+        note_stale(response.headers());
         Ok(response)
     }
 }
@@ -215,6 +221,21 @@ static UNANSWERED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 /// Which nodes have not answered what was asked in this process so far, and why.
 pub(crate) fn unanswered() -> BTreeSet<String> {
     std::mem::take(&mut UNANSWERED.lock())
+}
+
+/// Since when the store of the node is away, as its last answer said.
+static STALE_SINCE: Mutex<Option<SystemTime>> = Mutex::new(None);
+
+/// Since when the store of the node is away: what was shown may be from before.
+pub(crate) fn stale_since() -> Option<SystemTime> {
+    *STALE_SINCE.lock()
+}
+
+fn note_stale(headers: &http::HeaderMap) {
+    let since = headers.get("sampan-stale-since");
+    let since = since.and_then(|since| since.to_str().ok()?.parse().ok());
+    let since = since.map(|since| SystemTime::UNIX_EPOCH + Duration::from_millis(since));
+    *STALE_SINCE.lock() = since;
 }
 
 /// A body that is there.

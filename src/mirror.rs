@@ -27,8 +27,12 @@ use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
     task::AbortHandle,
+    time::timeout,
 };
 
+/// The longest wait for what is in the store now. Where others write to it as well, what they have
+/// written is not in the mirror, and its revision may not come.
+const CATCH_UP: Duration = Duration::from_secs(1);
 /// How long to wait before a store that failed is asked again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -352,7 +356,8 @@ impl Reflector {
         })
     }
 
-    /// Waits until the mirror has all that is in the store now, or the store is closed.
+    /// Waits until the mirror has all that is in the store now, the store is closed, or a second has
+    /// passed.
     pub(crate) async fn catch_up(&self) -> Result<(), StoreError> {
         self.shared.catch_up(&*self.store).await
     }
@@ -384,7 +389,7 @@ impl Reader {
         self.0.mirror.read()
     }
 
-    /// Waits until the mirror has all that is in the store now, or the store is closed.
+    /// Waits as [`Reflector::catch_up`] does.
     pub(crate) async fn catch_up(&self, store: &dyn Store) -> Result<(), StoreError> {
         self.0.catch_up(store).await
     }
@@ -429,7 +434,7 @@ impl Shared {
         let now = store.revision().await?;
         let mut seen = self.seen.subscribe();
         // The sender is here as long as this is.
-        let _ = seen.wait_for(|seen| *seen >= now).await;
+        let _ = timeout(CATCH_UP, seen.wait_for(|seen| *seen >= now)).await;
         Ok(())
     }
 

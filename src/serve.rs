@@ -8,6 +8,7 @@ pub(crate) mod daemon;
 pub(crate) mod data;
 mod descriptors;
 mod endpoints;
+pub(crate) mod etcd;
 mod event_history;
 mod fetching;
 mod format;

@@ -140,10 +140,9 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Full { .. } => Self::new(Code::StoreFull, message)
                 .hint("what runs goes on; free some space, and try again"),
-            StoreError::Failed { .. }
-            | StoreError::Closed
-            | StoreError::SessionOver(_)
-            | StoreError::Future { .. } => {
+            StoreError::Failed { .. } => Self::new(Code::StoreFailed, message)
+                .hint("what runs goes on; try again in a moment"),
+            StoreError::Closed | StoreError::SessionOver(_) | StoreError::Future { .. } => {
                 Self::new(Code::StoreFailed, message).hint("try again in a moment")
             }
             StoreError::Refused(refused) => refused.into(),

@@ -21,7 +21,7 @@ use sampan_core::{
     spec::Found,
     view,
 };
-use sampan_store::{KeyValues, LinesBack, LinesOf, LogSource, LoggedLine, Store};
+use sampan_store::{EtcdReach, KeyValues, LinesBack, LinesOf, LogSource, LoggedLine, Store};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, Semaphore, watch::Receiver},
@@ -239,6 +239,9 @@ pub(crate) trait Cluster: Send + Sync + 'static {
 pub(crate) struct Parts {
     /// Where objects are.
     pub(crate) store: Arc<dyn Store>,
+    /// Whether the store answers, if it is not on this machine. While it does not, what is read is
+    /// from before.
+    pub(crate) reach: Option<Receiver<EtcdReach>>,
     /// Where components are.
     pub(crate) artifacts: Arc<Artifacts>,
     /// What guests keep.

@@ -368,6 +368,7 @@ impl Rig {
         let api = Api::new(Parts {
             cluster: None,
             store: store.clone(),
+            reach: None,
             artifacts: Arc::new(Artifacts::open(&home.path().join("artifacts")).expect("writable")),
             keyvalue: nothing_kept(),
             secrets: Arc::new(Secrets::in_memory(store.clone())),

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::{
     EXIT_FAILED, End, Stop,
     background::{Background, Note},
+    etcd::EtcdArguments,
     interrupts::Interrupts,
     node,
     output::Output,
@@ -30,14 +31,15 @@ use crate::{
         control::{self, Api, Control},
         daemon::Daemon,
         data,
+        etcd::EtcdOptions,
         member::Present,
     },
 };
 
 /// Run the daemon: it keeps the apps that `apply` hands it running, over its own restarts too
 ///
-/// What is wanted and revisions are kept in a database below `--data`, events in another, components
-/// beside them. Ctrl-C or SIGTERM stops accepting, lets requests end and stops all pods; they are there again
+/// What is wanted and revisions are kept in a database below `--data`, or in an etcd; events in
+/// another, components beside them. Ctrl-C or SIGTERM stops accepting, lets requests end and stops all pods; they are there again
 /// after the next start. A second Ctrl-C stops at once. A terminal that goes (SIGHUP) stops it in the
 /// same way, unless it was started with `nohup`.
 #[derive(Args)]
@@ -66,23 +68,42 @@ pub(super) struct Arguments {
     /// Run as `up -d` wants it: in a session of its own, ended with its last app
     #[arg(long, hide = true)]
     background: bool,
+
+    #[command(flatten)]
+    etcd: EtcdArguments,
+}
+
+impl Arguments {
+    /// What says where it runs in the background, if it does.
+    fn background(&self, data: &Path) -> Option<Background> {
+        let note = || Note {
+            http: self.http,
+            config: self.config.clone(),
+        };
+        self.background.then(|| Background::begin(data, note()))
+    }
 }
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let limits = node::limits(arguments.config.as_deref(), output)?;
-    runtime()?.block_on(serve(limits, arguments, output))
+    let etcd = arguments.etcd.options()?;
+    runtime()?.block_on(serve(limits, etcd, arguments, output))
 }
 
-async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> End {
+async fn serve(
+    limits: NodeLimits,
+    etcd: Option<EtcdOptions>,
+    arguments: &Arguments,
+    output: &Output,
+) -> End {
     let mut interrupts = Interrupts::listen()?;
     let data = directory(arguments.data.as_deref())?;
-    let note = || Note {
-        http: arguments.http,
-        config: arguments.config.clone(),
+    let background = arguments.background(&data);
+    let opening = open(limits, etcd, &data, background.is_some());
+    let context = tokio::select! {
+        context = opening => context?,
+        _ = interrupts.next() => return Err(Stop::Quiet(EXIT_FAILED)),
     };
-    let begin = || Background::begin(&data, note());
-    let background = arguments.background.then(begin);
-    let context = opened(limits, &data, background.is_some()).await?;
     let mut daemon = Daemon::start(&context);
     tokio::select! {
         () = context.node.edge.followed() => {}
@@ -110,7 +131,7 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
         }
         output.data(&format!("listening on http://{}\n", listening.address));
         printer.talk(&format!("the API is at {place}"));
-        let reason = failed(&mut daemon, present.as_mut()).await;
+        let reason = failed(&mut daemon, present.as_mut(), &context).await;
         Err(anyhow::anyhow!(reason))
     };
     let end = tokio::select! {
@@ -131,15 +152,36 @@ async fn serve(limits: NodeLimits, arguments: &Arguments, output: &Output) -> En
         _ = interrupts.again() => false,
     };
     drop(control);
+    leave(&context, &printer, printing).await;
+    match end {
+        Err(reason) => Err(Stop::Because(EXIT_FAILED, reason)),
+        Ok(()) if drained => Ok(()),
+        Ok(()) => Err(Stop::Quiet(EXIT_FAILED)),
+    }
+}
+
+/// Gives back what other nodes may wait for, and prints what is left to print.
+async fn leave(context: &NodeContext, printer: &Printer, printing: Option<Printing>) {
+    if let Some(away) = &context.away {
+        away.release().await;
+    }
     if let Some((printing, logging)) = printing {
         let (journal, lines) = (&context.journal, context.node.runtime.logs());
         printer.end_of_events(printing, journal).await;
         printer.end_of_logs(logging, lines).await;
     }
-    match end {
-        Err(reason) => Err(Stop::Because(EXIT_FAILED, reason)),
-        Ok(()) if drained => Ok(()),
-        Ok(()) => Err(Stop::Quiet(EXIT_FAILED)),
+}
+
+/// Opens a node with its state where it is to be.
+async fn open(
+    limits: NodeLimits,
+    etcd: Option<EtcdOptions>,
+    data: &Path,
+    in_background: bool,
+) -> anyhow::Result<NodeContext> {
+    match etcd {
+        Some(etcd) => opened_with_etcd(limits, data, etcd).await,
+        None => opened(limits, data, in_background).await,
     }
 }
 
@@ -165,13 +207,21 @@ async fn among_others(
 }
 
 /// Resolves when the node cannot go on, with why.
-async fn failed(daemon: &mut Daemon, present: Option<&mut Present>) -> String {
-    match present {
-        None => daemon.failed().await,
-        Some(present) => tokio::select! {
-            reason = daemon.failed() => reason,
-            reason = present.failed() => reason,
-        },
+async fn failed(
+    daemon: &mut Daemon,
+    present: Option<&mut Present>,
+    context: &NodeContext,
+) -> String {
+    let out = async {
+        match present {
+            Some(present) => present.failed().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        reason = daemon.failed() => reason,
+        reason = out => reason,
+        reason = taken(context) => reason,
     }
 }
 
@@ -196,8 +246,40 @@ async fn opened(
     Ok(NodeContext::open(node, opened, volumes).await?)
 }
 
+/// The same of a node whose objects are in an etcd.
+async fn opened_with_etcd(
+    limits: NodeLimits,
+    data: &Path,
+    etcd: EtcdOptions,
+) -> anyhow::Result<NodeContext> {
+    if data.join("cluster.toml").exists() {
+        anyhow::bail!(
+            "`{}` is of a node of a cluster, which knows its etcd: `--etcd` is for one that is alone",
+            data.display()
+        );
+    }
+    let (volumes, logs) = (limits.volumes.clone(), limits.logs.clone());
+    let locked = data::lock(data)?;
+    let node = node::open_daemon(limits, data)?;
+    // What talks to etcd is on the threads of the control side.
+    let opening = data::open_with_etcd(locked, logs, etcd);
+    let opened = node.control.handle().spawn(opening).await??;
+    Ok(NodeContext::open(node, opened, volumes).await?)
+}
+
+/// Resolves when another node has taken what this one works with.
+async fn taken(context: &NodeContext) -> String {
+    match &context.away {
+        Some(away) => away.taken().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The tasks that print events and lines.
+type Printing = (JoinHandle<()>, JoinHandle<()>);
+
 /// Prints events and what guests print from now on.
-fn print(printer: &Printer, context: &NodeContext) -> (JoinHandle<()>, JoinHandle<()>) {
+fn print(printer: &Printer, context: &NodeContext) -> Printing {
     let (journal, lines) = (&context.journal, context.node.runtime.logs());
     let printing = tokio::spawn(printer.clone().events(Arc::clone(journal)));
     let logging = tokio::spawn(printer.clone().logs(Arc::clone(lines)));

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::{
     Node,
     data::Data,
+    etcd::Away,
     event_history::EventHistory,
     keyvalue::{self, OfApp},
     line_history::LineHistory,
@@ -31,6 +32,10 @@ use crate::{
 pub(crate) struct NodeContext {
     pub(crate) node: Node,
     pub(crate) store: Arc<dyn Store>,
+    /// The same, whose reads are never old: for those who remove what they do not find.
+    pub(crate) current: Arc<dyn Store>,
+    /// Whether the store is there, if it is not on this machine.
+    pub(crate) away: Option<Away>,
     /// The objects of the store in memory.
     pub(crate) objects: Arc<Reflector>,
     pub(crate) artifacts: Arc<Artifacts>,
@@ -91,6 +96,8 @@ impl NodeContext {
         Ok(Self {
             node,
             store,
+            current: data.current,
+            away: data.away,
             objects: Arc::new(objects),
             artifacts,
             keyvalue,
@@ -112,8 +119,11 @@ impl NodeContext {
     /// A context whose state is in memory, as long as the process lives. What guests keep outlives
     /// it.
     pub(crate) async fn foreground(node: Node) -> Result<Self, StoreError> {
+        let store: Arc<dyn Store> = Arc::new(sampan_store::Memory::new());
         let data = Data {
-            store: Arc::new(sampan_store::Memory::new()),
+            store: Arc::clone(&store),
+            current: store,
+            away: None,
             artifacts: Artifacts::memory(),
             log: None,
             lines: None,

@@ -96,7 +96,8 @@ impl Daemon {
         let (keyvalue, runtime) = (&context.keyvalue, &context.node.runtime);
         let releasing = release::run(apps, Arc::clone(keyvalue), Arc::clone(runtime));
         tasks.spawn(ended("what lets go of apps", releasing));
-        let sweeping = sweep::run(store(), Arc::clone(&context.artifacts));
+        let current = Arc::clone(&context.current);
+        let sweeping = sweep::run(current, Arc::clone(&context.artifacts));
         tasks.spawn(ended("the sweeper", sweeping));
         if let Some(member) = &context.member {
             let objects = context.objects.follow(&[Kind::Revision, Kind::Job]);

@@ -13,6 +13,7 @@ use sampan_store::{EventLog, LineLog, OpenError, Sqlite, Store};
 use tokio::time::Instant;
 
 use super::{
+    etcd::{self, Away, EtcdOptions, Identity},
     format::{self, FormatError},
     member::{Member, MemberError, Membership},
 };
@@ -46,6 +47,9 @@ pub(crate) enum DataError {
     /// The cluster that the node is of.
     #[error(transparent)]
     Member(#[from] MemberError),
+    /// The etcd cannot be used.
+    #[error(transparent)]
+    Etcd(#[from] etcd::OpenError),
     /// What is in the database cannot be worked with.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -53,8 +57,13 @@ pub(crate) enum DataError {
 
 /// The state that a node works on.
 pub(crate) struct Data {
-    /// The objects.
+    /// The objects. Where they are not on this machine, what is read may be from before the store
+    /// was lost.
     pub(crate) store: Arc<dyn Store>,
+    /// The same, whose reads fail then: for those who remove what they do not find.
+    pub(crate) current: Arc<dyn Store>,
+    /// Whether they are there, if they are not on this machine.
+    pub(crate) away: Option<Away>,
     /// The components.
     pub(crate) artifacts: Artifacts,
     /// The events of this node. Without it they end with the process.
@@ -72,35 +81,104 @@ pub(crate) struct Data {
 /// Opens what is below a directory, which is created if missing. So much is kept of what guests
 /// print.
 pub(crate) async fn open(directory: &Path, logs: LogLimits) -> Result<Data, DataError> {
-    let failed = |source| DataError::Directory {
-        path: directory.to_owned(),
-        source,
-    };
-    if !file::own_directory(directory).map_err(failed)? {
-        return Err(DataError::Unsafe(directory.to_owned()));
-    }
-    let (database, components) = (directory.join("sampan.db"), directory.join("artifacts"));
+    own(directory)?;
+    let database = directory.join("sampan.db");
     let is_new = !database.exists();
     let store = Sqlite::open(&database)?;
-    let artifacts = Artifacts::open(&components).map_err(failed)?;
-    if is_new && !artifacts.list().map_err(failed)?.is_empty() {
+    let artifacts = artifacts(directory)?;
+    let known = artifacts.list().map_err(|source| failed(directory, source));
+    if is_new && !known?.is_empty() {
         // To move a damaged database away is one of the remedies, so this is no error.
-        let (database, components) = (database.display(), components.display());
+        let (database, components) = (database.display(), directory.join("artifacts"));
+        let components = components.display();
         tracing::warn!(
             "`{database}` is missing and begun anew, without the apps whose components are in \
              `{components}`"
         );
     }
+    let store: Arc<dyn Store> = Arc::new(store);
+    beside(directory, logs, artifacts, Arc::clone(&store), store, None).await
+}
+
+/// A directory that only this process works with.
+pub(crate) struct Locked {
+    directory: PathBuf,
+    identity: Identity,
+}
+
+/// Locks a directory, which is created if missing, for a node whose objects are elsewhere.
+pub(crate) fn lock(directory: &Path) -> Result<Locked, DataError> {
+    own(directory)?;
+    Ok(Locked {
+        identity: Identity::open(directory).map_err(etcd::OpenError::from)?,
+        directory: directory.to_owned(),
+    })
+}
+
+/// The same with the objects in an etcd.
+pub(crate) async fn open_with_etcd(
+    locked: Locked,
+    logs: LogLimits,
+    options: EtcdOptions,
+) -> Result<Data, DataError> {
+    let directory = &*locked.directory;
+    let artifacts = artifacts(directory)?;
+    let database = directory.join("sampan.db");
+    if database.exists() {
+        let database = database.display();
+        tracing::warn!("the apps in `{database}` are not looked at: they are in etcd from now on");
+    }
+    let opened = etcd::open(&options, locked.identity).await?;
+    let (store, current) = (opened.store, opened.current);
+    beside(
+        directory,
+        logs,
+        artifacts,
+        store,
+        current,
+        Some(opened.away),
+    )
+    .await
+}
+
+fn failed(directory: &Path, source: io::Error) -> DataError {
+    let path = directory.to_owned();
+    DataError::Directory { path, source }
+}
+
+/// Makes sure that the directory is there and this user's own.
+fn own(directory: &Path) -> Result<(), DataError> {
+    match file::own_directory(directory).map_err(|source| failed(directory, source))? {
+        true => Ok(()),
+        false => Err(DataError::Unsafe(directory.to_owned())),
+    }
+}
+
+fn artifacts(directory: &Path) -> Result<Artifacts, DataError> {
+    let opened = Artifacts::open(&directory.join("artifacts"));
+    opened.map_err(|source| failed(directory, source))
+}
+
+/// Opens what each node has for itself.
+async fn beside(
+    directory: &Path,
+    logs: LogLimits,
+    artifacts: Artifacts,
+    store: Arc<dyn Store>,
+    current: Arc<dyn Store>,
+    away: Option<Away>,
+) -> Result<Data, DataError> {
     // Events are not vital: the node works without a log.
     let log = EventLog::open(&directory.join("events.db"));
     let log = log.map_err(|error| tracing::warn!(%error, "events are not kept"));
     let log = log.ok();
     let lines = LineLog::open(&directory.join("logs.db"), logs);
     let lines = lines.map_err(|error| tracing::warn!(%error, "lines are not kept"));
-    format::carry_over(&store, log.as_ref()).await?;
-    let store = Arc::new(store);
+    format::carry_over(&*current, log.as_ref()).await?;
     Ok(Data {
         store,
+        current,
+        away,
         artifacts,
         log,
         lines: lines.ok(),
@@ -118,6 +196,7 @@ pub(crate) async fn join_in(directory: &Path, mut data: Data) -> Result<Data, Da
     };
     format::carry_over(&*membership.store, None).await?;
     let objects: Arc<dyn Store> = Arc::<sampan_store::Etcd>::clone(&membership.store);
+    data.current = Arc::clone(&objects);
     let alone = std::mem::replace(&mut data.store, objects);
     data.member = Some(Arc::new(Member::open(membership, alone).await?));
     Ok(data)

@@ -14,6 +14,7 @@ mod carried;
 mod commands;
 mod control;
 mod denied;
+mod etcd;
 mod full;
 mod jobs;
 mod keyvalue;
@@ -21,6 +22,14 @@ mod killed;
 mod load;
 mod log;
 mod lost;
+#[path = "../../crates/store/tests/it/members.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "shared with the tests of the store"
+)]
+mod members;
 mod outage;
 mod panics;
 mod printed;
@@ -49,6 +58,8 @@ struct Daemon {
     directory: tempfile::TempDir,
     /// Variables of its environment.
     variables: Vec<(&'static str, String)>,
+    /// Arguments beside those that each daemon has.
+    more: Vec<String>,
     /// The most address space that it may have.
     address_space_mib: Option<u64>,
     /// The size of the file system that its data is on, in place of the one of everything else.
@@ -74,6 +85,7 @@ impl Daemon {
             running: None,
             directory: directory(&[("node.toml", b"")]),
             variables: Vec::new(),
+            more: Vec::new(),
             address_space_mib: None,
             disk_mib: None,
         }
@@ -128,7 +140,7 @@ impl Daemon {
     /// What starts it.
     fn command(&self) -> Command {
         let (data, api, limits) = (self.place("data"), self.api(), self.place("node.toml"));
-        let mut command = self.program(&[
+        let mut arguments = vec![
             "serve",
             "--data",
             &data,
@@ -138,7 +150,9 @@ impl Daemon {
             "127.0.0.1:0",
             "--config",
             &limits,
-        ]);
+        ];
+        arguments.extend(self.more.iter().map(String::as_str));
+        let mut command = self.program(&arguments);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -36,7 +36,7 @@ mod watchdog;
 
 pub use admission::LoadError;
 pub use engine::{PoolBound, PoolSize, PoolUse};
-pub use host::own::protect;
+pub use host::own::{protect, protect_name};
 pub use keyvalue::{KeyValue, Keys, Told, Versioned};
 pub use loaded::{Demands, Loaded, Origin};
 pub use meter::Usage;

@@ -16,6 +16,7 @@ mod own_file;
 mod published;
 mod session;
 mod sqlite;
+mod standby;
 mod state;
 mod store;
 mod transaction;
@@ -34,6 +35,7 @@ pub use line_log::{
 pub use memory::Memory;
 pub use session::{BootInstant, SESSION_MARGIN, Session, SessionSource};
 pub use sqlite::{OpenError, Sqlite};
+pub use standby::Standby;
 pub use state::{HISTORY_BYTES, HISTORY_TRANSACTIONS};
 pub use store::Store;
 pub use transaction::{

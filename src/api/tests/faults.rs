@@ -69,6 +69,7 @@ async fn with(fault: Result<(), StoreError>) -> String {
             below: rig.store.clone(),
             fault,
         }),
+        reach: None,
         artifacts: parts.artifacts.clone(),
         views: parts.views.clone(),
         lines: parts.lines.clone(),

@@ -142,6 +142,7 @@ async fn what_is_beyond_a_quota_can_be_made_less_and_deleted() {
         keyvalue: nothing_kept(),
         secrets: Arc::new(Secrets::in_memory(parts.store.clone())),
         store: parts.store.clone(),
+        reach: None,
         artifacts: parts.artifacts.clone(),
         views: parts.views.clone(),
         lines: parts.lines.clone(),

@@ -88,6 +88,7 @@ impl Rig {
             keyvalue: nothing_kept(),
             secrets: Arc::new(Secrets::in_memory(Arc::clone(&store) as _)),
             store: Arc::clone(&store) as _,
+            reach: None,
             artifacts: parts.artifacts.clone(),
             views: parts.views.clone(),
             lines: parts.lines.clone(),

@@ -51,7 +51,11 @@ fn check_events(daemon: &Daemon, before: &mut u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_daemon_goes_on_where_it_was() {
-    let mut daemon = Daemon::start();
+    goes_on(Daemon::start()).await;
+}
+
+/// Kills a daemon at any moment of its rollouts.
+pub(super) async fn goes_on(mut daemon: Daemon) {
     let mut at = daemon.running().address();
     let versions: Vec<String> = (1..=2)
         .map(|number| variant("hello", number, daemon.directory.path()))

@@ -1,4 +1,5 @@
-//! Addresses of this node itself, which no guest may call whatever it is granted.
+//! Addresses of this node itself and of what it rests on, which no guest may call whatever it is
+//! granted.
 //!
 //! A guest that could reach the node's own ports would speak with the rights of a program on this
 //! machine. Services of the app are called by name, without a port.
@@ -10,7 +11,20 @@ use parking_lot::RwLock;
 /// Of the process, because ports are.
 static OWN: RwLock<Vec<SocketAddr>> = RwLock::new(Vec::new());
 
-/// Refuses guests an address on which this process listens.
+/// The same, by the names under which they are asked.
+static OWN_NAMES: RwLock<Vec<(String, u16)>> = RwLock::new(Vec::new());
+
+/// Refuses guests a name, in lower case, of what the node rests on. What it leads to is an address
+/// of its own.
+pub fn protect_name(host: &str, port: u16) {
+    let name = (host.to_owned(), port);
+    let mut names = OWN_NAMES.write();
+    if !names.contains(&name) {
+        names.push(name);
+    }
+}
+
+/// Refuses guests an address on which this process listens, or that the node rests on.
 pub fn protect(address: SocketAddr) {
     let mut own = OWN.write();
     if !own.contains(&address) {
@@ -20,6 +34,11 @@ pub fn protect(address: SocketAddr) {
 
 /// Whether `http://HOST:PORT` would reach this process. `host` is in lower case.
 pub(crate) fn is_own(host: &str, port: u16) -> bool {
+    let names = OWN_NAMES.read();
+    let is_name = |(name, of): &(String, u16)| *of == port && name == host.trim_end_matches('.');
+    if names.iter().any(is_name) {
+        return true;
+    }
     let own = OWN.read();
     own.iter()
         .any(|own| own.port() == port && reaches(host, own.ip()))
@@ -83,5 +102,12 @@ mod tests {
         assert!(is_own("127.0.0.99", 4711));
         assert!(!is_own("127.0.0.99", 4712));
         assert!(!is_own("127.0.0.98", 4711));
+    }
+
+    #[test]
+    fn names_are_refused_as_they_are_asked_for() {
+        protect_name("etcd.example", 4713);
+        assert!(is_own("etcd.example", 4713) && is_own("etcd.example.", 4713));
+        assert!(!is_own("etcd.example", 4714) && !is_own("a.etcd.example", 4713));
     }
 }

@@ -26,6 +26,7 @@ use std::{
 use http::uri::PathAndQuery;
 use parking_lot::Mutex;
 use tokio::{
+    runtime::Handle,
     sync::watch,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -161,6 +162,8 @@ pub(super) struct Client {
     reach: watch::Sender<EtcdReach>,
     /// Becomes true when the store is dropped.
     closed: watch::Sender<bool>,
+    /// Where watches and sessions are followed: the threads on which the store was opened.
+    pub(super) threads: Handle,
 }
 
 #[derive(Debug, Default)]
@@ -269,6 +272,7 @@ impl Client {
             turn: tokio::sync::Mutex::default(),
             reach: watch::Sender::new(EtcdReach::Answers),
             closed: watch::Sender::new(false),
+            threads: Handle::current(),
             members,
         });
         tokio::spawn(beat(Arc::downgrade(&client), client.closed()));
@@ -296,11 +300,17 @@ impl Client {
         Q: prost::Message + Clone + 'static,
         A: Answer,
     {
-        let until = Instant::now() + call.patience;
+        // What is known to be away is asked for once more, and not waited for.
+        let is_lost = *self.reach.borrow() != EtcdReach::Answers;
+        let (patience, least) = match is_lost && !call.repeatable {
+            true => (Duration::ZERO, PROBE),
+            false => (call.patience, ANSWER),
+        };
+        let until = Instant::now() + patience;
         let mut has_new_token = false;
         loop {
             let floor = self.seen.floor();
-            let connection = self.connection_until(until).await?;
+            let connection = self.connection_until(until, least).await?;
             let asked = connection.unary(call.path, request.clone(), call.answer);
             let status = match asked.await {
                 Ok(answer) => {
@@ -330,14 +340,18 @@ impl Client {
         }
     }
 
-    /// A connection, or why there is none until then. Every member is asked at least once, if that
-    /// is quick.
-    async fn connection_until(&self, until: Instant) -> Result<Arc<Connection>, Status> {
-        let latest = until.max(Instant::now() + ANSWER);
+    /// A connection, or why there is none until then, or for as long as this. Every member is asked
+    /// at least once, if that is quick.
+    async fn connection_until(
+        &self,
+        until: Instant,
+        least: Duration,
+    ) -> Result<Arc<Connection>, Status> {
+        let latest = until.max(Instant::now() + least);
         loop {
             let looked = timeout_at(latest, self.connection()).await;
             let Ok(looked) = looked else {
-                return Err(late(ANSWER));
+                return Err(late(least));
             };
             match looked {
                 Ok(connection) => return Ok(connection),
@@ -376,11 +390,8 @@ impl Client {
                 }
                 Err(status) if Fault::of(&status) == Fault::Answer => return Err(status),
                 Err(status) => {
-                    reasons.push(format!(
-                        "{} ({})",
-                        self.members[member].url,
-                        reason(&status)
-                    ));
+                    let member = &self.members[member].url;
+                    reasons.push(format!("`{member}`: {}", reason(&status)));
                 }
             }
         }
@@ -444,7 +455,7 @@ impl Client {
         let was = self.reach.send_replace(EtcdReach::Answers);
         if was != EtcdReach::Answers {
             let member = &self.members[member].url;
-            tracing::info!("etcd answers again, at `{member}`");
+            tracing::warn!("etcd answers again, at `{member}`");
         }
     }
 

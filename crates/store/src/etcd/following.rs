@@ -95,7 +95,7 @@ pub(super) fn follow(
         after: i64::try_from(after.0).unwrap_or(i64::MAX),
         batches,
     };
-    tokio::spawn(task.run());
+    client.threads.spawn(task.run());
     Following {
         batches: next,
         ended: None,

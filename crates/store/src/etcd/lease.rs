@@ -74,7 +74,7 @@ pub(super) fn hold(
         client: Arc::clone(client),
         id: granted.id,
         state,
-        renewing: tokio::spawn(renewing).abort_handle(),
+        renewing: client.threads.spawn(renewing).abort_handle(),
     };
     Session::new(SessionId(granted.id.cast_unsigned()), held)
 }

@@ -68,7 +68,7 @@ pub enum EtcdError {
     #[error("the prefix `{0}` for keys in etcd is empty, or longer than {MAX_PREFIX_BYTES} bytes")]
     Prefix(String),
     /// No member answers.
-    #[error("no member of etcd answers: {0}")]
+    #[error("cannot reach etcd: {0}")]
     Unreachable(String),
     /// It refuses the client: a wrong password, or a user without rights.
     #[error("etcd at `{place}` refuses: {reason}")]
@@ -106,6 +106,15 @@ impl EtcdOptions {
             uri.is_ok_and(|uri| uri.scheme_str() == Some("http") && !is_loopback(&uri))
         };
         self.members.iter().filter(exposed).map(String::as_str)
+    }
+
+    /// Host and port of each member.
+    pub fn hosts(&self) -> impl Iterator<Item = (String, u16)> {
+        let uris = self.members.iter().filter_map(|url| url.parse().ok());
+        uris.filter_map(|uri: Uri| {
+            let host = uri.host()?.trim_matches(['[', ']']).to_ascii_lowercase();
+            Some((host, uri.port_u16()?))
+        })
     }
 
     /// The members as the client asks them.

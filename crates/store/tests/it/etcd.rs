@@ -1,12 +1,12 @@
 //! What is of etcd alone: pages, sessions that outlive members, restored backups, certificates,
 //! passwords, and what is said when something is wrong.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use sampan_store::{
-    Etcd, EtcdError, EtcdLimits, EtcdOptions, EtcdReach, EtcdTls, Outcome, Revision, Store,
-    StoreError, Transaction, TransactionError, WatchError,
+    Etcd, EtcdError, EtcdLimits, EtcdOptions, EtcdReach, EtcdTls, Outcome, Revision, Standby,
+    Store, StoreError, Transaction, TransactionError, WatchError,
 };
 
 use crate::{
@@ -221,6 +221,42 @@ async fn an_etcd_that_is_away_is_named_and_known_to_be_away() {
         store.commit(late).await,
         Ok(Outcome::Committed(_))
     ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_go_on_from_a_copy_while_etcd_is_away() {
+    let Some(mut cluster) = Cluster::start(1, Pace::Fast) else {
+        return;
+    };
+    let store = Arc::new(cluster.open(0).await);
+    let first = put(&*store, "/a/1", "1").await;
+    put(&*store, "/b", "1").await;
+    let standby = Standby::start(Arc::clone(&store) as Arc<dyn Store>, store.reach());
+    let standby = standby.await.unwrap();
+    assert_eq!(standby.lost_since(), None);
+    let second = put(&standby, "/a/2", "2").await;
+    assert_eq!(get(&standby, "/a/2").await.modified, second);
+    cluster.kill(0);
+    let known = standby.list("/a/").await.unwrap();
+    assert!(standby.lost_since().is_some());
+    assert!((first..=second).contains(&known.revision), "{known:?}");
+    assert_eq!(&*known.entries[0].key, "/a/1");
+    assert_eq!(get(&standby, "/b").await.value, "1");
+    assert_eq!(standby.get("/none").await.unwrap(), None);
+    let begun = tokio::time::Instant::now();
+    let late = Transaction::new().put("/b", "2");
+    let refused = standby.commit(late).await;
+    assert!(
+        matches!(refused, Err(StoreError::Failed { .. })),
+        "{refused:?}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    cluster.restart(0);
+    let mut reach = store.reach();
+    let answers = |reach: &EtcdReach| *reach == EtcdReach::Answers;
+    within(async { reach.wait_for(answers).await.is_ok() }).await;
+    let third = put(&standby, "/a/3", "3").await;
+    assert_eq!(standby.list("/a/").await.unwrap().revision, third);
 }
 
 #[tokio::test]

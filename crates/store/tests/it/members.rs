@@ -14,7 +14,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use sampan_store::{Etcd, EtcdOptions, EtcdTls};
 
-use crate::fixture::PATIENCE;
+/// A test that waits for longer has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How fast members notice that one is missing.
 #[derive(Clone, Copy)]

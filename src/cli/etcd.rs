@@ -1,0 +1,132 @@
+//! The flags that say where an etcd is, and how it is reached.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::Stop;
+use crate::{
+    file,
+    serve::etcd::{EtcdOptions, EtcdTls},
+};
+
+/// Where the objects are, if they are not in a file.
+#[derive(Args)]
+pub(super) struct EtcdArguments {
+    /// Keep what is wanted in this etcd, one node for a prefix: the URLs of its members
+    #[arg(
+        long = "etcd",
+        value_name = "URL",
+        value_delimiter = ',',
+        conflicts_with = "background",
+        help_heading = "State in etcd"
+    )]
+    members: Vec<String>,
+
+    /// What all keys in etcd begin with
+    #[arg(
+        long = "etcd-prefix",
+        value_name = "PREFIX",
+        requires = "members",
+        default_value = "/sampan-node",
+        help_heading = "State in etcd"
+    )]
+    prefix: String,
+
+    /// The authorities that certificates of etcd must come from [default: those of the system]
+    #[arg(
+        long = "etcd-ca",
+        value_name = "FILE",
+        requires = "members",
+        help_heading = "State in etcd"
+    )]
+    authorities: Option<PathBuf>,
+
+    /// The certificate to show to etcd
+    #[arg(
+        long = "etcd-cert",
+        value_name = "FILE",
+        requires = "members",
+        requires = "key",
+        help_heading = "State in etcd"
+    )]
+    certificate: Option<PathBuf>,
+
+    /// The key of this certificate
+    #[arg(
+        long = "etcd-key",
+        value_name = "FILE",
+        requires = "certificate",
+        help_heading = "State in etcd"
+    )]
+    key: Option<PathBuf>,
+
+    /// The user of etcd to be
+    #[arg(
+        long = "etcd-user",
+        value_name = "NAME",
+        requires = "members",
+        requires = "password",
+        help_heading = "State in etcd"
+    )]
+    user: Option<String>,
+
+    /// The file with the password of this user
+    #[arg(
+        long = "etcd-password-file",
+        value_name = "FILE",
+        requires = "user",
+        help_heading = "State in etcd"
+    )]
+    password: Option<PathBuf>,
+
+    /// Allow `http://` to another machine, where everything can be read and changed on the way
+    #[arg(
+        long = "etcd-insecure",
+        requires = "members",
+        help_heading = "State in etcd"
+    )]
+    insecure: bool,
+}
+
+impl EtcdArguments {
+    /// How to reach the etcd, if one is named.
+    pub(super) fn options(&self) -> Result<Option<EtcdOptions>, Stop> {
+        if self.members.is_empty() {
+            return Ok(None);
+        }
+        let options = self.read().map_err(Stop::usage)?;
+        let exposed = options.exposed().next();
+        if let Some(url) = exposed.filter(|_| !self.insecure) {
+            let error = anyhow::anyhow!(
+                "`{url}` would send everything to another machine as plain text, where it can be \
+                 read and changed on the way: use `https://`, or allow it with `--etcd-insecure`"
+            );
+            return Err(Stop::usage(error));
+        }
+        Ok(Some(options))
+    }
+
+    fn read(&self) -> anyhow::Result<EtcdOptions> {
+        let bytes = |path: &Option<PathBuf>| path.as_deref().map(text).transpose();
+        let (certificate, key) = (bytes(&self.certificate)?, bytes(&self.key)?);
+        let password = bytes(&self.password)?;
+        let password = password.map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
+        Ok(EtcdOptions {
+            members: self.members.clone(),
+            prefix: self.prefix.clone(),
+            tls: EtcdTls {
+                authorities: bytes(&self.authorities)?.map(String::into_bytes),
+                identity: certificate
+                    .map(String::into_bytes)
+                    .zip(key.map(String::into_bytes)),
+            },
+            user: self.user.clone().zip(password),
+        })
+    }
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    file::text(path).with_context(|| format!("cannot read `{}`", path.display()))
+}

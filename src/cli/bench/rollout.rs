@@ -21,7 +21,7 @@ pub(super) const TITLE: &str = "Rollouts under load";
 /// counts from when its request is due. An answer other than 2xx and a connection that breaks are
 /// failures, and with one the exit code is 1.
 ///
-/// The built-in component takes about 40 seconds. It ends after 3 minutes.
+/// The built-in component takes about 50 seconds. It ends after 3 minutes.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The component that runs first, which answers `GET /`; without one, a small one that is
@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     replicas: Vec<u32>,
 
     /// Rollouts, by turns to the second component and back to the first
-    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rollouts: u32,
 
     /// Connections that put load on it
@@ -44,7 +44,7 @@ pub(super) struct Arguments {
     connections: u32,
 
     /// Requests in a second
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
 
     /// How long load is on before the first rollout, and after all of them together, for each number of

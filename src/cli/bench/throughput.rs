@@ -22,22 +22,22 @@ pub(super) const TITLE: &str = "Requests in a second, and their latency";
 /// rounds; an answer other than 2xx and a connection that breaks are failures, and with one the exit
 /// code is 1.
 ///
-/// It takes about two minutes, and ends after 4.
+/// It takes about two and a half minutes, and ends after 4.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The component, which answers `GET /`; without one, small ones that are built in
     component: Option<PathBuf>,
 
     /// Connections, one number after the other
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 8, 32, 256], value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [1, 32, 256], value_parser = clap::value_parser!(u32).range(1..=256))]
     connections: Vec<u32>,
 
     /// Rounds of each
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 
     /// How long a round is
-    #[arg(long, value_name = "TIME", default_value = "400ms", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse_duration)]
     round: Duration,
 
     /// Requests in a second where latencies are told

@@ -1,5 +1,5 @@
-//! HTTP load from this process, on a thread of its own: at a constant rate, or as fast as answers
-//! come.
+//! HTTP load from this process, on a thread of its own, which keeps to one processor: at a constant
+//! rate, or as fast as answers come.
 //!
 //! Where latencies are told, the rate is constant. Each request has a time at which it is due, and
 //! its latency counts from then, so that one which waits for a slow answer before it tells of that
@@ -26,6 +26,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::{
     net::TcpStream,
     sync::{Notify, Semaphore, oneshot},
@@ -160,6 +161,8 @@ impl Load {
         thread.spawn(move || {
             let thread = rustix::thread::gettid();
             asking.thread.store(thread.as_raw_nonzero().get(), Relaxed);
+            // Where the system does not let it, figures are less steady.
+            let _ = keep_to_one_processor();
             let work = work(target, connections, pacer, asking);
             LocalSet::new().block_on(&tokio, work);
             // A measurement that was given up has no reader.
@@ -193,17 +196,17 @@ impl Load {
         (&mut self.ended).await.map_err(lost)?;
         Ok(std::mem::take(&mut *self.shared.outcome.lock()))
     }
+}
 
-    /// What the answers of the phases before this one were, and of none of them twice: so those to
-    /// requests that were due in an earlier phase should all have come.
-    pub(super) fn before(&self, phase: usize) -> Outcome {
-        let mut outcome = self.shared.outcome.lock();
-        let later = outcome.phases.split_off(&phase);
-        Outcome {
-            phases: std::mem::replace(&mut outcome.phases, later),
-            reasons: std::mem::take(&mut outcome.reasons),
-        }
-    }
+/// Binds this thread to the last of the processors that it may use. The scheduler wakes the server's
+/// threads beside it or elsewhere, and a thread that moves about would make of one round to the next
+/// a median that is half as long or twice.
+fn keep_to_one_processor() -> rustix::io::Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu));
+    let mut one = CpuSet::new();
+    one.set(last.expect("it runs on one"));
+    sched_setaffinity(None, &one)
 }
 
 /// What the connections of one load share.

@@ -13,7 +13,7 @@ use sampan_core::{name::Name, object::Isolation, record::Kind};
 
 use super::{
     BenchError, Component, HOST, app,
-    load::{Load, Outcome, Pace},
+    load::{Load, Outcome, Pace, histogram},
     machine,
     recorder::{Part, Place},
     report::{Better, Scale, Unit},
@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Nodes of each number of pods, one after the other in turns with the other numbers: each figure is
 /// of the whole time.
-const ROUNDS: u32 = 5;
+const ROUNDS: u32 = 10;
 /// How long load is on before anything is told of it.
 const WARM_UP: Duration = Duration::from_millis(100);
 
@@ -99,8 +99,8 @@ pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<bool, BenchE
          over {rounds} nodes, in turns with the other numbers of pods; each makes two rollouts before, \
          which are not measured. The time is from `apply` to the moment at \
          which all pods are of the new revision, and it has answered. Latencies count from when a \
-         request is due; each sample is of a rollout, of the time between two, or of one as long \
-         before the first. Memory is what this process holds, the load's \
+         request is due; each sample is of all rollouts of a node, of all the time after one, or of \
+         as long before the first. Memory is what this process holds, the load's \
          own too, looked at each {} ms.",
         wanted.rollouts,
         wanted.rate,
@@ -118,7 +118,6 @@ pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<bool, BenchE
         rollouts: 0,
         sent: 0,
         failed: 0,
-        told: None,
     };
     let mut runs: Vec<Run<'_>> = wanted.replicas.iter().map(new).collect();
     let all = f64::from(rounds) * runs.len() as f64;
@@ -132,7 +131,6 @@ pub(crate) async fn measure(wanted: &Wanted, part: &Part) -> Result<bool, BenchE
             // Of so many rollouts as there are, each round has its part.
             let upto = |round: u32| wanted.rollouts * round / rounds;
             run.rollouts = (upto(round + 1) - upto(round)) as usize;
-            run.told = None;
             let source = app(run.replicas, wanted.isolation);
             let name = source.app.name.clone();
             let components = BTreeMap::from([(name.clone(), first.clone())]);
@@ -161,8 +159,6 @@ struct Run<'a> {
     /// Requests that were told of so far, and those of them that failed.
     sent: u64,
     failed: u64,
-    /// The last phase of this round that was.
-    told: Option<usize>,
 }
 
 impl Run<'_> {
@@ -225,39 +221,36 @@ impl Run<'_> {
             let peak = peak.end().await as f64;
             self.part.sample(places.memory, "rollout", self.x(), peak);
             tokio::time::sleep(slice).await;
-            // Those of the time before this rollout have been answered by now.
-            self.tell(load.before(during));
             progress((rollout + 1) as f64 / rollouts as f64, self.replicas);
         }
-        self.tell(load.end().await?);
+        self.tell(&load.end().await?);
         Ok(())
     }
 
-    /// What the answers of phases were.
-    fn tell(&mut self, outcome: Outcome) {
+    /// What the answers of a node's load were: of all the time before the first rollout, of all
+    /// rollouts, and of all the time after one.
+    fn tell(&mut self, outcome: &Outcome) {
         self.sent += outcome.sent();
         self.failed += outcome.failed();
         for reason in &outcome.reasons {
             let pods = self.replicas;
             self.part.note(format!("failed at {pods} pods: {reason}"));
         }
+        let mut times = BTreeMap::new();
         for (phase, answers) in &outcome.phases {
-            let Places { p50, p99, .. } = *self.places;
-            let name = self.phase_name(*phase);
-            let Some(name) = name.filter(|_| !answers.latencies.is_empty()) else {
+            let Some(time) = self.phase_name(*phase) else {
                 continue;
             };
-            // One that came late is in the percentiles of all requests.
-            if self.told.is_none_or(|told| *phase > told) {
-                for (place, part) in [(p50, 0.5), (p99, 0.99)] {
-                    let sample = answers.latencies.value_at_quantile(part) as f64 / 1e6;
-                    self.part.sample(place, name, self.x(), sample);
-                }
-                self.told = Some(*phase);
-            }
-            for place in [p50, p99] {
-                let latencies = &answers.latencies;
-                self.part.requests(place, name, self.x(), latencies);
+            let all = times.entry(time).or_insert_with(histogram);
+            let added = all.add(&answers.latencies);
+            added.expect("histograms of one kind");
+        }
+        let Places { p50, p99, .. } = *self.places;
+        for (time, latencies) in times.iter().filter(|(_, it)| !it.is_empty()) {
+            for (place, part) in [(p50, 0.5), (p99, 0.99)] {
+                let sample = latencies.value_at_quantile(part) as f64 / 1e6;
+                self.part.sample(place, time, self.x(), sample);
+                self.part.requests(place, time, self.x(), latencies);
             }
         }
     }

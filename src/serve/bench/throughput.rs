@@ -23,7 +23,9 @@ const WARM_UP: (f64, f64) = (0.25, 0.005);
 /// Rounds of a constant rate for each round of the most: tails need many to be known.
 const ROUNDS_OF_LATENCY: u32 = 4;
 /// Rounds of calls at a constant rate for each round of the most.
-const ROUNDS_OF_CALLS: u32 = 2;
+const ROUNDS_OF_CALLS: u32 = 3;
+/// The most calls that are due in a second where their latency is told.
+const CALLS_A_SECOND: f64 = 500.0;
 /// Connections of the load at a constant rate, and of calls.
 const CONNECTIONS: u32 = 32;
 /// The largest part of what it can answer that the slowest subject is asked for at a constant rate.
@@ -316,7 +318,7 @@ impl Run<'_> {
             ),
         ];
         let group = |id, title, unit, better| self.part.group(id, title, unit, better);
-        let title = "A call between services: median latency, one connection";
+        let title = "A call between services: median latency, one at a time";
         let p50 = group("call_p50", title, Unit::Ms, Better::Lower);
         let title = "A call between services: requests in a second, 32 connections";
         let rate = group("call_rate", title, Unit::PerSecond, Better::Higher);
@@ -326,7 +328,8 @@ impl Run<'_> {
             let name = &subject.name;
             for _ in 0..ROUNDS_OF_CALLS {
                 // One that waits for its answer before the next is due: nothing is left out.
-                let alone = self.round(subject, 1, Pace::Constant(self.wanted.rate.min(500.0)));
+                let pace = Pace::Constant(self.wanted.rate.min(CALLS_A_SECOND));
+                let alone = self.round(subject, 1, pace);
                 let latencies = alone.await?.answers.latencies;
                 let median = latencies.value_at_quantile(0.5) as f64 / 1e6;
                 self.part.sample(p50, name, None, median);

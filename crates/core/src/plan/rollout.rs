@@ -31,6 +31,7 @@ mod phase;
 mod pod_set;
 mod readiness;
 mod report;
+mod retire;
 mod scale;
 mod steps;
 

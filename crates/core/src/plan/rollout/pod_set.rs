@@ -42,6 +42,8 @@ pub(super) struct Member {
     pub(super) state: &'static str,
     /// The reason, if there is one to tell.
     pub(super) reason: Option<String>,
+    /// Why it should run on another node, if it should.
+    pub(super) leaving: Option<String>,
 }
 
 impl Member {
@@ -73,7 +75,13 @@ impl Member {
             available_at,
             state,
             reason: observed.status.and_then(|it| it.reason.clone()),
+            leaving: observed.leaving.map(str::to_owned),
         }
+    }
+
+    /// Whether it runs this revision where it may stay.
+    pub(super) fn is_settled(&self, revision: u64) -> bool {
+        self.revision == revision && self.leaving.is_none()
     }
 
     /// Whether it will not serve as things are: something has failed.
@@ -91,6 +99,7 @@ impl Member {
             available_at: None,
             state: "is pending",
             reason: None,
+            leaving: None,
         }
     }
 }
@@ -131,9 +140,10 @@ impl PodSet {
         }
     }
 
-    /// How many there are of revisions other than `target`, with those that drain.
+    /// How many there are of revisions other than `target`, with those that drain. One that leaves
+    /// its node is among them.
     pub(super) fn alive_beside(&self, target: u64) -> u32 {
-        count(self.members.iter().filter(|it| it.revision != target))
+        count(self.members.iter().filter(|it| !it.is_settled(target)))
     }
 
     /// Those that are to stay.
@@ -141,16 +151,26 @@ impl PodSet {
         self.members.iter().filter(|member| !member.stopping)
     }
 
-    /// Those of `revision` that are to stay.
+    /// Those of `revision` that are to stay, on their nodes too.
     pub(super) fn active_of(&self, revision: u64) -> impl Iterator<Item = &Member> {
-        self.active().filter(move |it| it.revision == revision)
+        self.active().filter(move |it| it.is_settled(revision))
+    }
+
+    /// Whether pods that are to stay leave their nodes.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.active().any(|it| it.leaving.is_some())
     }
 
     /// Whether there are pods of other revisions than `target` that are to stay, or that have been
     /// told to go and may still get requests.
     pub(super) fn has_others(&self, target: u64) -> bool {
-        let mut others = self.members.iter().filter(|it| it.revision != target);
+        let mut others = self.members.iter().filter(|it| !it.is_settled(target));
         others.any(|it| !it.stopping || it.is_served)
+    }
+
+    /// Whether all that there are run this revision, wherever they may stay.
+    pub(super) fn is_all_of(&self, revision: u64) -> bool {
+        self.members.iter().all(|it| it.revision == revision)
     }
 
     /// How many are available.
@@ -164,10 +184,10 @@ impl PodSet {
         count(of.filter(|it| it.grade == Grade::Available))
     }
 
-    /// How many of each revision are to stay.
+    /// How many of each revision are to stay, on their nodes too.
     pub(super) fn sizes(&self) -> BTreeMap<u64, u32> {
         let mut sizes = BTreeMap::new();
-        for member in self.active() {
+        for member in self.active().filter(|it| it.leaving.is_none()) {
             *sizes.entry(member.revision).or_default() += 1;
         }
         sizes

@@ -21,6 +21,9 @@ pub struct ObservedPod<'a> {
     pub status: Option<&'a PodStatus>,
     /// Since when it has been ready without a break, if it is ready.
     pub ready_since: Option<Timestamp>,
+    /// Why it should run on another node, as the end of a sentence, if it should: it counts as a pod
+    /// of an older revision then.
+    pub leaving: Option<&'a str>,
 }
 
 impl ObservedPod<'_> {
@@ -71,6 +74,7 @@ impl Readiness {
                 pod,
                 status,
                 ready_since,
+                leaving: None,
             }
         };
         let observed = pods.into_iter().map(observe).collect();

@@ -128,7 +128,7 @@ pub(super) fn stuck(set: &PodSet, target: u64, replicas: u32, deadline: Duration
 /// What keeps a pod from serving that should: said of the first of `target` that is in trouble, or
 /// else of another revision.
 fn trouble(set: &PodSet, target: u64) -> Option<String> {
-    let mut others = set.active().filter(|it| it.revision != target);
+    let mut others = set.active().filter(|it| !it.is_settled(target));
     let member = set.active_of(target).find(|it| it.is_in_trouble());
     let member = member.or_else(|| others.find(|it| it.is_in_trouble()))?;
     Some(set.describe(member))

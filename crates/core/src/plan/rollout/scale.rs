@@ -167,7 +167,7 @@ fn resize(set: &mut PodSet, wanted: &BTreeMap<u64, u32>, goal: &Goal<'_>) {
         let now = sizes.get(&revision).copied().unwrap_or_default();
         let surplus = now.saturating_sub(size) as usize;
         let reason = format!("scaled down to {replicas} replicas");
-        let worst = set.ranked(|it| it.revision == revision, worst_first);
+        let worst = set.ranked(|it| it.is_settled(revision), worst_first);
         for at in worst.into_iter().take(surplus) {
             let needed = set.member(at).grade == Grade::Available && set.available() <= least;
             match needed {
@@ -186,7 +186,7 @@ fn resize(set: &mut PodSet, wanted: &BTreeMap<u64, u32>, goal: &Goal<'_>) {
         |member| member.grade != Grade::Available,
         |member| {
             (
-                member.revision == goal.target,
+                member.is_settled(goal.target),
                 member.revision,
                 worst_first(member),
             )

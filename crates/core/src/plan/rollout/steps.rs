@@ -3,14 +3,19 @@
 use super::{
     bounds::Bounds,
     goal::{Goal, worst_first},
-    pod_set::{Grade, PodSet, count},
+    pod_set::{PodSet, count},
+    retire::{replaced, retire},
     scale,
 };
 use crate::object::Strategy;
 
 /// Decides what is to be done. Says whether a change of the number of replicas has been seen to.
 pub(super) fn steps(set: &mut PodSet, goal: &Goal<'_>) -> bool {
-    if goal.paused || goal.waits {
+    // Of a service that is kept at its replicas pods leave their nodes, whether a rollout would be
+    // held or not. In the middle of one that is held nothing moves.
+    let is_kept = goal.last_good == Some(goal.target) && set.is_all_of(goal.target);
+    let relocates = is_kept && set.is_leaving();
+    if (goal.paused || goal.waits) && !relocates {
         return scale::held(set, goal);
     }
     match goal.strategy {
@@ -33,7 +38,7 @@ fn trim(set: &mut PodSet, goal: &Goal<'_>) {
     let replicas = goal.bounds.replicas;
     let surplus = count(set.active_of(goal.target)).saturating_sub(replicas);
     let reason = format!("scaled down to {replicas} replicas");
-    let worst = set.ranked(|it| it.revision == goal.target, worst_first);
+    let worst = set.ranked(|it| it.is_settled(goal.target), worst_first);
     for at in worst.into_iter().take(surplus as usize) {
         set.stop(at, &reason);
     }
@@ -48,39 +53,17 @@ fn rolling(set: &mut PodSet, goal: &Goal<'_>) {
     let missing = replicas.saturating_sub(count(set.active_of(goal.target)));
     set.create(goal.target, room.min(missing), goal.cause);
 
-    let new = count(set.active_of(goal.target));
-    let coming = new - set.available_of(goal.target);
-    let least = goal.bounds.least();
-    let mut removable = count(set.active()).saturating_sub(least.saturating_add(coming));
-    let mut spare = set.available().saturating_sub(least);
-    let reason = format!("revision {} replaces it", goal.target);
-    let old = set.ranked(
-        |member| member.revision != goal.target,
-        |member| {
-            let available = member.grade == Grade::Available;
-            (available, member.revision, worst_first(member))
-        },
-    );
-    for at in old {
-        let left = match set.member(at).grade {
-            Grade::NotReady | Grade::Ready => &mut removable,
-            Grade::Available => &mut spare,
-        };
-        if *left > 0 {
-            *left -= 1;
-            set.stop(at, &reason);
-        }
-    }
+    retire(set, goal, |member| member.is_settled(goal.target));
 }
 
 /// Stops all pods of other revisions, and makes new ones once the last of them is gone.
 fn recreate(set: &mut PodSet, goal: &Goal<'_>) {
-    let reason = format!("revision {} replaces it", goal.target);
     let old = set.ranked(
-        |member| member.revision != goal.target,
+        |member| !member.is_settled(goal.target),
         |member| (member.revision, member.slot),
     );
     for at in old {
+        let reason = replaced(set.member(at), goal);
         set.stop(at, &reason);
     }
     if set.alive_beside(goal.target) == 0 {

@@ -6,7 +6,10 @@ mod scaling;
 mod scenarios;
 mod stories;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::*;
 use crate::{
@@ -27,6 +30,8 @@ struct World {
     pods: Vec<Pod>,
     /// Since when pods have been ready.
     ready: BTreeMap<PodName, Timestamp>,
+    /// The pods that should run on other nodes.
+    leaving: BTreeSet<PodName>,
     gate: Gate,
     moment: Moment,
     /// The words of all announcements, and of what was done to the service itself.
@@ -73,6 +78,7 @@ impl World {
             },
             pods: Vec::new(),
             ready: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             gate: Gate::Open,
             moment: Moment {
                 boot: BOOT,
@@ -98,6 +104,10 @@ impl World {
             pod,
             status: pod.observed(&boots),
             ready_since: self.ready_since(pod),
+            leaving: self
+                .leaving
+                .contains(&pod.name())
+                .then_some("its node a is drained"),
         });
         let pods: Vec<_> = observed.collect();
         plan(&self.service, &pods, &self.gate, self.moment)
@@ -136,6 +146,7 @@ impl World {
                     assert!(!reason.is_empty());
                     let taken = self.pods.iter().any(|it| it.name() == *pod);
                     assert!(!taken, "{pod} is there already");
+                    self.leaving.remove(pod);
                     let pod = super::tests::pod(pod.service(), pod.revision(), pod.slot());
                     self.pods.push(pod);
                 }
@@ -237,6 +248,18 @@ impl World {
         let active = self.pods.iter().filter(|pod| pod.stop.is_none());
         let of = active.filter(|pod| pod.revision == revision);
         u32::try_from(of.count()).expect("few pods")
+    }
+
+    /// All pods in these slots should run on other nodes.
+    fn leave(&mut self, slots: impl Fn(u32) -> bool) {
+        let leaving = self.pods.iter().filter(|pod| slots(pod.slot));
+        self.leaving = leaving.map(Pod::name).collect();
+    }
+
+    /// Whether a pod that is to stay should run on another node.
+    fn is_leaving(&self) -> bool {
+        let mut active = self.pods.iter().filter(|pod| pod.stop.is_none());
+        active.any(|pod| self.leaving.contains(&pod.name()))
     }
 
     /// Adds so many pods of `revision` that are like this.

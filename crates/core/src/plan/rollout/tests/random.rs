@@ -73,6 +73,9 @@ fn draw(world: &mut World, (revision, slot, phase, second, stop): (u64, u32, u8,
     // One that no node runs yet.
     pod.node = pod.node.filter(|_| second % 13 > 0);
     pod.stop = stop.then(|| "it should".to_owned());
+    if second % 5 == 0 {
+        world.leaving.insert(pod.name());
+    }
     world.pods.push(pod);
 }
 

@@ -47,6 +47,75 @@ fn a_rolling_update() {
     assert_eq!(world.service.status.last_good, Some(2));
 }
 
+/// A drained node has two pods of four: they are replaced within the bounds, by pods of the same
+/// revision, and nothing else moves.
+#[test]
+fn pods_leave_their_node() {
+    for (surge, unavailable) in [(1, 0), (0, 1), (2, 2)] {
+        let mut world = World::running(4, surge, unavailable);
+        world.leave(|slot| slot < 2);
+        let plan = world.plan();
+        let (created, stopped) = moves(&plan)[&1];
+        assert_eq!((created, stopped), (surge.min(2), unavailable), "{plan:#?}");
+        let said = |action: &Action| match action {
+            Action::Stop { reason, .. } => reason == "its node a is drained",
+            _ => true,
+        };
+        assert!(plan.actions.iter().all(said), "{plan:#?}");
+        world.settle(|_| Fate::Good);
+        assert_eq!(world.active(1), 4);
+        assert!(!world.is_leaving(), "{world:#?}");
+        assert_eq!(world.service.status.phase, Phase::Complete);
+        world.assert_told(&[]);
+    }
+}
+
+/// A service that is paused and complete leaves a drained node; a rollout that is held in its middle
+/// stays as it is until it goes on.
+#[test]
+fn pods_leave_their_node_while_rollouts_are_paused() {
+    let mut world = World::running(4, 1, 0);
+    world.pause(true);
+    world.settle(|_| Fate::Good);
+    world.leave(|slot| slot == 0);
+    world.settle(|_| Fate::Good);
+    assert!(!world.is_leaving(), "{world:#?}");
+    assert_eq!(world.active(1), 4);
+
+    world.pause(false);
+    world.settle(|_| Fate::Good);
+    world.want(2);
+    let _ = world.step();
+    world.pause(true);
+    world.settle(|_| Fate::Good);
+    let held = (world.active(1), world.active(2));
+    assert_eq!(held, (4, 1));
+    world.leave(|slot| slot == 1);
+    world.settle(|_| Fate::Good);
+    assert_eq!((world.active(1), world.active(2)), held);
+    world.pause(false);
+    world.settle(|_| Fate::Good);
+    assert_eq!((world.active(1), world.active(2)), (0, 4));
+}
+
+/// The new pod cannot come up: what serves stays where it is.
+#[test]
+fn a_pod_stays_on_a_drained_node_until_another_is_available() {
+    let mut world = World::running(2, 1, 0);
+    world.leave(|slot| slot == 0);
+    world.settle(|pod| match pod.slot {
+        0 | 1 => Fate::Good,
+        _ => Fate::Stuck,
+    });
+    assert_eq!(world.active(1), 3, "{world:#?}");
+    assert!(world.is_leaving());
+    let available = world
+        .pods
+        .iter()
+        .filter(|pod| world.ready_since(pod).is_some());
+    assert_eq!(available.count(), 2);
+}
+
 #[test]
 fn recreate() {
     let mut world = World::running(2, 1, 0);

@@ -8,6 +8,8 @@ pub mod apply;
 pub mod autoscale;
 pub mod gate;
 pub mod job;
+pub mod node;
+pub mod place;
 pub mod pod;
 pub mod probe;
 pub mod prune;

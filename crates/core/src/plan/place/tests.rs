@@ -1,0 +1,109 @@
+//! Worked rows, and the laws over all small clusters and many random ones.
+
+mod laws;
+mod rows;
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::name::ServiceKey;
+
+pub(super) fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
+}
+
+pub(super) const MIB: u64 = 1 << 20;
+
+/// A node as a row writes it: `b[zone=x pods=2 mem=64 cpu=500 cordoned vol=data code]`. Without more
+/// it is ready and has room for 10 pods, 1 GiB and 4 cores.
+pub(super) fn node(text: &str) -> Node {
+    let (called, rest) = text.split_once('[').unwrap_or((text, "]"));
+    let mut node = Node {
+        name: name(called),
+        labels: BTreeMap::new(),
+        state: NodeState::Ready,
+        capacity: Capacity {
+            pods: 10,
+            memory: 1024 * MIB,
+            cpu_millis: 4000,
+        },
+        volumes: BTreeSet::new(),
+        code: BTreeSet::new(),
+    };
+    for word in rest.trim_end_matches(']').split_whitespace() {
+        let number = |text: &str| text.parse::<u64>().expect("a number");
+        match word.split_once('=') {
+            None => match word {
+                "cordoned" => node.state = NodeState::Cordoned,
+                "draining" => node.state = NodeState::Draining,
+                "drained" => node.state = NodeState::Drained,
+                "lost" => node.state = NodeState::Lost,
+                "code" => drop(node.code.insert("web".to_owned())),
+                other => panic!("{other}"),
+            },
+            Some(("pods", pods)) => node.capacity.pods = number(pods) as u32,
+            Some(("mem", mib)) => node.capacity.memory = number(mib) * MIB,
+            Some(("cpu", millis)) => node.capacity.cpu_millis = number(millis),
+            Some(("vol", volume)) => drop(node.volumes.insert((name("shop"), name(volume)))),
+            Some((label, value)) => drop(node.labels.insert(label.to_owned(), value.to_owned())),
+        }
+    }
+    node
+}
+
+/// Nodes as a row writes them, with spaces between those that are outside of brackets.
+pub(super) fn nodes(text: &str) -> Vec<Node> {
+    let mut depth = 0;
+    let parts = text.split(|c: char| {
+        depth += i32::from(c == '[') - i32::from(c == ']');
+        depth == 0 && c == ' '
+    });
+    parts.filter(|it| !it.is_empty()).map(node).collect()
+}
+
+/// A service of the app `shop`, or of another as in `bar/web`, whose pods reserve 64 MiB.
+pub(super) fn demand(text: &str) -> Demand {
+    let mut words = text.split_whitespace();
+    let called = words.next().expect("a service");
+    let key = match called.contains('/') {
+        true => ServiceKey::parse(called).expect("a key"),
+        false => ServiceKey::new(&name("shop"), &name(called)),
+    };
+    let mut demand = Demand {
+        digest: key.name.to_string(),
+        service: key,
+        memory: 64 * MIB,
+        cpu_millis: 0,
+        labels: BTreeMap::new(),
+        spread: Spread::Node,
+        volumes: BTreeSet::new(),
+    };
+    for word in words {
+        match word.split_once('=').expect("a key with a value") {
+            ("mem", mib) => demand.memory = mib.parse::<u64>().expect("a number") * MIB,
+            ("cpu", millis) => demand.cpu_millis = millis.parse().expect("a number"),
+            ("spread", label) => demand.spread = Spread::Label(label.to_owned()),
+            ("vol", volume) => drop(demand.volumes.insert(name(volume))),
+            (label, value) => drop(demand.labels.insert(label.to_owned(), value.to_owned())),
+        }
+    }
+    demand
+}
+
+/// Pods that there are, as in `web@a web@a bar/api@b`.
+pub(super) fn tally(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for (slot, pod) in (0..).zip(text.split_whitespace()) {
+        let (service, at) = pod.split_once('@').expect("a node");
+        let demand = demand(service);
+        let pod = PodName::new(&demand.service, 1, slot);
+        tally.add(&Reserved::new(&pod, &name(at), &demand));
+    }
+    tally
+}
+
+/// Pods of revision 2 of a service.
+pub(super) fn pods(demand: &Demand, count: u32) -> Vec<PodName> {
+    let pod = |slot| PodName::new(&demand.service, 2, slot);
+    (0..count).map(pod).collect()
+}

@@ -215,13 +215,17 @@ mod tests {
             parsed("apps/shop", None),
             Ok((Kind::Apps, "shop".to_owned()))
         );
+        assert_eq!(parsed("node/b", None), Ok((Kind::Nodes, "b".to_owned())));
         for (object, name) in [("web", None), ("pod/", None), ("pod/a", Some("b"))] {
             let error = parsed(object, name).expect_err(object);
             assert!(error.starts_with("write it as `KIND/NAME`"), "{error}");
         }
         assert_eq!(
             parsed("boat/x", None),
-            Err("there is no kind `boat`: there are `app`, `service`, `job` and `pod`".to_owned())
+            Err(
+                "there is no kind `boat`: there are `app`, `service`, `job`, `pod` and `node`"
+                    .to_owned()
+            )
         );
     }
 }

@@ -5,7 +5,7 @@
 //! certificate, the client checks that it has reached the node it means, and the server that the
 //! node that calls is one of the cluster. What has no certificate is closed before HTTP.
 //!
-//! A new node has a [`Token`], with which it [`join`]s: over TLS as well, by a protocol of one
+//! A new node has a [`Token`], with which it joins ([`join()`]): over TLS as well, by a protocol of one
 //! question and one answer that has nothing to do with HTTP, once it has seen that the node it has
 //! reached belongs to the authority that the token names.
 //!

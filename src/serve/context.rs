@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use sampan_runtime::pod::Termination;
-use sampan_store::{KeyValues, Store, StoreError};
+use sampan_store::{EtcdReach, KeyValues, Store, StoreError};
 use tokio::sync::watch;
 
 use super::{
@@ -35,6 +35,8 @@ pub(crate) struct NodeContext {
     /// The same, whose reads are never old: for those who remove what they do not find.
     pub(crate) current: Arc<dyn Store>,
     /// Whether the store is there, if it is not on this machine.
+    pub(crate) reach: Option<watch::Receiver<EtcdReach>>,
+    /// How an etcd is this node's alone, if it is.
     pub(crate) away: Option<Away>,
     /// The objects of the store in memory.
     pub(crate) objects: Arc<Reflector>,
@@ -97,6 +99,7 @@ impl NodeContext {
             node,
             store,
             current: data.current,
+            reach: data.reach,
             away: data.away,
             objects: Arc::new(objects),
             artifacts,
@@ -123,6 +126,7 @@ impl NodeContext {
         let data = Data {
             store: Arc::clone(&store),
             current: store,
+            reach: None,
             away: None,
             artifacts: Artifacts::memory(),
             log: None,

@@ -11,7 +11,7 @@ use sampan_peer::{Body, RequestBody};
 use tokio::task::JoinHandle;
 use tower_service::Service as _;
 
-use super::{context::NodeContext, etcd::Away, member::ForPeers, nodes::Nodes, views::NodeViews};
+use super::{context::NodeContext, member::ForPeers, nodes::Nodes, views::NodeViews};
 use crate::api::{self, Cluster, Lines, Parts, Port, PortError, Socket, Token, TokenError};
 
 pub(crate) use crate::api::{Api, BindError, Ending};
@@ -135,7 +135,7 @@ fn parts(context: &NodeContext, http: Option<SocketAddr>, ending: Option<Arc<End
     Parts {
         cluster,
         store: Arc::clone(&context.store),
-        reach: context.away.as_ref().map(Away::reach),
+        reach: context.reach.clone(),
         artifacts: Arc::clone(&context.artifacts),
         keyvalue: Arc::clone(&context.keyvalue),
         secrets: Arc::clone(&context.secrets),

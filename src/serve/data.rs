@@ -8,9 +8,9 @@ use std::{
 };
 
 use sampan_core::spec::node::LogLimits;
-use sampan_store::{EventLog, LineLog, OpenError, Sqlite, Store};
+use sampan_store::{EtcdReach, EventLog, LineLog, OpenError, Sqlite, Standby, Store};
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     etcd::{self, Away, EtcdOptions, Identity},
@@ -63,6 +63,8 @@ pub(crate) struct Data {
     /// The same, whose reads fail then: for those who remove what they do not find.
     pub(crate) current: Arc<dyn Store>,
     /// Whether they are there, if they are not on this machine.
+    pub(crate) reach: Option<watch::Receiver<EtcdReach>>,
+    /// How they are this node's alone, if they are in an etcd and it is of no cluster.
     pub(crate) away: Option<Away>,
     /// The components.
     pub(crate) artifacts: Artifacts,
@@ -178,6 +180,7 @@ async fn beside(
     Ok(Data {
         store,
         current,
+        reach: away.as_ref().map(Away::reach),
         away,
         artifacts,
         log,
@@ -195,9 +198,12 @@ pub(crate) async fn join_in(directory: &Path, mut data: Data) -> Result<Data, Da
         return Ok(data);
     };
     format::carry_over(&*membership.store, None).await?;
-    let objects: Arc<dyn Store> = Arc::<sampan_store::Etcd>::clone(&membership.store);
-    data.current = Arc::clone(&objects);
-    let alone = std::mem::replace(&mut data.store, objects);
+    let (objects, reach) = (Arc::clone(&membership.store), membership.store.reach());
+    data.current = objects;
+    let standby = Standby::start(Arc::clone(&data.current), reach.clone()).await;
+    let standby = Arc::new(standby.map_err(MemberError::from)?);
+    data.reach = Some(reach);
+    let alone = std::mem::replace(&mut data.store, standby);
     data.member = Some(Arc::new(Member::open(membership, alone).await?));
     Ok(data)
 }

@@ -75,6 +75,12 @@ impl Etcd {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Ends it.
+    pub(super) fn end(&mut self) {
+        self.child.kill().expect("ours");
+        self.child.wait().expect("it ends");
+    }
+
     fn wait(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.is_healthy() {

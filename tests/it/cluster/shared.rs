@@ -74,6 +74,24 @@ async fn an_app_applied_at_one_node_runs_and_is_seen_at_all() {
         }
     }
     shows_what_is_measured_elsewhere(&cluster);
+    shows_what_it_knew(&mut cluster);
+    eventually(address, "hello.test", "/", |it| it.status == 200).await;
+}
+
+/// Without etcd each node shows what it knew.
+fn shows_what_it_knew(cluster: &mut Cluster) {
+    cluster.etcd.end();
+    for node in ["a", "b", "c"] {
+        let api = cluster.api(node);
+        let shown = done(&["get", "services", "--api", &api]);
+        assert!(shown.status.success(), "{node}: {}", err(&shown));
+        assert!(String::from_utf8_lossy(&shown.stdout).contains("web"));
+        let said = err(&shown);
+        assert!(
+            said.contains("the store of the node is away"),
+            "{node}: {said}"
+        );
+    }
 }
 
 /// What is measured at `a` is shown at `c`, as soon as it was.

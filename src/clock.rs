@@ -46,13 +46,12 @@ impl LocalNode {
         }
     }
 
-    /// All nodes that run.
+    /// All nodes that run: this one in any case, of which the store may not know yet.
     pub(crate) fn boots(&self) -> Boots {
+        let own = (self.name.clone(), self.clock.boot());
         match &self.boots {
-            Some(boots) => boots(),
-            None => [(self.name.clone(), self.clock.boot())]
-                .into_iter()
-                .collect(),
+            Some(boots) => boots().and(own),
+            None => [own].into_iter().collect(),
         }
     }
 }

@@ -67,6 +67,8 @@ pub(crate) struct Controllers {
     /// Set when everything has been looked at once: what an earlier run of the node observed is
     /// in no status any more.
     pub(crate) looked: watch::Sender<bool>,
+    /// Told when nodes have come or gone: everything is looked at again.
+    pub(crate) nodes: Arc<Notify>,
     /// Told when they are to finish what they have begun, and to end.
     pub(crate) finish: Arc<Notify>,
 }
@@ -153,6 +155,7 @@ struct Loop {
 impl Loop {
     async fn run(mut self, mut follower: Follower) {
         let finish = Arc::clone(&self.controllers.finish);
+        let nodes = Arc::clone(&self.controllers.nodes);
         let mut resync = tokio::time::interval(RESYNC);
         loop {
             self.start_due(&follower);
@@ -178,6 +181,10 @@ impl Loop {
                 }
                 () = sleep_until(next) => {}
                 _ = resync.tick() => {
+                    let keys = follower.keys();
+                    self.look_at(&follower.mirror(), &keys);
+                }
+                () = nodes.notified() => {
                     let keys = follower.keys();
                     self.look_at(&follower.mirror(), &keys);
                 }

@@ -1,6 +1,6 @@
 //! Does what the rollout planner says.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use sampan_core::{
     event::Reason,
@@ -11,7 +11,7 @@ use sampan_core::{
         rollout::{self, Action, Readiness},
         stop::{Deletions, Turn},
     },
-    record::{Key, Pod, Service},
+    record::{Boots, Key, Pod, Service, cluster::ClusterKey},
     time::Timestamp,
 };
 use sampan_store::Transaction;
@@ -48,6 +48,10 @@ pub(super) fn reconcile(
     memory: &mut Memory,
     scaling: Option<&Decision>,
 ) -> Plan {
+    let boots = node.boots();
+    if let Some(plan) = lost(stored, mirror, &boots) {
+        return plan;
+    }
     let moment = node.clock.moment();
     let turn = turn(&stored.value, mirror, &mut memory.deletions, moment.now);
     let scaled = scaling.and_then(|decision| {
@@ -58,7 +62,7 @@ pub(super) fn reconcile(
     let pods = mirror.pods_of(&stored.value.key);
     let pods = pods.map(|it| (&*it.value, it.created.0));
     let readiness = &mut memory.readiness;
-    let pods = readiness.observe(&stored.value.key, pods, &node.boots(), moment.now);
+    let pods = readiness.observe(&stored.value.key, pods, &boots, moment.now);
     let planned = match &turn {
         Some(turn) => rollout::delete(service, &pods, turn, moment),
         None => rollout::plan(service, &pods, &gate(service, mirror), moment),
@@ -98,6 +102,38 @@ pub(super) fn reconcile(
         scaled: scaled.map(|(_, decision)| decision),
         ended: planned.ended,
     }
+}
+
+/// Removes the pods of nodes that do not run any more, as the store must find when it does so. What
+/// takes their place is planned when they have gone: a pod of the same name is another pod. A node
+/// that was only cut off ends what it finds gone when it is back.
+fn lost(stored: &Stored<Service>, mirror: &Mirror, boots: &Boots) -> Option<Plan> {
+    let mut transaction = Transaction::new();
+    let mut nodes = BTreeSet::new();
+    let mut told = Vec::new();
+    for pod in mirror.pods_of(&stored.value.key) {
+        let Some(node) = pod.value.lost(boots) else {
+            continue;
+        };
+        if nodes.insert(node) {
+            transaction = transaction.absent(ClusterKey::Session(node.clone()).to_string());
+        }
+        let name = pod.value.name();
+        let key = Key::Pod(name.clone()).to_string();
+        transaction = transaction.compare(key.as_str(), pod.modified).delete(key);
+        told.push(Told {
+            subject: Subject::Service(stored.value.key.clone()),
+            change: Change::Announced {
+                reason: Reason::PodStopped,
+                message: format!("{name}: its node {node} is lost"),
+            },
+        });
+    }
+    (!nodes.is_empty()).then(|| Plan {
+        transaction,
+        told,
+        ..Plan::default()
+    })
 }
 
 /// Whether what the service depends on is as far as it must be.

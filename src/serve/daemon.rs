@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sampan_core::record::Kind;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     task::{AbortHandle, JoinHandle, JoinSet},
     time::timeout,
 };
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     agent::{jobs::Jobs, node::Agent},
     clock::LocalNode,
+    cluster::Roster,
     controllers::{Controllers, autoscale::Autoscaling},
     panics::joined,
 };
@@ -147,6 +148,8 @@ impl Daemon {
 struct Planning {
     context: NodeContext,
     node: LocalNode,
+    /// Told when nodes have come or gone.
+    nodes: Arc<Notify>,
     finish: Arc<Notify>,
 }
 
@@ -156,6 +159,7 @@ impl Planning {
         let planning = Self {
             context: context.clone(),
             node: node.clone(),
+            nodes: Arc::default(),
             finish: Arc::clone(&finish),
         };
         let task = tasks.spawn(ended("the controllers", planning.run()));
@@ -171,9 +175,21 @@ impl Planning {
             autoscaling: autoscaling(context),
             rollouts: Arc::clone(&context.rollouts),
             looked: context.looked.clone(),
+            nodes: Arc::clone(&self.nodes),
             finish: Arc::clone(&self.finish),
         };
         controllers.run(context.objects.follow(&Kind::ALL))
+    }
+
+    /// Tells the controllers when other nodes run than before. Ends with the store.
+    async fn watch_nodes(&self, mut members: watch::Receiver<Roster>) {
+        let mut before = members.borrow_and_update().boots();
+        while members.changed().await.is_ok() {
+            let now = members.borrow_and_update().boots();
+            if std::mem::replace(&mut before, now.clone()) != now {
+                self.nodes.notify_one();
+            }
+        }
     }
 
     async fn run(self) {
@@ -188,6 +204,7 @@ impl Planning {
                 tracing::info!("this node leads");
                 tokio::select! {
                     () = self.controllers() => return,
+                    () = self.watch_nodes(member.members().changes()) => return,
                     _ = standing.wait_for(|it| !it.leads) => {
                         tracing::warn!("this node does not lead any more");
                     }

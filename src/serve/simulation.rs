@@ -464,6 +464,7 @@ fn node(
         },
         rollouts: Arc::default(),
         looked: watch::Sender::default(),
+        nodes: Arc::default(),
         finish: Arc::default(),
     };
     (agent, controllers)

@@ -3,6 +3,7 @@
 mod alone;
 mod etcd;
 mod guests;
+mod loss;
 mod nodes;
 mod shared;
 

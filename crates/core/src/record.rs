@@ -54,6 +54,13 @@ pub struct Boot(pub u64);
 pub struct Boots(BTreeMap<Name, Boot>);
 
 impl Boots {
+    /// The same with this run of a node.
+    #[must_use]
+    pub fn and(mut self, (node, boot): (Name, Boot)) -> Self {
+        self.0.insert(node, boot);
+        self
+    }
+
     /// The run of this node, if the node runs.
     pub fn of(&self, node: &Name) -> Option<Boot> {
         self.0.get(node).copied()

@@ -45,6 +45,12 @@ impl Pod {
         PodName::new(&self.service, self.revision, self.slot)
     }
 
+    /// The node that ran it and does not run any more.
+    pub fn lost(&self, boots: &Boots) -> Option<&Name> {
+        let node = self.node.as_ref();
+        node.filter(|node| boots.of(node).is_none())
+    }
+
     /// What the present run of its node has observed of it. An end is for good, whichever run saw it;
     /// all else that an earlier run observed holds no more.
     pub fn observed(&self, boots: &Boots) -> Option<&PodStatus> {

@@ -27,7 +27,7 @@ use sampan_core::{
     provoke,
     record::{Key, Service},
 };
-use sampan_store::{Outcome, Store, StoreError, Transaction};
+use sampan_store::{Outcome, Revision, Store, StoreError, Transaction};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -61,6 +61,9 @@ pub(crate) struct Controllers {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) node: LocalNode,
+    /// What says that this node leads, where there are several: each transaction compares it, so that
+    /// a node that leads no more writes nothing, whether it knows or not.
+    pub(crate) lead: Option<(String, Revision)>,
     pub(crate) autoscaling: Autoscaling,
     /// How rollouts have ended.
     pub(crate) rollouts: Arc<Rollouts>,
@@ -121,6 +124,10 @@ impl Controllers {
     async fn execute(&self, object: &Object, transaction: Transaction, told: Vec<Told>) -> End {
         provoke::panic_in(provoke::Task::Reconcile);
         if !transaction.writes.is_empty() {
+            let transaction = match &self.lead {
+                Some((key, revision)) => transaction.compare(key.as_str(), *revision),
+                None => transaction,
+            };
             let _turn = self.store.turns().shared(object.app().as_str()).await;
             match self.store.commit(transaction).await {
                 Ok(Outcome::Committed(revision)) => {

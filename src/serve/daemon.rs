@@ -2,11 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sampan_core::record::Kind;
+use sampan_core::record::{
+    Kind,
+    cluster::{ClusterKey, Leader},
+};
+use sampan_store::{Revision, StoreError};
 use tokio::{
     sync::{Notify, watch},
     task::{AbortHandle, JoinHandle, JoinSet},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -24,6 +28,8 @@ use crate::{
     panics::joined,
 };
 
+/// The key that says which node leads, and the revision that says that it is this one.
+type Lead = (String, Revision);
 /// Tasks, which say what they were.
 type Tasks = JoinSet<&'static str>;
 
@@ -45,6 +51,8 @@ struct Finish {
     task: AbortHandle,
 }
 
+/// How long to wait before a store that failed is asked again.
+const RETRY: Duration = Duration::from_millis(500);
 /// The longest that one of them may take.
 const FINISH: Duration = Duration::from_secs(2);
 
@@ -166,12 +174,13 @@ impl Planning {
         Finish { finish, task }
     }
 
-    fn controllers(&self) -> impl Future<Output = ()> + use<> {
+    fn controllers(&self, lead: Option<Lead>) -> impl Future<Output = ()> + use<> {
         let context = &self.context;
         let controllers = Controllers {
             store: Arc::clone(&context.store),
             journal: Arc::clone(&context.journal),
             node: self.node.clone(),
+            lead,
             autoscaling: autoscaling(context),
             rollouts: Arc::clone(&context.rollouts),
             looked: context.looked.clone(),
@@ -179,6 +188,24 @@ impl Planning {
             finish: Arc::clone(&self.finish),
         };
         controllers.run(context.objects.follow(&Kind::ALL))
+    }
+
+    /// What says that this node leads. `None` if the store says another thing by now.
+    async fn lead(&self) -> Option<Lead> {
+        let key = ClusterKey::Leader.to_string();
+        let entry = loop {
+            match self.context.store.get(&key).await {
+                Ok(entry) => break entry?,
+                Err(StoreError::Closed) => return None,
+                Err(error) => {
+                    tracing::warn!(%error, "it is not known whether this node leads, trying again");
+                    sleep(RETRY).await;
+                }
+            }
+        };
+        let leader: Leader = serde_json::from_slice(&entry.value).ok()?;
+        let is_own = leader.node == self.node.name && leader.boot == self.node.clock.boot();
+        is_own.then_some((key, entry.modified))
     }
 
     /// Tells the controllers when other nodes run than before. Ends with the store.
@@ -194,16 +221,17 @@ impl Planning {
 
     async fn run(self) {
         let Some(member) = &self.context.member else {
-            return self.controllers().await;
+            return self.controllers(None).await;
         };
         let mut standing = member.standing();
         let mut members = member.members().changes();
         loop {
-            let is_led = standing.borrow_and_update().leads;
-            if is_led {
+            let leads = standing.borrow_and_update().leads;
+            let lead = if leads { self.lead().await } else { None };
+            if lead.is_some() {
                 tracing::info!("this node leads");
                 tokio::select! {
-                    () = self.controllers() => return,
+                    () = self.controllers(lead) => return,
                     () = self.watch_nodes(member.members().changes()) => return,
                     _ = standing.wait_for(|it| !it.leads) => {
                         tracing::warn!("this node does not lead any more");

@@ -57,6 +57,7 @@ use crate::{
 
 mod day;
 mod doom;
+mod lead;
 mod own;
 mod schedule;
 
@@ -457,6 +458,7 @@ fn node(
         store: dynamic,
         journal,
         node,
+        lead: None,
         autoscaling: Autoscaling {
             loads: loads.clone(),
             callers: Arc::new(NoCallers),

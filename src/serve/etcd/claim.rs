@@ -9,7 +9,7 @@
 //! has ended, and no longer.
 //!
 //! States: *held*, with the revision of the key, and *lost*, between the end of a session, or a
-//! transaction that found the key changed, and the next claim. Only the task [`keep`] changes it,
+//! transaction that found the key changed, and the next claim. Only the task `keep` changes it,
 //! after the key was written; a transaction that finds the key changed only wakes that task.
 
 use std::{

@@ -138,11 +138,15 @@ impl Server {
         let mut connections = JoinSet::new();
         {
             let mut shutdown = pin!(shutdown);
-            loop {
-                let accepted = tokio::select! {
-                    accepted = accept(&listener, &shared.places) => accepted,
-                    Some(_) = connections.join_next() => continue,
-                    () = shutdown.as_mut() => break,
+            'open: loop {
+                // The same future until it is done: it may have a connection that waits for a place.
+                let mut accepting = pin!(accept(&listener, &shared.places));
+                let accepted = loop {
+                    tokio::select! {
+                        accepted = accepting.as_mut() => break accepted,
+                        Some(_) = connections.join_next() => {}
+                        () = shutdown.as_mut() => break 'open,
+                    }
                 };
                 let (shared, draining) = (Arc::clone(&shared), draining.subscribe());
                 let (io, address, seat) = accepted;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -13,7 +13,7 @@ use http::Method;
 use sampan_core::{name::Name, spec::node::LogLimits, view};
 use sampan_peer::{Certificate, ClusterSecret, Identity, JoinRequest, NodeKey, Sensitive, Token};
 
-use super::{End, api::ApiArguments, output::Output, process::runtime};
+use super::{End, api::ApiArguments, etcd::refuse_exposed, output::Output, process::runtime};
 use crate::{
     client::quoted,
     cluster::{
@@ -170,8 +170,8 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
                 ..
             } => {
                 let files = arguments.verb.etcd_files()?;
-                let etcd = members(etcd, *etcd_insecure)?;
-                init(node, etcd, &files, own, output).await
+                refuse_exposed(etcd, *etcd_insecure)?;
+                init(node, etcd.clone(), &files, own, output).await
             }
             Verb::Token { api } => {
                 let invited: view::Invitation = api
@@ -220,32 +220,6 @@ impl Verb {
         }
         Ok(files)
     }
-}
-
-/// The members of etcd, unless one of them would be sent everything in the clear.
-fn members(urls: &[String], insecure: bool) -> anyhow::Result<Vec<String>> {
-    for url in urls {
-        let plain = url.strip_prefix("http://");
-        if let Some(place) = plain
-            && !insecure
-            && !is_loopback(place)
-        {
-            bail!(
-                "`{url}` is on another machine and without TLS: whoever listens in has the cluster; \
-                 use `https://`, or say `--etcd-insecure`"
-            );
-        }
-    }
-    Ok(urls.to_vec())
-}
-
-fn is_loopback(place: &str) -> bool {
-    let host = place
-        .trim_end_matches('/')
-        .rsplit_once(':')
-        .map_or(place, |(host, _)| host);
-    let ip: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 fn directory(data: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -405,28 +379,6 @@ async fn leave(data: Option<&Path>, output: &Output) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_etcd_elsewhere_wants_tls_or_a_word() {
-        let members = |url: &str, insecure| members(&[url.to_owned()], insecure);
-        for near in [
-            "http://127.0.0.1:2379",
-            "http://[::1]:2379",
-            "http://localhost:2379/",
-            "https://10.0.0.1:2379",
-        ] {
-            members(near, false).expect(near);
-        }
-        for far in [
-            "http://10.0.0.1:2379",
-            "http://etcd:2379",
-            "http://127.0.0.1.example:2379",
-        ] {
-            let error = members(far, false).expect_err(far).to_string();
-            assert!(error.contains("--etcd-insecure"), "{error}");
-            members(far, true).expect(far);
-        }
-    }
 
     #[test]
     fn labels_are_names() {

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::Stop;
 use crate::{
     file,
-    serve::etcd::{EtcdOptions, EtcdTls},
+    serve::etcd::{EtcdOptions, EtcdTls, exposed},
 };
 
 /// Where the objects are, if they are not in a file.
@@ -97,14 +97,7 @@ impl EtcdArguments {
             return Ok(None);
         }
         let options = self.read().map_err(Stop::usage)?;
-        let exposed = options.exposed().next();
-        if let Some(url) = exposed.filter(|_| !self.insecure) {
-            let error = anyhow::anyhow!(
-                "`{url}` would send everything to another machine as plain text, where it can be \
-                 read and changed on the way: use `https://`, or allow it with `--etcd-insecure`"
-            );
-            return Err(Stop::usage(error));
-        }
+        refuse_exposed(&self.members, self.insecure).map_err(Stop::usage)?;
         Ok(Some(options))
     }
 
@@ -127,6 +120,47 @@ impl EtcdArguments {
     }
 }
 
+/// Refuses members to which everything would be sent as plain text, unless that is allowed.
+pub(super) fn refuse_exposed(members: &[String], is_allowed: bool) -> anyhow::Result<()> {
+    let exposed = exposed(members).next();
+    if let Some(url) = exposed.filter(|_| !is_allowed) {
+        bail!(
+            "`{url}` would send everything to another machine as plain text, where it can be read \
+             and changed on the way: use `https://`, or allow it with `--etcd-insecure`"
+        );
+    }
+    Ok(())
+}
+
 fn text(path: &Path) -> anyhow::Result<String> {
     file::text(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_etcd_elsewhere_wants_tls_or_a_word() {
+        let members = |url: &str, insecure| refuse_exposed(&[url.to_owned()], insecure);
+        for near in [
+            "http://127.0.0.1:2379",
+            "http://[::1]:2379",
+            "http://localhost:2379/",
+            "https://10.0.0.1:2379",
+        ] {
+            members(near, false).expect(near);
+        }
+        for far in [
+            "http://10.0.0.1:2379",
+            "http://etcd:2379",
+            "http://127.0.0.1.example:2379",
+            "HTTP://10.0.0.1:2379",
+            "http://127.0.0.1@10.0.0.1:2379",
+        ] {
+            let error = members(far, false).expect_err(far).to_string();
+            assert!(error.contains("--etcd-insecure"), "{error}");
+            members(far, true).expect(far);
+        }
+    }
 }

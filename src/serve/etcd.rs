@@ -6,7 +6,7 @@ mod identity;
 use std::{net::ToSocketAddrs as _, sync::Arc, time::Duration};
 
 use sampan_store::{Etcd, EtcdError, EtcdReach, Standby, Store, StoreError};
-pub(crate) use sampan_store::{EtcdOptions, EtcdTls};
+pub(crate) use sampan_store::{EtcdOptions, EtcdTls, exposed};
 use tokio::{
     sync::{oneshot, watch},
     time::timeout,

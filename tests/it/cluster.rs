@@ -1,7 +1,6 @@
 //! Several nodes on one etcd: real processes on loopback.
 
 mod alone;
-mod etcd;
 mod guests;
 mod loss;
 mod nodes;
@@ -14,15 +13,17 @@ use std::{
 
 use serde_json::Value;
 
-use crate::rig::{Running, done, err, out, sampan};
-use etcd::Etcd;
+use crate::{
+    members::{self, Pace},
+    rig::{Running, done, err, out, sampan},
+};
 
 /// Time that a node takes to be seen or missed, and more.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster, of which each node has a directory.
 struct Cluster {
-    etcd: Etcd,
+    etcd: members::Cluster,
     directory: tempfile::TempDir,
     nodes: Vec<Node>,
 }
@@ -48,7 +49,7 @@ impl Cluster {
     /// An etcd that no node is on.
     fn empty() -> Option<Self> {
         Some(Self {
-            etcd: Etcd::start()?,
+            etcd: members::Cluster::start(1, Pace::Fast)?,
             directory: tempfile::tempdir().expect("a directory"),
             nodes: Vec::new(),
         })
@@ -59,7 +60,7 @@ impl Cluster {
         let name = char::from(b'a' + at).to_string();
         self.nodes.push(Node {
             name: name.clone(),
-            peer: format!("127.0.0.1:{}", etcd::free_port()),
+            peer: format!("127.0.0.1:{}", members::free_ports(1)[0].0),
             running: None,
         });
         name
@@ -67,7 +68,7 @@ impl Cluster {
 
     /// Makes a cluster with this node, which runs then.
     fn make(&mut self, name: &str) {
-        let (data, url) = (self.data(name), self.etcd.url());
+        let (data, url) = (self.data(name), self.etcd.urls().remove(0));
         let peer = &self.node(name).peer;
         let made = done(&[
             "cluster", "init", "--node", name, "--etcd", &url, "--data", &data, "--peer", peer,

@@ -22,14 +22,6 @@ mod killed;
 mod load;
 mod log;
 mod lost;
-#[path = "../../crates/store/tests/it/members.rs"]
-#[allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "shared with the tests of the store"
-)]
-mod members;
 mod outage;
 mod panics;
 mod printed;

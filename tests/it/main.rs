@@ -16,6 +16,14 @@ mod health;
 mod homeless;
 mod hostile;
 mod import;
+#[path = "../../crates/store/tests/it/members.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "shared with the tests of the store"
+)]
+mod members;
 mod metrics;
 mod mutated;
 mod rig;

@@ -30,7 +30,7 @@ use tonic::Status;
 
 pub use self::{
     client::EtcdReach,
-    options::{EtcdError, EtcdOptions, EtcdTls, MAX_PREFIX_BYTES},
+    options::{EtcdError, EtcdOptions, EtcdTls, MAX_PREFIX_BYTES, exposed},
 };
 use self::{
     client::{COMPACT, Call, Client, LEASE_GRANT, LEASE_TIME_TO_LIVE, STATUS},

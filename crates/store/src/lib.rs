@@ -25,7 +25,9 @@ mod value;
 mod watch;
 
 pub use error::StoreError;
-pub use etcd::{Etcd, EtcdError, EtcdLimits, EtcdOptions, EtcdReach, EtcdTls, MAX_PREFIX_BYTES};
+pub use etcd::{
+    Etcd, EtcdError, EtcdLimits, EtcdOptions, EtcdReach, EtcdTls, MAX_PREFIX_BYTES, exposed,
+};
 pub use event_log::{EventLog, EventLogError, LOGGED_EVENTS, LoggedEvent};
 pub use keyvalue::{AppStores, Found, KeyPage, KeyValueError, KeyValues, StoreSummary};
 pub use line_log::{

@@ -38,7 +38,7 @@ fn alone(cluster: &Cluster, data: &str, api: &str) {
         "--node",
         "a",
         "--etcd",
-        &cluster.etcd.url(),
+        &cluster.etcd.urls().remove(0),
         "--data",
         data,
     ]);

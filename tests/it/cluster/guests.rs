@@ -10,7 +10,7 @@ async fn guests_call_neither_the_port_for_nodes_nor_etcd_by_any_name() {
     };
     let peer = cluster.node("a").peer.clone();
     let peer = peer.rsplit(':').next().expect("a port");
-    let etcd = cluster.etcd.url();
+    let etcd = cluster.etcd.urls().remove(0);
     let etcd = etcd.rsplit(':').next().expect("a port");
     let hosts = ["127.0.0.1", "localhost"];
     let urls = [peer, etcd].into_iter();

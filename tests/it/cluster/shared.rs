@@ -80,7 +80,7 @@ async fn an_app_applied_at_one_node_runs_and_is_seen_at_all() {
 
 /// Without etcd each node shows what it knew.
 fn shows_what_it_knew(cluster: &mut Cluster) {
-    cluster.etcd.end();
+    cluster.etcd.kill(0);
     for node in ["a", "b", "c"] {
         let api = cluster.api(node);
         let shown = done(&["get", "services", "--api", &api]);

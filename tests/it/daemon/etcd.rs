@@ -6,13 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Daemon, killed,
-    load::Load,
+use super::{Daemon, killed, load::Load, variant};
+use crate::{
     members::{Cluster, Pace},
-    variant,
+    rig::{PATIENCE, done, err, get, guest, out, sampan},
 };
-use crate::rig::{PATIENCE, done, err, get, guest, out, sampan};
 
 /// A daemon that is not started yet.
 fn on(cluster: &Cluster) -> Daemon {

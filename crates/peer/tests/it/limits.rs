@@ -149,7 +149,7 @@ async fn a_server_that_stops_lets_requests_end_and_the_client_finds_the_next_one
     a.stop().await;
     let error = get(&client, &remote, "/x")
         .await
-        .expect_err("nobody is there")
+        .expect_err("no server listens there")
         .to_string();
     assert!(error.contains("node `a`"), "{error}");
     // It listens again, elsewhere.

@@ -17,7 +17,7 @@ const CONNECTION_WINDOW: u32 = 64 << 20;
 /// How to reach an etcd, and what of it to use.
 #[derive(Clone)]
 pub struct EtcdOptions {
-    /// URLs of members: `https://HOST:PORT`, or `http://` where no one listens in.
+    /// URLs of members: `https://HOST:PORT`, or `http://` on loopback.
     pub members: Vec<String>,
     /// What all keys begin with. Two that share an etcd have each its own.
     pub prefix: String,
@@ -98,16 +98,16 @@ pub(super) struct Member {
     pub(super) endpoint: Endpoint,
 }
 
-impl EtcdOptions {
-    /// Members whose URL sends everything as plain text to another machine.
-    pub fn exposed(&self) -> impl Iterator<Item = &str> {
-        let exposed = |url: &&String| {
-            let uri: Result<Uri, _> = url.parse();
-            uri.is_ok_and(|uri| uri.scheme_str() == Some("http") && !is_loopback(&uri))
-        };
-        self.members.iter().filter(exposed).map(String::as_str)
-    }
+/// Of these members those whose URL sends everything as plain text to another machine.
+pub fn exposed(members: &[String]) -> impl Iterator<Item = &str> {
+    let exposed = |url: &&String| {
+        let uri: Result<Uri, _> = url.parse();
+        uri.is_ok_and(|uri| uri.scheme_str() == Some("http") && !is_loopback(&uri))
+    };
+    members.iter().filter(exposed).map(String::as_str)
+}
 
+impl EtcdOptions {
     /// Host and port of each member.
     pub fn hosts(&self) -> impl Iterator<Item = (String, u16)> {
         let uris = self.members.iter().filter_map(|url| url.parse().ok());
@@ -240,8 +240,9 @@ mod tests {
             "https://10.0.0.1:1",
             "http://10.0.0.1:1",
             "http://localhost.example:1",
-        ];
-        let exposed: Vec<_> = options(&members).exposed().map(str::to_owned).collect();
+        ]
+        .map(str::to_owned);
+        let exposed: Vec<_> = exposed(&members).map(str::to_owned).collect();
         assert_eq!(exposed, ["http://10.0.0.1:1", "http://localhost.example:1"]);
     }
 

@@ -206,9 +206,9 @@ async fn an_etcd_that_is_away_is_named_and_known_to_be_away() {
     within(async { reach.wait_for(lost).await.map(|it| it.clone()) })
         .await
         .unwrap();
-    let nobody = Etcd::open(&cluster.options(), Duration::ZERO).await;
-    let Err(EtcdError::Unreachable(reason)) = nobody else {
-        panic!("{nobody:?}");
+    let opened = Etcd::open(&cluster.options(), Duration::ZERO).await;
+    let Err(EtcdError::Unreachable(reason)) = opened else {
+        panic!("{opened:?}");
     };
     assert!(reason.contains("refused"), "{reason}");
     cluster.restart(0);

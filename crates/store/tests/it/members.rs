@@ -59,7 +59,8 @@ fn folder() -> tempfile::TempDir {
     memory.or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-fn free_ports(count: usize) -> Vec<(u16, u16)> {
+/// Pairs of ports on which nothing listens now.
+pub(crate) fn free_ports(count: usize) -> Vec<(u16, u16)> {
     let listen = || TcpListener::bind("127.0.0.1:0").unwrap();
     let all: Vec<_> = (0..count).map(|_| (listen(), listen())).collect();
     let port = |it: &TcpListener| it.local_addr().unwrap().port();

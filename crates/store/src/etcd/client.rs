@@ -11,6 +11,11 @@
 //!   next, and is moved on before that member is asked: a call that gives up while it looks leaves
 //!   the next member to the call after it.
 //!
+//! A call that looks asks the members one after another, without waiting for one that is slow: the
+//! next member is asked when the one before has failed or has not answered within [`STAGGER`]. The
+//! first that answers is taken. So a member that hangs delays a search by a moment and not by its
+//! whole time to answer.
+//!
 //! A member counts as found when it has answered a linearizable read, so that one which is stopped,
 //! or cut off from the others, is passed over although it takes connections. That read also tells
 //! whether it is still the same history ([`super::seen`]), before any watch goes on there.
@@ -23,6 +28,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use http::uri::PathAndQuery;
 use parking_lot::Mutex;
 use tokio::{
@@ -60,6 +66,9 @@ const READ: Duration = Duration::from_secs(5);
 
 /// How long a member may take to show that it is of use.
 const PROBE: Duration = Duration::from_secs(1);
+
+/// How long a search waits for a member before it asks the next one beside it.
+const STAGGER: Duration = Duration::from_millis(150);
 
 /// How often a client that is connected sees whether it still is.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -363,7 +372,7 @@ impl Client {
         }
     }
 
-    /// The connection, or another one: each member is asked once.
+    /// The connection, or another one: each member is asked at most once.
     pub(super) async fn connection(&self) -> Result<Arc<Connection>, Status> {
         if let Some(connection) = self.current.lock().clone() {
             return Ok(connection);
@@ -377,11 +386,23 @@ impl Client {
         {
             return Err(status.clone());
         }
-        let mut reasons = Vec::new();
-        for _ in 0..self.members.len() {
-            let member = turn.next;
-            turn.next = (member + 1) % self.members.len();
-            match self.connect(member).await {
+        let mut asked = 0;
+        let mut asking = FuturesUnordered::new();
+        let mut reasons = vec![None; self.members.len()];
+        loop {
+            if asked < self.members.len() {
+                let member = turn.next;
+                turn.next = (member + 1) % self.members.len();
+                asked += 1;
+                asking.push(async move { (member, self.connect(member).await) });
+            }
+            let (member, looked) = match timeout(STAGGER, asking.next()).await {
+                Ok(Some(looked)) => looked,
+                // All have been asked, and none is left that could answer.
+                Ok(None) => break,
+                Err(_) => continue,
+            };
+            match looked {
                 Ok(connection) => {
                     turn.failed = None;
                     *self.current.lock() = Some(Arc::clone(&connection));
@@ -390,11 +411,12 @@ impl Client {
                 }
                 Err(status) if Fault::of(&status) == Fault::Answer => return Err(status),
                 Err(status) => {
-                    let member = &self.members[member].url;
-                    reasons.push(format!("`{member}`: {}", reason(&status)));
+                    let url = &self.members[member].url;
+                    reasons[member] = Some(format!("`{url}`: {}", reason(&status)));
                 }
             }
         }
+        let reasons: Vec<_> = reasons.into_iter().flatten().collect();
         let status = Status::unavailable(format!("no member answers: {}", reasons.join(", ")));
         turn.failed = Some((Instant::now(), status.clone()));
         self.lost(status.message());

@@ -8,15 +8,20 @@
 //! | `members` | the nodes, their sessions and the leader, as the store says |
 //! | `presence` | the session of this node, and whether it leads |
 //! | `peers` | asks other nodes |
+//! | `reports` | what other nodes say that they measured |
+//! | `calls` | the services at zero that other nodes have requests for |
 
+mod calls;
 mod etcd;
 mod members;
 mod peers;
 mod place;
 mod presence;
 mod registrar;
+mod reports;
 
 pub(crate) use {
+    calls::Calls,
     etcd::{EtcdFiles, open as open_etcd},
     members::{Members, Roster},
     peers::Peers,
@@ -25,4 +30,5 @@ pub(crate) use {
     registrar::{
         Found, Registrar, RegistrarError, hand_over, make_secrets_key, newcomer, take_along,
     },
+    reports::Reports,
 };

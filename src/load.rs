@@ -1,12 +1,14 @@
 //! What the services of this node have been doing in the last second.
 //!
-//! `serve` measures it, once a second; the autoscaler decides by it, and the API shows it.
+//! `serve` measures it, once a second; the API shows it. The autoscaler decides by it and by what the
+//! other nodes have measured.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sampan_core::{
+    load::{Load, Merged},
     name::{PodName, ServiceKey},
-    plan::autoscale::{Decision, PodSample, Sample},
+    plan::autoscale::{Decision, PodSample},
     quantity::{ByteSize, Cpu},
 };
 use tokio::sync::watch;
@@ -16,6 +18,9 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 
 /// The last measurement of every service, and a wait for the next.
 pub(crate) type Loads = watch::Receiver<Arc<Measured>>;
+
+/// The last measurements of all nodes together, and a wait for the next.
+pub(crate) type MergedLoads = watch::Receiver<Arc<Merged>>;
 
 /// What was decided last for every service with an autoscaler.
 pub(crate) type Decided = Arc<BTreeMap<ServiceKey, Decision>>;
@@ -40,8 +45,8 @@ pub(crate) struct ServiceLoad {
     pub(crate) queued: f64,
     /// Requests that wait for a pod now.
     pub(crate) waiting: u32,
-    /// Mean number of requests in flight, those that waited too, without those at pods that drain.
-    /// Like the rates below, nothing at the first measurement.
+    /// Mean number of requests in flight that came in at this node: those that waited too, and those
+    /// at pods that drain. Like the rates below, nothing at the first measurement.
     pub(crate) in_flight: Option<f64>,
     /// Requests that arrived, per second.
     pub(crate) arrived: Option<f64>,
@@ -87,17 +92,17 @@ pub(crate) struct PodLoad {
 
 impl ServiceLoad {
     /// What the autoscaler is given.
-    pub(crate) fn sample(&self) -> Sample {
-        let staying = self.pods.iter().filter(|pod| !pod.drains);
-        Sample {
-            pods: staying.map(PodLoad::sample).collect(),
+    pub(crate) fn load(&self) -> Load {
+        let (leaving, staying): (Vec<_>, Vec<_>) = self.pods.iter().partition(|pod| pod.drains);
+        Load {
+            pods: staying.into_iter().map(PodLoad::sample).collect(),
             in_flight: self.in_flight,
+            draining: leaving.iter().map(|pod| pod.in_flight).sum(),
             arrived: self.arrived,
             served: self.served,
             waiting: self.waiting,
             idle: self.idle,
-            // The store knows.
-            rollout: false,
+            is_partial: false,
         }
     }
 }

@@ -20,6 +20,7 @@ mod metrics;
 mod neighbours;
 mod nodes;
 mod release;
+mod reporting;
 mod sampler;
 mod seen;
 #[cfg(test)]
@@ -28,7 +29,9 @@ pub(crate) mod single;
 mod sketch;
 mod sweep;
 mod threads;
+mod told;
 mod views;
+mod waking;
 
 use std::{
     collections::BTreeMap,

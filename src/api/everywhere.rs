@@ -60,6 +60,11 @@ impl Everywhere {
         }
     }
 
+    /// Which nodes have not answered, and why.
+    pub(super) fn missing(&self) -> &[(Name, String)] {
+        &self.missing
+    }
+
     /// The texts.
     pub(super) fn texts(&self) -> impl Iterator<Item = (&Name, &Bytes)> {
         self.answers.iter().map(|(node, text)| (node, text))

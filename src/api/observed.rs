@@ -16,7 +16,7 @@ use super::{
     follow, merged, objects,
     wanted::Of,
 };
-use crate::events::Events;
+use crate::events::{Event, Events};
 
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -151,11 +151,15 @@ pub(super) async fn events(
         return events_of_all(&api, &asked, &which).await;
     }
     let text = {
-        let app = which.app.clone();
+        let (app, node) = (which.app.clone(), api.0.views.node());
+        let node = node.address.map(|_| node.name);
         move |Events { mut events, .. }: Events| {
             events.retain(|event| is(app.as_ref(), event.subject.app().as_str()));
             let events = events.iter().map(|event| &**event);
-            follow::lines(&events.collect::<Vec<_>>())
+            match &node {
+                None => follow::lines(&events.collect::<Vec<_>>()),
+                Some(node) => follow::lines(&of_node(events, node)),
+            }
         }
     };
     let last = |events: &Events, after| events.events.last().map_or(after, |event| event.seq);
@@ -181,27 +185,27 @@ pub(super) async fn events(
     Ok(others.noted(follow::forever(place, first, more)))
 }
 
+/// Events as those of this node of a cluster.
+fn of_node<'a>(events: impl Iterator<Item = &'a Event>, node: &str) -> Vec<view::Event> {
+    // As a client reads them: what is said of an event is written in one place.
+    let lines = follow::lines(&events.collect::<Vec<_>>());
+    let lines = lines.split(|&byte| byte == b'\n');
+    let events = lines.filter_map(|line| serde_json::from_slice::<view::Event>(line).ok());
+    let here = |event| view::Event {
+        node: Some(node.to_owned()),
+        ..event
+    };
+    events.map(here).collect()
+}
+
 /// The events of all nodes by their time.
 async fn events_of_all(api: &Api, asked: &Uri, which: &WhichEvents) -> Result<Response, ApiError> {
     let mut others = api.everywhere(asked).await;
     let theirs = others.lines::<view::Event>();
     let name = api.0.views.node().name;
     let text = || {
-        let own = follow::lines(
-            &api.0
-                .views
-                .events(0)
-                .events
-                .iter()
-                .map(|it| &**it)
-                .collect::<Vec<_>>(),
-        );
-        let own = own.split(|&byte| byte == b'\n');
-        let own = own.filter_map(|line| serde_json::from_slice::<view::Event>(line).ok());
-        let own = own.map(|event| view::Event {
-            node: Some(name.clone()),
-            ..event
-        });
+        let own = api.0.views.events(0).events;
+        let own = of_node(own.iter().map(|it| &**it), &name).into_iter();
         let theirs = theirs.into_iter().map(|(node, event)| view::Event {
             node: Some(node.to_string()),
             ..event

@@ -74,8 +74,15 @@ impl Watching {
     async fn look(&mut self) -> Result<(Top, Everywhere), ApiError> {
         let mut others = self.api.everywhere(&self.asked).await;
         let mut top = self.look_here().await?;
-        for (_, theirs) in others.documents::<Top>() {
-            top.add(theirs);
+        if self.api.0.cluster.is_none() {
+            return Ok((top, others));
+        }
+        top = top.on(&self.api.0.views.node().name);
+        for (node, theirs) in others.documents::<Top>() {
+            top.add(theirs.on(node.as_str()));
+        }
+        for (node, why) in others.missing() {
+            top.without(node.as_str(), why);
         }
         Ok((top, others))
     }
@@ -178,6 +185,7 @@ fn pod(pod: &PodLoad) -> PodTop {
         app: app.to_string(),
         service: name.to_string(),
         pod: pod.pod.to_string(),
+        node: None,
         phase: pod.phase.to_owned(),
         ready: pod.ready,
         cpu_cores: pod.cpu,

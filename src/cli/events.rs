@@ -48,5 +48,12 @@ fn text(line: &str) -> String {
     let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
     let (time, object) = (field("time"), field("object"));
     let (reason, message) = (field("reason"), field("message"));
-    one_line(&format!("{time}  {object:20}  {reason:16}  {message}"))
+    // Of a cluster each says which node has seen it.
+    let node = event["node"]
+        .as_str()
+        .map(|node| format!(" (seen by {node})"));
+    let node = node.unwrap_or_default();
+    one_line(&format!(
+        "{time}  {object:20}  {reason:16}  {message}{node}"
+    ))
 }

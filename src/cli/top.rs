@@ -38,7 +38,9 @@ const ENOUGH_COLUMNS: usize = 10_000;
 /// CPU is in thousandths of a core, and as a share of `limits.cpu` of all ready pods together;
 /// `throttled` is the share of time in which pods were held back by that limit. `replicas` is how
 /// many pods the service is set to, and after a stroke how many the autoscaler wants. Latencies are
-/// those of the last ten seconds.
+/// those of the last ten seconds. In a cluster it is what all nodes together do: a request
+/// counts at the node where it came in, and what a pod uses at that of the pod. Nodes that have not answered are
+/// shown with the reason.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Only these services; of a single one its pods are shown too
@@ -48,6 +50,10 @@ pub(super) struct Arguments {
     /// Show pods too
     #[arg(long)]
     pods: bool,
+
+    /// Show nodes of the cluster too: what their pods use, and what comes in at each
+    #[arg(long)]
+    nodes: bool,
 
     /// Print one table and end, on a terminal too
     #[arg(long)]
@@ -62,7 +68,7 @@ pub(super) struct Arguments {
     sort: Sort,
 
     /// Say which limits would fit, from what was seen since the pods of the present revision run
-    #[arg(long, conflicts_with_all = ["pods", "sort"])]
+    #[arg(long, conflicts_with_all = ["pods", "nodes", "sort"])]
     advise: bool,
 
     #[command(flatten)]
@@ -117,7 +123,12 @@ impl Arguments {
 
     fn sections(&self, top: &Top, columns: usize, widths: &mut Widths) -> Vec<screen::Section> {
         let pods = self.pods || self.names.len() == 1;
-        table::sections(top, pods, self.sort, columns, widths)
+        let shown = table::Shown {
+            pods,
+            nodes: self.nodes,
+            sort: self.sort,
+        };
+        table::sections(top, shown, columns, widths)
     }
 
     /// What a terminal of this size shows.

@@ -8,7 +8,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use sampan_core::name::Name;
-use sampan_peer::{Client, ClientLimits, Credentials, Remote, empty};
+use sampan_peer::{Body, Client, ClientLimits, Credentials, Remote, empty, full};
 use tokio::time::timeout;
 
 use super::members::Members;
@@ -58,6 +58,18 @@ impl Peers {
         })
     }
 
+    /// The other node that leads, if one does.
+    pub(crate) fn leader(&self) -> Option<Remote> {
+        self.members.with(|roster| {
+            let leader = roster.leader.as_ref()?;
+            let session = roster.sessions.get(&leader.node)?;
+            (leader.node != self.own).then(|| Remote {
+                node: leader.node.clone(),
+                address: session.address,
+            })
+        })
+    }
+
     /// Asks all other nodes that run at once.
     pub(crate) async fn ask_all(&self, target: &str) -> Vec<Answered> {
         let asked = self.others().into_iter().map(|remote| async move {
@@ -94,7 +106,28 @@ impl Peers {
         method: Method,
         target: &str,
     ) -> Result<Response<Incoming>, String> {
-        let request = Request::builder().method(method).uri(target).body(empty());
+        self.deliver(remote, method, target, empty()).await
+    }
+
+    /// Tells a node something, which it has taken when this returns.
+    pub(crate) async fn tell(
+        &self,
+        remote: &Remote,
+        target: &str,
+        what: Bytes,
+    ) -> Result<(), String> {
+        let told = self.deliver(remote, Method::POST, target, full(what)).await;
+        told.map(drop)
+    }
+
+    async fn deliver(
+        &self,
+        remote: &Remote,
+        method: Method,
+        target: &str,
+        body: Body,
+    ) -> Result<Response<Incoming>, String> {
+        let request = Request::builder().method(method).uri(target).body(body);
         let request = request.map_err(|error| error.to_string())?;
         let response = self.client.send(remote, request).await;
         let response = response.map_err(|error| error.to_string())?;

@@ -11,32 +11,37 @@ use std::{
 
 use futures::future::BoxFuture;
 use sampan_core::{
+    load::Merged,
     name::ServiceKey,
     object::ServiceKind,
     plan::autoscale::{self, Decision, History, Sample},
-    record::Service,
+    record::{PodPhase, Service},
     time::Timestamp,
 };
 use tokio::sync::watch;
 
 use crate::{
-    load::{Decided, Loads},
+    load::{Decided, MergedLoads},
     mirror::Mirror,
 };
 
-/// Requests that wait at services without pods.
+/// Requests that wait at services without pods, at this node and at those that have told of theirs.
 pub(crate) trait Callers: Send + Sync + 'static {
     /// Resolves when one has begun to wait, at once if that was since the last call.
     fn called(&self) -> BoxFuture<'_, ()>;
 
     /// The services at which any waits.
     fn waiting(&self) -> Vec<ServiceKey>;
+
+    /// Takes note that it was decided to wake a service.
+    fn woken(&self, _service: &ServiceKey) {}
 }
 
 /// What the autoscaler goes by, and whom it tells.
 #[derive(Clone)]
 pub(crate) struct Autoscaling {
-    pub(crate) loads: Loads,
+    /// What all nodes have measured.
+    pub(crate) loads: MergedLoads,
     pub(crate) callers: Arc<dyn Callers>,
     pub(crate) decisions: watch::Sender<Decided>,
 }
@@ -92,8 +97,8 @@ impl Autoscaler {
         self.services.retain(|key, _| is_there(key));
         let services = mirror.services.values().map(|stored| &*stored.value);
         for service in services.filter(|it| is_autoscaled(it)) {
-            if let Some(load) = measured.services.get(&service.key) {
-                self.look(service, load.sample(), now);
+            if let Some(sample) = sample(service, &measured, mirror) {
+                self.look(service, sample, now);
             }
         }
         // Who began to wait after the measurement is not in it.
@@ -123,6 +128,7 @@ impl Autoscaler {
                     ..Sample::default()
                 };
                 self.look(service, waits, now);
+                self.with.callers.woken(&key);
                 woken.insert(key);
             }
         }
@@ -176,6 +182,17 @@ impl Autoscaler {
     }
 }
 
-fn is_autoscaled(service: &Service) -> bool {
+/// What was measured of a service, if that was measured anywhere.
+fn sample(service: &Service, measured: &Merged, mirror: &Mirror) -> Option<Sample> {
+    let pods = mirror.pods_of(&service.key).map(|stored| &*stored.value);
+    // What drains is not measured either.
+    let pods = pods.filter(|pod| pod.stop.is_none()).filter_map(|pod| {
+        let ready = matches!(pod.status.phase, PodPhase::Ready { .. });
+        Some((pod.node.as_ref()?, ready))
+    });
+    Some(measured.load(&service.key, pods)?.sample())
+}
+
+pub(crate) fn is_autoscaled(service: &Service) -> bool {
     service.spec.autoscale.is_some() && !service.spec.deleting
 }

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use sampan_core::load::Merged;
 use sampan_runtime::pod::Termination;
 use sampan_store::{EtcdReach, KeyValues, Store, StoreError};
 use tokio::sync::watch;
@@ -55,6 +56,8 @@ pub(crate) struct NodeContext {
     pub(crate) rollouts: Arc<Rollouts>,
     /// What services do, measured once a second.
     pub(crate) loads: watch::Sender<Arc<Measured>>,
+    /// The same of all nodes together, as far as the autoscaler needs it.
+    pub(crate) merged: watch::Sender<Arc<Merged>>,
     /// What the autoscaler decided last.
     pub(crate) decisions: watch::Sender<Decided>,
     /// What was seen of the services so far, for advice on their limits.
@@ -111,6 +114,7 @@ impl NodeContext {
             loader: Arc::new(loader),
             rollouts: Arc::default(),
             loads: watch::Sender::default(),
+            merged: watch::Sender::default(),
             decisions: watch::Sender::default(),
             seen: Arc::default(),
             looked: watch::Sender::default(),

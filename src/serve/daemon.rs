@@ -16,15 +16,18 @@ use tokio::{
 use super::{
     context::NodeContext,
     endpoints::{GatewayCallers, GatewayEndpoints},
-    keeping, release,
+    keeping, release, reporting,
     sampler::Sampler,
-    sweep,
+    sweep, waking,
 };
 use crate::{
     agent::{jobs::Jobs, node::Agent},
     clock::LocalNode,
     cluster::Roster,
-    controllers::{Controllers, autoscale::Autoscaling},
+    controllers::{
+        Controllers,
+        autoscale::{Autoscaling, Callers},
+    },
     panics::joined,
 };
 
@@ -81,6 +84,8 @@ impl Daemon {
         let mut tasks = JoinSet::new();
         let sampler = Sampler::new(context);
         tasks.spawn(ended("the sampler", sampler.run()));
+        let reporting = reporting::run(context.clone());
+        tasks.spawn(ended("what adds up loads", reporting));
         let edge = Arc::clone(&context.node.edge);
         let services = context.objects.follow(&[Kind::Service]);
         tasks.spawn(async move {
@@ -113,6 +118,10 @@ impl Daemon {
             let elsewhere = member.elsewhere(&context.artifacts);
             let keeping = keeping::run(store(), objects, elsewhere);
             tasks.spawn(ended("what fetches components", keeping));
+            let gateway = GatewayCallers(context.node.edge.gateway().clone());
+            let leading = waking::OfCluster::new(member);
+            let telling = async move { waking::run(&gateway, leading).await };
+            tasks.spawn(ended("what wakes services", telling));
         }
         let pods = context.objects.follow(&[Kind::Pod, Kind::Service]);
         Self {
@@ -235,6 +244,7 @@ impl Planning {
                     () = self.watch_nodes(member.members().changes()) => return,
                     _ = standing.wait_for(|it| !it.leads) => {
                         tracing::warn!("this node does not lead any more");
+                        self.context.decisions.send_replace(Arc::default());
                     }
                 }
             } else if members.borrow_and_update().leader.is_some() {
@@ -273,9 +283,17 @@ async fn ended(what: &'static str, task: impl Future<Output = ()>) -> &'static s
 }
 
 fn autoscaling(context: &NodeContext) -> Autoscaling {
+    let gateway = context.node.edge.gateway().clone();
+    let callers: Arc<dyn Callers> = match &context.member {
+        Some(member) => Arc::new(waking::ClusterCallers {
+            gateway,
+            member: Arc::clone(member),
+        }),
+        None => Arc::new(GatewayCallers(gateway)),
+    };
     Autoscaling {
-        loads: context.loads.subscribe(),
-        callers: Arc::new(GatewayCallers(context.node.edge.gateway().clone())),
+        loads: context.merged.subscribe(),
+        callers,
         decisions: context.decisions.clone(),
     }
 }

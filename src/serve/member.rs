@@ -27,13 +27,17 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::fetching::{ARTIFACTS, Fetching};
+use super::{
+    fetching::{ARTIFACTS, Fetching},
+    told,
+};
 use crate::{
     agent::loader::Elsewhere,
     artifacts::{Artifacts, Content},
     clock::{Clock, LocalNode, wall_ms},
     cluster::{
-        ClusterError, ClusterFile, Members, Peers, Place, Presence, Registrar, Standing, open_etcd,
+        Calls, ClusterError, ClusterFile, Members, Peers, Place, Presence, Registrar, Reports,
+        Standing, open_etcd,
     },
 };
 
@@ -86,6 +90,10 @@ pub(crate) struct Member {
     pub(crate) registrar: Arc<Registrar>,
     pub(crate) address: SocketAddr,
     pub(crate) started_ms: u64,
+    /// What other nodes say that they measured.
+    pub(crate) reports: Reports,
+    /// For which services at zero other nodes have requests.
+    pub(crate) calls: Calls,
     members: Arc<Members>,
     credentials: Arc<Credentials>,
     place: Place,
@@ -139,6 +147,8 @@ impl Member {
             peers,
             address: file.peer,
             started_ms: wall_ms(),
+            reports: Reports::default(),
+            calls: Calls::default(),
             members,
             credentials,
             place,
@@ -158,6 +168,11 @@ impl Member {
     /// What it is among the others.
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
+    }
+
+    /// Whether it plans for all.
+    pub(crate) fn leads(&self) -> bool {
+        self.standing.borrow().leads
     }
 
     /// The nodes.
@@ -318,7 +333,14 @@ impl Door for PeerDoor {
                 }
             }
             Some(_) => status(StatusCode::METHOD_NOT_ALLOWED),
-            None => self.views.answer(caller, request).await,
+            None => {
+                let (reports, calls) = (&self.member.reports, &self.member.calls);
+                let leads = self.member.leads();
+                match told::take((reports, calls), leads, caller, request).await {
+                    Ok(response) => response,
+                    Err(request) => self.views.answer(caller, request).await,
+                }
+            }
         }
     }
 

@@ -157,8 +157,8 @@ impl Sampler {
             .filter(|it| it.drains)
             .map(|it| it.in_flight)
             .sum();
-        let in_flight = (counted.in_flight.mean_since(&earlier.in_flight) - draining).max(0.0);
-        let is_active = counted.requests != earlier.requests || in_flight > 0.0;
+        let in_flight = counted.in_flight.mean_since(&earlier.in_flight);
+        let is_active = counted.requests != earlier.requests || in_flight > draining;
         let active = if is_active { now } else { before.active };
         let mut window = before.latencies;
         let quantiles = window.turn(now - active, latencies, now);

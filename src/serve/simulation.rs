@@ -51,7 +51,7 @@ use crate::{
         autoscale::{Autoscaling, Callers},
     },
     events::Journal,
-    load::Loads,
+    load::MergedLoads,
     mirror::{Reflector, text},
 };
 
@@ -435,7 +435,7 @@ fn stepping_clock() -> u64 {
 fn node(
     store: &Arc<Faulty>,
     faults: &Arc<AtomicBool>,
-    loads: &Loads,
+    loads: &MergedLoads,
 ) -> (Agent<FakeLoader>, Controllers) {
     let mut node = LocalNode::start();
     node.clock = node.clock.with_wall(stepping_clock);
@@ -473,7 +473,7 @@ fn node(
 }
 
 /// One run of a node.
-fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &Loads) -> JoinSet<()> {
+fn start(store: &Arc<Faulty>, faults: &Arc<AtomicBool>, loads: &MergedLoads) -> JoinSet<()> {
     let (agent, controllers) = node(store, faults, loads);
     let dynamic: Arc<dyn Store> = store.clone();
     let mut tasks = JoinSet::new();

@@ -4,6 +4,7 @@ mod alone;
 mod guests;
 mod loss;
 mod nodes;
+mod scaling;
 mod shared;
 
 use std::{

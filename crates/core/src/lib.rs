@@ -9,6 +9,7 @@ pub mod escape;
 pub mod event;
 pub mod fault;
 pub mod histogram;
+pub mod load;
 pub mod locks;
 pub mod name;
 pub mod object;

@@ -20,7 +20,7 @@ pub use change::{Change, Field, Plan, Verb};
 pub use line::LineKind;
 pub use progress::{Verdict, job_verdict, rollout_verdict, run_verdict};
 pub use request::{Apply, Scale, Secrets, Undo};
-pub use top::{Advice, PodTop, Seen, ServiceTop, Suggestion, Top};
+pub use top::{Advice, NodeTop, PodTop, Seen, ServiceTop, Suggestion, Top};
 
 /// An app: the services and jobs of one spec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

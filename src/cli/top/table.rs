@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::BTreeSet, time::Duration};
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
-use sampan_core::view::{PodTop, ServiceTop, Top};
+use sampan_core::view::{NodeTop, PodTop, ServiceTop, Top};
 
 use super::{
     grid::{Cell, Grid, Row},
@@ -59,6 +59,34 @@ const POD: [Column<PodTop>; 7] = [
     ("in flight", |it| Cell::new(number(it.in_flight))),
 ];
 
+/// Behind those of a pod, in a cluster.
+const OF_POD: Column<PodTop> = ("node", |it| Cell::new(it.node.as_deref().unwrap_or(NONE)));
+
+const NODE: [Column<NodeTop>; 6] = [
+    ("pods", |it| known(it, it.pods.to_string())),
+    ("ready", |it| known(it, it.ready.to_string())),
+    ("cpu", |it| known(it, cores(it.cpu_cores))),
+    ("memory", |it| known(it, bytes(it.memory_bytes))),
+    ("rps", |it| known(it, number(it.rps))),
+    ("in flight", |it| known(it, number(it.in_flight))),
+];
+
+/// A cell of a node, if that has answered.
+fn known(it: &NodeTop, text: String) -> Cell {
+    match it.unanswered {
+        None => Cell::new(text),
+        Some(_) => Cell::new(NONE),
+    }
+}
+
+/// What is shown beside services.
+#[derive(Clone, Copy)]
+pub(super) struct Shown {
+    pub(super) pods: bool,
+    pub(super) nodes: bool,
+    pub(super) sort: Sort,
+}
+
 /// By what rows are sorted: the most first, and names from `a` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Sort {
@@ -73,13 +101,14 @@ pub(super) enum Sort {
 pub(super) struct Widths {
     services: Vec<usize>,
     pods: Vec<usize>,
+    nodes: Vec<usize>,
 }
 
-/// The services, and if `pods` their pods, in lines of at most so many columns.
+/// The services, and what else is shown, in lines of at most so many columns. Nodes are shown, too,
+/// when one of them has not answered.
 pub(super) fn sections(
     top: &Top,
-    pods: bool,
-    sort: Sort,
+    Shown { pods, nodes, sort }: Shown,
     columns: usize,
     widths: &mut Widths,
 ) -> Vec<Section> {
@@ -106,6 +135,12 @@ pub(super) fn sections(
         thing: "service",
         lines: services.lines(columns, &mut widths.services),
     }];
+    let is_silent = top.nodes.iter().any(|it| it.unanswered.is_some());
+    if is_silent || (nodes && !top.nodes.is_empty()) {
+        let lines = of_nodes(top, sort).lines(columns, &mut widths.nodes);
+        let thing = "node";
+        sections.push(Section { thing, lines });
+    }
     if pods && !top.pods.is_empty() {
         let mut pods: Vec<_> = top.pods.iter().collect();
         pods.sort_by(|a, b| {
@@ -113,9 +148,15 @@ pub(super) fn sections(
             most_first(sort, used(a), used(b))
         });
         let rows = pods.iter();
-        let rows = rows.map(|it| row(name(&it.app, &it.pod), &POD, *it, String::new()));
+        let node = top
+            .pods
+            .iter()
+            .any(|it| it.node.is_some())
+            .then_some(OF_POD);
+        let columns_of: Vec<_> = POD.into_iter().chain(node).collect();
+        let rows = rows.map(|it| row(name(&it.app, &it.pod), &columns_of, *it, String::new()));
         let pods = Grid {
-            heads: heads("pod", &POD),
+            heads: heads("pod", &columns_of),
             note: "",
             left: 2,
             rows: rows.collect(),
@@ -126,6 +167,24 @@ pub(super) fn sections(
         });
     }
     sections
+}
+
+/// The nodes: what their pods use, and what comes in at them.
+fn of_nodes(top: &Top, sort: Sort) -> Grid {
+    let mut nodes: Vec<_> = top.nodes.iter().collect();
+    nodes.sort_by(|a, b| {
+        let used = |it: &NodeTop| (it.cpu_cores, it.memory_bytes, it.rps);
+        most_first(sort, used(a), used(b))
+    });
+    let why = |it: &NodeTop| one_line(it.unanswered.as_deref().unwrap_or_default());
+    let rows = nodes.iter();
+    let rows = rows.map(|it| row(it.node.clone(), &NODE, *it, why(it)));
+    Grid {
+        heads: heads("node", &NODE),
+        note: "not answered",
+        left: 1,
+        rows: rows.collect(),
+    }
 }
 
 /// The names of the columns, the first of which is that of the name.
@@ -165,11 +224,16 @@ fn notable(is: bool, text: String) -> Cell {
 }
 
 /// `312m  62%`: thousandths of a core, and the share of the limit if there is one.
-fn cpu(cores: Option<f64>, of_limit: Option<f64>) -> Cell {
-    let cores = cores.map_or(NONE.to_owned(), |it| format!("{:.0}m", it * 1e3));
+fn cpu(used: Option<f64>, of_limit: Option<f64>) -> Cell {
+    let cores = cores(used);
     let share = of_limit.map(percent).unwrap_or_default();
     let is_notable = of_limit.is_some_and(|it| it >= NEARLY_ALL);
     notable(is_notable, format!("{cores} {share:>4}"))
+}
+
+/// Thousandths of a core.
+fn cores(used: Option<f64>) -> String {
+    used.map_or(NONE.to_owned(), |it| format!("{:.0}m", it * 1e3))
 }
 
 fn throttled(share: f64) -> Cell {
@@ -223,6 +287,7 @@ pub(super) mod tests {
             period_ms: 1000,
             services: services(),
             pods: pods(),
+            nodes: Vec::new(),
         }
     }
 
@@ -276,6 +341,7 @@ pub(super) mod tests {
             app: "shop".to_owned(),
             service: name.to_owned(),
             pod: format!("{name}-1-{slot}"),
+            node: None,
             phase: "Running".to_owned(),
             ready: true,
             cpu_cores: Some(0.312),
@@ -313,8 +379,16 @@ pub(super) mod tests {
         ]
     }
 
+    fn shown(pods: bool, sort: Sort) -> Shown {
+        Shown {
+            pods,
+            nodes: false,
+            sort,
+        }
+    }
+
     fn text(top: &Top, pods: bool, sort: Sort, columns: usize) -> String {
-        let sections = sections(top, pods, sort, columns, &mut Widths::default());
+        let sections = sections(top, shown(pods, sort), columns, &mut Widths::default());
         let lines = fit(sections, usize::MAX).join("\n");
         let plain = anstream::adapter::strip_str(&lines).to_string();
         let lines = plain.lines().map(str::trim_end);
@@ -327,6 +401,34 @@ pub(super) mod tests {
             let name = format!("top_{columns}");
             insta::assert_snapshot!(name, text(&shop(), true, Sort::Name, columns));
         }
+    }
+
+    #[test]
+    fn nodes_of_a_cluster_are_shown() {
+        let mut all = shop().on("a");
+        let calm = Top {
+            services: services(),
+            pods: Vec::new(),
+            ..Top::default()
+        };
+        all.add(calm.on("b"));
+        let of = |top: &Top, pods, nodes| {
+            let shown = Shown {
+                pods,
+                nodes,
+                sort: Sort::Name,
+            };
+            let sections = sections(top, shown, 132, &mut Widths::default());
+            let lines = fit(sections, usize::MAX).join("\n");
+            let plain = anstream::adapter::strip_str(&lines).to_string();
+            let lines = plain.lines().map(str::trim_end);
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        insta::assert_snapshot!("top_nodes", of(&all, true, true));
+        assert!(!of(&all, false, false).contains("node"));
+        // One that has not answered is shown, whether nodes are asked for or not.
+        all.without("c", "no answer in 1 s");
+        insta::assert_snapshot!("top_silent", of(&all, false, false));
     }
 
     #[test]
@@ -369,7 +471,7 @@ pub(super) mod tests {
     #[test]
     fn colour_is_never_the_only_sign() {
         let mut widths = Widths::default();
-        let sections = sections(&shop(), true, Sort::Name, 1000, &mut widths);
+        let sections = sections(&shop(), shown(true, Sort::Name), 1000, &mut widths);
         let coloured = fit(sections, usize::MAX).join("\n");
         let yellow = NOTABLE.render().to_string();
         // Of the service: too few ready, CPU, throttled, the queue; of pods: CPU, throttled, ready.

@@ -1,13 +1,14 @@
 //! A day with its night: what the autoscaler makes of a load that rises and falls, with noise.
 
 use sampan_core::{
+    load::Merged,
     object::Autoscale,
     quantity::{ByteSize, Cpu, Percent},
     record::PodPhase,
 };
 
 use super::*;
-use crate::load::{Measured, PodLoad, ServiceLoad};
+use crate::load::{PodLoad, ServiceLoad};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -37,7 +38,7 @@ fn ready(pods: &[Pod]) -> Vec<&Pod> {
 
 /// What would be measured of a load that keeps so many pods busy all the time: none can do more
 /// than that.
-pub(super) fn measured(pods: &[Pod], load: f64) -> Arc<Measured> {
+pub(super) fn measured(pods: &[Pod], load: f64) -> Arc<Merged> {
     let ready = ready(pods);
     let done = load.min(ready.len() as f64);
     let pod = |pod: &&Pod| PodLoad {
@@ -63,10 +64,7 @@ pub(super) fn measured(pods: &[Pod], load: f64) -> Arc<Measured> {
         served: Some(done * 100.0),
         ..ServiceLoad::default()
     };
-    Arc::new(Measured {
-        number: 0,
-        services: BTreeMap::from([(web(), service)]),
-    })
+    Arc::new(Merged::of_one(BTreeMap::from([(web(), service.load())])))
 }
 
 /// A load of 2 pods at night and of 20 at noon, with a drift of minutes, noise of seconds, and now

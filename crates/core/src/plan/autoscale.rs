@@ -8,7 +8,8 @@
 //!    10 % of the target. *Three pods at 90 %, 100 % and 110 % of their CPU limit, target 70 %:
 //!    300 / 70 = 4.3, so 5 pods. At 75 % each the ratio is 1.07: 3 pods stay.* See `need`.
 //! 2. **The largest need wins.** *CPU asks for 5 pods, concurrency for 7: 7.* A metric that could
-//!    not be measured asks for nothing, and then no pod is taken away.
+//!    not be measured asks for nothing, and then no pod is taken away; nor is one while a node does
+//!    not say what it measures that may have pods or requests of the service.
 //! 3. **Panic.** When the load of the last 2 s was at least twice what the fewest ready pods of the
 //!    last 6 s are for, there is no limit on how fast pods come, and none goes. *One pod of
 //!    concurrency 10 had 2 requests in flight, and in the last two seconds 31 and 60: the mean is
@@ -93,6 +94,8 @@ pub enum Held {
     Bound(u32),
     /// Not all metrics could be measured.
     Missing,
+    /// A node that may have pods or requests of the service does not say what it measures.
+    Unheard,
     /// The load is far above what there is.
     Panic,
 }
@@ -124,8 +127,9 @@ pub fn decide(
     let load = needs.load();
     let panic = history.load(load, ready(sample), now);
     let largest = needs.largest();
+    let is_whole = needs.is_complete() && !sample.is_partial;
     let wanted = match &largest {
-        Some(need) if !needs.is_complete() => need.pods.max(current),
+        Some(need) if !is_whole => need.pods.max(current),
         Some(need) => need.pods,
         None => current,
     };
@@ -136,12 +140,16 @@ pub fn decide(
     };
     history.needed(urgent, window, now);
     let (replicas, held) = limited(spec, current, urgent, panic, &history, now);
-    let missing = !needs.is_complete() && largest.as_ref().is_none_or(|it| it.pods < wanted);
+    let missing = !is_whole && largest.as_ref().is_none_or(|it| it.pods < wanted);
+    let missing = missing.then_some(match sample.is_partial {
+        true => Held::Unheard,
+        false => Held::Missing,
+    });
     let decision = Decision {
         current,
         replicas,
         cause: largest.map_or(Cause::Unknown, Cause::Need),
-        held: held.or(missing.then_some(Held::Missing)),
+        held: held.or(missing),
         panic,
     };
     (decision, history)
@@ -194,7 +202,7 @@ fn sleep(spec: &Autoscale, current: u32, sample: &Sample, idle: Duration) -> Opt
         // What was in flight in the last second may be over.
         (0, 0) if sample.waiting > 0 => Some(decision(1, Cause::Waiting)),
         (0, 0) => Some(decision(0, Cause::Asleep)),
-        (0, _) if idle >= spec.idle && !calls && !sample.rollout => {
+        (0, _) if idle >= spec.idle && !calls && !sample.rollout && !sample.is_partial => {
             Some(decision(0, Cause::Idle(idle)))
         }
         (_, _) => None,
@@ -294,6 +302,7 @@ impl fmt::Display for Held {
             }
             Self::Bound(bound) => write!(f, "the bound is {bound}"),
             Self::Missing => f.write_str("not everything was measured"),
+            Self::Unheard => f.write_str("a node has not said what it measures"),
             Self::Panic => f.write_str("none goes in panic"),
         }
     }

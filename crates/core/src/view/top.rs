@@ -16,6 +16,33 @@ pub struct Top {
     pub services: Vec<ServiceTop>,
     /// Their pods, those that drain too, in the same order.
     pub pods: Vec<PodTop>,
+    /// The nodes of the cluster, if this is one of a cluster, in the order of their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeTop>,
+}
+
+/// What all services and pods at a node have been doing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeTop {
+    /// Its name.
+    pub node: String,
+    /// Why it has not answered, if it has not: then nothing of it is in this document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<String>,
+    /// Pods that it runs, with those that drain.
+    pub pods: u32,
+    /// Those of them that get requests.
+    pub ready: u32,
+    /// CPU of its guests, in cores, if it could be measured.
+    pub cpu_cores: Option<f64>,
+    /// Bytes of memory that its instances hold.
+    pub memory_bytes: u64,
+    /// Requests that came in at it, per second.
+    pub rps: f64,
+    /// Mean number of requests in flight that came in at it, those that waited too.
+    pub in_flight: f64,
+    /// Mean number of those that waited for a pod.
+    pub queued: f64,
 }
 
 /// What a service has been doing.
@@ -49,14 +76,15 @@ pub struct ServiceTop {
     pub memory_bytes: u64,
     /// Requests that arrived, per second.
     pub rps: f64,
-    /// Mean number of requests in flight, those that waited too.
+    /// Mean number of requests in flight, those that waited too. In a cluster each counts at the node
+    /// where it came in.
     pub in_flight: f64,
     /// Mean number of requests that waited for a pod.
     pub queued: f64,
     /// Milliseconds in which half of the answers of the last ten seconds were there, if there were
-    /// any.
+    /// any. In a cluster it is that of the slowest node, of those where requests came in.
     pub p50_ms: Option<f64>,
-    /// Milliseconds in which 99 of 100 of them were there.
+    /// Milliseconds in which 99 of 100 of them were there; in a cluster likewise.
     pub p99_ms: Option<f64>,
     /// For how many milliseconds there has been no request.
     pub idle_ms: u64,
@@ -71,6 +99,9 @@ pub struct PodTop {
     pub service: String,
     /// Its name, as in `web-1-0`.
     pub pod: String,
+    /// The node of the cluster that runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Where it is in its life, as in the view of pods.
     pub phase: String,
     /// Whether it gets requests.
@@ -145,9 +176,47 @@ pub struct Suggestion {
 }
 
 impl Top {
+    /// The same as what this node of a cluster has measured.
+    #[must_use]
+    pub fn on(mut self, node: &str) -> Self {
+        let cpu = |pods: &[PodTop]| {
+            let used: Vec<f64> = pods.iter().filter_map(|pod| pod.cpu_cores).collect();
+            (!used.is_empty()).then(|| used.iter().sum())
+        };
+        let count = |pods: usize| u32::try_from(pods).unwrap_or(u32::MAX);
+        self.nodes = vec![NodeTop {
+            node: node.to_owned(),
+            unanswered: None,
+            pods: count(self.pods.len()),
+            ready: count(self.pods.iter().filter(|pod| pod.ready).count()),
+            cpu_cores: cpu(&self.pods),
+            memory_bytes: self.pods.iter().map(|pod| pod.memory_bytes).sum(),
+            rps: self.services.iter().map(|it| it.rps).sum(),
+            in_flight: self.services.iter().map(|it| it.in_flight).sum(),
+            queued: self.services.iter().map(|it| it.queued).sum(),
+        }];
+        for pod in &mut self.pods {
+            pod.node = Some(node.to_owned());
+        }
+        self
+    }
+
+    /// Notes that a node has not answered, and why.
+    pub fn without(&mut self, node: &str, why: &str) {
+        self.nodes.push(NodeTop {
+            node: node.to_owned(),
+            unanswered: Some(why.to_owned()),
+            ..NodeTop::default()
+        });
+        self.nodes.sort_by(|a, b| a.node.cmp(&b.node));
+    }
+
     /// Adds what another node has measured of the same services.
     pub fn add(&mut self, other: Self) {
         self.pods.extend(other.pods);
+        self.pods.sort_by_cached_key(PodTop::place);
+        self.nodes.extend(other.nodes);
+        self.nodes.sort_by(|a, b| a.node.cmp(&b.node));
         for theirs in other.services {
             let same = |ours: &&mut ServiceTop| {
                 (&ours.app, &ours.service) == (&theirs.app, &theirs.service)
@@ -157,6 +226,17 @@ impl Top {
                 None => self.services.push(theirs),
             }
         }
+    }
+}
+
+impl PodTop {
+    /// Where it stands among the pods of all services: in the order of apps, services, revisions and
+    /// slots, as on a single node.
+    fn place(&self) -> (String, String, u64, u64) {
+        let mut numbers = self.pod.rsplitn(3, '-').map(|it| it.parse().unwrap_or(0));
+        let (slot, revision) = (numbers.next(), numbers.next());
+        let (app, service) = (self.app.clone(), self.service.clone());
+        (app, service, revision.unwrap_or(0), slot.unwrap_or(0))
     }
 }
 
@@ -191,5 +271,83 @@ impl ServiceTop {
         self.p50_ms = either(self.p50_ms, other.p50_ms, f64::max);
         self.p99_ms = either(self.p99_ms, other.p99_ms, f64::max);
         self.idle_ms = self.idle_ms.min(other.idle_ms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(rps: f64, in_flight: f64) -> ServiceTop {
+        ServiceTop {
+            app: "shop".to_owned(),
+            service: "web".to_owned(),
+            rps,
+            in_flight,
+            ..ServiceTop::default()
+        }
+    }
+
+    fn pod(slot: u32, cpu: f64) -> PodTop {
+        PodTop {
+            app: "shop".to_owned(),
+            service: "web".to_owned(),
+            pod: format!("web-1-{slot}"),
+            ready: true,
+            cpu_cores: Some(cpu),
+            memory_bytes: 7,
+            ..PodTop::default()
+        }
+    }
+
+    #[test]
+    fn nodes_are_added_up_and_stay_apart() {
+        let a = Top {
+            services: vec![service(10.0, 2.0)],
+            pods: vec![pod(10, 0.5), pod(11, 0.25)],
+            ..Top::default()
+        };
+        let b = Top {
+            services: vec![service(5.0, 1.0)],
+            pods: vec![pod(2, 1.0)],
+            ..Top::default()
+        };
+        let mut all = b.on("b");
+        all.add(a.on("a"));
+        all.without("0", "no answer in 1 s");
+        assert_eq!(all.services, [service(15.0, 3.0)]);
+        let pods: Vec<_> = all
+            .pods
+            .iter()
+            .map(|it| (&*it.pod, it.node.as_deref()))
+            .collect();
+        assert_eq!(
+            pods,
+            [
+                ("web-1-2", Some("b")),
+                ("web-1-10", Some("a")),
+                ("web-1-11", Some("a"))
+            ]
+        );
+        let [silent, a, b] = &all.nodes[..] else {
+            panic!("{:?}", all.nodes);
+        };
+        assert_eq!(
+            (&*silent.node, silent.unanswered.as_deref(), silent.pods),
+            ("0", Some("no answer in 1 s"), 0)
+        );
+        assert_eq!(
+            (
+                &*a.node,
+                a.pods,
+                a.ready,
+                a.cpu_cores,
+                a.memory_bytes,
+                a.rps,
+                a.in_flight
+            ),
+            ("a", 2, 2, Some(0.75), 14, 10.0, 2.0)
+        );
+        assert_eq!((&*b.node, b.rps, b.cpu_cores), ("b", 5.0, Some(1.0)));
     }
 }

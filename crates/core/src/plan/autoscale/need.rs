@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::object::Autoscale;
 
 /// What is at most this far from its target, as a share of it, is on target: Kubernetes'
@@ -27,10 +29,12 @@ pub struct Sample {
     pub idle: Duration,
     /// Pods are being replaced. That needs one that shows whether the new revision works.
     pub rollout: bool,
+    /// Not all nodes have said what they measured: there may be more pods and requests.
+    pub is_partial: bool,
 }
 
 /// What was measured of one pod.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PodSample {
     /// Whether it was ready all the time since the last sample. What it used to start is then not
     /// in `cpu`.

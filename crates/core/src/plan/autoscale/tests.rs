@@ -203,6 +203,31 @@ fn a_service_falls_asleep_and_wakes() {
     assert_eq!(service.now - woke, 61);
 }
 
+/// A node that does not say what it measures may have requests: pods come, and none goes.
+#[test]
+fn pods_stay_while_a_node_is_silent() {
+    let silent = |sample: Sample| Sample {
+        is_partial: true,
+        ..sample
+    };
+    let mut service = Service::new(by_concurrency(10.0, 0, 20), 5);
+    service.now = 100;
+    let decision = service.step(&silent(idle(600)));
+    assert_eq!(
+        decision.to_string(),
+        "concurrency 0.0 of 10; a node has not said what it measures"
+    );
+    let busy = Sample {
+        in_flight: Some(80.0),
+        ..idle(0)
+    };
+    assert_eq!(service.step(&silent(busy)).replicas, 8);
+    service.now = 1000;
+    assert_eq!(service.step(&silent(idle(600))).replicas, 8);
+    // It reports again.
+    assert_eq!(service.step(&idle(600)).replicas, 0);
+}
+
 #[test]
 fn a_smallest_number_keeps_it_awake() {
     let mut service = Service::new(by_concurrency(10.0, 1, 20), 1);
@@ -226,6 +251,7 @@ fn nothing_measured_changes_nothing() {
             waiting: 0,
             idle: Duration::ZERO,
             rollout: false,
+            is_partial: false,
         };
         let decision = service.step(&sample);
         assert_eq!((decision.replicas, &decision.cause), (7, &Cause::Unknown));

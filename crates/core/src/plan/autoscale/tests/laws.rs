@@ -45,6 +45,7 @@ prop_compose! {
         served in any_measurement(),
         waiting in 0u32..3,
         idle in 0u64..120,
+        is_partial in proptest::bool::weighted(0.2),
     ) -> Sample {
         Sample {
             pods: pods.into_iter().map(|(ready, cpu)| PodSample { ready, cpu }).collect(),
@@ -54,6 +55,7 @@ prop_compose! {
             waiting,
             idle: Duration::from_secs(idle),
             rollout: false,
+            is_partial,
         }
     }
 }
@@ -86,6 +88,23 @@ proptest! {
             prop_assert_eq!(decision.current == decision.replicas, decision.is_steady());
             service.now += pause;
         }
+    }
+
+    /// While a node may have more than was measured no pod is taken away, whatever else is known.
+    #[test]
+    fn what_is_partial_takes_nothing_away(
+        spec in any_spec(),
+        start in 0u32..20,
+        past in proptest::collection::vec(any_sample(), 0..10),
+        sample in any_sample(),
+    ) {
+        let mut service = Service::new(spec, start);
+        for sample in &past {
+            let _ = service.step(sample);
+        }
+        let before = service.replicas.min(service.spec.max);
+        let decision = service.step(&Sample { is_partial: true, ..sample });
+        prop_assert!(decision.replicas >= before, "{decision:?}");
     }
 
     /// A higher load never leads to fewer pods, given the same past.

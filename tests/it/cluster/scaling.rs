@@ -1,0 +1,146 @@
+//! The number of pods follows what comes in at any node, and what waits at any node wakes a service.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Instant,
+};
+
+use super::{Cluster, PATIENCE};
+use crate::rig::guest;
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// A cluster of two nodes, of which `a` leads, with a service that scales as this says.
+fn scaled(component: &str, autoscale: &str) -> Option<Cluster> {
+    let cluster = Cluster::start(2)?;
+    let spec = format!(
+        "app = 'a'\n[service.web]\ncomponent = '{}'\nroute = ['web.test/']\nconcurrency = 10\n\
+         limits = {{ queue_timeout = '60s', request_timeout = '60s' }}\n\
+         [service.web.autoscale]\n{autoscale}\n",
+        guest(component)
+    );
+    let path = cluster.place("sampan.toml");
+    std::fs::write(&path, spec).expect("written");
+    cluster.must("a", &["apply", "-f", &path.display().to_string(), "--wait"]);
+    Some(cluster)
+}
+
+/// Asks a node what is done until it is as wanted.
+fn top(cluster: &Cluster, node: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = cluster.must(node, &["top", "-o", "json"]);
+        let top: Value = serde_json::from_str(&text).expect("JSON");
+        if wanted(&top) {
+            return top;
+        }
+        assert!(Instant::now() < deadline, "the last was {top:#}");
+        std::thread::yield_now();
+    }
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().expect("a number")
+}
+
+fn are_ready(pods: &[Value], count: usize) -> bool {
+    pods.len() == count && pods.iter().all(|pod| pod["ready"] == true)
+}
+
+#[test]
+fn load_at_a_node_that_does_not_lead_makes_pods_and_its_silence_keeps_them() {
+    let autoscale = "min = 1\nmax = 4\nconcurrency = 1\nstabilization = '1s'";
+    let Some(mut cluster) = scaled("slow-but-live", autoscale) else {
+        return;
+    };
+    let address = cluster.running("b").as_mut().expect("it runs").address();
+    let clients = [(); 4].map(|()| ask(address, "/timer?ms=50000"));
+    cluster.pods("a", |pods| are_ready(pods, 4));
+
+    // Each request counts once, where it came in, whichever node is asked.
+    for asked in ["a", "b"] {
+        let top = top(&cluster, asked, |top| {
+            number(&top["services"][0]["in_flight"]) > 3.9
+        });
+        let service = &top["services"][0];
+        assert!(number(&service["in_flight"]) < 4.1, "{asked}: {service:#}");
+        assert_eq!(service["wanted"], 4, "{asked}: {service:#}");
+        let nodes = top["nodes"].as_array().expect("a list");
+        let in_flight: Vec<_> = nodes.iter().map(|it| number(&it["in_flight"])).collect();
+        assert!(
+            in_flight[0] < 0.1 && in_flight[1] > 3.9,
+            "{asked}: {nodes:#?}"
+        );
+        let pods = top["pods"].as_array().expect("a list");
+        assert!(pods.iter().all(|pod| pod["node"].is_string()), "{pods:#?}");
+    }
+
+    // It hangs: while its session lasts it may have requests, and no pod goes.
+    let signal = |cluster: &mut Cluster, signal| {
+        let running = cluster.running("b").as_ref().expect("it runs");
+        running.signal(signal);
+    };
+    signal(&mut cluster, Signal::STOP);
+    let held = top(&cluster, "a", |top| {
+        let why = top["services"][0]["why"].as_str();
+        why.is_some_and(|why| why.ends_with("a node has not said what it measures"))
+    });
+    assert_eq!(held["services"][0]["replicas"], 4, "{held:#}");
+    assert!(held["nodes"][1]["unanswered"].is_string(), "{held:#}");
+    let table = cluster.must("a", &["top"]);
+    assert!(table.contains("not answered"), "{table}");
+    // Once its session has ended it has none any more.
+    top(&cluster, "a", |top| top["services"][0]["replicas"] == 1);
+    let nodes = cluster.seen_by("a");
+    assert_eq!(super::status(&nodes, "b"), "Down", "{nodes:#}");
+    signal(&mut cluster, Signal::CONT);
+    drop(clients);
+}
+
+/// A request that is on its way until this is dropped.
+fn ask(address: SocketAddr, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("it accepts");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: web.test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it is read");
+    stream
+}
+
+/// Waits until there is no pod. The last request, of which a report may tell yet, was before.
+fn asleep(cluster: &Cluster) {
+    top(cluster, "a", |top| {
+        number(&top["services"][0]["idle_ms"]) > 2000.0
+    });
+    cluster.must("a", &["scale", "web=0"]);
+    cluster.pods("b", |pods| pods.is_empty());
+}
+
+#[test]
+fn a_request_at_any_node_wakes_a_service() {
+    let Some(mut cluster) = scaled("hello", "min = 0\nmax = 4\nconcurrency = 50") else {
+        return;
+    };
+    let address = cluster.running("b").as_mut().expect("it runs").address();
+    asleep(&cluster);
+    let asked = Instant::now();
+    let client = ask(address, "/");
+    cluster
+        .running("a")
+        .as_mut()
+        .expect("it runs")
+        .line_with("0 → 1: a request waits");
+    eprintln!("told and decided after {:?}", asked.elapsed());
+    cluster.pods("b", |pods| are_ready(pods, 1));
+    drop(client);
+
+    // While no node leads it is told again, until one does.
+    asleep(&cluster);
+    let running = cluster.running("a").take().expect("it runs");
+    running.signal(Signal::KILL);
+    let (mut client, mut answer) = (ask(address, "/"), String::new());
+    client
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a time that is not zero");
+    client.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}

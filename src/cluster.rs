@@ -22,7 +22,7 @@ mod reports;
 
 pub(crate) use {
     calls::Calls,
-    etcd::{EtcdFiles, open as open_etcd},
+    etcd::{files as etcd_files, open as open_etcd},
     members::{Members, Roster},
     peers::Peers,
     place::{ClusterError, ClusterFile, Place},

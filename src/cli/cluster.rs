@@ -11,17 +11,17 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use http::Method;
 use sampan_core::{name::Name, spec::node::LogLimits, view};
-use sampan_peer::{Certificate, ClusterSecret, Identity, JoinRequest, NodeKey, Sensitive, Token};
+use sampan_peer::{Certificate, ClusterSecret, Identity, JoinRequest, NodeKey, Token};
 
-use super::{End, api::ApiArguments, etcd::refuse_exposed, output::Output, process::runtime};
+use super::{End, api::ApiArguments, etcd::EtcdArguments, output::Output, process::runtime};
 use crate::{
     client::quoted,
     cluster::{
-        ClusterFile, EtcdFiles, Found, Place, Registrar, RegistrarError, hand_over,
+        ClusterFile, Found, Place, Registrar, RegistrarError, etcd_files, hand_over,
         make_secrets_key, newcomer, open_etcd, take_along,
     },
-    config, file,
-    serve::data,
+    config,
+    serve::{data, etcd::EtcdOptions},
 };
 
 /// Where a node listens for others if nothing else is said.
@@ -45,34 +45,7 @@ enum Verb {
     ///
     /// The node must not run. Its apps, revisions and secrets are copied into etcd, and pods are made
     /// anew; key-value stores and volumes stay with the node.
-    Init {
-        /// The name of the node in the cluster
-        #[arg(long, value_parser = name)]
-        node: Name,
-
-        /// Members of etcd, as `http://HOST:PORT` or `https://HOST:PORT`, several with commas
-        #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
-        etcd: Vec<String>,
-
-        /// The certificate of the authority that etcd's own are of, as PEM
-        #[arg(long, value_name = "FILE")]
-        etcd_ca: Option<PathBuf>,
-
-        /// The certificate of a client of etcd, as PEM
-        #[arg(long, value_name = "FILE", requires = "etcd_key")]
-        etcd_cert: Option<PathBuf>,
-
-        /// Its key, as PEM
-        #[arg(long, value_name = "FILE", requires = "etcd_cert")]
-        etcd_key: Option<PathBuf>,
-
-        /// Take an etcd on another machine without TLS: all who listen in have the cluster
-        #[arg(long)]
-        etcd_insecure: bool,
-
-        #[command(flatten)]
-        own: Own,
-    },
+    Init(Box<Init>),
     /// Print a token with which one node can join in the next hour
     Token {
         #[command(flatten)]
@@ -108,6 +81,21 @@ enum Verb {
         #[command(flatten)]
         api: ApiArguments,
     },
+}
+
+/// A cluster with its first node.
+#[derive(Args)]
+#[command(mut_arg("members", |members| members.required(true)))]
+struct Init {
+    /// The name of the node in the cluster
+    #[arg(long, value_parser = name)]
+    node: Name,
+
+    #[command(flatten)]
+    etcd: EtcdArguments,
+
+    #[command(flatten)]
+    own: Own,
 }
 
 /// What a node says of itself.
@@ -162,16 +150,12 @@ impl Own {
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     runtime()?.block_on(async {
         match &arguments.verb {
-            Verb::Init {
-                node,
-                etcd,
-                etcd_insecure,
-                own,
-                ..
-            } => {
-                let files = arguments.verb.etcd_files()?;
-                refuse_exposed(etcd, *etcd_insecure)?;
-                init(node, etcd.clone(), &files, own, output).await
+            Verb::Init(arguments) => {
+                let Init { node, etcd, own } = &**arguments;
+                // The number of the cluster says where in etcd it is.
+                let etcd = etcd.options("")?;
+                let etcd = etcd.context("`--etcd` has to name the members of an etcd")?;
+                init(node, &etcd, own, output).await
             }
             Verb::Token { api } => {
                 let invited: view::Invitation = api
@@ -193,35 +177,6 @@ pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     })
 }
 
-impl Verb {
-    /// What is needed for TLS with etcd, read from where it was named.
-    fn etcd_files(&self) -> anyhow::Result<EtcdFiles> {
-        let mut files = EtcdFiles::new();
-        let Self::Init {
-            etcd_ca,
-            etcd_cert,
-            etcd_key,
-            ..
-        } = self
-        else {
-            return Ok(files);
-        };
-        let named = [
-            ("etcd-ca.crt", etcd_ca),
-            ("etcd.crt", etcd_cert),
-            ("etcd.key", etcd_key),
-        ];
-        for (name, path) in named {
-            if let Some(path) = path {
-                let text = file::text(path);
-                let text = text.with_context(|| format!("cannot read `{}`", path.display()))?;
-                files.insert(name.to_owned(), Sensitive::new(text));
-            }
-        }
-        Ok(files)
-    }
-}
-
 fn directory(data: Option<&Path>) -> anyhow::Result<PathBuf> {
     match data {
         Some(data) => Ok(data.to_owned()),
@@ -229,13 +184,7 @@ fn directory(data: Option<&Path>) -> anyhow::Result<PathBuf> {
     }
 }
 
-async fn init(
-    node: &Name,
-    etcd: Vec<String>,
-    files: &EtcdFiles,
-    own: &Own,
-    output: &Output,
-) -> End {
+async fn init(node: &Name, etcd: &EtcdOptions, own: &Own, output: &Output) -> End {
     let address = own.address()?;
     let directory = directory(own.data.as_deref())?;
     // Locked from here on, so the node does not run.
@@ -245,7 +194,8 @@ async fn init(
     let mut id = [0; ID_BYTES];
     getrandom::fill(&mut id).context("the system gives no random bytes")?;
     let id = base16ct::lower::encode_string(&id);
-    let store = open_etcd(&id, &etcd, files)
+    let files = etcd_files(etcd);
+    let store = open_etcd(&id, &etcd.members, &files)
         .await
         .map_err(anyhow::Error::new)?;
     let found = Found::draw(&id).map_err(anyhow::Error::new)?;
@@ -259,12 +209,12 @@ async fn init(
         .await
         .map_err(anyhow::Error::new)?;
     make_secrets_key(&place).map_err(anyhow::Error::new)?;
-    place.keep_etcd_files(files).map_err(anyhow::Error::new)?;
+    place.keep_etcd_files(&files).map_err(anyhow::Error::new)?;
     let file = ClusterFile {
         cluster: id.clone(),
         node: node.clone(),
         peer: address,
-        etcd,
+        etcd: etcd.members.clone(),
     };
     place
         .write(&file, &identity, &found.secret)

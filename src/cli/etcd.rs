@@ -14,25 +14,14 @@ use crate::{
 /// Where the objects are, if they are not in a file.
 #[derive(Args)]
 pub(super) struct EtcdArguments {
-    /// Keep what is wanted in this etcd, one node for a prefix: the URLs of its members
+    /// Keep what is wanted in this etcd: the URLs of its members
     #[arg(
         long = "etcd",
         value_name = "URL",
         value_delimiter = ',',
-        conflicts_with = "background",
         help_heading = "State in etcd"
     )]
     members: Vec<String>,
-
-    /// What all keys in etcd begin with
-    #[arg(
-        long = "etcd-prefix",
-        value_name = "PREFIX",
-        requires = "members",
-        default_value = "/sampan-node",
-        help_heading = "State in etcd"
-    )]
-    prefix: String,
 
     /// The authorities that certificates of etcd must come from [default: those of the system]
     #[arg(
@@ -91,24 +80,24 @@ pub(super) struct EtcdArguments {
 }
 
 impl EtcdArguments {
-    /// How to reach the etcd, if one is named.
-    pub(super) fn options(&self) -> Result<Option<EtcdOptions>, Stop> {
+    /// How to reach the etcd, if one is named, below this prefix.
+    pub(super) fn options(&self, prefix: &str) -> Result<Option<EtcdOptions>, Stop> {
         if self.members.is_empty() {
             return Ok(None);
         }
-        let options = self.read().map_err(Stop::usage)?;
+        let options = self.read(prefix).map_err(Stop::usage)?;
         refuse_exposed(&self.members, self.insecure).map_err(Stop::usage)?;
         Ok(Some(options))
     }
 
-    fn read(&self) -> anyhow::Result<EtcdOptions> {
+    fn read(&self, prefix: &str) -> anyhow::Result<EtcdOptions> {
         let bytes = |path: &Option<PathBuf>| path.as_deref().map(text).transpose();
         let (certificate, key) = (bytes(&self.certificate)?, bytes(&self.key)?);
         let password = bytes(&self.password)?;
         let password = password.map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
         Ok(EtcdOptions {
             members: self.members.clone(),
-            prefix: self.prefix.clone(),
+            prefix: prefix.to_owned(),
             tls: EtcdTls {
                 authorities: bytes(&self.authorities)?.map(String::into_bytes),
                 identity: certificate
@@ -121,7 +110,7 @@ impl EtcdArguments {
 }
 
 /// Refuses members to which everything would be sent as plain text, unless that is allowed.
-pub(super) fn refuse_exposed(members: &[String], is_allowed: bool) -> anyhow::Result<()> {
+fn refuse_exposed(members: &[String], is_allowed: bool) -> anyhow::Result<()> {
     let exposed = exposed(members).next();
     if let Some(url) = exposed.filter(|_| !is_allowed) {
         bail!(

@@ -66,11 +66,21 @@ pub(super) struct Arguments {
     json: bool,
 
     /// Run as `up -d` wants it: in a session of its own, ended with its last app
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, conflicts_with = "members")]
     background: bool,
 
     #[command(flatten)]
     etcd: EtcdArguments,
+
+    /// What all keys in etcd begin with: one node for each
+    #[arg(
+        long = "etcd-prefix",
+        value_name = "PREFIX",
+        requires = "members",
+        default_value = "/sampan-node",
+        help_heading = "State in etcd"
+    )]
+    prefix: String,
 }
 
 impl Arguments {
@@ -86,7 +96,7 @@ impl Arguments {
 
 pub(super) fn run(arguments: &Arguments, output: &Output) -> End {
     let limits = node::limits(arguments.config.as_deref(), output)?;
-    let etcd = arguments.etcd.options()?;
+    let etcd = arguments.etcd.options(&arguments.prefix)?;
     runtime()?.block_on(serve(limits, etcd, arguments, output))
 }
 

@@ -14,14 +14,14 @@ use sampan_peer::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::etcd::FILES as ETCD_FILES;
+
 /// Says that the node is one of a cluster, so it is written last and removed first.
 const CLUSTER_FILE: &str = "cluster.toml";
 /// The secret of the cluster.
 const SECRET_FILE: &str = "cluster.secret";
 /// The key with which values of apps' secrets are sealed, as a node that is alone has it.
 const SECRETS_KEY_FILE: &str = "secrets.key";
-/// Certificates and keys for etcd.
-const ETCD_FILES: [&str; 3] = ["etcd-ca.crt", "etcd.crt", "etcd.key"];
 /// The files of the node's own identity.
 const IDENTITY_FILES: [&str; 3] = ["node.key", "node.crt", "ca.crt"];
 /// What stands at the beginning of the file.
@@ -174,7 +174,7 @@ impl Place {
         Ok(())
     }
 
-    /// The certificates and keys for etcd that there are.
+    /// What there is that shows etcd who this node is.
     pub(crate) fn etcd_files(&self) -> Result<BTreeMap<String, Sensitive>, ClusterError> {
         self.texts(&ETCD_FILES)
     }
@@ -201,7 +201,7 @@ impl Place {
         Ok(found)
     }
 
-    /// Keeps certificates and keys for etcd, and nothing else.
+    /// Keeps what shows etcd who this node is, and nothing else.
     pub(crate) fn keep_etcd_files(
         &self,
         files: &BTreeMap<String, Sensitive>,

@@ -1,6 +1,7 @@
 //! Several nodes on one etcd: real processes on loopback.
 
 mod alone;
+mod credentials;
 mod guests;
 mod loss;
 mod nodes;
@@ -49,11 +50,16 @@ impl Cluster {
 
     /// An etcd that no node is on.
     fn empty() -> Option<Self> {
-        Some(Self {
-            etcd: members::Cluster::start(1, Pace::Fast)?,
+        members::Cluster::start(1, Pace::Fast).map(Self::on)
+    }
+
+    /// No node yet, on this etcd.
+    fn on(etcd: members::Cluster) -> Self {
+        Self {
+            etcd,
             directory: tempfile::tempdir().expect("a directory"),
             nodes: Vec::new(),
-        })
+        }
     }
 
     fn add(&mut self) -> String {
@@ -69,11 +75,17 @@ impl Cluster {
 
     /// Makes a cluster with this node, which runs then.
     fn make(&mut self, name: &str) {
+        self.make_with(name, &[]);
+    }
+
+    /// The same with more to be said.
+    fn make_with(&mut self, name: &str, more: &[&str]) {
         let (data, url) = (self.data(name), self.etcd.urls().remove(0));
         let peer = &self.node(name).peer;
-        let made = done(&[
+        let init = [
             "cluster", "init", "--node", name, "--etcd", &url, "--data", &data, "--peer", peer,
-        ]);
+        ];
+        let made = done(&[&init[..], more].concat());
         assert!(made.status.success(), "{}", err(&made));
         self.launch(name);
     }

@@ -132,20 +132,22 @@ async fn watch(
     });
     tokio::pin!(follow);
     // That a node is lost is no event of an app.
-    let is_placed = arguments.kind == Kind::Nodes || last.iter().any(|it| it["node"].is_string());
+    let is_placed = |all: &[Value]| {
+        arguments.kind == Kind::Nodes || all.iter().any(|it| it["node"].is_string())
+    };
     let mut period = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             ended = &mut follow => return Ok(ended?),
             () = changed.notified() => {}
-            _ = period.tick(), if is_placed => {}
+            _ = period.tick(), if is_placed(&last) => {}
         }
         let now = fetch(client, arguments).await?;
         // What is gone is no error now.
         let now = named(now, arguments).unwrap_or_default();
         let different: Vec<_> = now
             .iter()
-            .filter(|it| !last.contains(it))
+            .filter(|it| !last.iter().any(|before| is_same(before, it)))
             .cloned()
             .collect();
         if !different.is_empty() {
@@ -153,6 +155,16 @@ async fn watch(
         }
         last = now;
     }
+}
+
+/// Whether an object is as it was. What a pod has used changes all the time: `top` shows it.
+fn is_same(before: &Value, now: &Value) -> bool {
+    let but_usage = |value: &Value| {
+        let mut value = value.clone();
+        value.as_object_mut().map(|it| it.remove("usage"));
+        value
+    };
+    before == now || but_usage(before) == but_usage(now)
 }
 
 fn print(objects: &[Value], arguments: &Arguments, again: bool, output: &Output) -> End {
@@ -209,6 +221,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_a_pod_has_used_is_no_change_of_it() {
+        let pod = |ready: bool, cpu_ms: f64| json!({ "name": "web-1-0", "ready": ready, "usage": { "cpu_ms": cpu_ms } });
+        assert!(is_same(&pod(true, 1.0), &pod(true, 2.0)));
+        assert!(!is_same(&pod(true, 1.0), &pod(false, 1.0)));
+        assert!(is_same(&json!("web"), &json!("web")));
+    }
 
     #[test]
     fn toml_has_all_that_is_there() {

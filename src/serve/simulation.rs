@@ -60,6 +60,7 @@ mod doom;
 mod lead;
 mod own;
 mod schedule;
+mod silent;
 
 const DEFAULT_SEEDS: u64 = 1000;
 /// Time on the paused clock in which everything must have settled once nothing fails any more.

@@ -127,6 +127,52 @@ fn a_node_that_hangs_is_said_not_to_have_answered_and_is_seen_to_go() {
     watch.line_with("Down");
 }
 
+/// A watch of pods at one node shows what becomes of them on another, and of that other.
+#[test]
+fn a_watch_of_pods_shows_those_of_other_nodes() {
+    let Some(mut cluster) = Cluster::start(2) else {
+        return;
+    };
+    let spec = format!(
+        "app = 'a'\n[service.web]\ncomponent = '{}'\n",
+        guest("hello")
+    );
+    let path = cluster.place("sampan.toml");
+    std::fs::write(&path, spec).expect("written");
+    let api = cluster.api("b");
+    let get = ["get", "pods", "--watch", "-o", "json", "--api", &api];
+    let mut watch = Running::start(sampan(&get));
+    watch.line_with("[]");
+    // There was none when it began.
+    cluster.must("a", &["apply", "-f", &path.display().to_string(), "--wait"]);
+    let mut until = |what: &dyn Fn(&Value) -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let line = watch.line_with("\"web-1-");
+            let pod: Value = serde_json::from_str(&line).expect("one pod a line");
+            if what(&pod) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the last was {pod:#}");
+        }
+    };
+    let is_ready = |pod: &Value, name: &str, node: &str| {
+        pod["name"] == name && pod["node"] == node && pod["ready"] == true
+    };
+    until(&|pod| is_ready(pod, "web-1-0", "a"));
+    cluster.must("a", &["scale", "web=2"]);
+    until(&|pod| is_ready(pod, "web-1-1", "a"));
+    cluster.has_components("b", 1);
+    let leads = cluster.running("a").take().expect("it runs");
+    leads.signal(Signal::KILL);
+    until(&|pod| {
+        pod["reason"]
+            .as_str()
+            .is_some_and(|it| it.contains("node `a`"))
+    });
+    until(&|pod| is_ready(pod, "web-1-0", "b"));
+}
+
 /// The metrics as a node gives them at its socket.
 fn metrics(socket: &Path) -> String {
     ask(socket, "/metrics")

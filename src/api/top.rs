@@ -1,9 +1,9 @@
 //! What services and pods are doing, as it was measured last, and which limits would fit them.
 
-use axum::{Json, body::Bytes, extract::State, http::Uri, response::Response};
+use axum::{body::Bytes, extract::State, http::Uri, response::Response};
 use sampan_core::{
     name::{Name, ServiceKey},
-    plan::autoscale::Decision,
+    plan::{advise, autoscale::Decision},
     record::{self, Key, Kind},
     view::{self, Bounds, PodTop, ServiceTop, Top},
 };
@@ -201,15 +201,19 @@ fn pod(pod: &PodLoad) -> PodTop {
 /// `GET /v1/advice`
 pub(super) async fn advice(
     State(api): Shared,
+    asked: Uri,
     Asked(of): Asked<wanted::Of>,
-) -> Result<Json<Vec<view::Advice>>, ApiError> {
+) -> Result<Response, ApiError> {
+    let mut others = api.everywhere(&asked).await;
+    let theirs = others.documents::<Vec<view::Advice>>();
     let (store, app) = (&*api.0.store, of.app()?);
     let prefix = objects::prefix(Kind::Service, app.as_ref());
     let found = objects::list::<record::Service>(store, &prefix).await?;
     let mut seen = compute(|| api.0.views.seen());
     let mut advice = Vec::new();
     for (_, service, _) in found.iter().filter(|(_, it, _)| of.is(&it.key)) {
-        let mut seen = seen.remove(&service.key).unwrap_or_default();
+        let own = seen.remove(&service.key).unwrap_or_default();
+        let mut seen = together(service, own, &theirs);
         let mut number = seen.revision;
         let key = |number| Key::Revision(service.key.clone(), number);
         let mut revision = objects::get::<record::Revision>(store, &key(number)).await?;
@@ -224,5 +228,25 @@ pub(super) async fn advice(
             advice.push(view::Advice::of(service, &revision, &seen));
         }
     }
-    Ok(Json(advice))
+    Ok(others.noted(api.json(|| advice).await?))
+}
+
+/// What this node and others have seen of a service.
+fn together(
+    service: &record::Service,
+    own: advise::Seen,
+    theirs: &[(Name, Vec<view::Advice>)],
+) -> advise::Seen {
+    let ServiceKey { app, name } = &service.key;
+    let is_same = |it: &&view::Advice| (&*it.app, &*it.service) == (app.as_str(), name.as_str());
+    let theirs = theirs.iter().flat_map(|(_, advice)| advice);
+    let mut nodes: Vec<_> = theirs
+        .filter(is_same)
+        .filter_map(advise::Seen::said)
+        .collect();
+    if nodes.is_empty() {
+        return own;
+    }
+    nodes.extend((!own.watched.is_zero()).then_some(own));
+    advise::Seen::together(nodes, service.spec.revision)
 }

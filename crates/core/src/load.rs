@@ -17,9 +17,10 @@ use crate::{
     record::Boot,
 };
 
-/// What a service has been doing, at one node or at several.
+/// What a service has been doing, at one node or at several. What a later version says beside this is
+/// passed over: while nodes are replaced by later ones, each takes the reports of all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Load {
     /// Its pods, without those that drain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -64,7 +65,6 @@ pub type Loads = BTreeMap<ServiceKey, Load>;
 
 /// What a node says that its part was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Report {
     /// The run of the node in which it was measured.
     pub boot: Boot,

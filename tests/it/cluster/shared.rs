@@ -107,6 +107,15 @@ fn shows_what_is_measured_elsewhere(cluster: &Cluster) {
         }
         assert!(Instant::now() < deadline, "the last was {top:#}");
     }
+    // What is advised, too: `c` has seen no pod itself.
+    loop {
+        let advice = ask(&cluster.place("c.sock"), "/v1/advice");
+        let advice: Value = serde_json::from_str(&advice).expect("JSON");
+        if advice[0]["seen"]["watched_ms"].as_u64() > Some(0) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the last was {advice:#}");
+    }
 }
 
 #[test]

@@ -136,6 +136,13 @@ fn a_report_is_small() {
 }
 
 #[test]
+fn a_report_of_a_later_version_is_taken() {
+    let text = r#"{ "boot": 1, "more": 0, "services": [[{ "app": "shop", "name": "web" }, { "more": 0 }]] }"#;
+    let report: Report = serde_json::from_str(text).expect("a report");
+    assert_eq!(report.services, [(key("web"), Load::default())]);
+}
+
+#[test]
 fn what_one_node_could_not_measure_is_missing_in_the_sum() {
     let known = Load {
         in_flight: Some(3.0),

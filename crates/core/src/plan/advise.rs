@@ -70,6 +70,43 @@ pub struct Seen {
     pub request_cpu: Option<RequestCpu>,
 }
 
+impl Seen {
+    /// What was seen at several nodes together of `revision`, or where nothing was, of the newest one
+    /// of which something was. What limits are taken from is that of the node where it is highest:
+    /// limits that fit there fit everywhere.
+    #[must_use]
+    pub fn together(nodes: Vec<Self>, revision: u64) -> Self {
+        let newest = nodes.iter().map(|it| it.revision).max();
+        let is_there = nodes.iter().any(|it| it.revision == revision);
+        let wanted = if is_there { Some(revision) } else { newest };
+        let same = nodes.into_iter().filter(|it| Some(it.revision) == wanted);
+        same.reduce(Self::and).unwrap_or_default()
+    }
+
+    fn and(self, other: Self) -> Self {
+        let samples = self.samples + other.samples;
+        let share = |it: &Self| it.throttled * it.samples as f64;
+        let throttled = (share(&self) + share(&other)) / samples.max(1) as f64;
+        Self {
+            revision: self.revision,
+            watched: self.watched.max(other.watched),
+            samples,
+            cpu_p95: self.cpu_p95.max(other.cpu_p95),
+            cpu_max: self.cpu_max.max(other.cpu_max),
+            throttled,
+            instance_bytes: self.instance_bytes.max(other.instance_bytes),
+            request_cpu: match (self.request_cpu, other.request_cpu) {
+                (Some(one), Some(other)) => Some(RequestCpu {
+                    requests: one.requests + other.requests,
+                    p999: one.p999.max(other.p999),
+                    max: one.max.max(other.max),
+                }),
+                (one, other) => one.or(other),
+            },
+        }
+    }
+}
+
 /// CPU of single requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestCpu {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Seen, advise};
+use super::{RequestCpu, Seen, advise};
 use crate::{
     name::ServiceKey,
     quantity::format_duration,
@@ -37,6 +37,31 @@ impl view::Advice {
             },
             seen: view::Seen::of(seen),
         }
+    }
+}
+
+impl Seen {
+    /// What another node says that it has seen, if it has seen anything.
+    pub fn said(advice: &view::Advice) -> Option<Self> {
+        let seen = &advice.seen;
+        let time = |millis: Option<f64>| Duration::try_from_secs_f64(millis? / 1e3).ok();
+        let request_cpu = || {
+            Some(RequestCpu {
+                requests: seen.requests,
+                p999: time(seen.request_cpu_p999_ms)?,
+                max: time(seen.request_cpu_max_ms)?,
+            })
+        };
+        (seen.watched_ms > 0).then(|| Self {
+            revision: advice.revision,
+            watched: Duration::from_millis(seen.watched_ms),
+            samples: seen.samples,
+            cpu_p95: seen.cpu_p95_cores,
+            cpu_max: seen.cpu_max_cores,
+            throttled: seen.throttled,
+            instance_bytes: seen.memory_instance_bytes,
+            request_cpu: request_cpu(),
+        })
     }
 }
 

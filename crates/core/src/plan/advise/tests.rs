@@ -241,3 +241,47 @@ proptest! {
         prop_assert!(advised(less).1 <= advised(more).1);
     }
 }
+
+#[test]
+fn what_several_nodes_have_seen_is_put_together() {
+    let at = |revision, samples, cpu, throttled| Seen {
+        revision,
+        watched: Duration::from_secs(samples),
+        samples,
+        cpu_p95: cpu,
+        cpu_max: 2.0 * cpu,
+        throttled,
+        instance_bytes: samples * MIB,
+        request_cpu: Some(RequestCpu {
+            requests: samples,
+            p999: Duration::from_millis(samples),
+            max: Duration::from_millis(2 * samples),
+        }),
+    };
+    let nodes = || {
+        vec![
+            at(3, 30, 0.5, 0.0),
+            at(2, 1000, 3.0, 1.0),
+            at(3, 90, 0.25, 0.4),
+        ]
+    };
+    let both = Seen::together(nodes(), 3);
+    assert_eq!(
+        both,
+        Seen {
+            samples: 120,
+            cpu_p95: 0.5,
+            cpu_max: 1.0,
+            throttled: 0.3,
+            request_cpu: Some(RequestCpu {
+                requests: 120,
+                ..at(3, 90, 0.0, 0.0).request_cpu.expect("there")
+            }),
+            ..at(3, 90, 0.0, 0.0)
+        }
+    );
+    // Of a revision that has no pods yet nothing was seen: then the newest of which something was.
+    assert_eq!(Seen::together(nodes(), 4), both);
+    assert_eq!(Seen::together(nodes(), 2), at(2, 1000, 3.0, 1.0));
+    assert_eq!(Seen::together(Vec::new(), 2), Seen::default());
+}

@@ -26,6 +26,7 @@ mod kv;
 mod logs;
 mod names;
 mod node;
+mod nodes;
 mod output;
 mod plan;
 mod process;
@@ -72,6 +73,10 @@ enum Verb {
     Down(down::Arguments),
     Serve(serve::Arguments),
     Cluster(cluster::Arguments),
+    Cordon(nodes::Cordon),
+    Uncordon(nodes::Uncordon),
+    Drain(nodes::Drain),
+    Label(nodes::Label),
     Apply(apply::Arguments),
     Plan(plan::Arguments),
     Delete(delete::Arguments),
@@ -110,6 +115,10 @@ pub(crate) fn main() -> ExitCode {
         Verb::Down(arguments) => down::run(&arguments, &output),
         Verb::Serve(arguments) => serve::run(&arguments, &output),
         Verb::Cluster(arguments) => cluster::run(&arguments, &output),
+        Verb::Cordon(arguments) => nodes::cordon(&arguments, &output),
+        Verb::Uncordon(arguments) => nodes::uncordon(&arguments, &output),
+        Verb::Drain(arguments) => nodes::drain(&arguments, &output),
+        Verb::Label(arguments) => nodes::label(&arguments, &output),
         Verb::Apply(arguments) => apply::run(&arguments, &output),
         Verb::Plan(arguments) => plan::run(&arguments, &output),
         Verb::Delete(arguments) => delete::run(&arguments, &output),

@@ -29,6 +29,12 @@ const MAX_LINE_BYTES: usize = 4 << 20;
 /// The largest answer that is one document.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
+/// A body of JSON.
+fn json(body: &impl Serialize) -> (&'static str, Bytes) {
+    let text = serde_json::to_vec(body).expect("what is asked is plain data");
+    ("application/json", Bytes::from(text))
+}
+
 impl Client {
     /// One JSON document.
     pub(crate) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
@@ -43,12 +49,18 @@ impl Client {
         target: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
-        let body = body.map(|body| {
-            let text = serde_json::to_vec(body).expect("what is asked is plain data");
-            ("application/json", Bytes::from(text))
-        });
-        let response = self.send(method, target, body).await?;
+        let response = self.send(method, target, body.map(json)).await?;
         self.document(response).await
+    }
+
+    /// Asks for a change that has no answer.
+    pub(crate) async fn tell(
+        &self,
+        method: Method,
+        target: &str,
+        body: &impl Serialize,
+    ) -> Result<(), ClientError> {
+        self.send(method, target, Some(json(body))).await.map(drop)
     }
 
     /// Whether there is something; its content is not asked for.

@@ -26,7 +26,7 @@ pub(crate) use {
     members::{Members, Roster},
     peers::Peers,
     place::{ClusterError, ClusterFile, Place},
-    presence::{Presence, Standing},
+    presence::{Departure, Presence, Standing},
     registrar::{
         Found, Registrar, RegistrarError, hand_over, make_secrets_key, newcomer, take_along,
     },

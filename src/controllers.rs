@@ -9,6 +9,7 @@ pub(crate) mod autoscale;
 mod due;
 mod job;
 mod object;
+pub(crate) mod placing;
 mod prune;
 mod reconciled;
 mod rollout;
@@ -19,13 +20,14 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use autoscale::{Autoscaler, Autoscaling, News};
 use due::Agenda;
 use object::Object;
+use placing::{NodesOf, Placing};
 use reconciled::{Plan, Told};
 use rollout::Memory;
 use rollouts::Rollouts;
 use sampan_core::{
-    name::{Name, ServiceKey},
+    name::{Name, PodName, ServiceKey},
     provoke,
-    record::{Key, Service},
+    record::{JobPhase, Key, Service},
 };
 use sampan_store::{Outcome, Revision, Store, StoreError, Transaction};
 use tokio::{
@@ -70,8 +72,10 @@ pub(crate) struct Controllers {
     /// Set when everything has been looked at once: what an earlier run of the node observed is
     /// in no status any more.
     pub(crate) looked: watch::Sender<bool>,
-    /// Told when nodes have come or gone: everything is looked at again.
-    pub(crate) nodes: Arc<Notify>,
+    /// The nodes on which pods may run, if there are several.
+    pub(crate) nodes: Option<NodesOf>,
+    /// Told when nodes have come, gone or changed: everything is looked at again.
+    pub(crate) nodes_changed: Arc<Notify>,
     /// Told when they are to finish what they have begun, and to end.
     pub(crate) finish: Arc<Notify>,
 }
@@ -79,13 +83,15 @@ pub(crate) struct Controllers {
 impl Controllers {
     /// Works until the store is closed, it is to finish, or this is dropped.
     pub(crate) async fn run(self, follower: Follower) {
+        let memory = Memory::new(self.nodes.clone().map(Placing::new));
         let mut state = Loop {
             autoscaler: Autoscaler::new(self.autoscaling.clone()),
             controllers: Arc::new(self),
-            memory: Memory::default(),
+            memory,
             due: Agenda::default(),
             running: JoinSet::new(),
             unseen: BTreeSet::new(),
+            unwritten: Vec::new(),
         };
         let keys = follower.keys();
         state.look_at(&follower.mirror(), &keys);
@@ -114,7 +120,8 @@ impl Controllers {
                 })
             }
             Object::Job(key) => {
-                follow().unwrap_or_else(|| job::reconcile(key, mirror, &self.node.clock))
+                let placing = memory.placing.as_mut();
+                follow().unwrap_or_else(|| job::reconcile(key, mirror, &self.node, placing))
             }
             Object::History(key) => prune::history(key, mirror),
             Object::App(name) => prune::reconcile(name, mirror),
@@ -153,7 +160,9 @@ struct Loop {
     /// What is remembered of services.
     memory: Memory,
     due: Agenda,
-    running: JoinSet<(Object, End)>,
+    running: JoinSet<(Object, Vec<PodName>, End)>,
+    /// Pods that a plan has given nodes and that were not written.
+    unwritten: Vec<PodName>,
     /// What there was at the start and has not been looked at yet, or not with success. However
     /// much happens meanwhile, it becomes less.
     unseen: BTreeSet<Object>,
@@ -162,7 +171,7 @@ struct Loop {
 impl Loop {
     async fn run(mut self, mut follower: Follower) {
         let finish = Arc::clone(&self.controllers.finish);
-        let nodes = Arc::clone(&self.controllers.nodes);
+        let nodes = Arc::clone(&self.controllers.nodes_changed);
         let mut resync = tokio::time::interval(RESYNC);
         loop {
             self.start_due(&follower);
@@ -183,8 +192,8 @@ impl Loop {
                 },
                 news = self.autoscaler.news() => self.scale(&follower.mirror(), &news),
                 Some(done) = self.running.join_next() => {
-                    let (object, end) = joined(done).await;
-                    self.ended(object, &end);
+                    let (object, placed, end) = joined(done).await;
+                    self.ended(object, placed, &end);
                 }
                 () = sleep_until(next) => {}
                 _ = resync.tick() => {
@@ -192,6 +201,9 @@ impl Loop {
                     self.look_at(&follower.mirror(), &keys);
                 }
                 () = nodes.notified() => {
+                    if let Some(placing) = &mut self.memory.placing {
+                        placing.refresh();
+                    }
                     let keys = follower.keys();
                     self.look_at(&follower.mirror(), &keys);
                 }
@@ -227,6 +239,7 @@ impl Loop {
                 }
                 Key::Job(job) => {
                     objects.insert(Object::Job(job.clone()));
+                    self.count_job(job, mirror, &mut objects);
                     if mirror.jobs.get(job).is_none_or(|it| it.value.deleting) {
                         objects.insert(Object::App(job.app.clone()));
                     }
@@ -241,6 +254,7 @@ impl Loop {
                 }
                 Key::Pod(pod) => {
                     objects.insert(Object::Service(pod.service().clone()));
+                    self.count(pod, mirror, &mut objects);
                     // When the last pod of a revision or service has gone, that may go too.
                     if !mirror.pods.contains_key(pod) {
                         objects.insert(rest(mirror, pod.service()));
@@ -251,6 +265,30 @@ impl Loop {
         }
         for object in objects {
             self.due.by(object, now);
+        }
+    }
+
+    /// Counts a pod on its node. When one goes there is room for others.
+    fn count(&mut self, pod: &PodName, mirror: &Mirror, objects: &mut BTreeSet<Object>) {
+        let Some(placing) = &mut self.memory.placing else {
+            return;
+        };
+        let stored = mirror.pods.get(pod);
+        placing.count(pod, stored);
+        if stored.is_none() {
+            objects.extend(placing.waiting().cloned());
+        }
+    }
+
+    /// Counts the attempt of a job on its node. When it has ended there is room for others.
+    fn count_job(&mut self, key: &ServiceKey, mirror: &Mirror, objects: &mut BTreeSet<Object>) {
+        let Some(placing) = &mut self.memory.placing else {
+            return;
+        };
+        let job = mirror.jobs.get(key).map(|it| &*it.value);
+        placing.count_job(key, job);
+        if job.is_none_or(|job| job.status.phase != JobPhase::Running) {
+            objects.extend(placing.waiting().cloned());
         }
     }
 
@@ -268,6 +306,12 @@ impl Loop {
 
     /// Begins with all that is due.
     fn start_due(&mut self, follower: &Follower) {
+        if let Some(placing) = &mut self.memory.placing {
+            let mirror = follower.mirror();
+            for pod in self.unwritten.drain(..) {
+                placing.count_again(&pod, &mirror);
+            }
+        }
         for object in self.due.take(Instant::now()) {
             let Plan {
                 transaction,
@@ -275,6 +319,7 @@ impl Loop {
                 wake_at,
                 scaled,
                 ended,
+                placed,
             } = self.controllers.reconcile(
                 &object,
                 &follower.mirror(),
@@ -295,12 +340,15 @@ impl Loop {
             let controllers = Arc::clone(&self.controllers);
             self.running.spawn(async move {
                 let end = controllers.execute(&object, transaction, told).await;
-                (object, end)
+                (object, placed, end)
             });
         }
     }
 
-    fn ended(&mut self, object: Object, end: &End) {
+    fn ended(&mut self, object: Object, placed: Vec<PodName>, end: &End) {
+        if !matches!(end, End::Done) {
+            self.unwritten.extend(placed);
+        }
         let failed = matches!(end, End::Failed(_));
         let due = self.due.end(&object, failed);
         match end {

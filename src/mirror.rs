@@ -19,7 +19,7 @@ use sampan_core::{
     object::Condition,
     plan::stop::Contents,
     provoke,
-    record::{App, Job, Key, Kind, Pod, Service},
+    record::{self, App, Job, Key, Kind, Needs, Pod, Service},
 };
 use sampan_store::{Batch, Entry, Revision, Store, StoreError, Watch, WatchError};
 use serde::de::DeserializeOwned;
@@ -49,8 +49,8 @@ pub(crate) struct Stored<T> {
 pub(crate) struct Mirror {
     pub(crate) apps: BTreeMap<Name, Stored<App>>,
     pub(crate) services: BTreeMap<ServiceKey, Stored<Service>>,
-    /// Which revisions there are.
-    pub(crate) revisions: BTreeSet<(ServiceKey, u64)>,
+    /// Which revisions there are, and what a pod of each needs of its node.
+    pub(crate) revisions: BTreeMap<(ServiceKey, u64), Arc<Needs>>,
     pub(crate) pods: BTreeMap<PodName, Stored<Pod>>,
     pub(crate) jobs: BTreeMap<ServiceKey, Stored<Job>>,
     /// Which secrets there are: the app, the name and the version of each.
@@ -100,7 +100,13 @@ impl Mirror {
     pub(crate) fn revisions_of(&self, service: &ServiceKey) -> impl Iterator<Item = u64> {
         self.revisions
             .range((service.clone(), 0)..=(service.clone(), u64::MAX))
-            .map(|(_, number)| *number)
+            .map(|((_, number), _)| *number)
+    }
+
+    /// What a pod of a revision needs of its node.
+    pub(crate) fn needs(&self, service: &ServiceKey, revision: u64) -> Option<Needs> {
+        let needs = self.revisions.get(&(service.clone(), revision));
+        needs.map(|needs| Needs::clone(needs))
     }
 
     /// The services of an app.
@@ -137,7 +143,8 @@ impl Mirror {
     /// The revisions of the services of an app, those too that are of no service.
     pub(crate) fn revisions_in(&self, app: &Name) -> impl Iterator<Item = &(ServiceKey, u64)> {
         let all = self.revisions.range((ServiceKey::first_of(app), 0)..);
-        all.take_while(move |(name, _)| name.app == *app)
+        all.map(|(revision, _)| revision)
+            .take_while(move |(name, _)| name.app == *app)
     }
 
     /// The services and jobs that depend on this one.
@@ -205,8 +212,8 @@ impl Mirror {
                 self.go(&name, false);
                 self.depend(Key::Service(name), dependencies(&before), &Names::new());
             }
-            (Key::Revision(name, number), Some(Object::Revision)) => {
-                self.revisions.insert((name, number));
+            (Key::Revision(name, number), Some(Object::Revision(needs))) => {
+                self.revisions.insert((name, number), needs);
             }
             (Key::Revision(name, number), _) => drop(self.revisions.remove(&(name, number))),
             (Key::Pod(name), Some(Object::Pod(pod))) => drop(self.pods.insert(name, pod)),
@@ -234,7 +241,7 @@ impl Mirror {
     fn keys(&self) -> BTreeSet<Key> {
         let apps = self.apps.keys().cloned().map(Key::App);
         let services = self.services.keys().cloned().map(Key::Service);
-        let revisions = self.revisions.iter().cloned();
+        let revisions = self.revisions.keys().cloned();
         let revisions = revisions.map(|(name, number)| Key::Revision(name, number));
         let pods = self.pods.keys().cloned().map(Key::Pod);
         let jobs = self.jobs.keys().cloned().map(Key::Job);
@@ -249,11 +256,11 @@ impl Mirror {
     }
 }
 
-/// An object, decoded. Of a revision and of a secret only that it is there is mirrored.
+/// An object, decoded. Of a revision what its pods need is mirrored, of a secret only that it is there.
 enum Object {
     App(Stored<App>),
     Service(Stored<Service>),
-    Revision,
+    Revision(Arc<Needs>),
     Pod(Stored<Pod>),
     Job(Stored<Job>),
     Secret,
@@ -266,7 +273,7 @@ impl Object {
         let object = match key {
             Key::App(_) => stored(entry).map(Self::App),
             Key::Service(_) => stored(entry).map(Self::Service),
-            Key::Revision(..) => Ok(Self::Revision),
+            Key::Revision(..) => needs(entry).map(Self::Revision),
             Key::Pod(_) => stored(entry).map(Self::Pod),
             Key::Job(_) => stored(entry).map(Self::Job),
             Key::Secret(..) => Ok(Self::Secret),
@@ -276,6 +283,11 @@ impl Object {
         };
         object.inspect_err(unreadable).ok()
     }
+}
+
+fn needs(entry: &Entry) -> serde_json::Result<Arc<Needs>> {
+    let revision: record::Revision = serde_json::from_slice(&entry.value)?;
+    Ok(Arc::new(revision.template.needs()))
 }
 
 fn stored<T: DeserializeOwned>(entry: &Entry) -> serde_json::Result<Stored<T>> {

@@ -35,7 +35,7 @@ use super::{
     rest::{JobRuns, sleep_until},
 };
 use crate::{
-    clock::Clock,
+    clock::LocalNode,
     events::{Change, Subject},
     mirror::{Follower, Mirror, text},
 };
@@ -43,7 +43,7 @@ use crate::{
 /// The runner of jobs.
 pub(crate) struct Jobs {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: Clock,
+    pub(crate) node: LocalNode,
     pub(crate) loader: Arc<RuntimeLoader>,
     /// The threads that guests run on.
     pub(crate) threads: Arc<DataThreads>,
@@ -159,7 +159,7 @@ impl Attempts {
 
     /// Whether a job that is being deleted goes on for now: what depends on it is still there.
     fn is_held(&mut self, follower: &Follower, job: &Job) -> bool {
-        let clock = &self.jobs.clock;
+        let clock = &self.jobs.node.clock;
         let now = clock.now();
         let turn = {
             let mirror = follower.mirror();
@@ -183,7 +183,7 @@ impl Attempts {
         let job = stored(&follower.mirror());
         self.due.remove(name);
         let doomed = job.as_ref().filter(|job| job.deleting);
-        match doomed.filter(|job| job.status.phase == JobPhase::Running) {
+        match doomed.filter(|job| self.jobs.ends(job)) {
             Some(job) if self.is_held(follower, job) => return,
             Some(_) => {
                 let (jobs, name) = (Arc::clone(&self.jobs), name.clone());
@@ -194,7 +194,7 @@ impl Attempts {
         }
         let wanted = job.as_ref().filter(|job| {
             !job.deleting
-                && job.status.boot == self.jobs.clock.boot()
+                && job.status.boot == self.jobs.node.clock.boot()
                 && job.status.observed_generation == job.generation
                 && job.status.phase == JobPhase::Running
         });
@@ -251,6 +251,15 @@ fn going(mirror: &Mirror, app: &Name) -> impl Iterator<Item = ServiceKey> {
 }
 
 impl Jobs {
+    /// Whether a job that runs is ended here when it is deleted: by the node that runs it, or by any if
+    /// that one is lost.
+    fn ends(&self, job: &Job) -> bool {
+        let status = &job.status;
+        let elsewhere = status.node.as_ref().filter(|node| **node != self.node.name);
+        let is_lost = |node: &Name| self.node.boots().of(node) != Some(status.boot);
+        status.phase == JobPhase::Running && elsewhere.is_none_or(is_lost)
+    }
+
     /// Tells of a job that was ended before its end.
     fn tell_ended(&self, job: &ServiceKey, message: &str) {
         let change = Change::Announced {
@@ -343,7 +352,7 @@ impl Jobs {
             // Another attempt counts by now.
             return Ok(true);
         };
-        job.status = job::after(&job, result, self.clock.moment());
+        job.status = job::after(&job, result, self.node.clock.moment());
         let transaction = Transaction::new()
             .compare(key.as_str(), entry.modified)
             .put(key, text(&job));

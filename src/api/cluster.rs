@@ -1,11 +1,14 @@
 //! The cluster that the node is of: who may join it, and who is taken out.
 
 use axum::{Json, extract::State, http::StatusCode};
-use sampan_core::{name::Name, view};
+use sampan_core::{
+    name::{Name, NameError},
+    view,
+};
 
 use super::{
     Api, Shared,
-    body::NamePath,
+    body::{Body, NamePath},
     error::{ApiError, Code},
     state::Cluster,
 };
@@ -28,6 +31,28 @@ pub(super) async fn invite(State(api): Shared) -> Result<Json<view::Invitation>,
     let invited = api.cluster()?.invite().await;
     let failed = |reason| ApiError::new(Code::StoreFailed, reason);
     Ok(Json(invited.map_err(failed)?))
+}
+
+/// `PATCH /v1/cluster/nodes/{name}`
+pub(super) async fn change(
+    State(api): Shared,
+    NamePath(name): NamePath,
+    Body(change): Body<view::NodeChange>,
+) -> Result<StatusCode, ApiError> {
+    let cluster = api.cluster()?;
+    let bad = |error: NameError| ApiError::new(Code::BadRequest, error.to_string());
+    let node = Name::parse(&name).map_err(bad)?;
+    let labels = change.labels.iter();
+    let texts = labels.flat_map(|(label, value)| [Some(label), value.as_ref()]);
+    for text in texts.flatten() {
+        Name::parse(text).map_err(|error| {
+            let message = format!("`{text}` is no label: {error}");
+            ApiError::new(Code::Invalid, message)
+        })?;
+    }
+    let changed = cluster.change(&node, &change).await;
+    changed.map_err(|reason| ApiError::new(Code::Conflict, reason))?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /v1/cluster/nodes/{name}`

@@ -172,7 +172,12 @@ pub(super) async fn remove(
         return Err(ApiError::new(Code::Conflict, message).hint(hint));
     }
     let kept = api.0.kept.clone();
-    let removed = blocking(move || kept.remove(&name)).await?;
+    let app = name.clone();
+    let removed = blocking(move || kept.remove(&app)).await?;
     let removed = removed.map_err(ApiError::from)?;
+    if let Some(cluster) = &api.0.cluster {
+        let given_up = cluster.give_up(&name, &removed).await;
+        given_up.map_err(|reason| ApiError::new(Code::StoreFailed, reason))?;
+    }
     Ok(Json(removed.iter().map(Name::to_string).collect()))
 }

@@ -12,7 +12,7 @@ use axum::{
 use http_body_util::LengthLimitError;
 use sampan_core::{
     name::Name,
-    record::{self, Key},
+    record::{self, Key, key_value_stores},
     view,
 };
 use sampan_store::{AppStores, KeyValueError};
@@ -130,9 +130,15 @@ pub(super) async fn remove(
         return Err(ApiError::new(Code::Conflict, message)
             .hint(format!("`sampan delete {app} --volumes` deletes both")));
     }
-    let databases = Arc::clone(&api.0.keyvalue);
-    match blocking(move || databases.remove(&app)).await?? {
-        true => Ok(StatusCode::NO_CONTENT),
+    let (databases, name) = (Arc::clone(&api.0.keyvalue), app.clone());
+    match blocking(move || databases.remove(&name)).await?? {
+        true => {
+            if let Some(cluster) = &api.0.cluster {
+                let given_up = cluster.give_up(&app, &[key_value_stores()]).await;
+                given_up.map_err(|reason| ApiError::new(Code::StoreFailed, reason))?;
+            }
+            Ok(StatusCode::NO_CONTENT)
+        }
         false => Err(ApiError::new(
             Code::NotFound,
             "the app has no key-value stores",

@@ -12,6 +12,7 @@ use super::{
 };
 
 const GET: Method = Method::GET;
+const PATCH: Method = Method::PATCH;
 const PUT: Method = Method::PUT;
 const POST: Method = Method::POST;
 const DELETE: Method = Method::DELETE;
@@ -219,6 +220,12 @@ fn of_the_node() -> Vec<Route> {
         on(POST, "/v1/cluster/tokens", cluster::invite).json::<view::Invitation>(
             "Another token, with which a node can join the cluster, once",
         ),
+        on(PATCH, "/v1/cluster/nodes/{name}", cluster::change)
+            .body::<view::NodeChange>()
+            .gives(
+                Answer::Status(204),
+                "Change whether a node of the cluster takes pods, and its labels",
+            ),
         on(DELETE, "/v1/cluster/nodes/{name}", cluster::remove).gives(
             Answer::Status(204),
             "Take a node that does not run out of the cluster",

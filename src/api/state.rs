@@ -233,6 +233,12 @@ pub(crate) trait Cluster: Send + Sync + 'static {
 
     /// Takes a node out that does not run.
     async fn remove(&self, node: &Name) -> Result<(), String>;
+
+    /// Says that this node does not keep these volumes of an app any more.
+    async fn give_up(&self, app: &Name, volumes: &[Name]) -> Result<(), String>;
+
+    /// Changes what is wanted of a node.
+    async fn change(&self, node: &Name, change: &view::NodeChange) -> Result<(), String>;
 }
 
 /// What the API is made of.

@@ -150,6 +150,7 @@ impl Views for Fake {
             reason: None,
             address: None,
             labels: BTreeMap::new(),
+            room: None,
             leads: false,
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use sampan_core::spec::node::Node as NodeLimits;
+use sampan_core::{record::Kind, spec::node::Node as NodeLimits};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -32,7 +32,8 @@ use crate::{
         daemon::Daemon,
         data,
         etcd::EtcdOptions,
-        member::Present,
+        kept,
+        member::{self, Present},
     },
 };
 
@@ -151,6 +152,7 @@ async fn serve(
     };
     printer.talk("draining; Ctrl-C again stops at once");
     let drained = async {
+        evacuate(present.as_ref(), &mut daemon, &context).await;
         listening.drain().await;
         daemon.rest().await;
         if let Some(present) = present {
@@ -167,6 +169,19 @@ async fn serve(
         Err(reason) => Err(Stop::Because(EXIT_FAILED, reason)),
         Ok(()) if drained => Ok(()),
         Ok(()) => Err(Stop::Quiet(EXIT_FAILED)),
+    }
+}
+
+/// Has the pods of this node made elsewhere, while it still answers.
+async fn evacuate(present: Option<&Present>, daemon: &mut Daemon, context: &NodeContext) {
+    let Some(present) = present else {
+        return;
+    };
+    let pods = context.objects.follow(&[Kind::Pod]);
+    tokio::select! {
+        () = present.member.evacuate(pods) => {}
+        // What is left ends with this node.
+        _ = daemon.failed() => {}
     }
 }
 
@@ -211,6 +226,7 @@ async fn among_others(
     let Some(member) = &context.member else {
         return Ok(None);
     };
+    kept::keep(member, context).await?;
     let views = control::for_peers(context, http);
     let server = member.listen(Arc::clone(&context.artifacts), views).await?;
     Ok(Some(Present::begin(Arc::clone(member), server)))
@@ -251,7 +267,7 @@ async fn opened(
         true => data::open_when_free(data, &limits.logs).await?,
         false => data::open(data, limits.logs.clone()).await?,
     };
-    let opened = data::join_in(data, opened).await?;
+    let opened = data::join_in(data, opened, member::capacity(&limits)).await?;
     let node = node::open_daemon(limits, data)?;
     Ok(NodeContext::open(node, opened, volumes).await?)
 }

@@ -2,18 +2,23 @@
 //!
 //! | state | written | read |
 //! |---|---|---|
-//! | the roster | by one task for each of three prefixes, in the order of the store | by all, whole |
+//! | the roster | by one task for each of four prefixes, in the order of the store | by all, whole |
 //!
-//! The three are followed apart, so a roster may have a session of a node that it does not have yet:
+//! The four are followed apart, so a roster may have a session of a node that it does not have yet:
 //! what is asked of both is asked of a node first.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use sampan_core::{
     name::Name,
+    plan::place,
     record::{
         Boots,
-        cluster::{ClusterKey, Leader, Node, NodeSession},
+        cluster::{ClusterKey, Leader, Node, NodeSession, VolumeKeeper},
     },
 };
 use sampan_store::{Batch, Entry, Store, StoreError, WatchError};
@@ -23,12 +28,22 @@ use tokio::{sync::watch, task::JoinSet};
 /// How long to wait before a store that failed is asked again.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// Where the records begin that are followed.
+const PREFIXES: [&str; 4] = [
+    ClusterKey::NODES,
+    ClusterKey::SESSIONS,
+    ClusterKey::VOLUMES,
+    "/leader",
+];
+
 /// What is known of the nodes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Roster {
     pub(crate) nodes: BTreeMap<Name, Node>,
     pub(crate) sessions: BTreeMap<Name, NodeSession>,
     pub(crate) leader: Option<Leader>,
+    /// The nodes that keep volumes, by app and volume.
+    pub(crate) volumes: BTreeMap<(Name, Name), VolumeKeeper>,
 }
 
 /// Follows the nodes of a cluster, until this is dropped.
@@ -42,7 +57,7 @@ impl Members {
     pub(crate) async fn follow(store: &Arc<dyn Store>) -> Result<Self, StoreError> {
         let roster = Arc::new(watch::Sender::new(Roster::default()));
         let mut tasks = JoinSet::new();
-        for prefix in [ClusterKey::NODES, ClusterKey::SESSIONS, "/leader"] {
+        for prefix in PREFIXES {
             let listed = store.list(prefix).await?;
             roster.send_modify(|roster| roster.listed(prefix, &listed.entries));
             let (store, roster) = (Arc::clone(store), Arc::clone(&roster));
@@ -118,11 +133,30 @@ impl Roster {
         sessions.map(|(name, it)| (name.clone(), it.boot)).collect()
     }
 
+    /// The nodes as pods are placed on them.
+    pub(crate) fn for_placing(&self) -> Vec<place::Node> {
+        let mut volumes: BTreeMap<&Name, BTreeSet<(Name, Name)>> = BTreeMap::new();
+        for (volume, keeper) in &self.volumes {
+            volumes
+                .entry(&keeper.node)
+                .or_default()
+                .insert(volume.clone());
+        }
+        let nodes = self.nodes.iter();
+        let shown = |(name, node)| {
+            let session = self.sessions.get(name);
+            let kept = volumes.remove(name).unwrap_or_default();
+            place::Node::of(name, node, session, kept)
+        };
+        nodes.map(shown).collect()
+    }
+
     /// What is below the prefix is this and nothing else.
     fn listed(&mut self, prefix: &str, entries: &[Entry]) {
         match prefix {
             ClusterKey::NODES => self.nodes.clear(),
             ClusterKey::SESSIONS => self.sessions.clear(),
+            ClusterKey::VOLUMES => self.volumes.clear(),
             _ => self.leader = None,
         }
         for entry in entries {
@@ -140,13 +174,14 @@ impl Roster {
         match ClusterKey::parse(key) {
             Some(ClusterKey::Node(name)) => put(&mut self.nodes, name, entry),
             Some(ClusterKey::Session(name)) => put(&mut self.sessions, name, entry),
+            Some(ClusterKey::Volume(app, volume)) => put(&mut self.volumes, (app, volume), entry),
             Some(ClusterKey::Leader) => self.leader = entry.and_then(decode),
             Some(ClusterKey::Cluster | ClusterKey::Token(_)) | None => {}
         }
     }
 }
 
-fn put<T: DeserializeOwned>(into: &mut BTreeMap<Name, T>, name: Name, entry: Option<&Entry>) {
+fn put<K: Ord, T: DeserializeOwned>(into: &mut BTreeMap<K, T>, name: K, entry: Option<&Entry>) {
     match entry.and_then(decode) {
         Some(value) => drop(into.insert(name, value)),
         None => drop(into.remove(&name)),

@@ -9,7 +9,7 @@ use sampan_core::{
     name::Name,
     record::{
         Boot,
-        cluster::{ClusterKey, Leader, NodeSession},
+        cluster::{Capacity, ClusterKey, Leader, Node, NodeSession},
     },
 };
 use sampan_store::{Outcome, Revision, Session, Store, StoreError, Transaction};
@@ -32,6 +32,18 @@ pub(crate) struct Standing {
     pub(crate) leads: bool,
 }
 
+/// Whether this node is about to leave the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// It stays.
+    #[default]
+    Stays,
+    /// Its pods are to run elsewhere first.
+    Drains,
+    /// It leaves.
+    Leaves,
+}
+
 /// Keeps this node present.
 pub(crate) struct Presence {
     pub(crate) store: Arc<dyn Store>,
@@ -40,6 +52,8 @@ pub(crate) struct Presence {
     pub(crate) boot: Boot,
     pub(crate) address: SocketAddr,
     pub(crate) since_ms: u64,
+    /// What it has room for.
+    pub(crate) capacity: Capacity,
     pub(crate) standing: watch::Sender<Standing>,
 }
 
@@ -53,18 +67,24 @@ enum Turn {
     Left,
 }
 
+/// Resolves when the node is to drain, or to leave.
+async fn drained(departure: &mut watch::Receiver<Departure>) {
+    // Without its sender it leaves.
+    let _ = departure.wait_for(|it| *it != Departure::Stays).await;
+}
+
 /// Resolves when the node is to leave.
-async fn left(leaving: &mut watch::Receiver<bool>) {
+async fn left(departure: &mut watch::Receiver<Departure>) {
     // Without its sender it is left as well.
-    let _ = leaving.wait_for(|leaving| *leaving).await;
+    let _ = departure.wait_for(|it| *it == Departure::Leaves).await;
 }
 
 impl Presence {
     /// Keeps the node present until the future is dropped, or it must not be any more, which is said
-    /// to people. Once it is `leaving`, the session is ended in good order.
-    pub(crate) async fn run(&self, mut leaving: watch::Receiver<bool>) -> Option<String> {
+    /// to people. Its session says when it drains, and is ended in good order when it leaves.
+    pub(crate) async fn run(&self, mut departure: watch::Receiver<Departure>) -> Option<String> {
         loop {
-            let turn = self.turn(&mut leaving).await;
+            let turn = self.turn(&mut departure).await;
             self.stand(Standing::default());
             match turn {
                 Ok(Turn::Left) | Err(StoreError::Closed) => return None,
@@ -76,7 +96,7 @@ impl Presence {
             }
             tokio::select! {
                 () = sleep(RETRY) => {}
-                () = left(&mut leaving) => return None,
+                () = left(&mut departure) => return None,
             }
         }
     }
@@ -86,12 +106,13 @@ impl Presence {
             .send_if_modified(|before| std::mem::replace(before, now) != now);
     }
 
-    async fn turn(&self, leaving: &mut watch::Receiver<bool>) -> Result<Turn, StoreError> {
+    async fn turn(&self, departure: &mut watch::Receiver<Departure>) -> Result<Turn, StoreError> {
         let session = tokio::select! {
             session = self.store.open_session(SESSION_TIME) => session?,
-            () = left(leaving) => return Ok(Turn::Left),
+            () = left(departure) => return Ok(Turn::Left),
         };
-        if let Some(turn) = self.appear(&session).await? {
+        let drains = *departure.borrow() != Departure::Stays;
+        if let Some(turn) = self.appear(&session, drains).await? {
             return Ok(turn);
         }
         self.stand(Standing {
@@ -99,19 +120,19 @@ impl Presence {
             leads: false,
         });
         tokio::select! {
-            turn = self.stay(&session) => return turn,
+            turn = self.stay(&session, departure.clone(), drains) => return turn,
             () = session.lost() => {
                 tracing::warn!("the session of this node was lost");
                 return Ok(Turn::Again);
             }
-            () = left(leaving) => {}
+            () = left(departure) => {}
         }
         session.end().await?;
         Ok(Turn::Left)
     }
 
-    /// Puts the node into its session, in the place of an earlier run of it.
-    async fn appear(&self, session: &Session) -> Result<Option<Turn>, StoreError> {
+    /// Puts the node into its session, in the place of an earlier run of it, and says what it is now.
+    async fn appear(&self, session: &Session, drains: bool) -> Result<Option<Turn>, StoreError> {
         let key = ClusterKey::Session(self.node.clone()).to_string();
         let node = ClusterKey::Node(self.node.clone()).to_string();
         let Some(known) = self.store.get(&node).await? else {
@@ -122,21 +143,40 @@ impl Presence {
             boot: self.boot,
             address: self.address,
             since_ms: self.since_ms,
+            ending: drains,
         };
         let before = self.store.get(&key).await?;
         let before = before.map_or(Revision(0), |entry| entry.modified);
-        let appear = Transaction::new()
-            .compare(node, known.modified)
+        let mut appear = Transaction::new()
+            .compare(node.as_str(), known.modified)
             .compare(key.as_str(), before)
             .put_in(session.id(), key, text(&record));
+        if let Some(now) = self.present(&known.value) {
+            appear = appear.put(node, text(&now));
+        }
         match self.store.commit(appear).await? {
             Outcome::Committed(_) => Ok(None),
             Outcome::Conflict(_) => Ok(Some(Turn::Again)),
         }
     }
 
+    /// The record of this node as it is now, if that is not what the store has.
+    fn present(&self, stored: &[u8]) -> Option<Node> {
+        let before: Node = serde_json::from_slice(stored).ok()?;
+        let mut now = before.clone();
+        now.status.address = self.address;
+        now.status.version = env!("CARGO_PKG_VERSION").to_owned();
+        now.status.capacity = self.capacity;
+        (now != before).then_some(now)
+    }
+
     /// Leads when no node does, for as long as the session lasts.
-    async fn stay(&self, session: &Session) -> Result<Turn, StoreError> {
+    async fn stay(
+        &self,
+        session: &Session,
+        mut departure: watch::Receiver<Departure>,
+        mut drains: bool,
+    ) -> Result<Turn, StoreError> {
         let mut changes = self.members.changes();
         let own = Leader {
             node: self.node.clone(),
@@ -167,11 +207,20 @@ impl Presence {
             if leader.is_none_or(|leader| leader.node == self.node && leader.boot != self.boot) {
                 self.lead(session, &own).await?;
             }
-            if changes.changed().await.is_err() {
-                return Err(StoreError::Closed);
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() {
+                    return Err(StoreError::Closed);
+                },
+                () = drained(&mut departure), if !drains => {
+                    drains = true;
+                    if let Some(turn) = self.appear(session, drains).await? {
+                        return Ok(turn);
+                    }
+                }
             }
         }
     }
+
     /// Leads, if no other node does by now.
     async fn lead(&self, session: &Session, own: &Leader) -> Result<(), StoreError> {
         let key = ClusterKey::Leader.to_string();

@@ -12,8 +12,11 @@ use sampan_core::{
     name::Name,
     record::{
         Pod,
-        cluster::{CLUSTER_SCHEMA, Cluster, ClusterKey, JoinToken, Node, NodeSpec, NodeStatus},
+        cluster::{
+            CLUSTER_SCHEMA, Capacity, Cluster, ClusterKey, JoinToken, Node, NodeSpec, NodeStatus,
+        },
     },
+    view,
 };
 use sampan_peer::{
     Authority, Certificate, ClusterSecret, IdentityError, IssueError, JoinAnswer, JoinRequest,
@@ -153,6 +156,9 @@ pub(crate) async fn hand_over(from: &dyn Store) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// How often a change of a node is tried again that another change was before.
+const TRIES: u32 = 10;
+
 /// Makes the key of apps' secrets if the node has none yet: the nodes of a cluster share it, so it is
 /// there before the second of them.
 pub(crate) fn make_secrets_key(place: &Place) -> Result<(), RegistrarError> {
@@ -169,12 +175,40 @@ pub(crate) fn newcomer(
     version: &str,
 ) -> Node {
     Node {
-        spec: NodeSpec { labels },
+        spec: NodeSpec {
+            labels,
+            ..NodeSpec::default()
+        },
         status: NodeStatus {
             address,
             version: version.to_owned(),
             joined_ms: wall_ms(),
+            capacity: Capacity::default(),
         },
+    }
+}
+
+/// What is wanted of a node once this has changed.
+fn changed(spec: &mut NodeSpec, change: &view::NodeChange, wall_ms: u64) {
+    match change.cordoned {
+        Some(true) => drop(spec.cordoned_ms.get_or_insert(wall_ms)),
+        Some(false) => {
+            spec.cordoned_ms = None;
+            spec.draining = false;
+        }
+        None => {}
+    }
+    if let Some(draining) = change.draining {
+        spec.draining = draining;
+        if draining {
+            spec.cordoned_ms.get_or_insert(wall_ms);
+        }
+    }
+    for (label, value) in &change.labels {
+        match value {
+            Some(value) => drop(spec.labels.insert(label.clone(), value.clone())),
+            None => drop(spec.labels.remove(label)),
+        }
     }
 }
 
@@ -311,6 +345,34 @@ impl Registrar {
             Outcome::Conflict(_) => Err(RegistrarError::Conflict),
         }
     }
+
+    /// Changes what is wanted of a node.
+    pub(crate) async fn change(
+        &self,
+        node: &Name,
+        change: &view::NodeChange,
+    ) -> Result<(), RegistrarError> {
+        let key = ClusterKey::Node(node.clone()).to_string();
+        for _ in 0..TRIES {
+            let entry = self.store.get(&key).await?;
+            let entry = entry.ok_or_else(|| RegistrarError::Absent(node.clone()))?;
+            let record = serde_json::from_slice::<Node>(&entry.value);
+            let mut record = record.map_err(|_| RegistrarError::Unreadable)?;
+            let before = record.spec.clone();
+            changed(&mut record.spec, change, wall_ms());
+            if record.spec == before {
+                return Ok(());
+            }
+            let write = Transaction::new()
+                .compare(key.as_str(), entry.modified)
+                .put(key.as_str(), text(&record));
+            if let Outcome::Committed(_) = self.store.commit(write).await? {
+                return Ok(());
+            }
+        }
+        Err(RegistrarError::Conflict)
+    }
+
     /// Deletes the pods of a node that is gone, so that others are made.
     async fn forget_pods(&self, node: &Name) -> Result<(), RegistrarError> {
         let pods = self.store.list(PODS).await?.entries;

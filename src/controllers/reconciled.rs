@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sampan_core::{
+    name::PodName,
     plan::{autoscale::Decision, rollout::Ended},
     record::{Key, Pod},
 };
@@ -58,4 +59,6 @@ pub(super) struct Plan {
     pub(super) scaled: Option<Decision>,
     /// How the rollout has ended with it.
     pub(super) ended: Option<Ended>,
+    /// The pods that it gives a node.
+    pub(super) placed: Vec<PodName>,
 }

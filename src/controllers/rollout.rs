@@ -1,10 +1,13 @@
 //! Does what the rollout planner says.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use sampan_core::{
     event::Reason,
-    name::{Name, ServiceKey},
+    name::{Name, PodName, ServiceKey},
     plan::{
         autoscale::{self, Decision},
         gate::{self, Gate},
@@ -16,7 +19,10 @@ use sampan_core::{
 };
 use sampan_store::Transaction;
 
-use super::reconciled::{Plan, Told, stop};
+use super::{
+    placing::{Placed, Placements, Placing, keep},
+    reconciled::{Plan, Told, stop},
+};
 use crate::{
     clock::LocalNode,
     events::{Change, Subject},
@@ -26,6 +32,8 @@ use crate::{
 /// What is remembered of services in this run of the node.
 #[derive(Default)]
 pub(super) struct Memory {
+    /// Where pods run, if there are several nodes.
+    pub(super) placing: Option<Placing>,
     /// Since when pods have been ready.
     readiness: Readiness,
     /// Since when services are being deleted.
@@ -33,10 +41,21 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Nothing is remembered yet.
+    pub(super) fn new(placing: Option<Placing>) -> Self {
+        Self {
+            placing,
+            ..Self::default()
+        }
+    }
+
     /// The service is gone.
     pub(super) fn forget(&mut self, service: &ServiceKey) {
         self.readiness.forget(service);
         self.deletions.forget(service);
+        if let Some(placing) = &mut self.placing {
+            placing.forget(service);
+        }
     }
 }
 
@@ -62,7 +81,13 @@ pub(super) fn reconcile(
     let pods = mirror.pods_of(&stored.value.key);
     let pods = pods.map(|it| (&*it.value, it.created.0));
     let readiness = &mut memory.readiness;
-    let pods = readiness.observe(&stored.value.key, pods, &boots, moment.now);
+    let mut pods = readiness.observe(&stored.value.key, pods, &boots, moment.now);
+    let placing = memory.placing.as_ref();
+    let misplaced = placing.map(|it| it.misplaced(service, mirror.pods_of(&service.key)));
+    let misplaced = misplaced.unwrap_or_default();
+    for pod in &mut pods {
+        pod.leaving = misplaced.get(&pod.pod.name()).map(String::as_str);
+    }
     let planned = match &turn {
         Some(turn) => rollout::delete(service, &pods, turn, moment),
         None => rollout::plan(service, &pods, &gate(service, mirror), moment),
@@ -76,32 +101,39 @@ pub(super) fn reconcile(
         drain: drain(service, turn.as_ref()),
         told: Vec::new(),
         transaction: Transaction::new(),
+        created: Vec::new(),
+        stopped: BTreeSet::new(),
     };
     if let Some((_, decision)) = &scaled {
         writes.tell(Reason::Scaled, decision.to_string());
     }
     for action in planned.actions {
-        let is_told = scaled.is_some()
-            && matches!(
-                &action,
-                Action::Announce {
-                    reason: Reason::Scaled,
-                    ..
-                }
-            );
-        if is_told {
-            // By the decision, which says why.
-            continue;
+        // That is told by the decision, which says why.
+        if scaled.is_none() || !is_scaling(&action) {
+            writes.take(action, &mut next);
         }
-        writes.take(action, &mut next);
     }
+    let placed = writes.make(&next, memory.placing.as_mut());
     Plan {
         wake_at: planned.wake_at.and_then(|at| node.clock.instant(at)),
         told: std::mem::take(&mut writes.told),
         transaction: writes.finish(&next),
         scaled: scaled.map(|(_, decision)| decision),
         ended: planned.ended,
+        placed,
     }
+}
+
+/// Whether it tells of another number of pods.
+fn is_scaling(action: &Action) -> bool {
+    let reason = match action {
+        Action::Announce { reason, .. } => Some(reason),
+        Action::Create { .. }
+        | Action::Stop { .. }
+        | Action::RollBack { .. }
+        | Action::Pause { .. } => None,
+    };
+    reason == Some(&Reason::Scaled)
 }
 
 /// Removes the pods of nodes that do not run any more, as the store must find when it does so. What
@@ -172,7 +204,7 @@ fn drain(service: &Service, turn: Option<&Turn>) -> Option<Duration> {
 }
 
 struct Writes<'a> {
-    /// The node that runs what is made.
+    /// The node that runs what is made where there is one node only.
     node: &'a Name,
     mirror: &'a Mirror,
     stored: &'a Stored<Service>,
@@ -180,25 +212,21 @@ struct Writes<'a> {
     drain: Option<Duration>,
     told: Vec<Told>,
     transaction: Transaction,
+    /// Pods to be made, and why.
+    created: Vec<(PodName, String)>,
+    /// Pods that go.
+    stopped: BTreeSet<PodName>,
 }
 
 impl Writes<'_> {
     fn take(&mut self, action: Action, next: &mut Service) {
         match action {
-            Action::Create { pod, reason } => {
-                let record = Pod {
-                    node: Some(self.node.clone()),
-                    ..Pod::new(pod.service(), pod.revision(), pod.slot())
-                };
-                let key = Key::Pod(pod.clone()).to_string();
-                let transaction = std::mem::take(&mut self.transaction);
-                self.transaction = transaction.absent(key.as_str()).put(key, text(&record));
-                self.tell(Reason::PodCreated, format!("{pod}: {reason}"));
-            }
+            Action::Create { pod, reason } => self.created.push((pod, reason)),
             Action::Stop { pod, reason } => {
                 if let Some(found) = self.mirror.pods.get(&pod) {
                     let transaction = std::mem::take(&mut self.transaction);
                     self.transaction = stop(transaction, found, &reason, self.drain);
+                    self.stopped.insert(pod.clone());
                     self.tell(Reason::PodStopped, format!("{pod}: {reason}"));
                 }
             }
@@ -213,6 +241,93 @@ impl Writes<'_> {
             }
             Action::Announce { reason, message } => self.tell(reason, message),
         }
+    }
+
+    /// Makes the pods that are to be made, on this node or, where there are several, where there is
+    /// room; and gives those nodes that have waited for one. Returns the pods that were placed.
+    fn make(&mut self, service: &Service, placing: Option<&mut Placing>) -> Vec<PodName> {
+        let created = std::mem::take(&mut self.created);
+        let Some(placing) = placing else {
+            for (pod, reason) in created {
+                let record = Pod {
+                    node: Some(self.node.clone()),
+                    ..Pod::new(pod.service(), pod.revision(), pod.slot())
+                };
+                self.create(&record, &reason);
+            }
+            return Vec::new();
+        };
+        let waiting = self.mirror.pods_of(&service.key);
+        let waiting = waiting
+            .filter(|pod| pod.value.is_unplaced())
+            .map(|pod| pod.value.name())
+            .filter(|pod| !self.stopped.contains(pod));
+        let waiting: Vec<_> = waiting.collect();
+        let reasons: BTreeMap<_, _> = created.into_iter().collect();
+        let pods = waiting.into_iter().chain(reasons.keys().cloned());
+        let Placements { pods, volumes } = placing.place(service, pods, self.mirror);
+        let transaction = std::mem::take(&mut self.transaction);
+        self.transaction = keep(transaction, &service.key.app, &volumes);
+        let mut placed = Vec::new();
+        for decision in pods {
+            if decision.node.is_ok() {
+                placed.push(decision.pod.clone());
+            }
+            let reason = reasons.get(&decision.pod);
+            self.place(decision, reason.map(String::as_str));
+        }
+        placed
+    }
+
+    /// Puts a pod on its node, or says why it waits. It is made now if there is a reason for that.
+    fn place(&mut self, decision: Placed, made: Option<&str>) {
+        let Placed {
+            pod,
+            node,
+            reserved,
+        } = decision;
+        let before = self.mirror.pods.get(&pod);
+        let mut record = match (made, before) {
+            (None, Some(before)) => Pod::clone(&before.value),
+            (Some(_), _) | (None, None) => Pod::new(pod.service(), pod.revision(), pod.slot()),
+        };
+        record.reserved = reserved;
+        let (node, why) = match node {
+            Ok(node) => (Some(node), None),
+            Err(why) => (None, Some(why)),
+        };
+        record.status.reason.clone_from(&why);
+        record.node.clone_from(&node);
+        match (made, before) {
+            (Some(reason), _) => self.create(&record, reason),
+            (None, Some(before)) if *before.value == record => return,
+            (None, Some(before)) => {
+                let key = Key::Pod(pod.clone()).to_string();
+                let transaction = std::mem::take(&mut self.transaction);
+                self.transaction = transaction
+                    .compare(key.as_str(), before.modified)
+                    .put(key, text(&record));
+            }
+            (None, None) => return,
+        }
+        match (why, node) {
+            (Some(why), _) => self.tell(Reason::FailedScheduling, why),
+            (None, Some(node)) if made.is_none() => {
+                self.tell(
+                    Reason::Scheduled,
+                    format!("{pod}: node {node} has room for it"),
+                );
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn create(&mut self, record: &Pod, reason: &str) {
+        let pod = record.name();
+        let key = Key::Pod(pod.clone()).to_string();
+        let transaction = std::mem::take(&mut self.transaction);
+        self.transaction = transaction.absent(key.as_str()).put(key, text(record));
+        self.tell(Reason::PodCreated, format!("{pod}: {reason}"));
     }
 
     fn tell(&mut self, reason: Reason, message: String) {

@@ -130,7 +130,13 @@ fn parts(context: &NodeContext, http: Option<SocketAddr>, ending: Option<Arc<End
     let cluster = context.member.as_ref().map(|member| {
         let member = Arc::clone(member);
         let elsewhere = member.elsewhere(&context.artifacts);
-        Arc::new(Nodes { member, elsewhere }) as Arc<dyn Cluster>
+        let pods = context.objects.follow(&[]);
+        let nodes = Nodes {
+            member,
+            elsewhere,
+            pods,
+        };
+        Arc::new(nodes) as Arc<dyn Cluster>
     });
     Parts {
         cluster,

@@ -27,6 +27,7 @@ use crate::{
     controllers::{
         Controllers,
         autoscale::{Autoscaling, Callers},
+        placing::NodesOf,
     },
     panics::joined,
 };
@@ -95,7 +96,7 @@ impl Daemon {
         let controllers = Planning::begin(context, &node, &mut tasks);
         let jobs = Jobs {
             store: store(),
-            clock: node.clock,
+            node: node.clone(),
             loader: Arc::clone(&context.loader),
             threads: Arc::clone(&context.node.threads),
             runs: Arc::clone(&agent.jobs),
@@ -165,8 +166,8 @@ impl Daemon {
 struct Planning {
     context: NodeContext,
     node: LocalNode,
-    /// Told when nodes have come or gone.
-    nodes: Arc<Notify>,
+    /// Told when nodes have come, gone or changed.
+    nodes_changed: Arc<Notify>,
     finish: Arc<Notify>,
 }
 
@@ -176,7 +177,7 @@ impl Planning {
         let planning = Self {
             context: context.clone(),
             node: node.clone(),
-            nodes: Arc::default(),
+            nodes_changed: Arc::default(),
             finish: Arc::clone(&finish),
         };
         let task = tasks.spawn(ended("the controllers", planning.run()));
@@ -185,6 +186,7 @@ impl Planning {
 
     fn controllers(&self, lead: Option<Lead>) -> impl Future<Output = ()> + use<> {
         let context = &self.context;
+        let nodes = lead.as_ref().and_then(|_| self.nodes());
         let controllers = Controllers {
             store: Arc::clone(&context.store),
             journal: Arc::clone(&context.journal),
@@ -193,10 +195,17 @@ impl Planning {
             autoscaling: autoscaling(context),
             rollouts: Arc::clone(&context.rollouts),
             looked: context.looked.clone(),
-            nodes: Arc::clone(&self.nodes),
+            nodes,
+            nodes_changed: Arc::clone(&self.nodes_changed),
             finish: Arc::clone(&self.finish),
         };
         controllers.run(context.objects.follow(&Kind::ALL))
+    }
+
+    /// The nodes on which pods may run.
+    fn nodes(&self) -> Option<NodesOf> {
+        let member = Arc::clone(self.context.member.as_ref()?);
+        Some(Arc::new(move || member.members().with(Roster::for_placing)))
     }
 
     /// What says that this node leads. `None` if the store says another thing by now.
@@ -219,11 +228,13 @@ impl Planning {
 
     /// Tells the controllers when other nodes run than before. Ends with the store.
     async fn watch_nodes(&self, mut members: watch::Receiver<Roster>) {
-        let mut before = members.borrow_and_update().boots();
+        let mut before = Roster::default();
         while members.changed().await.is_ok() {
-            let now = members.borrow_and_update().boots();
+            let mut now = members.borrow_and_update().clone();
+            // Which node leads changes nothing for pods.
+            now.leader = None;
             if std::mem::replace(&mut before, now.clone()) != now {
-                self.nodes.notify_one();
+                self.nodes_changed.notify_one();
             }
         }
     }

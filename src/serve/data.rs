@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use sampan_core::spec::node::LogLimits;
+use sampan_core::{record::cluster::Capacity, spec::node::LogLimits};
 use sampan_store::{EtcdReach, EventLog, LineLog, OpenError, Sqlite, Standby, Store};
 
 use tokio::{sync::watch, time::Instant};
@@ -193,7 +193,11 @@ async fn beside(
 
 /// Has the node be one of its cluster, if it is of one: the objects are those of the cluster. Its own
 /// database stays open, so that no second process works in the directory.
-pub(crate) async fn join_in(directory: &Path, mut data: Data) -> Result<Data, DataError> {
+pub(crate) async fn join_in(
+    directory: &Path,
+    mut data: Data,
+    capacity: Capacity,
+) -> Result<Data, DataError> {
     let Some(membership) = Membership::open(directory).await? else {
         return Ok(data);
     };
@@ -204,7 +208,7 @@ pub(crate) async fn join_in(directory: &Path, mut data: Data) -> Result<Data, Da
     let standby = Arc::new(standby.map_err(MemberError::from)?);
     data.reach = Some(reach);
     let alone = std::mem::replace(&mut data.store, standby);
-    data.member = Some(Arc::new(Member::open(membership, alone).await?));
+    data.member = Some(Arc::new(Member::open(membership, alone, capacity).await?));
     Ok(data)
 }
 

@@ -16,19 +16,28 @@ use futures::StreamExt as _;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use sampan_core::{digest::is_digest, name::Name};
+use sampan_core::{
+    digest::is_digest,
+    name::Name,
+    plan::place,
+    record::cluster::{Capacity, ClusterKey, VolumeKeeper},
+    spec::node::Node as NodeLimits,
+};
 use sampan_peer::{
     Body, Credentials, Door, JoinAnswer, JoinRequest, Limits, Refusal, RequestBody, Server, empty,
     full,
 };
-use sampan_store::{Etcd, Store, StoreError};
+use sampan_runtime::threads::processors;
+use sampan_store::{Etcd, Outcome, Store, StoreError, Transaction};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
+    time::timeout,
 };
 
 use super::{
     fetching::{ARTIFACTS, Fetching},
+    memory::Room,
     told,
 };
 use crate::{
@@ -36,9 +45,10 @@ use crate::{
     artifacts::{Artifacts, Content},
     clock::{Clock, LocalNode, wall_ms},
     cluster::{
-        Calls, ClusterError, ClusterFile, Members, Peers, Place, Presence, Registrar, Reports,
-        Standing, open_etcd,
+        Calls, ClusterError, ClusterFile, Departure, Members, Peers, Place, Presence, Registrar,
+        Reports, Roster, Standing, open_etcd,
     },
+    mirror::{Follower, text},
 };
 
 /// How often it is looked whether the node's certificate is due.
@@ -48,6 +58,10 @@ const GOOD_ETCD: [u32; 3] = [3, 5, 28];
 /// How often history is forgotten, and how many times that before it was current.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 const FORGET_AFTER: usize = 5;
+/// How much of the memory of the machine pods may reserve, if the node's configuration does not say.
+const MEMORY_PERCENT: u64 = 80;
+/// How long a node that ends waits until its pods run elsewhere.
+const EVACUATION: Duration = Duration::from_secs(30);
 /// Bytes of a component that are read at once.
 const PIECE: usize = 64 << 10;
 
@@ -76,6 +90,16 @@ pub(crate) enum MemberError {
     },
 }
 
+/// What this node has room for, as one of several.
+pub(crate) fn capacity(limits: &NodeLimits) -> Capacity {
+    let of_machine = || Room::now().map_or(0, |room| room.whole / 100 * MEMORY_PERCENT);
+    Capacity {
+        pods: limits.pods,
+        memory: limits.memory.unwrap_or_else(of_machine),
+        cpu_millis: processors() as u64 * 1000,
+    }
+}
+
 /// What a node has of its cluster before it works.
 pub(crate) struct Membership {
     pub(crate) file: ClusterFile,
@@ -90,6 +114,8 @@ pub(crate) struct Member {
     pub(crate) registrar: Arc<Registrar>,
     pub(crate) address: SocketAddr,
     pub(crate) started_ms: u64,
+    /// What it has room for.
+    capacity: Capacity,
     /// What other nodes say that they measured.
     pub(crate) reports: Reports,
     /// For which services at zero other nodes have requests.
@@ -101,7 +127,7 @@ pub(crate) struct Member {
     /// That of the node alone, which is not in use but locked.
     _alone: Arc<dyn Store>,
     standing: watch::Sender<Standing>,
-    leaving: watch::Sender<bool>,
+    departure: watch::Sender<Departure>,
 }
 
 impl Membership {
@@ -123,6 +149,7 @@ impl Member {
     pub(crate) async fn open(
         membership: Membership,
         alone: Arc<dyn Store>,
+        capacity: Capacity,
     ) -> Result<Self, MemberError> {
         let Membership { file, place, store } = membership;
         let credentials = Credentials::new(place.identity()?);
@@ -147,6 +174,7 @@ impl Member {
             peers,
             address: file.peer,
             started_ms: wall_ms(),
+            capacity,
             reports: Reports::default(),
             calls: Calls::default(),
             members,
@@ -155,7 +183,7 @@ impl Member {
             store,
             _alone: alone,
             standing: watch::Sender::default(),
-            leaving: watch::Sender::default(),
+            departure: watch::Sender::default(),
         })
     }
 
@@ -208,10 +236,11 @@ impl Member {
             boot: self.local.clock.boot(),
             address: self.address,
             since_ms: self.started_ms,
+            capacity: self.capacity,
             standing: self.standing.clone(),
         };
         tokio::select! {
-            ended = presence.run(self.leaving.subscribe()) => ended,
+            ended = presence.run(self.departure.subscribe()) => ended,
             never = self.renew() => never,
             never = self.forget() => never,
         }
@@ -232,9 +261,82 @@ impl Member {
         }
     }
 
+    /// Says that this node keeps these volumes, unless another one does.
+    pub(crate) async fn keep(&self, volumes: &[(Name, Name)]) -> Result<(), StoreError> {
+        let own = VolumeKeeper {
+            node: self.local.name.clone(),
+        };
+        for (app, volume) in volumes {
+            let key = ClusterKey::Volume(app.clone(), volume.clone()).to_string();
+            let put = Transaction::new()
+                .absent(key.as_str())
+                .put(key.as_str(), text(&own));
+            if let Outcome::Committed(_) = self.store.commit(put).await? {
+                continue;
+            }
+            let keeper = self.store.get(&key).await?;
+            let keeper =
+                keeper.and_then(|it| serde_json::from_slice::<VolumeKeeper>(&it.value).ok());
+            if let Some(VolumeKeeper { node }) = keeper
+                && node != own.node
+            {
+                tracing::warn!(%app, %volume, %node, "a volume of this name is kept by another node");
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that this node does not keep these volumes any more.
+    pub(crate) async fn give_up(&self, app: &Name, volumes: &[Name]) -> Result<(), StoreError> {
+        for volume in volumes {
+            let key = ClusterKey::Volume(app.clone(), volume.clone()).to_string();
+            let Some(entry) = self.store.get(&key).await? else {
+                continue;
+            };
+            let keeper = serde_json::from_slice::<VolumeKeeper>(&entry.value);
+            if keeper.is_ok_and(|keeper| keeper.node == self.local.name) {
+                let gone = Transaction::new()
+                    .compare(key.as_str(), entry.modified)
+                    .delete(key);
+                // Another node that has taken it keeps it.
+                let _ = self.store.commit(gone).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that this node is about to end, so that its pods are made elsewhere, and waits until none
+    /// is left. It does so for a limited time, and not at all where no other node could take them.
+    pub(crate) async fn evacuate(&self, mut pods: Follower) {
+        let mut nodes = self.members.changes();
+        let is_due = |pods: &Follower, nodes: &Roster| {
+            let takes =
+                |node: &place::Node| node.state.takes_pods() && node.name != self.local.name;
+            let mirror = pods.mirror();
+            let mut pods = mirror.pods.values();
+            let has_pods = pods.any(|pod| pod.value.node.as_ref() == Some(&self.local.name));
+            has_pods && nodes.for_placing().iter().any(takes)
+        };
+        if !is_due(&pods, &nodes.borrow_and_update()) {
+            return;
+        }
+        self.departure.send_replace(Departure::Drains);
+        let gone = async {
+            while is_due(&pods, &nodes.borrow_and_update()) {
+                tokio::select! {
+                    keys = pods.next() => if keys.is_none() { return },
+                    changed = nodes.changed() => if changed.is_err() { return },
+                }
+            }
+        };
+        if timeout(EVACUATION, gone).await.is_err() {
+            tracing::warn!("pods of this node still run, and end with it");
+        }
+    }
+
     /// Ends the node's session in good order.
     pub(crate) fn leave(&self) {
-        self.leaving.send_replace(true);
+        self.departure.send_replace(Departure::Leaves);
     }
 
     /// Gives the node another certificate when that is due.

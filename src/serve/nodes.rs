@@ -13,7 +13,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use sampan_core::{
     name::Name,
-    record::cluster,
+    plan::{node::NodeState, place::Tally},
+    record::cluster::{self, Capacity},
     time::Utc,
     view::{self, Invitation},
 };
@@ -26,6 +27,7 @@ use crate::{
     api::{Answered, Cluster},
     clock::wall_ms,
     cluster::Roster,
+    mirror::Follower,
 };
 
 /// Time that a node has to begin with lines.
@@ -39,13 +41,25 @@ const SPREAD_TIME: Duration = Duration::from_secs(30);
 pub(super) struct Nodes {
     pub(super) member: Arc<Member>,
     pub(super) elsewhere: Arc<dyn Elsewhere>,
+    pub(super) pods: Follower,
+}
+
+impl Nodes {
+    /// What all pods reserve on their nodes.
+    fn reserved(&self) -> Tally {
+        let mut tally = Tally::default();
+        for pod in self.pods.mirror().pods.values() {
+            tally.take(&pod.value);
+        }
+        tally
+    }
 }
 
 #[async_trait]
 impl Cluster for Nodes {
     async fn nodes(&self, own: view::Node) -> Vec<view::Node> {
         let answers = self.ask_all("/v1/nodes").await;
-        let roster = self.member.members().now();
+        let (roster, reserved) = (self.member.members().now(), self.reserved());
         let nodes = roster.nodes.iter();
         nodes
             .map(|(name, node)| {
@@ -54,7 +68,8 @@ impl Cluster for Nodes {
                     None if name.as_str() == own.name => Ok(own.clone()),
                     None => Err("it has not answered yet".to_owned()),
                 };
-                shown(name, node, found, &roster)
+                let used = reserved.of_node(name);
+                shown((name, node), found, &roster, used)
             })
             .collect()
     }
@@ -138,6 +153,16 @@ impl Cluster for Nodes {
         let removed = self.member.registrar.remove(node).await;
         removed.map_err(|error| one_line(&error))
     }
+
+    async fn give_up(&self, app: &Name, volumes: &[Name]) -> Result<(), String> {
+        let given_up = self.member.give_up(app, volumes).await;
+        given_up.map_err(|error| one_line(&error))
+    }
+
+    async fn change(&self, node: &Name, change: &view::NodeChange) -> Result<(), String> {
+        let changed = self.member.registrar.change(node, change).await;
+        changed.map_err(|error| one_line(&error))
+    }
 }
 
 /// What another node sends, cut where lines end, so that it can stand among that of others.
@@ -167,12 +192,12 @@ fn read(text: &[u8]) -> Result<view::Node, String> {
         .ok_or_else(|| "it says nothing of itself".to_owned())
 }
 
-/// A node of the roster, with what it says of itself or why it has not.
+/// A node of the roster, with what it says of itself or why it has not, and what its pods reserve.
 fn shown(
-    name: &Name,
-    node: &cluster::Node,
+    (name, node): (&Name, &cluster::Node),
     said: Result<view::Node, String>,
     roster: &Roster,
+    used: Capacity,
 ) -> view::Node {
     let session = roster.sessions.get(name);
     let leads = roster
@@ -180,8 +205,8 @@ fn shown(
         .as_ref()
         .is_some_and(|leader| leader.node == *name);
     let itself = match (session, said) {
-        (Some(_), Ok(said)) => view::Node {
-            status: "Ready".to_owned(),
+        (Some(session), Ok(said)) => view::Node {
+            status: state(node, session, used).to_string(),
             reason: None,
             ..said
         },
@@ -202,8 +227,23 @@ fn shown(
         address: Some(node.status.address.to_string()),
         labels: node.spec.labels.clone(),
         leads,
+        room: Some(view::NodeRoom {
+            pods: node.status.capacity.pods,
+            placed: used.pods,
+            memory_bytes: node.status.capacity.memory,
+            reserved_bytes: used.memory,
+            cpu_millis: node.status.capacity.cpu_millis,
+            reserved_millis: used.cpu_millis,
+        }),
         ..itself
     }
+}
+
+/// How a node is that runs and answers.
+fn state(node: &cluster::Node, session: &cluster::NodeSession, used: Capacity) -> NodeState {
+    let spec = &node.spec;
+    let drains = spec.draining || session.ending;
+    NodeState::of(true, spec.cordoned_ms.is_some(), drains, used.pods as usize)
 }
 
 /// What is known of a node that says nothing.
@@ -222,5 +262,6 @@ fn silent(node: &cluster::Node) -> view::Node {
         address: None,
         labels: Default::default(),
         leads: false,
+        room: None,
     }
 }

@@ -371,6 +371,7 @@ async fn begin(store: &Memory, replicas: u32) {
             body_bytes: 1,
             debug_headers: false,
             autoscale: None,
+            placement: Default::default(),
         },
         status: ServiceStatus::default(),
     };
@@ -467,7 +468,8 @@ fn node(
         },
         rollouts: Arc::default(),
         looked: watch::Sender::default(),
-        nodes: Arc::default(),
+        nodes: None,
+        nodes_changed: Arc::default(),
         finish: Arc::default(),
     };
     (agent, controllers)

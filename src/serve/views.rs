@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use sampan_core::{
     event::Reason,
     name::{Name, ServiceKey},
-    object::{Grants, MountSource, VolumeUse},
+    object::{Grants, Mount, MountSource, VolumeUse},
     plan::advise,
     record::{self, JobSpec, Template},
     spec::Found,
@@ -103,6 +103,7 @@ impl Views for NodeViews {
                 .member
                 .as_ref()
                 .is_some_and(|it| it.standing().borrow().leads),
+            room: None,
         }
     }
 
@@ -136,6 +137,9 @@ impl Views for NodeViews {
 impl Admission for NodeViews {
     async fn admit(&self, service: &ServiceKey, template: &Template) -> Result<Found, String> {
         self.may_keep(&service.app, &template.grants).await?;
+        if self.member.is_some() {
+            return self.loader.admit(service, &without_volumes(template)).await;
+        }
         self.loader.admit(service, template).await
     }
 
@@ -158,6 +162,14 @@ impl Admission for NodeViews {
     }
 }
 
+/// The same without volumes: in a cluster they are made where the pods run, and nowhere else.
+fn without_volumes(template: &Template) -> Template {
+    let mut template = template.clone();
+    let is_volume = |mount: &Mount| matches!(mount.source, MountSource::Volume(_));
+    template.grants.files.retain(|mount| !is_volume(mount));
+    template
+}
+
 /// How long an app waits for what it keeps: the node that had it may be about to end.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 /// The pause between two tries.
@@ -176,7 +188,8 @@ impl NodeViews {
             })
             .collect();
         let stores = (!grants.keyvalue.is_empty()).then(|| app.clone());
-        if volumes.is_empty() && stores.is_none() {
+        // In a cluster any node may be the one that runs what mounts them.
+        if self.member.is_some() || volumes.is_empty() && stores.is_none() {
             return Ok(());
         }
         let asked = Arc::new((volumes, stores));

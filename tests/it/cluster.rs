@@ -5,6 +5,7 @@ mod credentials;
 mod guests;
 mod loss;
 mod nodes;
+mod placing;
 mod scaling;
 mod shared;
 
@@ -124,15 +125,12 @@ impl Cluster {
 
     fn launch(&mut self, name: &str) {
         let (data, api) = (self.data(name), self.api(name));
-        let command = sampan(&[
-            "serve",
-            "--data",
-            &data,
-            "--api",
-            &api,
-            "--http",
-            "127.0.0.1:0",
-        ]);
+        let mut command = sampan(&["serve", "--data", &data, "--api", &api]);
+        command.args(["--http", "127.0.0.1:0"]);
+        let config = self.place(&format!("{name}.toml"));
+        if config.exists() {
+            command.arg("--config").arg(config);
+        }
         let mut running = Running::start(command);
         running.line_with("the API is at");
         *self.running(name) = Some(running);

@@ -64,6 +64,10 @@ reasons! {
     PodCreated,
     /// A pod is to go.
     PodStopped,
+    /// No node has room for a pod, which waits.
+    FailedScheduling,
+    /// A pod that waited has got a node.
+    Scheduled,
     /// Another revision is rolled out.
     RolloutStarted,
     /// A rollout waits for what it depends on.

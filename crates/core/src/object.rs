@@ -148,6 +148,42 @@ pub struct Service {
     pub rollout: Rollout,
     /// Autoscaler, when the service has one.
     pub autoscale: Option<Autoscale>,
+    /// On which nodes of a cluster its pods run.
+    #[serde(default, skip_serializing_if = "Placement::is_anywhere")]
+    pub placement: Placement,
+}
+
+/// On which nodes of a cluster the pods of a service run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Labels that a node must have, with their values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<String, String>,
+    /// Over what the pods are spread.
+    #[serde(default)]
+    pub spread: Spread,
+    /// Memory that each pod reserves, if not that of one instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+}
+
+impl Placement {
+    /// Whether nothing is asked of the nodes.
+    pub fn is_anywhere(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Over what the pods of a service are spread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spread {
+    /// Over nodes.
+    #[default]
+    Node,
+    /// Over the values of this label, and then over nodes. Nodes without the label count as those
+    /// of one more value.
+    Label(String),
 }
 
 /// A component run to completion.

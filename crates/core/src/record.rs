@@ -34,8 +34,8 @@ use serde::{Deserialize, Serialize};
 
 pub use job::{Asked, Job, JobPhase, JobSpec, JobStatus, PresentRun, Run, Runs, Why};
 pub use key::{Key, Kind};
-pub use pod::{Pod, PodPhase, PodStatus};
-pub use revision::{Component, Revision, Template};
+pub use pod::{Pod, PodPhase, PodStatus, Reserved};
+pub use revision::{Component, Needs, Revision, Template, key_value_stores};
 pub use secret::Secret;
 pub use service::{
     Begun, Condition, ConditionKind, Counts, MAX_REPLICAS, MAX_SCALINGS, Phase, Progress, Refusal,

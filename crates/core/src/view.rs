@@ -8,6 +8,7 @@ mod change;
 mod line;
 mod progress;
 mod request;
+mod room;
 mod show;
 mod top;
 
@@ -20,6 +21,7 @@ pub use change::{Change, Field, Plan, Verb};
 pub use line::LineKind;
 pub use progress::{Verdict, job_verdict, rollout_verdict, run_verdict};
 pub use request::{Apply, Scale, Secrets, Undo};
+pub use room::{NodeChange, NodeRoom};
 pub use top::{Advice, NodeTop, PodTop, Seen, ServiceTop, Suggestion, Top};
 
 /// An app: the services and jobs of one spec.
@@ -354,8 +356,8 @@ pub struct Node {
     /// Whether `up -d` has started it, so that it ends with its last app.
     #[serde(default)]
     pub background: bool,
-    /// How it is among the nodes of a cluster: `Ready`, `Unreachable` from the node that was asked,
-    /// or `Down`.
+    /// How it is among the nodes of a cluster: `Ready`, `Cordoned`, `Draining`, `Drained`,
+    /// `Unreachable` from the node that was asked, or `Down`.
     #[serde(default = "ready")]
     pub status: String,
     /// Why it is not ready.
@@ -370,6 +372,9 @@ pub struct Node {
     /// Whether it plans for all nodes of its cluster.
     #[serde(default)]
     pub leads: bool,
+    /// What it has room for, and what its pods reserve of that, if it is one of a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<NodeRoom>,
 }
 
 fn ready() -> String {

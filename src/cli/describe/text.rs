@@ -8,7 +8,7 @@ use sampan_core::{
 };
 
 use crate::cli::{
-    get::table::{Column, EVENT, POD, REVISION, RUN, cpu, labels, table, yes},
+    get::table::{Column, EVENT, POD, REVISION, RUN, cores, cpu, labels, table, yes},
     output::{one_line, size, time},
 };
 
@@ -195,6 +195,16 @@ pub(super) fn node(node: &view::Node) -> String {
         text.field("http", http);
     }
     text.field("pods", &node.pods.to_string());
+    if let Some(room) = &node.room {
+        text.field(
+            "room",
+            &format!("{} of {} pods placed", room.placed, room.pods),
+        );
+        let (reserved, all) = (size(room.reserved_bytes), size(room.memory_bytes));
+        text.field("memory", &format!("{reserved} of {all} reserved"));
+        let (reserved, all) = (cores(room.reserved_millis), cores(room.cpu_millis));
+        text.field("cpu", &format!("{reserved} of {all} reserved"));
+    }
     if !node.labels.is_empty() {
         text.field("labels", &labels(node).join(", "));
     }

@@ -191,6 +191,14 @@ const SECRET: &[Column<view::Secret>] = &[
     ("used by", |it| it.used_by.join(",")),
 ];
 
+/// Processors as people count them.
+pub(in crate::cli) fn cores(millis: u64) -> String {
+    match millis % 1000 {
+        0 => (millis / 1000).to_string(),
+        _ => format!("{millis}m"),
+    }
+}
+
 /// The labels of a node, as they are written.
 pub(in crate::cli) fn labels(node: &view::Node) -> Vec<String> {
     let labels = node.labels.iter();
@@ -206,6 +214,26 @@ const NODE: &[Column<view::Node>] = &[
     ("started", |it| it.started.clone()),
     ("http", |it| it.http.clone().unwrap_or_default()),
     ("pods", |it| it.pods.to_string()),
+    ("memory", |it| {
+        let room = it.room.as_ref();
+        room.map_or_else(String::new, |room| {
+            format!(
+                "{} of {}",
+                size(room.reserved_bytes),
+                size(room.memory_bytes)
+            )
+        })
+    }),
+    ("cpu", |it| {
+        let room = it.room.as_ref();
+        room.map_or_else(String::new, |room| {
+            format!(
+                "{} of {}",
+                cores(room.reserved_millis),
+                cores(room.cpu_millis)
+            )
+        })
+    }),
     ("labels", |it| labels(it).join(",")),
     ("leader", |it| {
         if it.leads {

@@ -11,6 +11,12 @@ fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
 }
 
+const CAPACITY: Capacity = Capacity {
+    pods: 7,
+    memory: 1 << 30,
+    cpu_millis: 2000,
+};
+
 fn address() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1))
 }
@@ -31,7 +37,7 @@ async fn nodes() -> (Arc<dyn Store>, Arc<Members>) {
 /// A node that runs until it is told to leave, or dies.
 struct Running {
     standing: watch::Receiver<Standing>,
-    leaving: watch::Sender<bool>,
+    departure: watch::Sender<Departure>,
     task: tokio::task::JoinHandle<Option<String>>,
 }
 
@@ -43,14 +49,15 @@ fn run(store: &Arc<dyn Store>, members: &Arc<Members>, node: &str, boot: u64) ->
         boot: Boot(boot),
         address: address(),
         since_ms: 0,
+        capacity: CAPACITY,
         standing: watch::Sender::default(),
     };
-    let (standing, leaving) = (presence.standing.subscribe(), watch::Sender::default());
-    let leave = leaving.subscribe();
-    let task = tokio::spawn(async move { presence.run(leave).await });
+    let (standing, departure) = (presence.standing.subscribe(), watch::Sender::default());
+    let told = departure.subscribe();
+    let task = tokio::spawn(async move { presence.run(told).await });
     Running {
         standing,
-        leaving,
+        departure,
         task,
     }
 }
@@ -82,7 +89,7 @@ async fn one_leads_and_another_when_that_one_is_gone() {
     let mut a = run(&store, &members, "a", 3);
     a.until(|now| now.is_present).await;
     let before = tokio::time::Instant::now();
-    b.leaving.send_replace(true);
+    b.departure.send_replace(Departure::Leaves);
     assert_eq!(b.task.await.expect("no panic"), None);
     a.until(|now| now.leads).await;
     assert!(
@@ -135,4 +142,33 @@ async fn a_node_ends_that_was_removed_or_runs_elsewhere() {
         why.as_deref(),
         Some("node `a` was removed from the cluster")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_says_what_it_has_room_for_and_that_it_drains() {
+    let (store, members) = nodes().await;
+    let mut a = run(&store, &members, "a", 1);
+    a.until(|now| now.leads).await;
+    let seen = members.changes();
+    let is = |drains: bool| {
+        let mut seen = seen.clone();
+        async move {
+            let is = |roster: &crate::cluster::Roster| {
+                let session = roster.sessions.get(&name("a"));
+                let node = roster.nodes.get(&name("a"));
+                session.is_some_and(|it| it.ending == drains)
+                    && node.is_some_and(|it| it.status.capacity == CAPACITY)
+            };
+            let seen = seen.wait_for(is);
+            let seen = tokio::time::timeout(Duration::from_secs(5), seen).await;
+            assert!(seen.is_ok_and(|seen| seen.is_ok()), "drains: {drains}");
+        }
+    };
+    is(false).await;
+    a.departure.send_replace(Departure::Drains);
+    is(true).await;
+    assert!(a.standing.borrow().leads, "it goes on until it leaves");
+    a.departure.send_replace(Departure::Leaves);
+    assert_eq!(a.task.await.expect("no panic"), None);
+    assert!(members.with(|roster| roster.sessions.is_empty()));
 }

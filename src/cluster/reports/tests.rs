@@ -36,6 +36,7 @@ fn sessions(nodes: &[(&str, u64)]) -> BTreeMap<Name, NodeSession> {
             boot: Boot(boot),
             address: ([127, 0, 0, 1], 1).into(),
             since_ms: 0,
+            ending: false,
         };
         (name(node), session)
     };

@@ -13,12 +13,14 @@ use sampan_core::{name::Name, record::Kind};
 use super::{
     BenchError, Component, app_of,
     load::{Load, Pace},
-    machine::{Held, Room},
+    machine::Held,
     recorder::Part,
     report::{Better, Scale, Unit},
     rig::{Rig, on_node_with_room},
 };
 use limit::{Limit, Uses, is_short};
+
+use crate::serve::memory::Room;
 
 /// Pods of one service, which is the most.
 const PODS_OF_SERVICE: u32 = 1000;

@@ -6,9 +6,10 @@ use serde_json::Value;
 use super::Cluster;
 use crate::rig::{eventually, guest};
 
-/// Applies an app of two pods at `a`, which leads, and waits until they are there.
+/// Applies an app of two pods, which run on `a`, and waits until they are there.
 fn with_an_app(nodes: usize) -> Option<Cluster> {
     let cluster = Cluster::start(nodes)?;
+    cluster.must("a", &["cordon", "b"]);
     let spec = format!(
         "app = 'a'\n[service.web]\ncomponent = '{}'\nreplicas = 2\nroute = ['hello.test/']\n",
         guest("hello")
@@ -17,6 +18,7 @@ fn with_an_app(nodes: usize) -> Option<Cluster> {
     std::fs::write(&path, spec).expect("written");
     cluster.must("a", &["apply", "-f", &path.display().to_string(), "--wait"]);
     cluster.pods("b", |pods| are_ready_on(pods, "a"));
+    cluster.must("a", &["uncordon", "b"]);
     // Code of another node is never taken: the component is enough.
     cluster.has_components("b", 1);
     Some(cluster)

@@ -25,7 +25,8 @@ async fn an_app_applied_at_one_node_runs_and_is_seen_at_all() {
     let path = cluster.place("sampan.toml");
     std::fs::write(&path, spec).expect("written");
     let path = path.display().to_string();
-    // `b` has the component, and `a`, which leads, runs the pods: it fetches what it needs.
+    // `b` has the component, and `a` runs the pods: it fetches what it needs.
+    cluster.must("a", &["cordon", "b", "c"]);
     cluster.must("b", &["apply", "-f", &path, "--wait"]);
     let address = cluster.running("a").as_mut().expect("it runs").address();
     eventually(address, "hello.test", "/", |it| it.status == 200).await;

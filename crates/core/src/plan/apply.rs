@@ -443,6 +443,7 @@ fn spec(wanted: &object::Service, old: Option<&Service>, number: u64, latest: u6
         body_bytes: wanted.limits.body.0,
         debug_headers: wanted.debug_headers,
         autoscale: wanted.autoscale.clone(),
+        placement: wanted.placement.clone(),
     }
 }
 

@@ -25,7 +25,8 @@ pub(in crate::plan) use runs::{is_under_way, overlap};
 use super::gate::Gate;
 use crate::{
     event::Reason,
-    record::{Job, JobPhase, JobStatus, Moment},
+    name::Name,
+    record::{Boot, Job, JobPhase, JobStatus, Moment},
     time::Timestamp,
 };
 
@@ -46,12 +47,34 @@ pub struct JobPlan {
     pub wake_at: Option<Timestamp>,
 }
 
+/// Where the attempts of a job run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runner {
+    /// The node of the next attempt, where there are several.
+    pub node: Option<Name>,
+    /// The run of the node of the next attempt.
+    pub boot: Boot,
+    /// Whether the run goes on that the status is of.
+    pub goes_on: bool,
+}
+
+impl Runner {
+    /// That of a node that is alone: it runs what it plans.
+    pub fn alone(job: &Job, moment: Moment) -> Self {
+        Self {
+            node: None,
+            boot: moment.boot,
+            goes_on: job.status.boot == moment.boot,
+        }
+    }
+}
+
 /// Plans for `job`. One that is being deleted stays as it is.
-pub fn plan(job: &Job, gate: &Gate, moment: Moment) -> JobPlan {
+pub fn plan(job: &Job, gate: &Gate, runner: &Runner, moment: Moment) -> JobPlan {
     let mut status = job.status.clone();
     let (announce, due) = match job.deleting {
         true => (None, None),
-        false => advance(job, &mut status, gate, moment),
+        false => advance(job, &mut status, gate, runner, moment),
     };
     let retry = match status.phase {
         JobPhase::BackOff { until, .. } => Some(until),
@@ -76,6 +99,7 @@ fn advance(
     job: &Job,
     status: &mut JobStatus,
     gate: &Gate,
+    runner: &Runner,
     moment: Moment,
 ) -> (Option<(Reason, String)>, Option<Timestamp>) {
     let changed = status.observed_generation != job.generation;
@@ -85,10 +109,9 @@ fn advance(
     }
     let due = runs::due(job, status, moment);
     new |= due.has_begun;
-    let same_run = status.boot == moment.boot;
     let advanced = match (&status.phase, gate) {
         (JobPhase::Pending, Gate::Open) => {
-            *status = running(status, 1, moment);
+            *status = running(status, 1, runner);
             runs::start(status, moment);
             let message = runs::started(job, status, due.replaced);
             Some((Reason::JobStarted, message))
@@ -102,19 +125,28 @@ fn advance(
         (JobPhase::Pending, Gate::Waiting(on)) => {
             new.then(|| (Reason::JobWaiting, format!("waits {on}")))
         }
-        (JobPhase::Running, Gate::Open | Gate::Waiting(_) | Gate::Never(_)) if !same_run => {
+        (JobPhase::Running, Gate::Open | Gate::Waiting(_) | Gate::Never(_)) if !runner.goes_on => {
             // That the node went down is not the job's failure.
             let attempt = status.attempts;
-            *status = running(status, attempt, moment);
+            *status = running(status, attempt, runner);
             let message = format!("attempt {attempt} again, which the node's end cut short");
             Some((Reason::JobResumed, message))
         }
+        (JobPhase::BackOff { reason, .. }, Gate::Open | Gate::Waiting(_) | Gate::Never(_))
+            if status.boot != moment.boot && runner.goes_on =>
+        {
+            // It failed on another node, whose clock means nothing here.
+            let (reason, until) = (reason.clone(), moment.now + delay(status.attempts));
+            status.phase = JobPhase::BackOff { until, reason };
+            status.boot = moment.boot;
+            None
+        }
         (JobPhase::BackOff { until, reason }, Gate::Open | Gate::Waiting(_) | Gate::Never(_))
-            if !same_run || *until <= moment.now =>
+            if status.boot != moment.boot || *until <= moment.now =>
         {
             let attempt = status.attempts.saturating_add(1);
             let message = format!("attempt {attempt} after: {reason}");
-            *status = running(status, attempt, moment);
+            *status = running(status, attempt, runner);
             Some((Reason::JobRetried, message))
         }
         (
@@ -139,10 +171,11 @@ fn has_hope(status: &JobStatus, gate: &Gate) -> bool {
 }
 
 /// A job that runs its attempt of this number.
-fn running(status: &JobStatus, attempts: u32, moment: Moment) -> JobStatus {
+fn running(status: &JobStatus, attempts: u32, runner: &Runner) -> JobStatus {
     JobStatus {
         observed_generation: status.observed_generation,
-        boot: moment.boot,
+        boot: runner.boot,
+        node: runner.node.clone(),
         phase: JobPhase::Running,
         attempts,
         runs: status.runs.clone(),

@@ -9,8 +9,10 @@
 //! 2. the fewest pods of its service;
 //! 3. the fewest pods of its app;
 //! 4. the smallest part of its memory or CPU reserved, whichever is the larger;
-//! 5. its code compiled;
-//! 6. the smallest hash of pod and node, so that nodes that are alike take turns.
+//! 5. the smallest hash of pod and node, so that nodes that are alike take turns.
+//!
+//! What is compiled on a node does not count: each node fetches the components of all apps as they
+//! are applied.
 //!
 //! So pods are spread before nodes are filled. CPU is never a reason to leave a node out: guests
 //! share it by time, and a pod's `limits.cpu` is the most that it gets.
@@ -30,8 +32,12 @@ use std::{
 };
 
 use super::node::NodeState;
-use crate::name::{Name, PodName};
-pub use demand::{Capacity, Demand, Node, Spread};
+use crate::{
+    name::{Name, PodName},
+    object::Spread,
+    record::cluster::Capacity,
+};
+pub use demand::{Demand, Node};
 use fit::{Holders, missing_label, refusal};
 pub use tally::{Reserved, Tally};
 pub use why::Why;
@@ -73,7 +79,7 @@ pub fn place(
             let (pod, node) = (pod.clone(), node.clone());
             return Decision::Placed { pod, node };
         }
-        let holders = Holders::of(demand, nodes);
+        let holders = Holders::of(demand, nodes, tally);
         let fitting = nodes
             .iter()
             .filter(|node| refusal(node, demand, &holders, tally).is_none());
@@ -83,6 +89,8 @@ pub fn place(
             Some(node) => {
                 let node = node.name.clone();
                 tally.add(&Reserved::new(&pod, &node, demand));
+                // Other pods that mount them follow.
+                tally.keep(&demand.service.app, &demand.volumes, &node);
                 Decision::Placed { pod, node }
             }
             None => {
@@ -122,7 +130,7 @@ pub fn uneven<'a>(
     if !demand.volumes.is_empty() {
         return None;
     }
-    let holders = Holders::of(demand, nodes);
+    let holders = Holders::of(demand, nodes, tally);
     let count = |node: &Node| {
         let domain = domain_count(node, demand, nodes, tally);
         (domain, tally.of_service(&demand.service, &node.name))
@@ -150,7 +158,7 @@ pub fn uneven<'a>(
 }
 
 /// What nodes are compared by: the smallest is the best.
-type Score = (u32, u32, u32, u64, bool, u64);
+type Score = (u32, u32, u32, u64, u64);
 
 fn score(node: &Node, pod: &PodName, demand: &Demand, nodes: &[Node], tally: &Tally) -> Score {
     let mut hasher = DefaultHasher::new();
@@ -160,7 +168,6 @@ fn score(node: &Node, pod: &PodName, demand: &Demand, nodes: &[Node], tally: &Ta
         tally.of_service(&demand.service, &node.name),
         tally.of_app(&demand.service.app, &node.name),
         reserved_part(node, demand, tally),
-        !node.code.contains(&demand.digest),
         hasher.finish(),
     )
 }

@@ -23,6 +23,8 @@ pub enum ClusterKey {
     Leader,
     /// [`JoinToken`], by its number.
     Token(String),
+    /// [`VolumeKeeper`], by app and volume.
+    Volume(Name, Name),
 }
 
 impl ClusterKey {
@@ -32,6 +34,8 @@ impl ClusterKey {
     pub const SESSIONS: &str = "/sessions/";
     /// Where the keys of tokens begin.
     pub const TOKENS: &str = "/tokens/";
+    /// Where the keys of volumes begin.
+    pub const VOLUMES: &str = "/volumes/";
 
     /// Reads what `Display` writes; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
@@ -43,6 +47,10 @@ impl ClusterKey {
         }
         .or_else(|| Some(Self::Node(name(text.strip_prefix(Self::NODES)?)?)))
         .or_else(|| Some(Self::Session(name(text.strip_prefix(Self::SESSIONS)?)?)))
+        .or_else(|| {
+            let (app, volume) = text.strip_prefix(Self::VOLUMES)?.split_once('/')?;
+            Some(Self::Volume(name(app)?, name(volume)?))
+        })
         .or_else(|| {
             let id = text.strip_prefix(Self::TOKENS)?;
             let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -60,6 +68,7 @@ impl fmt::Display for ClusterKey {
             Self::Node(name) => write!(f, "{}{name}", Self::NODES),
             Self::Session(name) => write!(f, "{}{name}", Self::SESSIONS),
             Self::Token(id) => write!(f, "{}{id}", Self::TOKENS),
+            Self::Volume(app, volume) => write!(f, "{}{app}/{volume}", Self::VOLUMES),
         }
     }
 }
@@ -91,6 +100,13 @@ pub struct Node {
 pub struct NodeSpec {
     /// What it is called by beside its name.
     pub labels: BTreeMap<String, String>,
+    /// Since when it takes no more pods, because a user said so, in milliseconds since the beginning
+    /// of 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordoned_ms: Option<u64>,
+    /// Whether its pods are to run elsewhere, too: it is cordoned then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// What is known of a node.
@@ -102,6 +118,27 @@ pub struct NodeStatus {
     pub version: String,
     /// When it joined, in milliseconds since the beginning of 1970.
     pub joined_ms: u64,
+    /// What it has room for, as its last run found.
+    #[serde(default, skip_serializing_if = "Capacity::is_unknown")]
+    pub capacity: Capacity,
+}
+
+/// What a node has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Pods.
+    pub pods: u32,
+    /// Memory of pods, in bytes.
+    pub memory: u64,
+    /// Thousandths of a core.
+    pub cpu_millis: u64,
+}
+
+impl Capacity {
+    /// Whether the node has not run in a version that says it.
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A node that runs.
@@ -113,6 +150,16 @@ pub struct NodeSession {
     pub address: SocketAddr,
     /// When it began, in milliseconds since the beginning of 1970.
     pub since_ms: u64,
+    /// Whether it is about to end: its pods are to run elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
+}
+
+/// Where a volume of an app is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeKeeper {
+    /// The node that keeps it: pods that mount the volume run there.
+    pub node: Name,
 }
 
 /// The node that plans for all.
@@ -143,9 +190,13 @@ mod tests {
         for (key, text) in [
             (ClusterKey::Cluster, "/cluster"),
             (ClusterKey::Node(b.clone()), "/nodes/b"),
-            (ClusterKey::Session(b), "/sessions/b"),
+            (ClusterKey::Session(b.clone()), "/sessions/b"),
             (ClusterKey::Leader, "/leader"),
             (ClusterKey::Token("0af9".to_owned()), "/tokens/0af9"),
+            (
+                ClusterKey::Volume(b.clone(), Name::parse("data").expect("a name")),
+                "/volumes/b/data",
+            ),
         ] {
             assert_eq!(key.to_string(), text);
             assert_eq!(ClusterKey::parse(text), Some(key));
@@ -159,6 +210,8 @@ mod tests {
             "/cluster/x",
             "/tokens/",
             "/tokens/../x",
+            "/volumes/b",
+            "/volumes/b/data/x",
             "/apps/b",
         ] {
             assert_eq!(ClusterKey::parse(bad), None, "{bad}");

@@ -91,8 +91,12 @@ pub struct JobSpec {
 pub struct JobStatus {
     /// The generation that this is about.
     pub observed_generation: u64,
-    /// The run of the node in which this was so.
+    /// The run of the node in which this was so: of the one that runs the attempt, else of the one
+    /// that plans.
     pub boot: Boot,
+    /// The node that runs the attempt, or ran the last one, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Name>,
     /// How far it is.
     pub phase: JobPhase,
     /// Attempts so far of the present run, or the last.

@@ -18,6 +18,9 @@ pub struct Pod {
     pub node: Option<Name>,
     /// Why it should go, once it should: it is drained, stopped, and then removed.
     pub stop: Option<String>,
+    /// What it takes of its node, where there are several.
+    #[serde(default, skip_serializing_if = "Reserved::is_nothing")]
+    pub reserved: Reserved,
     /// How many milliseconds it may drain then, if that is less than its revision says: what stops
     /// after others has what they have left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,6 +38,7 @@ impl Pod {
             slot,
             node: None,
             stop: None,
+            reserved: Reserved::default(),
             drain_ms: None,
             status: PodStatus::default(),
         }
@@ -45,6 +49,11 @@ impl Pod {
         PodName::new(&self.service, self.revision, self.slot)
     }
 
+    /// Whether it waits for a node that has room for it.
+    pub fn is_unplaced(&self) -> bool {
+        self.node.is_none()
+    }
+
     /// The node that ran it and does not run any more.
     pub fn lost(&self, boots: &Boots) -> Option<&Name> {
         let node = self.node.as_ref();
@@ -52,10 +61,13 @@ impl Pod {
     }
 
     /// What the present run of its node has observed of it. An end is for good, whichever run saw it;
-    /// all else that an earlier run observed holds no more.
+    /// all else that an earlier run observed holds no more. Of a pod without a node it is what its
+    /// planner has found.
     pub fn observed(&self, boots: &Boots) -> Option<&PodStatus> {
         let boot = self.node.as_ref().and_then(|node| boots.of(node));
-        let holds = boot == Some(self.status.boot) || self.status.phase == PodPhase::Ended;
+        let holds = boot == Some(self.status.boot)
+            || self.status.phase == PodPhase::Ended
+            || self.is_unplaced();
         holds.then_some(&self.status)
     }
 
@@ -63,6 +75,22 @@ impl Pod {
     pub fn phase(&self, boots: &Boots) -> PodPhase {
         self.observed(boots)
             .map_or(PodPhase::Pending, |it| it.phase)
+    }
+}
+
+/// What a pod takes of its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// Memory, in bytes.
+    pub memory: u64,
+    /// Thousandths of a core.
+    pub cpu_millis: u64,
+}
+
+impl Reserved {
+    /// Whether it takes nothing.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
     }
 }
 

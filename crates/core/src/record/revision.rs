@@ -1,12 +1,15 @@
 //! A revision of a service: what one pod of it is, unchanging.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    object::{Grants, Isolation, Limits, Probe, Renewal, Restart, Service, ServiceKind},
+    name::Name,
+    object::{
+        Grants, Isolation, Limits, MountSource, Probe, Renewal, Restart, Service, ServiceKind,
+    },
     quantity::duration_text,
     site::Pages,
 };
@@ -96,6 +99,14 @@ impl Template {
         }
     }
 
+    /// What one pod needs of its node.
+    pub fn needs(&self) -> Needs {
+        Needs {
+            memory: self.memory(),
+            ..Needs::of(&self.limits, &self.grants)
+        }
+    }
+
     /// SHA-256 of all of it, as 64 lower-case hex digits. What the component's file is called does
     /// not count: the pods would be the same. Nor does its kind, which follows from its digest, and
     /// is not known before it is admitted.
@@ -105,6 +116,40 @@ impl Template {
         named.kind = ServiceKind::default();
         Digest::of(&serde_json::to_vec(&named).expect("a template is plain data")).to_hex()
     }
+}
+
+/// What one pod of a revision, or an attempt of a job, needs of its node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Memory of one instance, in bytes.
+    pub memory: u64,
+    /// Thousandths of a core, if there is a limit.
+    pub cpu_millis: u32,
+    /// Volumes of its app that it mounts, and [`key_value_stores`] if it opens any of these.
+    pub volumes: BTreeSet<Name>,
+}
+
+impl Needs {
+    /// Those of one instance with these limits and grants.
+    pub fn of(limits: &Limits, grants: &Grants) -> Self {
+        let volumes = grants.files.iter();
+        let volumes = volumes.filter_map(|mount| match &mount.source {
+            MountSource::Volume(volume) => Some(volume.name.clone()),
+            MountSource::Host(_) | MountSource::Secret(_) => None,
+        });
+        let stores = (!grants.keyvalue.is_empty()).then(key_value_stores);
+        Self {
+            memory: limits.memory.0,
+            cpu_millis: limits.cpu.map_or(0, |cpu| cpu.millis),
+            volumes: volumes.chain(stores).collect(),
+        }
+    }
+}
+
+/// What the key-value stores of an app are called among its volumes: they are in one database, which
+/// is on one node. A volume of the same name is on that node too.
+pub fn key_value_stores() -> Name {
+    Name::parse("keyvalue").expect("a name")
 }
 
 /// An immutable, numbered template of a service's pods.

@@ -66,6 +66,9 @@ pub struct ServiceSpec {
     pub debug_headers: bool,
     /// Autoscaler, when the service has one.
     pub autoscale: Option<Autoscale>,
+    /// On which nodes of a cluster its pods run.
+    #[serde(default, skip_serializing_if = "object::Placement::is_anywhere")]
+    pub placement: object::Placement,
 }
 
 /// What was observed of a service.
@@ -351,6 +354,7 @@ mod tests {
             body_bytes: 1,
             debug_headers: false,
             autoscale: None,
+            placement: object::Placement::default(),
         };
         let counts = Counts {
             updated,

@@ -153,6 +153,7 @@ impl Checker<'_, '_> {
             restart,
             rollout,
             autoscale,
+            placement: tuning::placement(&raw.placement),
         })
     }
 

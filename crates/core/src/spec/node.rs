@@ -20,7 +20,7 @@ use super::{
 use crate::plan::quota::{Quota, Usage};
 
 /// What a node decides for everything that runs on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Limits on clients.
     pub gateway: GatewayLimits,
@@ -36,6 +36,16 @@ pub struct Node {
     pub quota: Quota,
     /// Directories in and below which guests may be lent directories.
     pub volumes: Vec<PathBuf>,
+    /// Pods that run on the node at most, where it is one of several.
+    pub pods: u32,
+    /// Bytes that pods may reserve there, if not what the machine has.
+    pub memory: Option<u64>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        plain(&raw::defaults())
+    }
 }
 
 impl Default for Quota {
@@ -56,24 +66,28 @@ pub fn load(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Node, Problems> {
     let mut decoder = Decoder::new(environment, Report::new(path, text));
-    let node = parse::parse(text, &mut decoder.report).map(|root| {
-        let raw = raw::Node::from_table(&root, Place::root(), &mut decoder);
-        Node {
-            gateway: GatewayLimits::from(&raw.gateway),
-            guest: GuestLimits::from(&raw.guest),
-            compile: CompileLimits::from(&raw.compile),
-            keyvalue: KeyValueLimits::from(&raw.keyvalue),
-            logs: LogLimits::from(&raw.logs),
-            quota: quota(&raw.quota),
-            volumes: raw.node.volumes.plain(),
-        }
-    });
+    let node = parse::parse(text, &mut decoder.report)
+        .map(|root| plain(&raw::Node::from_table(&root, Place::root(), &mut decoder)));
     decoder.report.finish(node)
 }
 
 /// The JSON Schema of a node's configuration, draft 2020-12.
 pub fn json_schema() -> Json {
     schema::of::<raw::Node>("node.toml")
+}
+
+fn plain(raw: &raw::Node) -> Node {
+    Node {
+        gateway: GatewayLimits::from(&raw.gateway),
+        guest: GuestLimits::from(&raw.guest),
+        compile: CompileLimits::from(&raw.compile),
+        keyvalue: KeyValueLimits::from(&raw.keyvalue),
+        logs: LogLimits::from(&raw.logs),
+        quota: quota(&raw.quota),
+        volumes: raw.node.volumes.plain(),
+        pods: raw.node.pods.value.0,
+        memory: raw.node.memory.as_ref().map(|memory| memory.value.0.0),
+    }
 }
 
 fn quota(raw: &raw::Quota) -> Quota {

@@ -182,6 +182,8 @@ table! {
         nested rollout: Rollout;
         /// Bounds and targets between which the number of replicas moves by itself.
         optional autoscale: Autoscale;
+        /// On which nodes of a cluster the pods run.
+        nested placement: Placement;
     }
 }
 
@@ -372,6 +374,25 @@ table! {
         preset history: At<Count<0, 1000>>, 10;
         /// Time the requests in flight have to end when a pod is stopped.
         preset drain: At<Time<0>>, "30s";
+    }
+}
+
+table! {
+    /// On which nodes of a cluster the pods run. A node that is alone runs all of them, whatever is
+    /// said here. A change of it makes no new revision: pods that should not be where they are leave
+    /// their nodes as a rollout would replace them. Pods that write to a volume all run on the node
+    /// that keeps it.
+    struct Placement {
+        /// Labels that a node must have, as in `{ zone = "a" }`: what `sampan cluster join --label`
+        /// or `sampan label` gave it.
+        nested nodes: Map<Name, At<Name>>;
+        /// Over what pods are spread: `node`, or the name of a label, such as `zone`, whose values
+        /// get the same number of pods each, as far as there is room. Nodes without the label
+        /// count as those of one more value.
+        preset spread: At<Name>, "node";
+        /// Memory that each pod reserves on its node. Without it that is `limits.memory`: enough for
+        /// one instance of the component.
+        optional memory: At<Size<0, TIB>>;
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 /// show them in.
 type Section = (&'static str, &'static str, &'static [&'static str]);
 
-const SECTIONS: [Section; 13] = [
+const SECTIONS: [Section; 14] = [
     ("App", "Top level", raw::App::KEYS),
     ("Service", "`[service.NAME]`", raw::Service::KEYS),
     ("Job", "`[job.NAME]`", raw::Job::KEYS),
@@ -44,6 +44,11 @@ const SECTIONS: [Section; 13] = [
         "Autoscale",
         "`[service.NAME.autoscale]`",
         raw::Autoscale::KEYS,
+    ),
+    (
+        "Placement",
+        "`[service.NAME.placement]`",
+        raw::Placement::KEYS,
     ),
 ];
 

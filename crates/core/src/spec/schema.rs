@@ -43,7 +43,7 @@ mod tests {
         let tables = schema["$defs"].as_object().expect("definitions");
         let tables = tables.values().filter(|table| table["type"] == "object");
         let tables: Vec<&Json> = tables.chain([&schema]).collect();
-        assert_eq!(tables.len(), 13);
+        assert_eq!(tables.len(), 14);
         for table in tables {
             assert_eq!(table["additionalProperties"], false);
             assert!(table["description"].is_string(), "{table}");

@@ -159,6 +159,9 @@ impl Pod {
         let (phase, reason) = match status.phase {
             _ if pod.stop.is_some() => (PodPhase::Draining, pod.stop.clone()),
             PodPhase::Ended => (PodPhase::Ended, status.reason.clone()),
+            PodPhase::Pending if pod.is_unplaced() && status.reason.is_some() => {
+                (PodPhase::Pending, status.reason.clone())
+            }
             PodPhase::Pending
             | PodPhase::Starting
             | PodPhase::Ready { .. }

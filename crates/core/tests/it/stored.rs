@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sampan_core::record::{
     App, Job, Key, Kind, Pod, Revision, Secret, Service,
-    cluster::{Cluster, ClusterKey, JoinToken, Leader, Node, NodeSession},
+    cluster::{Cluster, ClusterKey, JoinToken, Leader, Node, NodeSession, VolumeKeeper},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -41,6 +41,7 @@ fn what_an_earlier_version_has_stored_is_read_and_written_as_it_was() {
                 ClusterKey::Session(_) => drop(read::<NodeSession>(&text, &written)),
                 ClusterKey::Leader => drop(read::<Leader>(&text, &written)),
                 ClusterKey::Token(_) => drop(read::<JoinToken>(&text, &written)),
+                ClusterKey::Volume(..) => drop(read::<VolumeKeeper>(&text, &written)),
             }
             of_clusters.insert(text);
             continue;
@@ -66,5 +67,5 @@ fn what_an_earlier_version_has_stored_is_read_and_written_as_it_was() {
         }
     }
     assert_eq!(kinds, BTreeSet::from(Kind::ALL));
-    assert_eq!(of_clusters.len(), 5, "{of_clusters:?}");
+    assert_eq!(of_clusters.len(), 8, "{of_clusters:?}");
 }

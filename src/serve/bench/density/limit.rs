@@ -5,7 +5,7 @@ use std::{fmt, fs};
 use rustix::process::{Resource, getrlimit};
 use sampan_runtime::{PoolBound, PoolUse};
 
-use crate::serve::bench::machine::{Held, Room};
+use crate::serve::{bench::machine::Held, memory::Room};
 
 /// The part of a limit of this process from which on there is no room for another pod.
 const NEARLY: f64 = 0.94;

@@ -231,6 +231,9 @@ fn service_fields(spec: &ServiceSpec, template: &Template) -> Fields {
     put(&mut fields, "depends_on", &spec.depends_on);
     put(&mut fields, "debug_headers", &spec.debug_headers);
     put(&mut fields, "autoscale", &spec.autoscale);
+    if !spec.placement.is_anywhere() {
+        put(&mut fields, "placement", &spec.placement);
+    }
     put(&mut fields, "paused", &spec.paused);
     list(
         &mut fields,

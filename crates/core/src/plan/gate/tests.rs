@@ -46,6 +46,7 @@ fn a_service(replicas: u32, alive: u32, ready: u32) -> Service {
             body_bytes: 0,
             debug_headers: false,
             autoscale: None,
+            placement: Default::default(),
         },
         status: ServiceStatus {
             counts: Counts {

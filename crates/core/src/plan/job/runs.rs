@@ -52,6 +52,7 @@ pub(super) fn anew(job: &Job, status: &mut JobStatus, moment: Moment) {
     *status = JobStatus {
         observed_generation: job.generation,
         boot: moment.boot,
+        node: status.node.take(),
         phase: JobPhase::Scheduled,
         attempts: 0,
         runs,

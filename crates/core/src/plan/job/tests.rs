@@ -59,10 +59,10 @@ fn a_job(retries: u32) -> Job {
 
 /// Plans and writes the status; planning again changes nothing.
 fn step(job: &mut Job, gate: &Gate, moment: Moment) -> JobPlan {
-    let done = plan(job, gate, moment);
+    let done = plan(job, gate, &Runner::alone(job, moment), moment);
     job.status = done.status.clone();
     assert!(done.wake_at.is_none_or(|at| at > moment.now));
-    let again = plan(job, gate, moment);
+    let again = plan(job, gate, &Runner::alone(job, moment), moment);
     assert_eq!((again.status, again.announce), (done.status.clone(), None));
     assert_eq!(again.wake_at, done.wake_at);
     done
@@ -79,6 +79,7 @@ fn running(attempts: u32, boot: u64) -> JobStatus {
     JobStatus {
         observed_generation: 1,
         boot: Boot(boot),
+        node: None,
         phase: JobPhase::Running,
         attempts,
         runs: Runs::default(),
@@ -197,6 +198,7 @@ fn another_generation() {
         let pending = JobStatus {
             observed_generation: 2,
             boot: Boot(1),
+            node: None,
             phase: JobPhase::Pending,
             attempts: 0,
             runs: Runs::default(),
@@ -259,6 +261,54 @@ fn no_number_is_too_large() {
     };
     job.status = after(&job, trap(), end);
     assert!(matches!(job.status.phase, JobPhase::BackOff { .. }));
-    let plan = plan(&job, &Gate::Open, end);
+    let plan = plan(&job, &Gate::Open, &Runner::alone(&job, end), end);
     assert_eq!((plan.status.attempts, plan.wake_at), (u32::MAX, None));
+}
+
+/// An attempt that is to run on another node than the one that plans.
+fn elsewhere(node: &str, boot: u64, goes_on: bool) -> Runner {
+    Runner {
+        node: Some(Name::parse(node).expect("a name")),
+        boot: Boot(boot),
+        goes_on,
+    }
+}
+
+#[test]
+fn an_attempt_on_another_node_goes_on_while_that_does() {
+    let mut job = a_job(1);
+    let planned = plan(&job, &Gate::Open, &elsewhere("b", 7, false), moment(1, 0));
+    assert_eq!(planned.status.boot, Boot(7));
+    assert_eq!(planned.status.node, elsewhere("b", 7, false).node);
+    job.status = planned.status;
+    // It is of that node, whichever node plans.
+    for boot in [1, 2] {
+        let planned = plan(&job, &Gate::Open, &elsewhere("c", 8, true), moment(boot, 5));
+        assert_eq!(
+            (planned.status, planned.announce),
+            (job.status.clone(), None)
+        );
+    }
+    // The node is lost: it is the same attempt on another one.
+    let planned = plan(&job, &Gate::Open, &elsewhere("c", 8, false), moment(1, 5));
+    assert_eq!(words(&planned), ["JobResumed"]);
+    assert_eq!((planned.status.attempts, planned.status.boot), (1, Boot(8)));
+}
+
+#[test]
+fn the_wait_after_a_failure_elsewhere_is_on_the_clock_of_the_planner() {
+    let mut job = a_job(1);
+    job.status = plan(&job, &Gate::Open, &elsewhere("b", 7, false), moment(1, 0)).status;
+    // The clock of node b is far ahead.
+    job.status = after(&job, trap(), moment(7, 1_000_000));
+    let planned = plan(&job, &Gate::Open, &elsewhere("c", 8, true), moment(1, 50));
+    assert_eq!(words(&planned), [""; 0]);
+    let until = Timestamp::after(FIRST_DELAY + Duration::from_millis(50));
+    assert_eq!(planned.wake_at, Some(until));
+    job.status = planned.status;
+    let planned = plan(&job, &Gate::Open, &elsewhere("c", 8, false), moment(1, 60));
+    assert_eq!((planned.announce, planned.wake_at), (None, Some(until)));
+    let planned = plan(&job, &Gate::Open, &elsewhere("c", 8, false), moment(1, 250));
+    assert_eq!(words(&planned), ["JobRetried"]);
+    assert_eq!((planned.status.attempts, planned.status.boot), (2, Boot(8)));
 }

@@ -28,16 +28,15 @@ pub(super) struct Holders<'a> {
 }
 
 impl<'a> Holders<'a> {
-    pub(super) fn of(demand: &'a Demand, nodes: &'a [Node]) -> Self {
+    pub(super) fn of(demand: &'a Demand, nodes: &'a [Node], tally: &'a Tally) -> Self {
         let app = &demand.service.app;
         let holder = |volume: &'a Name| {
             let key = (app.clone(), volume.clone());
             let holding = nodes.iter().filter(|node| node.volumes.contains(&key));
             // One that was left behind on a second node is not the volume.
-            holding
-                .map(|node| &node.name)
-                .min()
-                .map(|node| (volume, node))
+            let kept = holding.map(|node| &node.name).min();
+            let kept = kept.or_else(|| tally.keeper(app, volume))?;
+            Some((volume, kept))
         };
         let volumes = demand.volumes.iter().filter_map(holder).collect();
         Self { volumes }

@@ -1,9 +1,12 @@
 //! What is reserved on nodes, counted as pods come and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::demand::{Capacity, Demand};
-use crate::name::{Name, PodName, ServiceKey};
+use super::demand::Demand;
+use crate::{
+    name::{Name, PodName, ServiceKey},
+    record::{self, cluster::Capacity},
+};
 
 /// What a pod takes of its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,9 @@ pub struct Tally {
     nodes: BTreeMap<Name, Capacity>,
     services: BTreeMap<ServiceKey, BTreeMap<Name, u32>>,
     apps: BTreeMap<Name, BTreeMap<Name, u32>>,
+    /// Nodes of volumes, by app and name, that pods were placed with: their records may not say so
+    /// yet.
+    volumes: BTreeMap<(Name, Name), Name>,
 }
 
 impl Tally {
@@ -66,6 +72,38 @@ impl Tally {
         let service = pod.service();
         decrement(&mut self.services, service, &gone.node);
         decrement(&mut self.apps, &service.app, &gone.node);
+    }
+
+    /// Counts in what this pod of the store reserves. One without a node reserves nothing.
+    pub fn take(&mut self, pod: &record::Pod) {
+        let name = pod.name();
+        match &pod.node {
+            Some(node) => self.add(&Reserved {
+                pod: name,
+                node: node.clone(),
+                memory: pod.reserved.memory,
+                cpu_millis: pod.reserved.cpu_millis,
+            }),
+            None => self.remove(&name),
+        }
+    }
+
+    /// Notes that volumes are on a node from now on.
+    pub(super) fn keep(&mut self, app: &Name, volumes: &BTreeSet<Name>, node: &Name) {
+        for volume in volumes {
+            let key = (app.clone(), volume.clone());
+            self.volumes.insert(key, node.clone());
+        }
+    }
+
+    /// The node of a volume that pods were placed with.
+    pub(super) fn keeper(&self, app: &Name, volume: &Name) -> Option<&Name> {
+        self.volumes.get(&(app.clone(), volume.clone()))
+    }
+
+    /// Forgets the nodes of volumes that pods were placed with, once records of nodes say them.
+    pub fn forget_volumes(&mut self) {
+        self.volumes.clear();
     }
 
     /// What is reserved on a node.

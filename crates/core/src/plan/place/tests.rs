@@ -14,7 +14,7 @@ pub(super) fn name(text: &str) -> Name {
 
 pub(super) const MIB: u64 = 1 << 20;
 
-/// A node as a row writes it: `b[zone=x pods=2 mem=64 cpu=500 cordoned vol=data code]`. Without more
+/// A node as a row writes it: `b[zone=x pods=2 mem=64 cpu=500 cordoned vol=data]`. Without more
 /// it is ready and has room for 10 pods, 1 GiB and 4 cores.
 pub(super) fn node(text: &str) -> Node {
     let (called, rest) = text.split_once('[').unwrap_or((text, "]"));
@@ -27,8 +27,8 @@ pub(super) fn node(text: &str) -> Node {
             memory: 1024 * MIB,
             cpu_millis: 4000,
         },
+        cordoned_ms: None,
         volumes: BTreeSet::new(),
-        code: BTreeSet::new(),
     };
     for word in rest.trim_end_matches(']').split_whitespace() {
         let number = |text: &str| text.parse::<u64>().expect("a number");
@@ -38,11 +38,14 @@ pub(super) fn node(text: &str) -> Node {
                 "draining" => node.state = NodeState::Draining,
                 "drained" => node.state = NodeState::Drained,
                 "lost" => node.state = NodeState::Lost,
-                "code" => drop(node.code.insert("web".to_owned())),
                 other => panic!("{other}"),
             },
             Some(("pods", pods)) => node.capacity.pods = number(pods) as u32,
             Some(("mem", mib)) => node.capacity.memory = number(mib) * MIB,
+            Some(("cordoned", minutes)) => {
+                node.state = NodeState::Cordoned;
+                node.cordoned_ms = Some(number(minutes) * 60_000);
+            }
             Some(("cpu", millis)) => node.capacity.cpu_millis = number(millis),
             Some(("vol", volume)) => drop(node.volumes.insert((name("shop"), name(volume)))),
             Some((label, value)) => drop(node.labels.insert(label.to_owned(), value.to_owned())),
@@ -70,7 +73,6 @@ pub(super) fn demand(text: &str) -> Demand {
         false => ServiceKey::new(&name("shop"), &name(called)),
     };
     let mut demand = Demand {
-        digest: key.name.to_string(),
         service: key,
         memory: 64 * MIB,
         cpu_millis: 0,
@@ -106,4 +108,29 @@ pub(super) fn tally(text: &str) -> Tally {
 pub(super) fn pods(demand: &Demand, count: u32) -> Vec<PodName> {
     let pod = |slot| PodName::new(&demand.service, 2, slot);
     (0..count).map(pod).collect()
+}
+
+#[test]
+fn pods_that_mount_a_volume_run_on_one_node() {
+    let nodes = nodes("a b c");
+    let mut tally = Tally::default();
+    let mut placed = BTreeSet::new();
+    // Two services of one app mount it, and no record says where it is yet.
+    for service in ["web vol=data", "api vol=data vol=logs", "jobs vol=logs"] {
+        let demand = demand(service);
+        for decision in place(&pods(&demand, 3), &demand, &nodes, &mut tally) {
+            match decision {
+                Decision::Placed { node, .. } => drop(placed.insert(node)),
+                Decision::Unplaced { why, .. } => panic!("{why}"),
+            }
+        }
+    }
+    assert_eq!(placed.len(), 1, "{placed:?}");
+    // That of another app is another volume.
+    let other = demand("bar/web vol=data");
+    let decisions = place(&pods(&other, 1), &other, &nodes, &mut tally);
+    let [Decision::Placed { node, .. }] = &decisions[..] else {
+        panic!("{decisions:?}");
+    };
+    assert!(!placed.contains(node), "{node}");
 }

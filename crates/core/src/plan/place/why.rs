@@ -1,6 +1,6 @@
 //! Why a pod has no node: a sentence with numbers.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{
     demand::{Demand, Node},
@@ -11,6 +11,7 @@ use crate::{
     name::{Name, PodName},
     plan::node::NodeState,
     quantity::ByteSize,
+    time::Utc,
 };
 
 /// Nodes that are named in one part of a sentence.
@@ -31,7 +32,7 @@ impl Why {
         if nodes.is_empty() {
             return Self(format!("no node for {pod}: the cluster has none"));
         }
-        let holders = Holders::of(demand, nodes);
+        let holders = Holders::of(demand, nodes, tally);
         let mut refused: BTreeMap<Refusal, Vec<&Node>> = BTreeMap::new();
         for node in nodes {
             if let Some(refusal) = refusal(node, demand, &holders, tally) {
@@ -68,7 +69,18 @@ fn part(
     let is = if one { "is" } else { "are" };
     let has = if one { "has" } else { "have" };
     match refusal {
-        Refusal::State(NodeState::Cordoned) => format!("{is} cordoned ({})", names(nodes)),
+        Refusal::State(NodeState::Cordoned) => match nodes {
+            [
+                Node {
+                    name,
+                    cordoned_ms: Some(since),
+                    ..
+                },
+            ] => {
+                format!("is cordoned ({name}, since {})", minute(*since))
+            }
+            _ => format!("{is} cordoned ({})", names(nodes)),
+        },
         Refusal::State(NodeState::Draining | NodeState::Drained) => {
             format!("{is} drained ({})", names(nodes))
         }
@@ -103,19 +115,33 @@ fn part(
             )
         }
         Refusal::Memory => {
-            let free = |node: &&&Node| {
-                let used = tally.of_node(&node.name).memory;
-                node.capacity.memory.saturating_sub(used)
-            };
-            // Of those with the same the first in the order of names.
-            let most = nodes.iter().rev().max_by_key(free);
-            let most = most.map_or_else(String::new, |node| {
-                format!("{} on {}", ByteSize(free(&node)), node.name)
-            });
             let lack = if one { "lacks" } else { "lack" };
             let needs = ByteSize(demand.memory);
+            let most = most_free(nodes, tally);
             format!("{lack} memory (needs {needs}; most free: {most})")
         }
+    }
+}
+
+/// The most memory that one of the nodes has left, and which one that is: of those with the same the
+/// first in the order of names.
+fn most_free(nodes: &[&Node], tally: &Tally) -> String {
+    let free = |node: &&&Node| {
+        let used = tally.of_node(&node.name).memory;
+        node.capacity.memory.saturating_sub(used)
+    };
+    let most = nodes.iter().rev().max_by_key(free);
+    most.map_or_else(String::new, |node| {
+        format!("{} on {}", ByteSize(free(&node)), node.name)
+    })
+}
+
+/// A time on the clock on the wall, to the minute.
+fn minute(wall_ms: u64) -> String {
+    let text = Utc(Duration::from_millis(wall_ms)).to_string();
+    match (text.get(..10), text.get(11..16)) {
+        (Some(day), Some(time)) => format!("{day} {time} UTC"),
+        _ => text,
     }
 }
 

@@ -49,6 +49,7 @@ fn a_service(name: &str, history: u32, deleting: bool) -> Service {
             body_bytes: 0,
             debug_headers: false,
             autoscale: None,
+            placement: Default::default(),
         },
         status: ServiceStatus {
             target: 9,

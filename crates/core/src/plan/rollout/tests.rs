@@ -68,6 +68,7 @@ impl World {
             body_bytes: 1024,
             debug_headers: false,
             autoscale: None,
+            placement: Default::default(),
         };
         Self {
             service: Service {

@@ -2,7 +2,10 @@
 
 use super::checker::Checker;
 use crate::{
-    object::{Autoscale, Check, Isolation, Limits, Probe, Renewal, Restart, Rollout, Strategy},
+    object::{
+        Autoscale, Check, Isolation, Limits, Placement, Probe, Renewal, Restart, Rollout, Spread,
+        Strategy,
+    },
     spec::{
         problem::{Draft, Place, ProblemKind},
         raw::{self, Time},
@@ -10,6 +13,21 @@ use crate::{
 };
 
 /// The limits of a workload; each value has been checked by itself, and they do not interact.
+pub(super) fn placement(raw: &raw::Placement) -> Placement {
+    let labels = raw.nodes.0.iter();
+    let spread = &raw.spread.value;
+    Placement {
+        nodes: labels
+            .map(|(label, value)| (label.value.to_string(), value.value.to_string()))
+            .collect(),
+        spread: match spread.as_str() {
+            "node" => Spread::Node,
+            label => Spread::Label(label.to_owned()),
+        },
+        memory: raw.memory.as_ref().map(|memory| memory.value.0),
+    }
+}
+
 pub(super) fn limits(raw: &raw::Limits) -> Limits {
     Limits {
         memory: raw.memory.value.0,

@@ -174,6 +174,11 @@ table! {
     struct Machine {
         /// Directories in and below which the directories in `files` of a spec must lie, absolute.
         nested volumes: Vec<At<HostPath>>;
+        /// Pods that run here at most, where it is one node of a cluster.
+        preset pods: At<Count<0, 100_000>>, 10_000;
+        /// Memory that pods may reserve here, where it is one node of a cluster. Without it that is
+        /// 80 % of what the machine has, or the control group that `sampan` runs in.
+        optional memory: At<Size<0, { 1024 * TIB }>>;
     }
 }
 

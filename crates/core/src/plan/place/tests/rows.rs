@@ -86,11 +86,6 @@ const SPREAD: &[Row] = &[
     ("a[mem=512] b", "", "web", 1, "b"),
     ("a[cpu=1000] b", "", "web mem=1 cpu=500", 1, "b"),
     ("a b", "bar/x@a bar/y@b bar/z@b", "web", 1, "a"),
-    // Then the code.
-    ("a b[code]", "", "web", 1, "b"),
-    ("a[code] b", "", "web", 1, "a"),
-    ("a b[code]", "", "api", 2, "a b"),
-    ("a b[code]", "web@b", "web", 1, "a"),
 ];
 
 const FILTERS: &[Row] = &[
@@ -118,6 +113,20 @@ const FILTERS: &[Row] = &[
 ];
 
 const REASONS: &[Row] = &[
+    (
+        "a[cordoned=842] b[cordoned=900]",
+        "",
+        "web",
+        1,
+        "no node for web-2-0: 2 of 2 are cordoned (a, b)",
+    ),
+    (
+        "a[cordoned=842]",
+        "",
+        "web",
+        1,
+        "no node for web-2-0: 1 of 1 is cordoned (a, since 1970-01-01 14:02 UTC)",
+    ),
     (
         "",
         "",

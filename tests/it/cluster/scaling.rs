@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Cluster, PATIENCE};
-use crate::rig::guest;
+use crate::rig::{Running, guest, sampan};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -122,6 +122,9 @@ fn a_request_at_any_node_wakes_a_service() {
     };
     let address = cluster.running("b").as_mut().expect("it runs").address();
     asleep(&cluster);
+    let api = cluster.api("b");
+    let mut events = Running::start(sampan(&["events", "--follow", "--api", &api]));
+    events.line_with("Applied");
     let asked = Instant::now();
     let client = ask(address, "/");
     cluster
@@ -130,6 +133,7 @@ fn a_request_at_any_node_wakes_a_service() {
         .expect("it runs")
         .line_with("0 → 1: a request waits");
     eprintln!("told and decided after {:?}", asked.elapsed());
+    events.line_with("0 → 1: a request waits (seen by a)");
     cluster.pods("b", |pods| are_ready(pods, 1));
     drop(client);
 

@@ -119,6 +119,7 @@ fn parts(context: &NodeContext, http: Option<SocketAddr>, ending: Option<Arc<End
         symbols: Arc::default(),
         rollouts: Arc::clone(&context.rollouts),
         loads: context.loads.subscribe(),
+        merged: context.merged.subscribe(),
         decisions: context.decisions.subscribe(),
         seen: Arc::clone(&context.seen),
         background: ending.is_some(),

@@ -31,7 +31,7 @@ const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// What is known of one service.
 #[derive(Default)]
-struct Known {
+struct OfService {
     stats: ServiceStats,
     revisions: Vec<RevisionStats>,
     pods: ServiceTotals,
@@ -39,13 +39,19 @@ struct Known {
     rollouts: RolloutTotals,
 }
 
-/// The metrics of a node that has been up since `started`, and has `lost` so many lines.
-pub(super) fn text(
-    node: &Node,
-    rollouts: &Rollouts,
-    decided: &Decided,
-    (started, lost): (SystemTime, u64),
-) -> String {
+/// What is known beside what the gateway, the registry and the controllers count.
+pub(super) struct Known<'a> {
+    pub(super) decided: &'a Decided,
+    /// Nodes that do not say what they measure.
+    pub(super) silent: usize,
+    /// Since when the node has been up.
+    pub(super) started: SystemTime,
+    /// Lines that could not be kept.
+    pub(super) lost: u64,
+}
+
+/// The metrics of a node.
+pub(super) fn text(node: &Node, rollouts: &Rollouts, known: &Known<'_>) -> String {
     let gateway = node.edge.gateway();
     let mut out = Exposition::default();
     let services = services(node, rollouts);
@@ -58,20 +64,21 @@ pub(super) fn text(
     single(&families::UNROUTED, gateway.unrouted());
     single(&families::REFUSED, gateway.refused_connections());
     all.pods();
-    scaled(all.out, decided);
+    scaled(all.out, known.decided);
+    all.out.family(&families::SILENT).add(&[], known.silent);
     all.usage();
     timings(all.out, node.runtime.timings());
     all.rolled();
-    out.family(&families::LINES_LOST).add(&[], lost);
+    out.family(&families::LINES_LOST).add(&[], known.lost);
     let version = env!("CARGO_PKG_VERSION");
     out.family(&families::BUILD).add(&[&version], 1);
-    let Utc(started) = started.into();
+    let Utc(started) = known.started.into();
     out.family(&families::START).add(&[], started.as_secs_f64());
     out.finish()
 }
 
 /// All services that requests can reach or that still have pods.
-fn services(node: &Node, rollouts: &Rollouts) -> BTreeMap<ServiceKey, Known> {
+fn services(node: &Node, rollouts: &Rollouts) -> BTreeMap<ServiceKey, OfService> {
     let gateway = node.edge.gateway();
     let (mut pods, mut rollouts) = (node.registry.totals(), rollouts.totals());
     let alive = |totals: &ServiceTotals| totals.phases.iter().any(|count| *count > 0);
@@ -79,7 +86,7 @@ fn services(node: &Node, rollouts: &Rollouts) -> BTreeMap<ServiceKey, Known> {
     let mut keys: BTreeSet<_> = with_pods.map(|(key, _)| key.clone()).collect();
     keys.extend(node.edge.services());
     let known = |key: ServiceKey| {
-        let known = Known {
+        let known = OfService {
             stats: gateway.stats(&key).unwrap_or_default(),
             revisions: gateway.revision_stats(&key),
             pods: pods.remove(&key).unwrap_or_default(),
@@ -91,7 +98,7 @@ fn services(node: &Node, rollouts: &Rollouts) -> BTreeMap<ServiceKey, Known> {
     keys.into_iter().map(known).collect()
 }
 
-type Services = BTreeMap<ServiceKey, Known>;
+type Services = BTreeMap<ServiceKey, OfService>;
 
 /// What is known of each service, as text.
 struct OfServices<'a> {
@@ -101,7 +108,7 @@ struct OfServices<'a> {
 
 impl OfServices<'_> {
     /// A number of each service.
-    fn each<V: Display>(&mut self, family: &'static Family, value: impl Fn(&Known) -> V) {
+    fn each<V: Display>(&mut self, family: &'static Family, value: impl Fn(&OfService) -> V) {
         let mut samples = self.out.family(family);
         for (ServiceKey { app, name }, known) in self.services {
             samples.add(&[app, name], value(known));
@@ -180,7 +187,7 @@ impl OfServices<'_> {
     }
 
     fn rolled(&mut self) {
-        let known = |it: &&Known| !it.rollouts.durations.cumulative.is_empty();
+        let known = |it: &&OfService| !it.rollouts.durations.cumulative.is_empty();
         let seen = || self.services.iter().filter(|(_, it)| known(it));
         let mut samples = self.out.family(&families::ROLLOUTS);
         for (ServiceKey { app, name }, known) in seen() {

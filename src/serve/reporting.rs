@@ -35,6 +35,12 @@ pub(super) async fn run(context: NodeContext) {
                 member.reports.merged((name, own), &roster.sessions)
             }),
             Some(member) => {
+                // Another node knows by now.
+                context.merged.send_if_modified(|merged| {
+                    let nothing = Arc::new(Merged::default());
+                    let before = std::mem::replace(merged, nothing);
+                    *before != **merged
+                });
                 failing.note(report(member, own).await);
                 continue;
             }

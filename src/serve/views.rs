@@ -36,7 +36,7 @@ use crate::{
     api::{Admission, Kept, KeptError, Views},
     clock::LOCAL,
     controllers::rollouts::Rollouts,
-    load::{Decided, Decisions, Loads},
+    load::{Decided, Decisions, Loads, MergedLoads},
 };
 
 /// The pods and events of this node.
@@ -48,6 +48,7 @@ pub(super) struct NodeViews {
     pub(super) symbols: Arc<Symbols>,
     pub(super) rollouts: Arc<Rollouts>,
     pub(super) loads: Loads,
+    pub(super) merged: MergedLoads,
     pub(super) decisions: Decisions,
     pub(super) seen: Arc<Seen>,
     /// Whether `up -d` has started this process.
@@ -129,7 +130,13 @@ impl Views for NodeViews {
     fn metrics(&self) -> String {
         let decided = Decided::clone(&self.decisions.borrow());
         let lost = self.lines.lost();
-        metrics::text(&self.node, &self.rollouts, &decided, (self.started, lost))
+        let known = metrics::Known {
+            decided: &decided,
+            silent: self.merged.borrow().silent.len(),
+            started: self.started,
+            lost,
+        };
+        metrics::text(&self.node, &self.rollouts, &known)
     }
 }
 

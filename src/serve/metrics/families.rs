@@ -60,6 +60,8 @@ families! {
         "Instances that trapped or were ended, by verdict.";
     WANTED = "sampan_autoscaler_replicas", Gauge, SERVICE,
         "Pods that the autoscaler wants, of services that have one.";
+    SILENT = "sampan_nodes_silent", Gauge, NONE,
+        "Nodes that run and have not said for 3 s what they measured, at the node that leads: no pod is taken away of what may be there.";
     CPU = "sampan_guest_cpu_seconds_total", Counter, SERVICE,
         "CPU time of guests, with the host functions that they called.";
     THROTTLED = "sampan_guest_cpu_throttled_seconds_total", Counter, SERVICE,

@@ -90,6 +90,9 @@ fn load_at_a_node_that_does_not_lead_makes_pods_and_its_silence_keeps_them() {
     assert!(held["nodes"][1]["unanswered"].is_string(), "{held:#}");
     let table = cluster.must("a", &["top"]);
     assert!(table.contains("not answered"), "{table}");
+    let metrics = super::shared::metrics(&cluster.place("a.sock"));
+    let silent = "sampan_nodes_silent{node=\"a\"} 1";
+    assert!(metrics.lines().any(|line| line == silent), "{metrics}");
     // Once its session has ended it has none any more.
     top(&cluster, "a", |top| top["services"][0]["replicas"] == 1);
     let nodes = cluster.seen_by("a");

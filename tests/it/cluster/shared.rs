@@ -184,7 +184,7 @@ fn a_watch_of_pods_shows_those_of_other_nodes() {
 }
 
 /// The metrics as a node gives them at its socket.
-fn metrics(socket: &Path) -> String {
+pub(super) fn metrics(socket: &Path) -> String {
     ask(socket, "/metrics")
 }
 

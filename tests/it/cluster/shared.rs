@@ -154,6 +154,7 @@ fn a_watch_of_pods_shows_those_of_other_nodes() {
     let mut watch = Running::start(sampan(&get));
     watch.line_with("[]");
     // There was none when it began.
+    cluster.must("a", &["cordon", "b"]);
     cluster.must("a", &["apply", "-f", &path.display().to_string(), "--wait"]);
     let mut until = |what: &dyn Fn(&Value) -> bool| {
         let deadline = Instant::now() + PATIENCE;
@@ -173,6 +174,7 @@ fn a_watch_of_pods_shows_those_of_other_nodes() {
     cluster.must("a", &["scale", "web=2"]);
     until(&|pod| is_ready(pod, "web-1-1", "a"));
     cluster.has_components("b", 1);
+    cluster.must("a", &["uncordon", "b"]);
     let leads = cluster.running("a").take().expect("it runs");
     leads.signal(Signal::KILL);
     until(&|pod| {

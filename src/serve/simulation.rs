@@ -58,6 +58,7 @@ use crate::{
 mod day;
 mod doom;
 mod lead;
+mod nodes;
 mod own;
 mod schedule;
 mod silent;
@@ -573,8 +574,8 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-#[test]
-fn whatever_fails_the_wanted_pods_are_there_in_the_end() {
+/// Runs what has to hold for each seed that was asked for.
+fn for_each_seed<F: Future<Output = Result<(), String>>>(simulate: impl Fn(u64) -> F) {
     let seeds: Vec<u64> = match setting("SAMPAN_SEED") {
         Some(seed) => vec![seed],
         None => (0..setting("SAMPAN_SEEDS").unwrap_or(DEFAULT_SEEDS)).collect(),
@@ -589,4 +590,9 @@ fn whatever_fails_the_wanted_pods_are_there_in_the_end() {
             panic!("seed {seed}: {what}");
         }
     }
+}
+
+#[test]
+fn whatever_fails_the_wanted_pods_are_there_in_the_end() {
+    for_each_seed(simulate);
 }

@@ -19,6 +19,7 @@ mod error;
 mod everywhere;
 mod follow;
 mod guard;
+mod keeper;
 mod kept;
 mod keyvalue;
 mod logs;
@@ -53,8 +54,8 @@ pub(crate) use {
     guard::{Port, PortError},
     socket::{BindError, Socket},
     state::{
-        Admission, Answered, Api, Cluster, Kept, KeptError, KeptLines, LineFilter, LinePart, Lines,
-        Parts, Views,
+        Admission, Answered, Api, Cluster, Keeper, Kept, KeptError, KeptLines, LineFilter,
+        LinePart, Lines, Parts, Views,
     },
     token::{Token, TokenError},
 };
@@ -69,6 +70,7 @@ impl Api {
             .fold(Router::new(), |router, route| route.target.added(router))
             .fallback(error::no_path)
             .method_not_allowed_fallback(error::no_method)
+            .layer(middleware::from_fn_with_state(self.clone(), keeper::ask))
             .layer(middleware::from_fn(guard::same_origin))
             .layer(middleware::from_fn(pace::keep))
             .layer(middleware::from_fn_with_state(self.clone(), stale::mark))

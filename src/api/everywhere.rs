@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use sampan_core::{escape, name::Name, record, view};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Api, follow};
+use super::{Answered, Api, follow};
 
 /// Which nodes have not answered, and why.
 const UNANSWERED: HeaderName = HeaderName::from_static("sampan-unanswered");
@@ -27,14 +27,10 @@ pub(super) struct Everywhere {
 impl Api {
     /// Asks the other nodes just what this one was asked.
     pub(super) async fn everywhere(&self, asked: &Uri) -> Everywhere {
-        let mut everywhere = Everywhere::default();
         let (Some(cluster), Some(target)) = (&self.0.cluster, asked.path_and_query()) else {
-            return everywhere;
+            return Everywhere::default();
         };
-        for answered in cluster.ask_all(target.as_str()).await {
-            everywhere.take(answered.node, answered.answer);
-        }
-        everywhere
+        Everywhere::of(cluster.ask_all(target.as_str()).await)
     }
 
     /// Has what the other nodes answer to this come as they say it, a line after the other.
@@ -53,6 +49,15 @@ impl Api {
 }
 
 impl Everywhere {
+    /// What they have answered.
+    pub(super) fn of(answers: Vec<Answered>) -> Self {
+        let mut everywhere = Self::default();
+        for answered in answers {
+            everywhere.take(answered.node, answered.answer);
+        }
+        everywhere
+    }
+
     fn take(&mut self, node: Name, answer: Result<Bytes, String>) {
         match answer {
             Ok(bytes) => self.answers.push((node, bytes)),

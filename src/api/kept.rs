@@ -2,7 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::State,
+    http::{Method, Uri},
+    response::{IntoResponse as _, Response},
+};
 use sampan_core::{
     name::Name,
     object::{Grants, MountSource},
@@ -16,6 +21,7 @@ use super::{
     artifacts::blocking,
     body::{AppPath, Asked},
     error::{ApiError, Code},
+    everywhere::Everywhere,
     objects::{self, AppObjects},
     state::KeptError,
     wanted::app_of,
@@ -31,8 +37,10 @@ pub(super) struct Of {
 /// `GET /v1/volumes`
 pub(super) async fn list(
     State(api): Shared,
+    asked: Uri,
     Asked(of): Asked<Of>,
-) -> Result<Json<Vec<view::Volume>>, ApiError> {
+) -> Result<Response, ApiError> {
+    let mut others = api.everywhere(&asked).await;
     let _turn = api.0.lists.turn().await?;
     let app = app_of(of.app.as_deref())?;
     let mut volumes = declared(&api, app.as_ref()).await?;
@@ -45,7 +53,18 @@ pub(super) async fn list(
             .or_insert_with(|| volume(&app, &name, None));
         volume.used_bytes = bytes;
     }
-    Ok(Json(volumes.into_values().collect()))
+    // Each is on one node, which says what is in it.
+    for (_, said) in others.documents::<Vec<view::Volume>>() {
+        for found in said {
+            let key = (Name::parse(&found.app), Name::parse(&found.name));
+            if let (Ok(app), Ok(name)) = key {
+                let volume = volumes.entry((app, name)).or_insert_with(|| found.clone());
+                volume.used_bytes = volume.used_bytes.max(found.used_bytes);
+            }
+        }
+    }
+    let volumes: Vec<_> = volumes.into_values().collect();
+    Ok(others.noted(Json(volumes).into_response()))
 }
 
 fn volume(app: &Name, name: &Name, quota_bytes: Option<u64>) -> view::Volume {
@@ -160,8 +179,9 @@ impl Api {
 /// `DELETE /v1/apps/{app}/volumes`
 pub(super) async fn remove(
     State(api): Shared,
+    asked: Uri,
     AppPath(name): AppPath,
-) -> Result<Json<Vec<String>>, ApiError> {
+) -> Result<Response, ApiError> {
     let _place = api.place()?;
     // Nothing begins to use one meanwhile that has not begun before.
     let _turn = api.0.store.turns().alone(name.as_str()).await;
@@ -176,8 +196,21 @@ pub(super) async fn remove(
     let removed = blocking(move || kept.remove(&app)).await?;
     let removed = removed.map_err(ApiError::from)?;
     if let Some(cluster) = &api.0.cluster {
-        let given_up = cluster.give_up(&name, &removed).await;
+        let given_up = cluster.give_up(None, &name, &removed).await;
         given_up.map_err(|reason| ApiError::new(Code::StoreFailed, reason))?;
     }
-    Ok(Json(removed.iter().map(Name::to_string).collect()))
+    let mut others = Everywhere::default();
+    if let Some(cluster) = &api.0.cluster {
+        let told = cluster.tell_all(Method::DELETE, asked.path()).await;
+        others = Everywhere::of(told);
+    }
+    let mut names: Vec<_> = removed.iter().map(Name::to_string).collect();
+    for (node, removed) in others.documents::<Vec<Name>>() {
+        names.extend(removed.iter().map(Name::to_string));
+        if let Some(cluster) = &api.0.cluster {
+            let given_up = cluster.give_up(Some(&node), &name, &removed).await;
+            given_up.map_err(|reason| ApiError::new(Code::StoreFailed, reason))?;
+        }
+    }
+    Ok(others.noted(Json(names).into_response()))
 }

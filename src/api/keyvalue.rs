@@ -134,7 +134,7 @@ pub(super) async fn remove(
     match blocking(move || databases.remove(&name)).await?? {
         true => {
             if let Some(cluster) = &api.0.cluster {
-                let given_up = cluster.give_up(&app, &[key_value_stores()]).await;
+                let given_up = cluster.give_up(None, &app, &[key_value_stores()]).await;
                 given_up.map_err(|reason| ApiError::new(Code::StoreFailed, reason))?;
             }
             Ok(StatusCode::NO_CONTENT)

@@ -28,6 +28,7 @@ pub(super) fn all() -> Vec<Route> {
     all.extend(of_services());
     all.extend(of_what_is_wanted());
     all.extend(of_what_is_kept());
+    all.extend(of_volumes());
     all.extend(of_what_runs());
     all.extend(of_the_node());
     all
@@ -36,6 +37,8 @@ pub(super) fn all() -> Vec<Route> {
 /// Those that other nodes of the cluster may ask.
 pub(super) fn for_peers() -> Vec<Route> {
     let mut routes = of_what_runs();
+    routes.extend(of_what_is_kept());
+    routes.extend(of_volumes());
     routes.push(on(GET, "/v1/nodes", observed::nodes).json::<Vec<view::Node>>("This node"));
     routes.push(on(GET, "/metrics", observed::metrics).gives(Answer::Text, "Metrics"));
     routes
@@ -53,24 +56,6 @@ fn of_apps() -> Vec<Route> {
             .json::<view::Plan>("What applying a spec would change"),
         on(DELETE, "/v1/apps/{app}", apply::delete).json::<view::Plan>(
             "Delete an app with everything that belongs to it but what it keeps",
-        ),
-        on(DELETE, "/v1/apps/{app}/volumes", kept::remove)
-            .json::<Vec<String>>("Remove the volumes of an app that is gone, and tell their names"),
-        on(
-            GET,
-            "/v1/apps/{app}/volumes/{volume}/archive",
-            archive::export,
-        )
-        .gives(Answer::Bytes, "What is in a volume, as a tar archive"),
-        on(
-            PUT,
-            "/v1/apps/{app}/volumes/{volume}/archive",
-            archive::import,
-        )
-        .unbounded()
-        .gives(
-            Answer::Status(204),
-            "Put what is in a tar archive in the place of what is in a volume",
         ),
         on(Method::HEAD, "/v1/artifacts/{name}", artifacts::has).gives(
             Answer::Status(204),
@@ -152,14 +137,37 @@ fn of_what_is_wanted() -> Vec<Route> {
         on(GET, "/v1/secrets", confided::list)
             .query(&["app"])
             .json::<Vec<view::Secret>>("All secrets that something uses, without their values"),
-        on(GET, "/v1/volumes", kept::list)
-            .query(&["app"])
-            .json::<Vec<view::Volume>>("All volumes, those of apps that are gone too"),
         on(GET, "/v1/watch", watch::watch)
             .query(&["app"])
             .lines::<view::Watched>(
                 "All services and jobs, then each change of one, until the client goes",
             ),
+    ]
+}
+
+fn of_volumes() -> Vec<Route> {
+    vec![
+        on(GET, "/v1/volumes", kept::list)
+            .query(&["app"])
+            .json::<Vec<view::Volume>>("All volumes, those of apps that are gone too"),
+        on(DELETE, "/v1/apps/{app}/volumes", kept::remove)
+            .json::<Vec<String>>("Remove the volumes of an app that is gone, and tell their names"),
+        on(
+            GET,
+            "/v1/apps/{app}/volumes/{volume}/archive",
+            archive::export,
+        )
+        .gives(Answer::Bytes, "What is in a volume, as a tar archive"),
+        on(
+            PUT,
+            "/v1/apps/{app}/volumes/{volume}/archive",
+            archive::import,
+        )
+        .unbounded()
+        .gives(
+            Answer::Status(204),
+            "Put what is in a tar archive in the place of what is in a volume",
+        ),
     ]
 }
 

@@ -10,9 +10,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use axum::extract::State;
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use http::Method;
 use sampan_core::{
     event::Reason,
     name::{Name, ServiceKey},
@@ -209,6 +213,16 @@ pub(crate) struct Answered {
     pub(crate) answer: Result<Bytes, String>,
 }
 
+/// The node that keeps a volume.
+pub(crate) enum Keeper {
+    /// The one that is asked.
+    This,
+    /// Another one.
+    Other(Name),
+    /// The volume is nowhere yet.
+    None,
+}
+
 /// The cluster that the node is of.
 #[async_trait]
 pub(crate) trait Cluster: Send + Sync + 'static {
@@ -234,8 +248,25 @@ pub(crate) trait Cluster: Send + Sync + 'static {
     /// Takes a node out that does not run.
     async fn remove(&self, node: &Name) -> Result<(), String>;
 
-    /// Says that this node does not keep these volumes of an app any more.
-    async fn give_up(&self, app: &Name, volumes: &[Name]) -> Result<(), String>;
+    /// The node that keeps a volume of an app.
+    fn keeper(&self, app: &Name, volume: &Name) -> Keeper;
+
+    /// Says that this node keeps a volume of an app from now on.
+    async fn keep(&self, app: &Name, volume: &Name) -> Result<(), String>;
+
+    /// Asks another node what this one was asked.
+    async fn pass(&self, node: &Name, request: Request) -> Result<Response, String>;
+
+    /// Asks all other nodes that run to do something, a second each.
+    async fn tell_all(&self, method: Method, target: &str) -> Vec<Answered>;
+
+    /// Says that a node, if not another one then this, does not keep these volumes of an app any more.
+    async fn give_up(
+        &self,
+        node: Option<&Name>,
+        app: &Name,
+        volumes: &[Name],
+    ) -> Result<(), String>;
 
     /// Changes what is wanted of a node.
     async fn change(&self, node: &Name, change: &view::NodeChange) -> Result<(), String>;

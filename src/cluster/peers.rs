@@ -72,19 +72,27 @@ impl Peers {
 
     /// Asks all other nodes that run at once.
     pub(crate) async fn ask_all(&self, target: &str) -> Vec<Answered> {
-        let asked = self.others().into_iter().map(|remote| async move {
-            let answer = timeout(ANSWER_TIME, self.ask(&remote, target)).await;
-            let late = || Err(format!("no answer in {} s", ANSWER_TIME.as_secs()));
-            Answered {
-                answer: answer.unwrap_or_else(|_| late()),
-                node: remote.node,
+        self.tell_all(Method::GET, target).await
+    }
+
+    /// Tells all other nodes that run something, or asks them, at once.
+    pub(crate) async fn tell_all(&self, method: Method, target: &str) -> Vec<Answered> {
+        let asked = self.others().into_iter().map(|remote| {
+            let method = method.clone();
+            async move {
+                let answer = timeout(ANSWER_TIME, self.ask(&remote, method, target)).await;
+                let late = || Err(format!("no answer in {} s", ANSWER_TIME.as_secs()));
+                Answered {
+                    answer: answer.unwrap_or_else(|_| late()),
+                    node: remote.node,
+                }
             }
         });
         join_all(asked).await
     }
 
-    async fn ask(&self, remote: &Remote, target: &str) -> Result<Bytes, String> {
-        let response = self.open(remote, target).await?;
+    async fn ask(&self, remote: &Remote, method: Method, target: &str) -> Result<Bytes, String> {
+        let response = self.send(remote, method, target).await?;
         let body = Limited::new(response.into_body(), MAX_ANSWER);
         let body = body.collect().await;
         Ok(body.map_err(|error| error.to_string())?.to_bytes())
@@ -118,6 +126,18 @@ impl Peers {
     ) -> Result<(), String> {
         let told = self.deliver(remote, Method::POST, target, full(what)).await;
         told.map(drop)
+    }
+
+    /// Asks a node this, and gets its answer, whatever that is.
+    pub(crate) async fn pass(
+        &self,
+        node: &Name,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, String> {
+        let remote = self.others().into_iter().find(|it| it.node == *node);
+        let remote = remote.ok_or_else(|| "it is down".to_owned())?;
+        let response = self.client.send(&remote, request).await;
+        response.map_err(|error| error.to_string())
     }
 
     async fn deliver(

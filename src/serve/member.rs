@@ -286,15 +286,20 @@ impl Member {
         Ok(())
     }
 
-    /// Says that this node does not keep these volumes any more.
-    pub(crate) async fn give_up(&self, app: &Name, volumes: &[Name]) -> Result<(), StoreError> {
+    /// Says that a node does not keep these volumes any more.
+    pub(crate) async fn give_up(
+        &self,
+        node: &Name,
+        app: &Name,
+        volumes: &[Name],
+    ) -> Result<(), StoreError> {
         for volume in volumes {
             let key = ClusterKey::Volume(app.clone(), volume.clone()).to_string();
             let Some(entry) = self.store.get(&key).await? else {
                 continue;
             };
             let keeper = serde_json::from_slice::<VolumeKeeper>(&entry.value);
-            if keeper.is_ok_and(|keeper| keeper.node == self.local.name) {
+            if keeper.is_ok_and(|keeper| keeper.node == *node) {
                 let gone = Transaction::new()
                     .compare(key.as_str(), entry.modified)
                     .delete(key);

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use axum::{extract::Request, response::Response};
 use bytes::{Bytes, BytesMut};
 use futures::{
     future::join_all,
     stream::{self, BoxStream, SelectAll},
 };
-use http::Method;
+use http::{Method, header::CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use sampan_core::{
@@ -24,7 +25,7 @@ use tokio::time::timeout;
 use super::{fetching::ARTIFACTS, member::Member};
 use crate::{
     agent::{handle::one_line, loader::Elsewhere},
-    api::{Answered, Cluster},
+    api::{Answered, Cluster, Keeper},
     clock::wall_ms,
     cluster::Roster,
     mirror::Follower,
@@ -154,8 +155,51 @@ impl Cluster for Nodes {
         removed.map_err(|error| one_line(&error))
     }
 
-    async fn give_up(&self, app: &Name, volumes: &[Name]) -> Result<(), String> {
-        let given_up = self.member.give_up(app, volumes).await;
+    fn keeper(&self, app: &Name, volume: &Name) -> Keeper {
+        let key = (app.clone(), volume.clone());
+        let kept = |roster: &Roster| Some(roster.volumes.get(&key)?.node.clone());
+        match self.member.members().with(kept) {
+            None => Keeper::None,
+            Some(node) if node == self.member.local.name => Keeper::This,
+            Some(node) => Keeper::Other(node),
+        }
+    }
+
+    async fn keep(&self, app: &Name, volume: &Name) -> Result<(), String> {
+        let volume = [(app.clone(), volume.clone())];
+        let kept = self.member.keep(&volume).await;
+        kept.map_err(|error| one_line(&error))
+    }
+
+    async fn pass(&self, node: &Name, request: Request) -> Result<Response, String> {
+        let (head, body) = request.into_parts();
+        let mut passed = http::Request::new(body.map_err(Into::into).boxed_unsync());
+        *passed.method_mut() = head.method;
+        *passed.uri_mut() = head.uri;
+        if let Some(kind) = head.headers.get(CONTENT_TYPE) {
+            passed.headers_mut().insert(CONTENT_TYPE, kind.clone());
+        }
+        let response = self.member.peers.pass(node, passed).await?;
+        Ok(response.map(axum::body::Body::new))
+    }
+
+    async fn tell_all(&self, method: Method, target: &str) -> Vec<Answered> {
+        let told = self.member.peers.tell_all(method, target).await.into_iter();
+        let told = told.map(|it| Answered {
+            node: it.node,
+            answer: it.answer,
+        });
+        told.collect()
+    }
+
+    async fn give_up(
+        &self,
+        node: Option<&Name>,
+        app: &Name,
+        volumes: &[Name],
+    ) -> Result<(), String> {
+        let node = node.unwrap_or(&self.member.local.name);
+        let given_up = self.member.give_up(node, app, volumes).await;
         given_up.map_err(|error| one_line(&error))
     }
 

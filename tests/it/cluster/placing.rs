@@ -262,3 +262,48 @@ async fn pods_with_a_volume_run_on_the_node_that_keeps_it() {
     cluster.must("a", &["uncordon", keeper]);
     settled(&cluster, &[(keeper, 4)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_app_keeps_is_asked_of_the_node_that_keeps_it() {
+    let Some(mut cluster) = Cluster::start(2) else {
+        return;
+    };
+    apply(
+        &cluster,
+        "app = 'a'\n[volume.data]\n[service.web]\nHELLO\n\
+         allow.keyvalue = ['carts']\nplacement.nodes = { zone = 'z-b' }\n\
+         allow.files = [{ volume = 'data', guest = '/data' }]\n",
+    );
+    settled(&cluster, &[("b", 1)]);
+    // Asked at `a`, which has none of it.
+    cluster.must("a", &["kv", "put", "a/carts", "colour", "blue"]);
+    for node in ["a", "b"] {
+        assert_eq!(
+            cluster.must(node, &["kv", "get", "a/carts", "colour"]),
+            "blue"
+        );
+        assert!(
+            cluster
+                .must(node, &["kv", "list", "a/carts"])
+                .contains("colour")
+        );
+        assert!(cluster.must(node, &["get", "volumes"]).contains("data"));
+    }
+    assert!(!cluster.place("a").join("keyvalue").join("a").exists());
+    // While that node is away it is said where it is.
+    let gone = cluster.running("b").take().expect("it runs");
+    gone.signal(rustix::process::Signal::KILL);
+    let _ = gone.wait();
+    let api = cluster.api("a");
+    let asked = done(&["kv", "get", "a/carts", "colour", "--api", &api]);
+    assert!(!asked.status.success());
+    let text = err(&asked);
+    assert!(
+        text.contains("the key-value stores of `a` are on node `b`, which does not answer"),
+        "{text}"
+    );
+    cluster.launch("b");
+    // What is kept goes with the app only if that is asked for, from wherever it is.
+    cluster.must("a", &["delete", "a", "--volumes"]);
+    assert!(!cluster.must("b", &["get", "volumes"]).contains("data"));
+}

@@ -1,8 +1,10 @@
 //! Tells the node that leads that requests wait here at services at zero, so that it makes a pod.
 //!
-//! Each service is told of once, and not again before a report says whether requests still wait. What
-//! cannot be told, because no node leads or the one that does is not reached, is told again until the
-//! requests have gone: each waits for its `queue_timeout`.
+//! Each service is told of once, and again after a pause that doubles, as long as requests wait: usually a
+//! pod is there by then. When requests begin to wait anywhere the pauses are short again: a service may
+//! have had a pod and have none again. What cannot be told, because no node
+//! leads or the one that does is not reached, is told again until the requests have gone: each waits for
+//! its `queue_timeout`.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,15 +12,17 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use sampan_core::name::ServiceKey;
 use sampan_gateway::Gateway;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{member::Member, told::WAKE};
 use crate::{cluster::Standing, controllers::autoscale::Callers, load::PERIOD};
 
 /// The most services of which is told at once. The others are told of right after them.
 const MAX_AT_ONCE: usize = 256;
-/// For how long it is known that a service has been told of: by then a report is under way.
-const TOLD_FOR: Duration = PERIOD;
+/// The pause before a service is told of again at which requests still wait. It doubles.
+const AGAIN: Duration = Duration::from_millis(50);
+/// The longest such pause: that between two reports, which say it as well.
+const MAX_AGAIN: Duration = PERIOD;
 /// Time that the node that leads has to hear it.
 const TELL_TIME: Duration = Duration::from_secs(1);
 /// The pause before it is told again.
@@ -43,11 +47,12 @@ pub(super) trait Leading: Send + Sync + 'static {
 pub(super) async fn run(gateway: &dyn Callers, mut leading: impl Leading) {
     let mut told = Told::default();
     loop {
-        let waiting = gateway.waiting();
+        let mut next = None;
         if leading.is_here() {
             leading.here();
         } else {
-            let due = told.due(waiting, Instant::now());
+            let due = told.due(gateway.waiting(), Instant::now());
+            next = told.next();
             if !due.is_empty() {
                 match leading.tell(&due).await {
                     Ok(()) => told.note(due, Instant::now()),
@@ -63,26 +68,59 @@ pub(super) async fn run(gateway: &dyn Callers, mut leading: impl Leading) {
             }
         }
         tokio::select! {
-            () = gateway.called() => {}
+            () = gateway.called() => told.begin(),
             () = leading.changed() => {}
+            () = until(next) => {}
         }
     }
 }
 
-/// Which services were told of a moment ago.
+async fn until(next: Option<Instant>) {
+    match next {
+        Some(next) => sleep_until(next).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The services that were told of and at which requests still wait: when each was told of last, and the
+/// pause before it is told of again.
 #[derive(Default)]
-struct Told(BTreeMap<ServiceKey, Instant>);
+struct Told(BTreeMap<ServiceKey, (Instant, Duration)>);
 
 impl Told {
     /// Those of the services that are to be told of, no more than are told of at once.
     fn due(&mut self, waiting: Vec<ServiceKey>, now: Instant) -> Vec<ServiceKey> {
-        self.0.retain(|_, at| now - *at < TOLD_FOR);
-        let due = waiting.into_iter().filter(|it| !self.0.contains_key(it));
+        let mut before = std::mem::take(&mut self.0);
+        for service in &waiting {
+            if let Some(told) = before.remove_entry(service) {
+                self.0.extend([told]);
+            }
+        }
+        let is_due = |it: &ServiceKey| {
+            self.0
+                .get(it)
+                .is_none_or(|(told, pause)| *told + *pause <= now)
+        };
+        let due = waiting.into_iter().filter(is_due);
         due.take(MAX_AT_ONCE).collect()
     }
 
+    /// When the next of them is due again.
+    fn next(&self) -> Option<Instant> {
+        self.0.values().map(|(told, pause)| *told + *pause).min()
+    }
+
     fn note(&mut self, services: Vec<ServiceKey>, now: Instant) {
-        self.0.extend(services.into_iter().map(|it| (it, now)));
+        for service in services {
+            let before = self.0.get(&service).map(|(_, pause)| *pause * 2);
+            let pause = before.unwrap_or(AGAIN).min(MAX_AGAIN);
+            self.0.insert(service, (now, pause));
+        }
+    }
+
+    /// Requests have begun to wait, which may be at any of them.
+    fn begin(&mut self) {
+        self.0.values_mut().for_each(|(_, pause)| *pause = AGAIN);
     }
 }
 

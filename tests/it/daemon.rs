@@ -42,7 +42,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::rig::{Running, directory, done, err, guest, out, sampan};
+use crate::rig::{Running, directory, done, err, guest, out, sampan, times};
 
 /// A daemon with a directory of its own, in which the spec of its one app is too.
 struct Daemon {
@@ -219,10 +219,4 @@ fn variant(name: &str, number: u8, directory: &Path) -> PathBuf {
     let path = directory.join(format!("{name}-{number}.wasm"));
     std::fs::write(&path, bytes).expect("written");
     path
-}
-
-/// How often something is tried, unless the environment says otherwise.
-fn times(variable: &str, usual: usize) -> usize {
-    let asked = std::env::var(variable).ok();
-    asked.and_then(|it| it.parse().ok()).unwrap_or(usual)
 }

@@ -21,6 +21,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Lines of output that wait to be looked at.
 const MAX_LINES: usize = 100_000;
 
+/// How often something is tried, unless the environment says otherwise.
+pub(crate) fn times(variable: &str, usual: usize) -> usize {
+    let asked = std::env::var(variable).ok();
+    asked.and_then(|it| it.parse().ok()).unwrap_or(usual)
+}
+
 /// A file of the repository.
 pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

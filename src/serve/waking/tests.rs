@@ -116,18 +116,51 @@ async fn several_requests_at_a_service_are_told_of_once() {
     after(1).await;
     waiting.begin([key(2)]);
     after(1).await;
-    let told: Vec<_> = cluster
-        .told
-        .lock()
-        .iter()
-        .map(|(_, it)| it.clone())
-        .collect();
-    assert_eq!(told, [vec![key(1)], vec![key(2)]]);
-    // Another request, when a report may have said that there is none.
-    after(1000).await;
-    waiting.came.notify_one();
+    let told = || -> Vec<_> {
+        let told = cluster.told.lock();
+        told.iter().map(|(_, it)| it.clone()).collect()
+    };
+    assert_eq!(told(), [vec![key(1)], vec![key(2)]]);
+    // A pod was made, and is gone again before the next request.
+    waiting.services.lock().clear();
+    after(100).await;
+    waiting.begin([key(1)]);
     after(1).await;
-    assert_eq!(cluster.took(), [1, 1, 2]);
+    assert_eq!(told()[2..], [vec![key(1)]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_told_again_after_pauses_that_double_while_requests_wait() {
+    let (waiting, cluster, _task) = start();
+    cluster.lead(Leader::Elsewhere);
+    after(1).await;
+    waiting.begin([key(1)]);
+    after(5000).await;
+    let told = cluster.told.lock();
+    let millis: Vec<_> = told.iter().map(|(at, _)| at.as_millis()).collect();
+    let pauses: Vec<_> = millis.windows(2).map(|two| two[1] - two[0]).collect();
+    // The clock of tokio has a millisecond.
+    let wanted = [50, 100, 200, 400, 800, 1000, 1000, 1000];
+    let is_near = |(pause, wanted): (&u128, u128)| pause.abs_diff(wanted) <= 1;
+    assert!(pauses.iter().zip(wanted).all(is_near), "{pauses:?}");
+    assert_eq!(pauses.len(), wanted.len(), "{pauses:?}");
+}
+
+/// A service that gets a pod and loses it again and again: no wait is longer than the shortest pause.
+#[tokio::test(start_paused = true)]
+async fn requests_that_begin_to_wait_again_are_told_of_soon() {
+    let (waiting, cluster, _task) = start();
+    cluster.lead(Leader::Elsewhere);
+    after(1).await;
+    for round in 1..20 {
+        waiting.services.lock().clear();
+        waiting.begin([key(1)]);
+        after(51).await;
+        // That it was told of at all, and perhaps once more after the pause.
+        let told = cluster.took().len();
+        assert!((round..2 * round + 1).contains(&told), "{told} in {round}");
+        after(9).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

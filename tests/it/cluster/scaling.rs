@@ -1,13 +1,16 @@
 //! The number of pods follows what comes in at any node, and what waits at any node wakes a service.
+//!
+//! `SAMPAN_TRIES` says how often a service is woken, `SAMPAN_WAKE_MS` how long 99 of 100 times may
+//! take.
 
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{Cluster, PATIENCE};
-use crate::rig::{Running, guest, sampan};
+use crate::rig::{Running, guest, sampan, times};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -109,13 +112,17 @@ fn ask(address: SocketAddr, path: &str) -> TcpStream {
     stream
 }
 
-/// Waits until there is no pod. The last request, of which a report may tell yet, was before.
+/// Scales down until there is no pod: a report may still tell of a request that has gone.
 fn asleep(cluster: &Cluster) {
-    top(cluster, "a", |top| {
-        number(&top["services"][0]["idle_ms"]) > 2000.0
-    });
-    cluster.must("a", &["scale", "web=0"]);
-    cluster.pods("b", |pods| pods.is_empty());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        cluster.must("a", &["scale", "web=0"]);
+        let pods = cluster.must("b", &["get", "pods", "-o", "json"]);
+        if pods.trim() == "[]" {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the last were {pods}");
+    }
 }
 
 #[test]
@@ -144,10 +151,40 @@ fn a_request_at_any_node_wakes_a_service() {
     asleep(&cluster);
     let running = cluster.running("a").take().expect("it runs");
     running.signal(Signal::KILL);
-    let (mut client, mut answer) = (ask(address, "/"), String::new());
+    let (answer, _) = answer(ask(address, "/"));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// The answer to a request, and how long it took.
+fn answer(mut client: TcpStream) -> (String, Duration) {
+    let (begun, mut answer) = (Instant::now(), String::new());
     client
         .set_read_timeout(Some(PATIENCE))
         .expect("a time that is not zero");
     client.read_to_string(&mut answer).expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    (answer, begun.elapsed())
+}
+
+/// From the first byte of a request at a node that does not lead, over the decision at the other and
+/// the pod that is made at the first, to the last byte of the answer.
+#[test]
+fn a_service_at_zero_answers_at_a_node_that_does_not_lead() {
+    let Some(mut cluster) = scaled("hello", "min = 0\nmax = 4\nconcurrency = 50") else {
+        return;
+    };
+    let address = cluster.running("b").as_mut().expect("it runs").address();
+    cluster.has_components("b", 1);
+    cluster.must("a", &["cordon", "a"]);
+    let mut took = Vec::new();
+    for _ in 0..times("SAMPAN_TRIES", 2) {
+        asleep(&cluster);
+        let (answer, time) = answer(ask(address, "/"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        took.push(time);
+    }
+    took.sort();
+    let (p50, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+    eprintln!("woken {} times: p50 {p50:?}, p99 {p99:?}", took.len());
+    let limit = Duration::from_millis(times("SAMPAN_WAKE_MS", 1000) as u64);
+    assert!(p99 <= limit, "{took:?}");
 }

@@ -1,7 +1,7 @@
 //! The edge: tells the gateway which pods answer for which service.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -12,7 +12,9 @@ use sampan_core::{
     provoke,
     record::{self, Key},
 };
-use sampan_gateway::{Endpoint, EndpointState, Gateway, Published, ServiceConfig};
+use sampan_gateway::{
+    Endpoint, EndpointState, Gateway, NodeEndpoint, Published, ServiceConfig, Targets,
+};
 use tokio::sync::{Notify, watch};
 
 use crate::mirror::{Follower, Mirror};
@@ -37,6 +39,10 @@ struct Known {
     unsettled: BTreeSet<ServiceKey>,
     /// How many pods the services of the store shall have, and whether others may come.
     demands: BTreeMap<ServiceKey, Demand>,
+    /// The other nodes that have ready pods, by service.
+    nodes: BTreeMap<ServiceKey, BTreeMap<Name, Arc<NodeEndpoint>>>,
+    /// The pods of other nodes, ready or not, by service.
+    elsewhere: BTreeMap<ServiceKey, BTreeSet<PodName>>,
     /// The services of which anything has changed since they were published last.
     changed: BTreeSet<ServiceKey>,
     /// Endpoints that were looked at to publish them.
@@ -45,6 +51,30 @@ struct Known {
 }
 
 impl Known {
+    /// Knows which pods of the store are on other nodes than this.
+    fn locate(&mut self, mirror: &Mirror, keys: Option<&BTreeSet<Key>>, own: &Name) {
+        let changed: Vec<_> = match keys {
+            Some(keys) => keys.iter().filter_map(pod_of).collect(),
+            None => {
+                self.elsewhere.clear();
+                mirror.pods.keys().collect()
+            }
+        };
+        for pod in changed {
+            let stored = mirror.pods.get(pod);
+            let service = pod.service().clone();
+            if stored.is_some_and(|stored| stored.value.node.as_ref() != Some(own)) {
+                let pods = self.elsewhere.entry(service).or_default();
+                pods.insert(pod.clone());
+            } else {
+                drop_from(&mut self.elsewhere, service, |pods| {
+                    pods.remove(pod);
+                    pods.is_empty()
+                });
+            }
+        }
+    }
+
     /// Whether a service is known as it is in the store now.
     fn take(&mut self, name: &ServiceKey, service: Option<&record::Service>) -> bool {
         match service {
@@ -77,6 +107,8 @@ impl Known {
         // As the gateway wants them; those of one thread in the order of their names.
         own.sort_by_key(|endpoint| endpoint.home());
         let own: Arc<[_]> = own.into();
+        let nodes = self.nodes.get(name).map(BTreeMap::values);
+        let nodes = nodes.into_iter().flatten().cloned().collect();
         #[cfg(test)]
         {
             self.gathered += own.len();
@@ -89,7 +121,7 @@ impl Known {
             expects_pods,
             ..config.clone()
         };
-        Some((config, own))
+        Some((config, Targets::new(own, nodes)))
     }
 }
 
@@ -114,9 +146,10 @@ impl Edge {
     }
 
     /// The pods for a slot of which a request to this service has to wait: see
-    /// [`Gateway::occupied`]. `None` also if other pods are on their way.
+    /// [`Gateway::occupied`]. `None` also if other pods are on their way, or if another node has some.
     pub(crate) fn occupied(&self, service: &ServiceKey) -> Option<Vec<(PodName, u32)>> {
-        match self.known.lock().unsettled.contains(service) {
+        let known = self.known.lock();
+        match known.unsettled.contains(service) || known.elsewhere.contains_key(service) {
             true => None,
             false => self.gateway.occupied(service),
         }
@@ -203,16 +236,41 @@ impl Edge {
         known.changed.insert(pod.service().clone());
     }
 
+    /// Requests to these services go to this node as well, or do no more.
+    pub(crate) fn hear(
+        &self,
+        node: &Name,
+        changes: impl IntoIterator<Item = (ServiceKey, Option<Arc<NodeEndpoint>>)>,
+    ) {
+        let mut known = self.known.lock();
+        for (service, endpoint) in changes {
+            known.changed.insert(service.clone());
+            match endpoint {
+                Some(endpoint) => {
+                    let nodes = known.nodes.entry(service).or_default();
+                    nodes.insert(node.clone(), endpoint);
+                }
+                None => drop_from(&mut known.nodes, service, |nodes| {
+                    nodes.remove(node);
+                    nodes.is_empty()
+                }),
+            }
+        }
+        self.publish(&mut known);
+    }
+
     /// Keeps the services those that it follows, and publishes what changes, until the store is
-    /// closed. Many changes at once are published together.
-    pub(crate) async fn follow(&self, mut follower: Follower) {
-        self.take(&follower.mirror(), None);
+    /// closed. Many changes at once are published together. Of several nodes this is `own`, and it
+    /// follows pods as well.
+    pub(crate) async fn follow(&self, mut follower: Follower, own: Option<Name>) {
+        let own = own.as_ref();
+        self.take(&follower.mirror(), None, own);
         self.followed.send_replace(true);
         loop {
             provoke::panic_in(provoke::Task::Edge);
             tokio::select! {
                 keys = follower.next() => match keys {
-                    Some(keys) => self.take(&follower.mirror(), Some(&keys)),
+                    Some(keys) => self.take(&follower.mirror(), Some(&keys), own),
                     None => return,
                 },
                 () = self.changed.notified() => {}
@@ -224,8 +282,11 @@ impl Edge {
     }
 
     /// Knows the services of the store, or those of these keys, as they are now.
-    fn take(&self, mirror: &Mirror, keys: Option<&BTreeSet<Key>>) {
+    fn take(&self, mirror: &Mirror, keys: Option<&BTreeSet<Key>>, own: Option<&Name>) {
         let mut known = self.known.lock();
+        if let Some(own) = own {
+            known.locate(mirror, keys, own);
+        }
         let names: BTreeSet<_> = match keys {
             Some(keys) => keys.iter().filter_map(service_of).cloned().collect(),
             None => {
@@ -255,6 +316,26 @@ impl Edge {
             (name, published)
         });
         self.gateway.change(changes.collect());
+    }
+}
+
+/// Takes something from what is kept of a service, and forgets the service if nothing is left.
+fn drop_from<T>(
+    all: &mut BTreeMap<ServiceKey, T>,
+    service: ServiceKey,
+    take: impl FnOnce(&mut T) -> bool,
+) {
+    if let Entry::Occupied(mut kept) = all.entry(service)
+        && take(kept.get_mut())
+    {
+        kept.remove();
+    }
+}
+
+fn pod_of(key: &Key) -> Option<&PodName> {
+    match key {
+        Key::Pod(name) => Some(name),
+        Key::Service(_) | Key::App(_) | Key::Revision(..) | Key::Job(_) | Key::Secret(..) => None,
     }
 }
 

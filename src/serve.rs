@@ -1,5 +1,6 @@
 //! The composition root: joins the runtime, the gateway and the agent, and runs an app on them.
 
+pub(crate) mod across;
 pub(crate) mod app;
 pub(crate) mod bench;
 pub(crate) mod context;

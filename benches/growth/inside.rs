@@ -113,7 +113,7 @@ async fn snapshots(size: Size, reflector: &Reflector) -> Times {
     let edge = Arc::new(Edge::new(Gateway::new(Limits::default())));
     let follower = reflector.follow(&[Kind::Service]);
     let following = Arc::clone(&edge);
-    let task = tokio::spawn(async move { following.follow(follower).await });
+    let task = tokio::spawn(async move { following.follow(follower, None).await });
     edge.followed().await;
     let publish = |endpoints: &[Arc<Endpoint>]| {
         endpoints.iter().for_each(|it| edge.enter(Arc::clone(it)));

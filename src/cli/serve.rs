@@ -27,6 +27,7 @@ use crate::{
         address::{self, ApiPlace},
     },
     serve::{
+        across,
         context::NodeContext,
         control::{self, Api, Control},
         daemon::Daemon,
@@ -227,9 +228,14 @@ async fn among_others(
         return Ok(None);
     };
     kept::keep(member, context).await?;
-    let views = control::for_peers(context, http);
-    let server = member.listen(Arc::clone(&context.artifacts), views).await?;
-    Ok(Some(Present::begin(Arc::clone(member), server)))
+    let (views, visits) = (
+        control::for_peers(context, http),
+        across::visits(context, member),
+    );
+    let artifacts = Arc::clone(&context.artifacts);
+    let server = member.listen(artifacts, views, visits).await?;
+    let threads = context.node.threads.handles();
+    Ok(Some(Present::begin(Arc::clone(member), server, threads)))
 }
 
 /// Resolves when the node cannot go on, with why.

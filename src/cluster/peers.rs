@@ -6,9 +6,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use sampan_core::name::Name;
-use sampan_peer::{Body, Client, ClientLimits, Credentials, Remote, empty, full};
+use sampan_peer::{AnswerBody, Body, Client, ClientLimits, Credentials, Remote, empty, full};
 use tokio::time::timeout;
 
 use super::members::Members;
@@ -103,7 +102,7 @@ impl Peers {
         &self,
         remote: &Remote,
         target: &str,
-    ) -> Result<Response<Incoming>, String> {
+    ) -> Result<Response<AnswerBody>, String> {
         self.send(remote, Method::GET, target).await
     }
 
@@ -113,7 +112,7 @@ impl Peers {
         remote: &Remote,
         method: Method,
         target: &str,
-    ) -> Result<Response<Incoming>, String> {
+    ) -> Result<Response<AnswerBody>, String> {
         self.deliver(remote, method, target, empty()).await
     }
 
@@ -133,7 +132,7 @@ impl Peers {
         &self,
         node: &Name,
         request: Request<Body>,
-    ) -> Result<Response<Incoming>, String> {
+    ) -> Result<Response<AnswerBody>, String> {
         let remote = self.others().into_iter().find(|it| it.node == *node);
         let remote = remote.ok_or_else(|| "it is down".to_owned())?;
         let response = self.client.send(&remote, request).await;
@@ -146,7 +145,7 @@ impl Peers {
         method: Method,
         target: &str,
         body: Body,
-    ) -> Result<Response<Incoming>, String> {
+    ) -> Result<Response<AnswerBody>, String> {
         let request = Request::builder().method(method).uri(target).body(body);
         let request = request.map_err(|error| error.to_string())?;
         let response = self.client.send(remote, request).await;

@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    across,
     context::NodeContext,
     endpoints::{GatewayCallers, GatewayEndpoints},
     keeping, release, reporting,
@@ -87,12 +88,7 @@ impl Daemon {
         tasks.spawn(ended("the sampler", sampler.run()));
         let reporting = reporting::run(context.clone());
         tasks.spawn(ended("what adds up loads", reporting));
-        let edge = Arc::clone(&context.node.edge);
-        let services = context.objects.follow(&[Kind::Service]);
-        tasks.spawn(async move {
-            edge.follow(services).await;
-            "the edge"
-        });
+        follow_edge(context, &mut tasks);
         let controllers = Planning::begin(context, &node, &mut tasks);
         let jobs = Jobs {
             store: store(),
@@ -268,6 +264,26 @@ impl Planning {
                 () = self.finish.notified() => return,
             }
         }
+    }
+}
+
+/// Has the gateway follow the services of the store, and what other nodes have of them.
+fn follow_edge(context: &NodeContext, tasks: &mut Tasks) {
+    let edge = Arc::clone(&context.node.edge);
+    let (services, own) = match &context.member {
+        Some(member) => {
+            let services = context.objects.follow(&[Kind::Service, Kind::Pod]);
+            (services, Some(member.local.name.clone()))
+        }
+        None => (context.objects.follow(&[Kind::Service]), None),
+    };
+    tasks.spawn(async move {
+        edge.follow(services, own).await;
+        "the edge"
+    });
+    if let Some(member) = &context.member {
+        let hearing = across::hear(context.clone(), Arc::clone(member));
+        tasks.spawn(ended("what hears of other nodes", hearing));
     }
 }
 

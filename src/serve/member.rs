@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use sampan_core::{
@@ -24,18 +24,20 @@ use sampan_core::{
     spec::node::Node as NodeLimits,
 };
 use sampan_peer::{
-    Body, Credentials, Door, JoinAnswer, JoinRequest, Limits, Refusal, RequestBody, Server, empty,
-    full,
+    Body, Client, ClientLimits, Credentials, Door, JoinAnswer, JoinRequest, Limits, NotBegun,
+    Refusal, RequestBody, Server, empty, full,
 };
 use sampan_runtime::threads::processors;
 use sampan_store::{Etcd, Outcome, Store, StoreError, Transaction};
 use tokio::{
+    runtime::Handle,
     sync::{Notify, watch},
     task::JoinSet,
     time::timeout,
 };
 
 use super::{
+    across::Visits,
     fetching::{ARTIFACTS, Fetching},
     memory::Room,
     told,
@@ -204,21 +206,34 @@ impl Member {
     }
 
     /// The nodes.
-    pub(crate) fn members(&self) -> &Members {
+    pub(crate) fn members(&self) -> &Arc<Members> {
         &self.members
     }
 
-    /// Listens for other nodes, which are answered from these artifacts and by `views`.
+    /// How far it is on its way out.
+    pub(crate) fn departure(&self) -> watch::Receiver<Departure> {
+        self.departure.subscribe()
+    }
+
+    /// A client of other nodes, with connections of its own.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(Arc::clone(&self.credentials), ClientLimits::default())
+    }
+
+    /// Listens for other nodes, which are answered from these artifacts, by `views`, and by `visits`
+    /// for the gateway.
     pub(crate) async fn listen(
         self: &Arc<Self>,
         artifacts: Arc<Artifacts>,
         views: Arc<dyn ForPeers>,
+        visits: Arc<Visits>,
     ) -> Result<Server, MemberError> {
         let door = Arc::new(PeerDoor {
             member: Arc::clone(self),
             elsewhere: self.elsewhere(&artifacts),
             artifacts,
             views,
+            visits,
         });
         let (address, limits) = (self.address, Limits::default());
         let bound = Server::bind(address, Arc::clone(&self.credentials), door, limits).await;
@@ -418,6 +433,7 @@ struct PeerDoor {
     artifacts: Arc<Artifacts>,
     elsewhere: Arc<dyn Elsewhere>,
     views: Arc<dyn ForPeers>,
+    visits: Arc<Visits>,
 }
 
 #[async_trait]
@@ -428,9 +444,20 @@ impl Door for PeerDoor {
             .with(|roster| roster.nodes.contains_key(node))
     }
 
-    async fn answer(&self, caller: &Name, request: Request<RequestBody>) -> Response<Body> {
+    fn takes_any_body(&self, head: &Parts) -> bool {
+        Visits::is_for_pod(head)
+    }
+
+    async fn answer(
+        &self,
+        caller: &Name,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Body>, NotBegun> {
+        if Visits::takes(&request) {
+            return self.visits.answer(caller, request).await;
+        }
         let digest = request.uri().path().strip_prefix(ARTIFACTS);
-        match digest.map(str::to_owned) {
+        Ok(match digest.map(str::to_owned) {
             Some(digest) if request.method() == Method::GET => self.artifact(&digest).await,
             // A node asks this one to have it, too.
             Some(digest) if request.method() == Method::POST && is_digest(&digest) => {
@@ -448,7 +475,7 @@ impl Door for PeerDoor {
                     Err(request) => self.views.answer(caller, request).await,
                 }
             }
-        }
+        })
     }
 
     async fn join(&self, request: JoinRequest) -> Result<JoinAnswer, Refusal> {
@@ -508,8 +535,9 @@ pub(crate) struct Present {
 }
 
 impl Present {
-    /// Answers the other nodes, and is one of them.
-    pub(crate) fn begin(member: Arc<Member>, server: Server) -> Self {
+    /// Answers the other nodes on these threads, and is one of them.
+    pub(crate) fn begin(member: Arc<Member>, server: Server, threads: &[Handle]) -> Self {
+        let server = server.on(threads.iter().cloned());
         let (mut tasks, stop) = (JoinSet::new(), Arc::<Notify>::default());
         let present = Arc::clone(&member);
         tasks.spawn(async move { present.present().await });

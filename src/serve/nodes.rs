@@ -11,7 +11,7 @@ use futures::{
 };
 use http::{Method, header::CONTENT_TYPE};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+
 use sampan_core::{
     name::Name,
     plan::{node::NodeState, place::Tally},
@@ -19,6 +19,7 @@ use sampan_core::{
     time::Utc,
     view::{self, Invitation},
 };
+use sampan_peer::AnswerBody;
 use sampan_peer::TOKEN_LIFETIME;
 use tokio::time::timeout;
 
@@ -210,7 +211,7 @@ impl Cluster for Nodes {
 }
 
 /// What another node sends, cut where lines end, so that it can stand among that of others.
-fn whole_lines(body: Incoming) -> BoxStream<'static, Bytes> {
+fn whole_lines(body: AnswerBody) -> BoxStream<'static, Bytes> {
     let lines = stream::unfold((body, BytesMut::new()), |(mut body, mut rest)| async move {
         loop {
             let frame = body.frame().await?.ok()?;

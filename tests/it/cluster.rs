@@ -1,5 +1,6 @@
 //! Several nodes on one etcd: real processes on loopback.
 
+mod across;
 mod alone;
 mod credentials;
 mod guests;

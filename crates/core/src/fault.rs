@@ -48,6 +48,8 @@ pub enum Fault {
     ClientSlow,
     /// The client went away.
     ClientGone,
+    /// The node that had the request went away before it answered, or answered what no node does.
+    NodeLost,
     /// No service has this name, or it was removed while the request waited.
     NoService,
     /// No pod is free, and as many requests wait as may.
@@ -94,6 +96,38 @@ impl Fault {
         Self::Unhealthy,
     ];
 
+    /// All of them, in their order.
+    const ALL: [Self; 23] = [
+        Self::Trapped,
+        Self::OutOfMemory,
+        Self::Spinning,
+        Self::OutOfFuel,
+        Self::Deadlocked,
+        Self::TimedOut,
+        Self::NoResponse,
+        Self::Stopped,
+        Self::Unstartable,
+        Self::Exited,
+        Self::Unhealthy,
+        Self::Unavailable,
+        Self::NoHandler,
+        Self::Host,
+        Self::BodyTooLarge,
+        Self::BadRequest,
+        Self::ClientSlow,
+        Self::ClientGone,
+        Self::NodeLost,
+        Self::NoService,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::NoPod,
+    ];
+
+    /// The fault of this [word](Self::word), by which nodes tell one another of faults.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| fault.word() == word)
+    }
+
     #[rustfmt::skip]
     const fn row(self) -> Row {
         use Against::{Both, Instance, Neither, Pod};
@@ -116,6 +150,7 @@ impl Fault {
             Self::BadRequest => ("BadRequest", 400, Neither, "the request is malformed"),
             Self::ClientSlow => ("ClientSlow", 408, Neither, "the request body came too slowly"),
             Self::ClientGone => ("ClientGone", 400, Neither, "the request body ended early"),
+            Self::NodeLost => ("NodeLost", 502, Pod, "the node that had the request did not answer"),
             Self::NoService => ("NoService", 503, Neither, "the service is not there"),
             Self::QueueFull => ("QueueFull", 503, Neither, "no pod is free and too many requests wait"),
             Self::QueueTimeout => ("QueueTimeout", 503, Neither, "no pod became free in time"),
@@ -165,6 +200,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn each_fault_is_known_by_its_word() {
+        for (index, fault) in Fault::ALL.into_iter().enumerate() {
+            assert_eq!(fault as usize, index, "{fault}");
+            assert_eq!(Fault::parse(fault.word()), Some(fault));
+        }
+        assert_eq!(Fault::NoPod as usize + 1, Fault::ALL.len(), "the last one");
+        assert_eq!(Fault::parse("Nothing"), None);
+    }
 
     #[test]
     fn each_end_of_an_instance_has_a_word_of_its_own_and_the_status_of_an_error() {

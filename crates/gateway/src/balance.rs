@@ -108,6 +108,22 @@ impl<'a> Choice<'a> {
     }
 }
 
+/// Of two different ones at random the one with the lower load, or the only one. `None` if both have
+/// no room, and so no load.
+pub(crate) fn two_of<T>(
+    all: &[Arc<T>],
+    load: impl Fn(&Arc<T>) -> Option<u64>,
+) -> Option<(&Arc<T>, u64)> {
+    let of = |index: usize| Some((&all[index], load(&all[index])?));
+    let count = all.len();
+    if count < 2 {
+        return all.first().and_then(|_| of(0));
+    }
+    let (first, step) = (fastrand::usize(..count), fastrand::usize(1..count));
+    let both = [first, (first + step) % count].map(of);
+    both.into_iter().flatten().min_by_key(|(_, load)| *load)
+}
+
 /// Takes a slot of the endpoint with the fewest requests in flight among all that have room,
 /// leaving out `except`. `None` if none has room.
 pub(crate) fn least_loaded<'a>(

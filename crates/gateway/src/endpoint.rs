@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
 use parking_lot::Mutex;
 use sampan_core::name::PodName;
 use tokio::{sync::Notify, time::Instant};
@@ -21,7 +20,7 @@ use crate::{
     busy::Busy,
     ejection::{self, History},
     stats::{Answers, Counters},
-    upstream::Upstream,
+    upstream::{AnsweredBy, Upstream},
 };
 
 /// Whether a pod may get requests.
@@ -82,13 +81,12 @@ pub struct Endpoint {
     ejections: Mutex<History>,
     /// Before when it cannot become ready. Only the control side and requests that wait lock it.
     rests_until: Mutex<Option<Instant>>,
-    pod_header: HeaderValue,
-    revision_header: HeaderValue,
+    by: AnsweredBy,
 }
 
 /// When the use of a slot began, in microseconds on the clock of its endpoint, modulo 2³²: each answer
 /// on its way has one of these.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Since(u32);
 
 /// What a quick request takes at most: less than it is worth to wake another thread for, even if there
@@ -122,7 +120,7 @@ impl Endpoint {
         capacity: u32,
         upstream: Arc<dyn Upstream>,
     ) -> Arc<Self> {
-        let pod_header = HeaderValue::from_str(pod.as_str()).expect("a pod name is a host label");
+        let by = AnsweredBy::new(&pod, revision);
         Arc::new(Self {
             word: AtomicU64::new(0),
             busy: Busy::default(),
@@ -139,8 +137,7 @@ impl Endpoint {
             answers: OnceLock::new(),
             ejections: Mutex::default(),
             rests_until: Mutex::default(),
-            pod_header,
-            revision_header: revision.into(),
+            by,
         })
     }
 
@@ -172,6 +169,11 @@ impl Endpoint {
             (false, true) => EndpointState::Ready,
             (false, false) => EndpointState::Unready,
         }
+    }
+
+    /// Whether it is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.word.load(SeqCst) & READY != 0
     }
 
     /// Whether it belongs to a service that the gateway knows: only then may it get requests.
@@ -287,12 +289,9 @@ impl Endpoint {
         &*self.upstream
     }
 
-    pub(crate) fn pod_header(&self) -> HeaderValue {
-        self.pod_header.clone()
-    }
-
-    pub(crate) fn revision_header(&self) -> HeaderValue {
-        self.revision_header.clone()
+    /// Its pod, as the fields of its answers say it.
+    pub(crate) fn by(&self) -> &AnsweredBy {
+        &self.by
     }
 
     /// Lets requests of `owner` in.
@@ -347,6 +346,11 @@ impl Endpoint {
     pub(crate) fn room(&self) -> Option<u32> {
         let room = room(self.word.load(SeqCst), self.capacity)?;
         (!self.is_ejected()).then_some(room)
+    }
+
+    /// How many more requests it would take now.
+    pub(crate) fn free(&self) -> u32 {
+        self.room().map_or(0, |in_flight| self.capacity - in_flight)
     }
 
     /// Whether it would take more requests, had it not as many as it can.

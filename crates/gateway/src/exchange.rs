@@ -15,6 +15,7 @@ use crate::{
     queue::Slot,
     snapshot::Service,
     stats::{Answers, End},
+    targets::Place,
 };
 
 /// A request to a service, from its arrival to the last byte of its answer. Whatever happens to
@@ -27,6 +28,8 @@ pub(crate) struct Exchange {
     /// The connection it came on; none if it came from another service.
     peer: Option<Arc<Peer>>,
     started: Instant,
+    /// Whether it is counted here: that of another node is counted there.
+    is_counted: bool,
     ended: bool,
     /// What a log or a trace shows of it: it is open from here to the last byte of the answer.
     span: Span,
@@ -43,6 +46,20 @@ impl Exchange {
             answers: Arc::clone(&service.counters.unplaced),
             peer: peer.cloned(),
             started,
+            is_counted: true,
+            ended: false,
+            span,
+        }
+    }
+
+    /// Begins with a request of another node, which counts it for the service.
+    pub(crate) fn of_another_node(service: &Arc<Service>, span: Span) -> Self {
+        Self {
+            service: Arc::clone(service),
+            answers: Arc::clone(&service.counters.unplaced),
+            peer: None,
+            started: Instant::now(),
+            is_counted: false,
             ended: false,
             span,
         }
@@ -60,14 +77,26 @@ impl Exchange {
 
     /// Counts the head of the answer.
     pub(crate) fn answered(&self, status: StatusCode) {
-        self.answers.answered(status);
+        if self.is_counted {
+            self.answers.answered(status);
+        }
         self.span.record("status", status.as_u16());
     }
 
-    /// A pod of this endpoint answers: what follows is counted among the answers of its revision.
+    /// A pod of this slot answers: what follows is counted among the answers of its revision.
     pub(crate) fn placed(&mut self, slot: &Slot) {
-        self.span.record("pod", display(slot.endpoint().pod()));
-        if let Some(answers) = slot.endpoint().answers() {
+        let answers = match (slot.place(), slot.by()) {
+            (Place::Pod(endpoint), _) => {
+                self.span.record("pod", display(endpoint.pod()));
+                endpoint.answers()
+            }
+            (Place::Node(_), Some(by)) => {
+                self.span.record("pod", by.pod.to_str().unwrap_or_default());
+                Some(self.service.counters.of_revision(by.revision))
+            }
+            (Place::Node(_), None) => None,
+        };
+        if let Some(answers) = answers {
             self.answers = answers;
         }
     }
@@ -91,6 +120,7 @@ impl Exchange {
             answers: Arc::clone(&self.answers),
             peer: self.peer.clone(),
             started: self.started,
+            is_counted: self.is_counted,
             ended: std::mem::replace(&mut self.ended, true),
             span: std::mem::replace(&mut self.span, Span::none()),
         }
@@ -104,10 +134,12 @@ impl Exchange {
         self.ended = true;
         let now = Instant::now();
         let latency = now.saturating_duration_since(self.started);
-        self.answers.ended(end, latency);
         self.span.record("end", debug(end));
         self.span.record("took", display(Took(latency)));
-        self.service.counters.busy.end(now);
+        if self.is_counted {
+            self.answers.ended(end, latency);
+            self.service.counters.busy.end(now);
+        }
         Some(now)
     }
 }

@@ -20,8 +20,10 @@ use crate::{
     endpoint::{Endpoint, EndpointState},
     histogram::Latencies,
     load::ServiceLoad,
+    node::Offer,
     snapshot::{Backend, Published, ServiceConfig, Shared, Snapshot},
     stats::{RevisionStats, ServiceStats},
+    targets::Targets,
 };
 
 /// The load balancer. A cheap handle: clones share everything.
@@ -70,7 +72,7 @@ impl Gateway {
         let services = services.into_iter();
         let shared = services.map(|(config, mut endpoints)| {
             endpoints.sort_by_key(|endpoint| endpoint.home());
-            (config, endpoints.into())
+            (config, Targets::from(Arc::<[_]>::from(endpoints)))
         });
         self.replace(shared.collect());
     }
@@ -85,7 +87,7 @@ impl Gateway {
     }
 
     /// Replaces some services and their endpoints at once, or takes them away, and leaves all others
-    /// as they are. The endpoints of a service come in the order of their [homes](Endpoint::home). It costs
+    /// as they are. It costs
     /// what the services of `changes` cost, unless one comes or goes, or has
     /// other routes: then the places of all services are found anew, and of two with the same route
     /// the one counts whose name is first.
@@ -141,11 +143,15 @@ impl Gateway {
 
     /// The pods for a slot of which a request to this service has to wait, each with how many it
     /// has. `None` if it would not have to, or if it may get a pod that takes no requests for now:
-    /// one that is not ready, or that was ejected.
+    /// one that is not ready, or that was ejected. Also if other nodes have pods of it: what these
+    /// wait for is not known here.
     pub fn occupied(&self, service: &ServiceKey) -> Option<Vec<(PodName, u32)>> {
         let backend = self.service(service)?;
+        if !backend.targets.nodes.is_empty() {
+            return None;
+        }
         let mut pods = Vec::new();
-        for endpoint in backend.endpoints.iter() {
+        for endpoint in backend.targets.endpoints.iter() {
             match endpoint.state() {
                 EndpointState::Terminating => {}
                 EndpointState::Ready if endpoint.is_full() => {
@@ -155,6 +161,17 @@ impl Gateway {
             }
         }
         (!pods.is_empty()).then_some(pods)
+    }
+
+    /// What this node has of each service of which it has ready pods, for other nodes.
+    pub fn offers(&self, mut tell: impl FnMut(&ServiceKey, Offer)) {
+        let snapshot = self.0.snapshot.load();
+        for backend in snapshot.backends() {
+            let offer = backend.offer();
+            if offer.ready > 0 {
+                tell(&backend.config.name, offer);
+            }
+        }
     }
 
     /// Resolves when a request waits at a service that has no pod for it: none that is published

@@ -23,7 +23,7 @@ pub struct ServiceLoad {
     /// Requests waiting for a pod: each from the moment none was free to the moment it got a slot,
     /// went away or was sent away.
     pub queued: Reading,
-    /// The published pods, in the order in which they were published.
+    /// The published pods of this node, in the order in which they were published.
     pub endpoints: Vec<EndpointLoad>,
 }
 
@@ -62,7 +62,7 @@ impl ServiceLoad {
             ended: ended.min(requests),
             in_flight: service.counters.busy.read(now),
             queued: service.queue.read(now),
-            endpoints: backend.endpoints.iter().map(|it| of(it)).collect(),
+            endpoints: backend.targets.endpoints.iter().map(|it| of(it)).collect(),
         }
     }
 }

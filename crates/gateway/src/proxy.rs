@@ -23,18 +23,17 @@ use tracing::{Span, field::Empty};
 use crate::{
     body::{self, Body, BodyError, ClientBody},
     client, discard,
-    endpoint::Endpoint,
     exchange::Exchange,
     filter::{self, Refusal},
     forwarded::{self, Origin},
     gateway::Gateway,
     headers::{
-        self, SAMPAN_POD, SAMPAN_REVISION, Sender, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR,
-        X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID,
+        self, Sender, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR, X_FORWARDED_HOST,
+        X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID,
     },
     peer::{Activity, Cut, Peer},
     problem::{self, Problem},
-    queue::{Asker, Lane, Slot},
+    queue::{Asker, FAR, Lane, Slot},
     request::{self, RequestBody},
     response::ResponseBody,
     sending::{BodyFault, Sending},
@@ -43,7 +42,7 @@ use crate::{
     stats::End,
     threads::this_thread,
     trace::{RequestId, TraceParent},
-    upstream::{RequestContext, UpstreamError},
+    upstream::{AnsweredBy, RequestContext, UpstreamError},
 };
 
 /// Fields that the gateway adds to a request: host, request id, trace and where it comes from.
@@ -129,16 +128,18 @@ impl Gateway {
                 let request = Request::from_parts(parts, body);
                 forward(self, &backend, request, &context, Some(peer))
                     .await
-                    .map_err(|failure| (Problem::Dispatch(failure.error), failure.endpoint))
+                    .map_err(|failure| (Problem::Dispatch(failure.error), failure.by))
             }
             Err(problem) => {
                 self.count_unrouted();
                 Err((problem, None))
             }
         };
-        let response = outcome.unwrap_or_else(|(problem, endpoint)| {
+        let response = outcome.unwrap_or_else(|(problem, by)| {
             let mut response = problem.response(&method, &id, self.limits());
-            say_endpoint(response.headers_mut(), endpoint.as_deref());
+            if let Some(by) = by {
+                by.say(response.headers_mut());
+            }
             if problem.ends_connection() && version < Version::HTTP_2 {
                 // Where its next request begins is no longer sure.
                 response
@@ -218,17 +219,10 @@ fn say_forwarded(headers: &mut HeaderMap, origin: Origin, peer: &Peer) {
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
 }
 
-fn say_endpoint(headers: &mut HeaderMap, endpoint: Option<&Endpoint>) {
-    if let Some(endpoint) = endpoint {
-        headers.insert(SAMPAN_REVISION, endpoint.revision_header());
-        headers.insert(SAMPAN_POD, endpoint.pod_header());
-    }
-}
-
 /// Why there is no answer, and from which pod, if the service wants that to be said.
 struct Failure {
     error: Fault,
-    endpoint: Option<Arc<Endpoint>>,
+    by: Option<AnsweredBy>,
 }
 
 /// Gets the answer of a service, and counts it.
@@ -254,23 +248,11 @@ async fn forward(
     let answer = poll_fn(|cx| exchange.span().in_scope(|| answer.as_mut().poll(cx)));
     match answer.await {
         Ok((response, slot)) => {
-            exchange.placed(&slot);
-            exchange.answered(response.status());
-            let (mut head, body) = response.into_parts();
-            headers::strip_response(&mut head.headers);
-            head.headers
-                .insert(X_REQUEST_ID, context.request_id.to_header());
-            let debug = backend.config.debug_headers;
-            say_endpoint(
-                &mut head.headers,
-                debug.then_some(slot.endpoint()).map(|e| &**e),
-            );
-            let length = expected_length(&mut head.headers);
-            let body = match discard::has_body(is_head, head.status) {
-                true => ResponseBody::streamed(body, length, exchange, slot),
-                false => ResponseBody::none(body, exchange, slot),
-            };
-            Ok(Response::from_parts(head, body))
+            let says_pod = backend.config.debug_headers;
+            let mut response = respond(response, slot, exchange, is_head, says_pod);
+            let id = context.request_id.to_header();
+            response.headers_mut().insert(X_REQUEST_ID, id);
+            Ok(response)
         }
         Err((error, slot)) => {
             if let Some(slot) = &slot {
@@ -283,16 +265,37 @@ async fn forward(
                 exchange.end(End::Complete);
             }
             let slot = slot.filter(|_| backend.config.debug_headers);
-            Err(Failure {
-                error,
-                endpoint: slot.map(|slot| slot.endpoint().clone()),
-            })
+            let by = slot.and_then(|slot| slot.by().cloned());
+            Err(Failure { error, by })
         }
     }
 }
 
+/// What a pod has answered, as it goes on from here.
+pub(crate) fn respond(
+    response: Response<Body>,
+    slot: Slot,
+    mut exchange: Exchange,
+    is_head: bool,
+    says_pod: bool,
+) -> Response<ResponseBody> {
+    exchange.placed(&slot);
+    exchange.answered(response.status());
+    let (mut head, body) = response.into_parts();
+    headers::strip_response(&mut head.headers);
+    if let Some(by) = slot.by().filter(|_| says_pod) {
+        by.say(&mut head.headers);
+    }
+    let length = expected_length(&mut head.headers);
+    let body = match discard::has_body(is_head, head.status) {
+        true => ResponseBody::streamed(body, length, exchange, slot),
+        false => ResponseBody::none(body, exchange, slot),
+    };
+    Response::from_parts(head, body)
+}
+
 /// The span of a request to a service.
-fn span(backend: &Backend, context: &RequestContext) -> Span {
+pub(crate) fn span(backend: &Backend, context: &RequestContext) -> Span {
     tracing::debug_span!(
         "request",
         service = %backend.config.name,
@@ -318,7 +321,7 @@ fn expected_length(headers: &mut HeaderMap) -> Option<u64> {
 
 /// How many pods a request is sent to that each give it back: then there is something wrong that
 /// sending does not mend.
-const MAX_RETURNS: u32 = 3;
+pub(crate) const MAX_RETURNS: u32 = 3;
 
 /// Calls a pod, and others if a request comes back from it or has failed harmlessly. With an error
 /// comes the slot of the pod that failed, if one did.
@@ -352,7 +355,7 @@ async fn answer(
         thread: this_thread(),
     };
     let slot = slot_for(backend, body.as_mut(), asker, is_outside, arrived).await;
-    let slot = slot.map_err(|error| (error, None))?;
+    let (slot, queued) = slot.map_err(|error| (error, None))?;
 
     parts
         .headers
@@ -361,8 +364,9 @@ async fn answer(
         .headers
         .insert(TRACEPARENT, context.traceparent.to_header());
     // A second try of what a guest has had needs another pod, and a request without a body.
-    let spare = (body.is_none() && backend.endpoints.len() > 1 && parts.method.is_idempotent())
-        .then(|| parts.clone());
+    let has_others = backend.targets.len() > 1 || !backend.targets.nodes.is_empty();
+    let spare =
+        (body.is_none() && has_others && parts.method.is_idempotent()).then(|| parts.clone());
     let mut sending = None;
     let (body, fault) = match body {
         Some(mut body) => {
@@ -381,6 +385,7 @@ async fn answer(
         sending,
         spare,
         arrived,
+        queued,
         asker,
     };
     attempt.run(request, slot).await
@@ -397,6 +402,8 @@ struct Attempt<'a> {
     /// What is sent a second time if a guest has had the first and that did no harm.
     spare: Option<Parts>,
     arrived: Instant,
+    /// When its time in the queue began.
+    queued: Instant,
     asker: Asker,
 }
 
@@ -412,7 +419,7 @@ impl Attempt<'_> {
                 slot.hold_for(sending);
             }
             let fault = self.fault.clone();
-            let error = match call(self.backend, &slot, request, self.context, fault).await {
+            let error = match call(self.backend, &mut slot, request, self.context, fault).await {
                 Ok(response) => return Ok((response, slot)),
                 Err(error) => error,
             };
@@ -422,17 +429,31 @@ impl Attempt<'_> {
                     returns += 1;
                     (*request, self.next(slot).await?)
                 }
+                UpstreamError::Refused { request } => (*request, self.again(slot).await?),
                 UpstreamError::Failed {
                     repeatable: true, ..
-                } => match self.second(slot) {
+                }
+                | UpstreamError::FailedElsewhere {
+                    repeatable: true, ..
+                } => match self.second(slot, failed) {
                     Ok(again) => again,
                     Err(slot) => return Err((failed, Some(slot))),
                 },
-                UpstreamError::Returned { .. } | UpstreamError::Failed { .. } => {
-                    return Err((failed, Some(slot)));
-                }
+                UpstreamError::Returned { .. }
+                | UpstreamError::FailedElsewhere { .. }
+                | UpstreamError::Failed { .. } => return Err((failed, Some(slot))),
             };
         }
+    }
+
+    /// The next slot for a request that another node has refused, within the time that it may wait.
+    async fn again(&self, slot: Slot) -> Result<Slot, (Fault, Option<Slot>)> {
+        let timeout = self.backend.config.queue_timeout;
+        let until = self.queued.checked_add(timeout);
+        let until = until.unwrap_or_else(|| Instant::now() + FAR);
+        let queue = &self.backend.service.queue;
+        let slot = queue.acquire_again(slot, until, self.asker).await;
+        slot.map_err(|error| (error, None))
     }
 
     /// The slot of another pod for a request that came back: one that is free, or in the queue for
@@ -443,7 +464,8 @@ impl Attempt<'_> {
         // The set of pods may have changed by now.
         let backend = self.gateway.service(&self.backend.config.name);
         let backend = backend.ok_or((Fault::NoService, None))?;
-        if let Some(other) = queue.acquire_other(&backend.endpoints, &slot) {
+        let other = queue.acquire_other(&backend.targets, &slot, Fault::Unavailable);
+        if let Some(other) = other {
             counters.retried();
             return Ok(other);
         }
@@ -451,7 +473,7 @@ impl Attempt<'_> {
         let left = backend.config.queue_timeout;
         let left = left.saturating_sub(self.arrived.elapsed());
         let now = Instant::now();
-        let slot = queue.acquire(&backend.endpoints, left, now, self.asker, pending());
+        let slot = queue.acquire(&backend.targets, left, now, self.asker, pending());
         let slot = slot.await.map_err(|error| (error, None))?;
         counters.retried();
         Ok(slot)
@@ -459,13 +481,14 @@ impl Attempt<'_> {
 
     /// The same request once more, and the slot of another pod for it, if there is one and the
     /// service's budget allows it; else the slot that there was.
-    fn second(&mut self, slot: Slot) -> Result<(Request<Body>, Slot), Slot> {
+    fn second(&mut self, slot: Slot, failed: Fault) -> Result<(Request<Body>, Slot), Slot> {
         let service = &self.backend.service;
         let others = self.gateway.service(&self.backend.config.name);
         let (Some(parts), Some(others)) = (self.spare.take(), others) else {
             return Err(slot);
         };
-        let Some(other) = service.queue.acquire_other(&others.endpoints, &slot) else {
+        let other = service.queue.acquire_other(&others.targets, &slot, failed);
+        let Some(other) = other else {
             return Err(slot);
         };
         if !service.may_retry() {
@@ -477,7 +500,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Gets a slot for a request, once its client keeps pace with its body. A call from another service
+/// Gets a slot for a request, once its client keeps pace with its body, and says when its time in the
+/// queue began. A call from another service
 /// gets it at once: what its guest still writes may depend on the answer.
 async fn slot_for(
     backend: &Backend,
@@ -485,28 +509,29 @@ async fn slot_for(
     mut asker: Asker,
     is_outside: bool,
     arrived: Instant,
-) -> Result<Slot, Fault> {
+) -> Result<(Slot, Instant), Fault> {
     let (queue, timeout) = (&backend.service.queue, backend.config.queue_timeout);
     let Some(body) = body.filter(|_| is_outside) else {
-        let slot = queue.acquire(&backend.endpoints, timeout, arrived, asker, pending());
-        return slot.await;
+        let slot = queue.acquire(&backend.targets, timeout, arrived, asker, pending());
+        return Ok((slot.await?, arrived));
     };
     let buffers = &queue.buffers;
     asker.lane = request::read_ahead(body, buffers).await?;
     let rest = request::read_on(body, buffers);
-    let slot = queue.acquire(&backend.endpoints, timeout, Instant::now(), asker, rest);
-    slot.await
+    let queued = Instant::now();
+    let slot = queue.acquire(&backend.targets, timeout, queued, asker, rest);
+    Ok((slot.await?, queued))
 }
 
 /// Calls one pod once, and notes if it gave no answer. One that it gave is judged when it is whole.
-async fn call(
+pub(crate) async fn call(
     backend: &Backend,
-    slot: &Slot,
+    slot: &mut Slot,
     request: Request<Body>,
     context: &RequestContext,
     fault: Option<Arc<BodyFault>>,
 ) -> Result<Response<Body>, UpstreamError> {
-    let answer = slot.endpoint().upstream().call(request, context);
+    let answer = slot.place().upstream().call(request, context);
     let answer = match fault {
         None => answer.await,
         Some(fault) => tokio::select! {
@@ -523,6 +548,11 @@ async fn call(
     let answer = answer.and_then(|response| match response.status().is_informational() {
         true => Err(UpstreamError::new(Fault::NoResponse)),
         false => Ok(response),
+    });
+    slot.is_answered_by(|| match &answer {
+        Ok(response) => AnsweredBy::of(response.headers()),
+        Err(UpstreamError::FailedElsewhere { by, .. }) => by.as_deref().cloned(),
+        Err(_) => None,
     });
     if answer.as_ref().is_err_and(|error| error.kind().is_of_pod()) {
         backend.service.judge(slot, false);

@@ -56,6 +56,7 @@
 //! was sent to a request that has gone comes back to `serve`, or is dropped with the channel. Both
 //! happen without the lock, because dropping a slot takes it.
 
+mod again;
 mod holds;
 mod line;
 mod pods;
@@ -79,25 +80,26 @@ use tokio::{
 use sampan_core::fault::Fault;
 
 use crate::{
-    balance,
     buffers::Buffers,
     busy::{Busy, Reading},
     client::{self, Shares},
-    endpoint::{Endpoint, EndpointState, Owner, Since},
+    endpoint::{Owner, Since},
     hold::{Holder, LOOK},
     sending::Sending,
-    threads::this_thread,
+    targets::{Place, Targets},
+    ticket::Ticket as Number,
 };
 pub(crate) use holds::Hold;
 use holds::{Holds, take_back};
+use line::Line;
 pub(crate) use line::{Asker, Lane};
-use line::{Line, Ticket as Number};
 use pods::Pods;
 
-/// The right to send one request to one pod. Dropping it gives the slot to the first that waits.
+/// The right to send one request to one pod, or to another node. Dropping it gives the slot to the
+/// first that waits.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    endpoint: Arc<Endpoint>,
+    place: Place,
     queue: Arc<Queue>,
     since: Since,
     /// Until when it was used, if that is known before it is dropped.
@@ -105,21 +107,16 @@ pub(crate) struct Slot {
     /// The client that it is counted for.
     client: Option<IpAddr>,
     /// What of the request body is still to come.
-    sending: Option<(Arc<Sending>, Hold)>,
+    sending: Option<Box<(Arc<Sending>, Hold)>>,
 }
 
 impl Slot {
-    /// Wraps a slot that was taken with `try_acquire` just now, as `client` was counted for it.
-    fn new(
-        endpoint: &Arc<Endpoint>,
-        queue: &Arc<Queue>,
-        client: Option<IpAddr>,
-        now: Instant,
-    ) -> Self {
+    /// Wraps a place that was taken just now, as `client` was counted for it.
+    fn new(place: Place, queue: &Arc<Queue>, client: Option<IpAddr>, now: Instant) -> Self {
         Self {
-            endpoint: endpoint.clone(),
+            since: place.is_used(now),
+            place,
             queue: queue.clone(),
-            since: endpoint.is_used(now),
             until: None,
             client,
             sending: None,
@@ -129,34 +126,33 @@ impl Slot {
     /// Lets it be taken back when the client is too slow with the rest of its body.
     pub(crate) fn hold_for(&mut self, sending: &Arc<Sending>) {
         let hold = self.queue.hold(sending);
-        self.sending = Some((Arc::clone(sending), hold));
+        self.sending = Some(Box::new((Arc::clone(sending), hold)));
     }
 
     /// Whether it was taken back. If not, the task that sends the answer is woken then.
     pub(crate) fn is_taken_back(&self, cx: &Context<'_>) -> bool {
         let sending = self.sending.as_ref();
-        sending.is_some_and(|(sending, _)| sending.is_over_for_server(cx))
+        sending.is_some_and(|sending| sending.0.is_over_for_server(cx))
     }
 
     pub(crate) fn queue(&self) -> &Arc<Queue> {
         &self.queue
     }
 
-    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Notes that its pod has given no answer. Whether the pod is ejected for that.
     pub(crate) fn failed(&self) -> bool {
-        self.endpoint.failed() && self.queue.eject(&self.endpoint)
+        self.place.failed() && self.queue.eject(&self.place)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let now = self.until.unwrap_or_else(Instant::now);
-        self.endpoint.was_used(self.since, now);
-        self.endpoint.release();
+        self.place.was_used(self.since, now);
         self.queue.shares.give_back(self.client);
         if self.queue.waiting() > 0 {
             self.queue.hand_out();
@@ -224,33 +220,19 @@ impl Queue {
         }
     }
 
-    /// Whether one client may have so many slots of these endpoints.
-    fn is_share(&self, count: u32, endpoints: &[Arc<Endpoint>]) -> bool {
-        let percent = self.buffers.client_share;
-        let mut slots = 0;
-        // Nearly always the first one is enough.
-        percent >= 100
-            || endpoints.iter().any(|endpoint| {
-                if endpoint.state() == EndpointState::Ready {
-                    slots += u64::from(endpoint.capacity());
-                }
-                u64::from(count) <= client::share_of(slots, percent)
-            })
-    }
-
-    /// Takes a slot of one of the endpoints, if there is a free one and the client may have it.
+    /// Takes a slot of one of the targets, if there is a free one and the client may have it.
     fn take(
         self: &Arc<Self>,
-        endpoints: &[Arc<Endpoint>],
+        targets: &Targets,
         client: Option<IpAddr>,
         now: Instant,
     ) -> Option<Slot> {
-        let endpoint = balance::pick(endpoints, now)?;
-        let is_share = |count| self.is_share(count, endpoints);
+        let place = targets.pick(now)?;
+        let is_share = |count| targets.is_share(count, self.buffers.client_share);
         if self.shares.take(client, is_share) {
-            return Some(Slot::new(endpoint, self, client, now));
+            return Some(Slot::new(place, self, client, now));
         }
-        endpoint.release();
+        place.release();
         None
     }
 
@@ -266,15 +248,10 @@ impl Queue {
 
     /// Sets the endpoints that waiting requests go to, how many may wait, and whether other
     /// endpoints may come.
-    pub(crate) fn install(
-        self: &Arc<Self>,
-        endpoints: Arc<[Arc<Endpoint>]>,
-        max: u32,
-        expects_more: bool,
-    ) {
+    pub(crate) fn install(self: &Arc<Self>, targets: Targets, max: u32, expects_more: bool) {
         let mut inner = self.inner.lock();
         let pods = Pods {
-            endpoints,
+            targets,
             expects_more,
         };
         let old = std::mem::replace(&mut inner.pods, pods);
@@ -290,21 +267,21 @@ impl Queue {
     pub(crate) fn close(&self) {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        inner.pods.endpoints = Arc::default();
+        inner.pods.targets = Targets::default();
         let now = Instant::now();
-        while inner.waiters.pop(this_thread(), |_| true).is_some() {
+        while inner.waiters.pop(None, |_| true).is_some() {
             inner.busy.end(now);
         }
         self.note_length(&inner);
     }
 
-    /// Takes a slot of one of `endpoints`, or waits up to `timeout` for a slot of those that are
+    /// Takes a slot of one of `targets`, or waits up to `timeout` for a slot of those that are
     /// installed. The request has `arrived` just now: the clock is read again only if it waits.
     ///
     /// While it waits, `body` goes on; once that is there, the request's client is not slow any more.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
-        endpoints: &[Arc<Endpoint>],
+        targets: &Targets,
         timeout: Duration,
         arrived: Instant,
         asker: Asker,
@@ -312,7 +289,7 @@ impl Queue {
     ) -> Result<Slot, Fault> {
         // No new request overtakes those that wait.
         if self.waiting() == 0 {
-            if let Some(slot) = self.take(endpoints, asker.client, arrived) {
+            if let Some(slot) = self.take(targets, asker.client, arrived) {
                 return Ok(slot);
             }
             // A request that came meanwhile may have missed a slot that this client may not have.
@@ -331,17 +308,23 @@ impl Queue {
         }
     }
 
-    /// Takes a slot of one of `endpoints` other than that of `slot`, which is given back soon, for
+    /// Takes a slot of one of `targets` other than that of `slot`, which is given back soon, for
     /// the same client, without waiting: the request has had its turn, and those that wait get the
-    /// slot that it gives back.
+    /// slot that it gives back. The request has `failed` there.
     pub(crate) fn acquire_other(
         self: &Arc<Self>,
-        endpoints: &[Arc<Endpoint>],
+        targets: &Targets,
         slot: &Slot,
+        failed: Fault,
     ) -> Option<Slot> {
-        let endpoint = balance::least_loaded(endpoints, Some(&slot.endpoint))?;
+        let except = match &slot.place {
+            // It has other pods, most likely.
+            Place::Node(_) if failed != Fault::NodeLost => None,
+            place => Some(place),
+        };
+        let place = targets.least_loaded(except)?;
         self.shares.take(slot.client, |_| true);
-        Some(Slot::new(endpoint, self, slot.client, Instant::now()))
+        Some(Slot::new(place, self, slot.client, Instant::now()))
     }
 
     /// Gives free slots to those that wait, in their order.
@@ -383,15 +366,15 @@ impl Queue {
 
     /// Gives a pod that keeps failing no requests for a while, unless too few would be left. Whether
     /// it did. The ejection ends with its time; the timer is for the requests that wait then.
-    fn eject(self: &Arc<Self>, endpoint: &Endpoint) -> bool {
+    fn eject(self: &Arc<Self>, place: &Place) -> bool {
         let inner = self.inner.lock();
-        if endpoint.is_ejected() || !inner.pods.may_eject() {
+        if !inner.pods.may_eject(place) {
             return false;
         }
         let now = Instant::now();
-        let time = endpoint.eject(now);
+        let time = place.eject(now);
         drop(inner);
-        tracing::info!(pod = %endpoint.pod(), ?time, "ejected: it failed too often");
+        tracing::info!(%place, ?time, "ejected: it failed too often");
         let queue = Arc::downgrade(self);
         tokio::spawn(async move {
             tokio::time::sleep_until(now + time).await;
@@ -411,7 +394,7 @@ impl Queue {
         let now = Instant::now();
         // What the caller looked at may be out of date.
         if inner.waiters.len() == 0
-            && let Some(slot) = self.take(&inner.pods.endpoints, asker.client, now)
+            && let Some(slot) = self.take(&inner.pods.targets, asker.client, now)
         {
             return Ok(Entry::Slot(slot));
         }
@@ -457,20 +440,23 @@ impl Queue {
     fn serve(self: &Arc<Self>, inner: &mut Inner, now: Instant) -> Vec<Slot> {
         let mut unused = Vec::new();
         while inner.waiters.len() > 0
-            && let Some(endpoint) = balance::least_loaded(&inner.pods.endpoints, None)
+            && let Some(place) = inner.pods.targets.least_loaded(None)
         {
-            let endpoints = &inner.pods.endpoints;
-            let is_share = |count| self.is_share(count, endpoints);
+            let targets = &inner.pods.targets;
+            let is_share = |count| targets.is_share(count, self.buffers.client_share);
             let may = |client| self.shares.take(client, is_share);
-            let Some((waiter, client)) = inner.waiters.pop(endpoint.home(), may) else {
+            let Some(next) = inner.waiters.pop(place.home(), may) else {
                 // All that wait have a client with its share. No other request has missed this one:
                 // the queue is locked, and it is not empty.
-                endpoint.release();
+                place.release();
                 break;
             };
             inner.busy.end(now);
-            let slot = Slot::new(endpoint, self, client, now);
-            unused.extend(waiter.slot.send(Ok(slot)).err().and_then(Result::ok));
+            let mut slot = Slot::new(place, self, next.client, now);
+            if let Place::Node(it) = &mut slot.place {
+                it.stood = Some(next.ticket);
+            }
+            unused.extend(next.item.slot.send(Ok(slot)).err().and_then(Result::ok));
         }
         self.note_length(inner);
         unused
@@ -514,7 +500,8 @@ impl Queue {
     fn wanted(&self) -> usize {
         let inner = self.inner.lock();
         let may = |client| {
-            let may = |count| self.is_share(count, &inner.pods.endpoints);
+            let targets = &inner.pods.targets;
+            let may = |count| targets.is_share(count, self.buffers.client_share);
             self.shares.could_take(client, may)
         };
         inner.waiters.ahead_of(may)
@@ -541,7 +528,7 @@ impl Owner for Queue {
 }
 
 /// Longer than any request may wait.
-const FAR: Duration = Duration::from_secs(1 << 30);
+pub(crate) const FAR: Duration = Duration::from_secs(1 << 30);
 
 impl Ticket {
     /// Leaves the queue, with the slot if it has come.

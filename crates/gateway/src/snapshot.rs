@@ -14,10 +14,11 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     budget::RetryBudget,
     buffers::Buffers,
-    endpoint::Endpoint,
+    node::Offer,
     queue::{Queue, Slot},
     route::Table,
     stats::Counters,
+    targets::Targets,
 };
 
 /// How the gateway treats a service.
@@ -72,7 +73,7 @@ impl Service {
     /// Notes how the pod of a slot did.
     pub(crate) fn judge(&self, slot: &Slot, has_answered: bool) {
         if has_answered {
-            slot.endpoint().succeeded();
+            slot.place().succeeded();
         } else if slot.failed() {
             self.counters.ejected();
         }
@@ -84,11 +85,27 @@ impl Service {
 pub(crate) struct Backend {
     pub(crate) config: ServiceConfig,
     pub(crate) service: Arc<Service>,
-    pub(crate) endpoints: Arc<[Arc<Endpoint>]>,
+    pub(crate) targets: Targets,
 }
 
-/// A service as it is published, and its endpoints.
-pub type Published = (ServiceConfig, Arc<[Arc<Endpoint>]>);
+impl Backend {
+    /// What its pods on this node are to other nodes. While requests wait here, none of them is free.
+    pub(crate) fn offer(&self) -> Offer {
+        let ready = self.targets.endpoints.iter().filter(|it| it.is_ready());
+        let mut offer = ready.fold(Offer::default(), |sum, endpoint| Offer {
+            ready: sum.ready + 1,
+            capacity: sum.capacity.saturating_add(endpoint.capacity()),
+            free: sum.free.saturating_add(endpoint.free()),
+        });
+        if self.service.queue.waiting() > 0 {
+            offer.free = 0;
+        }
+        offer
+    }
+}
+
+/// A service as it is published, and where its requests may go.
+pub type Published = (ServiceConfig, Targets);
 
 /// Services whose places are copied together when one of them changes.
 const ROW: usize = 32;
@@ -222,22 +239,25 @@ impl Snapshot {
     }
 
     /// A service as it is published now. Its endpoints are open for requests.
-    fn backend(&self, (config, endpoints): Published, shared: Shared<'_>) -> Arc<Backend> {
+    fn backend(&self, (config, targets): Published, shared: Shared<'_>) -> Arc<Backend> {
         let same = self.service(&config.name);
-        let same = same.filter(|it| it.config == config && is_same(&it.endpoints, &endpoints));
+        let same = same.filter(|it| it.config == config && it.targets.is_same(&targets));
         if let Some(same) = same {
             return Arc::clone(same);
         }
         let service = self.identity(&config.name);
         let service =
             service.unwrap_or_else(|| Arc::new(Service::new(shared.parked, shared.buffers)));
-        for endpoint in endpoints.iter() {
+        for endpoint in targets.endpoints.iter() {
             endpoint.attach(&service.queue, &service.counters);
+        }
+        for node in targets.nodes.iter() {
+            node.attach(&service.queue);
         }
         Arc::new(Backend {
             config,
             service,
-            endpoints,
+            targets,
         })
     }
 
@@ -267,16 +287,16 @@ impl Snapshot {
         let new = || changed.iter().filter_map(|(_, new)| *new);
         for backend in new() {
             backend.service.queue.install(
-                backend.endpoints.clone(),
+                backend.targets.clone(),
                 backend.config.queue,
                 backend.config.expects_pods,
             );
         }
-        let kept = new().flat_map(|it| it.endpoints.iter());
+        let kept = new().flat_map(|it| it.targets.endpoints.iter());
         let kept: HashSet<_> = kept.map(Arc::as_ptr).collect();
         for (old, new) in &changed {
             let Some(old) = old else { continue };
-            for endpoint in old.endpoints.iter() {
+            for endpoint in old.targets.endpoints.iter() {
                 if !kept.contains(&Arc::as_ptr(endpoint)) {
                     endpoint.detach();
                 }
@@ -291,7 +311,7 @@ impl Snapshot {
         &self.rows[place / ROW][place % ROW]
     }
 
-    fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+    pub(crate) fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
         self.rows.iter().flat_map(|row| row.iter())
     }
 
@@ -316,13 +336,6 @@ impl Snapshot {
     }
 }
 
-/// Whether these are the same endpoints, in the same order.
-fn is_same(some: &Arc<[Arc<Endpoint>]>, others: &Arc<[Arc<Endpoint>]>) -> bool {
-    let each = || some.iter().zip(others.iter());
-    let same = |(one, other): (&Arc<Endpoint>, &Arc<Endpoint>)| Arc::ptr_eq(one, other);
-    Arc::ptr_eq(some, others) || some.len() == others.len() && each().all(same)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,7 +358,7 @@ mod tests {
             debug_headers: false,
             expects_pods: false,
         };
-        (config, Arc::new([]))
+        (config, Targets::default())
     }
 
     /// What the snapshots of one gateway share.

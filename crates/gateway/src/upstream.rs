@@ -2,12 +2,13 @@
 
 use std::{net::SocketAddr, pin::Pin};
 
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 
-use sampan_core::fault::Fault;
+use sampan_core::{fault::Fault, name::PodName};
 
 use crate::{
     body::Body,
+    headers::{SAMPAN_POD, SAMPAN_REVISION},
     trace::{RequestId, TraceParent},
 };
 
@@ -52,6 +53,43 @@ impl RequestContext {
     }
 }
 
+/// The pod that has had a request, as the fields of its answer say it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnsweredBy {
+    /// Its name.
+    pub(crate) pod: HeaderValue,
+    /// The revision that it runs.
+    pub(crate) revision: u64,
+    revision_field: HeaderValue,
+}
+
+impl AnsweredBy {
+    /// This pod.
+    pub(crate) fn new(pod: &PodName, revision: u64) -> Self {
+        Self {
+            pod: HeaderValue::from_str(pod.as_str()).expect("a pod name is a host label"),
+            revision,
+            revision_field: revision.into(),
+        }
+    }
+
+    /// What the fields of an answer of another node say.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let revision = headers.get(SAMPAN_REVISION)?;
+        Some(Self {
+            pod: headers.get(SAMPAN_POD)?.clone(),
+            revision: revision.to_str().ok()?.parse().ok()?,
+            revision_field: revision.clone(),
+        })
+    }
+
+    /// Says so in the fields of an answer.
+    pub fn say(&self, headers: &mut HeaderMap) {
+        headers.insert(SAMPAN_REVISION, self.revision_field.clone());
+        headers.insert(SAMPAN_POD, self.pod.clone());
+    }
+}
+
 /// Why an upstream gave no response head.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -63,6 +101,23 @@ pub enum UpstreamError {
         kind: Fault,
         /// The request as the pod was given it.
         request: Box<Request<Body>>,
+    },
+    /// Another node has not begun with the request. Here it is, whole: it goes back to where it stood
+    /// in the queue of its service, and speaks against no pod.
+    #[error("another node refused the request")]
+    Refused {
+        /// The request as the node was to be given it.
+        request: Box<Request<Body>>,
+    },
+    /// The request has failed on another node, as that node says.
+    #[error("a pod of another node gave no response: {kind}")]
+    FailedElsewhere {
+        /// What happened.
+        kind: Fault,
+        /// As in `Failed`.
+        repeatable: bool,
+        /// The pod that had it, if one did.
+        by: Option<Box<AnsweredBy>>,
     },
     /// A guest has had the request, or may have.
     #[error("the pod gave no response: {kind}")]
@@ -88,7 +143,10 @@ impl UpstreamError {
     /// What happened.
     pub fn kind(&self) -> Fault {
         match self {
-            Self::Returned { kind, .. } | Self::Failed { kind, .. } => *kind,
+            Self::Returned { kind, .. }
+            | Self::FailedElsewhere { kind, .. }
+            | Self::Failed { kind, .. } => *kind,
+            Self::Refused { .. } => Fault::Unavailable,
         }
     }
 }

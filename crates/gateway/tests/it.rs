@@ -24,6 +24,8 @@ mod floods;
 mod hopeless;
 #[path = "it/load.rs"]
 mod load;
+#[path = "it/nodes.rs"]
+mod nodes;
 #[path = "it/parked.rs"]
 mod parked;
 #[path = "it/places.rs"]

@@ -1,31 +1,36 @@
 //! Asks other nodes: one connection to each, kept open.
 
-use std::{collections::HashMap, fmt, net::SocketAddr, sync::Arc, time::Duration};
-
-use http::{Request, Response, Uri, uri::PathAndQuery};
-use hyper::{
-    body::Incoming,
-    client::conn::http2::{self, SendRequest},
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use bytes::Bytes;
+use h2::{Ping, PingPong, client::SendRequest};
+use http::{Request, Response, Uri, uri::PathAndQuery};
 use parking_lot::Mutex;
 use sampan_core::name::Name;
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout},
+    runtime::Handle,
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
 
 use crate::{
     failure::{PeerError, chain, timed_out},
     node_name,
+    places::{CONNECTION_WINDOW, STREAM_WINDOW},
     server::{Body, BoxError},
+    stream::{self, AnswerBody, Unanswered},
     tls::{Credentials, server_name},
 };
-
-/// What a stream and a connection may receive before it is read.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
 
 /// A node as it can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +70,10 @@ pub struct Client {
     credentials: Arc<Credentials>,
     limits: ClientLimits,
     lines: Mutex<HashMap<Name, Arc<Line>>>,
+    /// Where its connections are, in turns. Where the first request of each is, if there are none.
+    threads: Vec<Handle>,
+    /// How many connections there were.
+    opened: AtomicUsize,
 }
 
 /// The connection to one node.
@@ -73,9 +82,17 @@ struct Line {
     state: tokio::sync::Mutex<State>,
 }
 
+/// A connection.
+#[derive(Clone)]
+struct Open {
+    sender: SendRequest<Bytes>,
+    /// Whether its task has ended.
+    is_closed: Arc<AtomicBool>,
+}
+
 #[derive(Default)]
 struct State {
-    open: Option<SendRequest<Body>>,
+    open: Option<Open>,
     /// When connecting has failed last, and why.
     failed: Option<(Instant, String)>,
 }
@@ -87,6 +104,17 @@ impl Client {
             credentials,
             limits,
             lines: Mutex::default(),
+            threads: Vec::new(),
+            opened: AtomicUsize::new(0),
+        }
+    }
+
+    /// The same, whose connections are on these threads.
+    #[must_use]
+    pub fn on(self, threads: impl IntoIterator<Item = Handle>) -> Self {
+        Self {
+            threads: threads.into_iter().collect(),
+            ..self
         }
     }
 
@@ -95,30 +123,35 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the node cannot be reached, or the connection fails.
+    /// If the node cannot be reached, refuses the request, or the connection fails. Whether anything
+    /// of the request may have begun: [`PeerError::has_begun`].
     pub async fn send(
         &self,
         remote: &Remote,
         request: Request<Body>,
-    ) -> Result<Response<Incoming>, PeerError> {
+    ) -> Result<Response<AnswerBody>, PeerError> {
         let mut request = addressed(remote, request)?;
         let line = self.line(remote);
+        let node = || remote.node.clone();
         loop {
-            let (mut sender, is_fresh) = self.open(remote, &line).await?;
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(response),
-                Err(mut failed) => match failed.take_message() {
-                    // A connection that had ended without a word: nothing of it was sent.
-                    Some(whole) if !is_fresh => request = whole,
-                    _ => {
-                        return Err(PeerError::Failed {
-                            node: remote.node.clone(),
-                            reason: chain(failed.error()),
-                        });
-                    }
-                },
+            let (open, is_fresh) = self.open(remote, &line).await?;
+            let error = match stream::send(open.sender.clone(), request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            line.forget(&open).await;
+            match error {
+                // A connection that had ended without a word: nothing of it was sent.
+                Unanswered::NotSent(whole, _) if !is_fresh => request = *whole,
+                Unanswered::NotSent(_, error) | Unanswered::Refused(error) => {
+                    let (node, reason) = (node(), chain(&error));
+                    return Err(PeerError::Refused { node, reason });
+                }
+                Unanswered::Failed(error) => {
+                    let (node, reason) = (node(), chain(&error));
+                    return Err(PeerError::Failed { node, reason });
+                }
             }
-            line.forget(&sender).await;
         }
     }
 
@@ -143,11 +176,7 @@ impl Client {
     }
 
     /// An open connection, and whether it is one that was made just now.
-    async fn open(
-        &self,
-        remote: &Remote,
-        line: &Line,
-    ) -> Result<(SendRequest<Body>, bool), PeerError> {
+    async fn open(&self, remote: &Remote, line: &Line) -> Result<(Open, bool), PeerError> {
         let began = Instant::now();
         let failed = |reason| PeerError::Connect {
             node: remote.node.clone(),
@@ -167,9 +196,7 @@ impl Client {
         {
             return Err(failed(reason.clone()));
         }
-        let limit = self.limits.connect;
-        let connected = timeout(limit, self.connect(remote)).await;
-        match connected.unwrap_or_else(|_| Err(timed_out(limit).into())) {
+        match self.connected(remote).await {
             Ok(open) => {
                 state.open = Some(open.clone());
                 state.failed = None;
@@ -183,42 +210,91 @@ impl Client {
         }
     }
 
-    async fn connect(&self, remote: &Remote) -> Result<SendRequest<Body>, BoxError> {
-        let stream = TcpStream::connect(remote.address).await?;
-        stream.set_nodelay(true)?;
+    /// A new connection, on one of the threads.
+    async fn connected(&self, remote: &Remote) -> Result<Open, BoxError> {
         let tls = TlsConnector::from(Arc::clone(&self.credentials.kit().client));
-        let stream = tls.connect(server_name(&remote.node), stream).await?;
-        let mut http = http2::Builder::new(TokioExecutor::new());
-        http.timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(self.limits.head_bytes)
-            .keep_alive_interval(self.limits.ping_interval)
-            .keep_alive_timeout(self.limits.ping_timeout)
-            .keep_alive_while_idle(true);
-        let (sender, connection) = http.handshake(TokioIo::new(stream)).await?;
-        let node = remote.node.clone();
-        // It ends with the last sender, or with the connection.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                let error = chain(&error);
-                tracing::debug!(%node, %error, "the connection to a node has failed");
-            }
-        });
-        Ok(sender)
+        let connecting = connect(tls, remote.clone(), self.limits.clone());
+        let limited = timeout(self.limits.connect, connecting);
+        let opened = self.opened.fetch_add(1, Ordering::Relaxed);
+        let connected = match self.threads.get(opened % self.threads.len().max(1)) {
+            Some(thread) => thread.spawn(limited).await?,
+            None => limited.await,
+        };
+        connected.unwrap_or_else(|_| Err(timed_out(self.limits.connect).into()))
+    }
+}
+
+async fn connect(
+    tls: TlsConnector,
+    remote: Remote,
+    limits: ClientLimits,
+) -> Result<Open, BoxError> {
+    let stream = TcpStream::connect(remote.address).await?;
+    stream.set_nodelay(true)?;
+    let stream = tls.connect(server_name(&remote.node), stream).await?;
+    let http = h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(limits.head_bytes)
+        .enable_push(false)
+        .handshake(stream);
+    let (sender, mut connection) = http.await?;
+    let pings = connection.ping_pong();
+    let is_closed = Arc::<AtomicBool>::default();
+    let open = Open {
+        sender,
+        is_closed: Arc::clone(&is_closed),
+    };
+    // It ends with the last sender, with the connection, or with an other end that is silent.
+    tokio::spawn(async move {
+        let ended = tokio::select! {
+            ended = connection => ended.map_err(|error| chain(&error)),
+            why = silence(pings, limits) => Err(why),
+        };
+        is_closed.store(true, Ordering::Release);
+        if let Err(error) = ended {
+            let node = &remote.node;
+            tracing::debug!(%node, error, "the connection to a node has failed");
+        }
+    });
+    Ok(open)
+}
+
+/// Resolves when the other end does not say that it is there.
+async fn silence(pings: Option<PingPong>, limits: ClientLimits) -> String {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
+    loop {
+        sleep(limits.ping_interval).await;
+        match timeout(limits.ping_timeout, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return chain(&error),
+            Err(_) => return timed_out(limits.ping_timeout).to_string(),
+        }
     }
 }
 
 impl Line {
-    /// Takes a connection that has failed for no other request.
-    async fn forget(&self, failed: &SendRequest<Body>) {
+    /// Takes a connection that has ended for no other request.
+    async fn forget(&self, ended: &Open) {
         let mut state = self.state.lock().await;
-        if failed.is_closed() {
-            state.open = state.open.take().filter(|open| !open.is_closed());
-        } else {
-            // It is about to end: its other side has said so.
+        let is_it = |open: &Open| Arc::ptr_eq(&open.is_closed, &ended.is_closed);
+        // One that takes no requests any more is about to end: its other side has said so.
+        if ended.takes_none().await && state.open.as_ref().is_some_and(is_it) {
             state.open = None;
         }
+    }
+}
+
+impl Open {
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Whether it takes no more requests.
+    async fn takes_none(&self) -> bool {
+        self.is_closed() || self.sender.clone().ready().await.is_err()
     }
 }
 

@@ -17,6 +17,14 @@ pub enum PeerError {
         /// What the system or TLS says.
         reason: String,
     },
+    /// It has not begun with the request, and will not.
+    #[error("node `{node}` has not taken the request: {reason}")]
+    Refused {
+        /// Which one.
+        node: Name,
+        /// What HTTP says, with its reasons.
+        reason: String,
+    },
     /// The connection to it has failed.
     #[error("node `{node}` has not answered: {reason}")]
     Failed {
@@ -34,6 +42,17 @@ pub enum PeerError {
         #[source]
         source: http::Error,
     },
+}
+
+impl PeerError {
+    /// Whether anything of the request may have begun at the other node. If not, it may go to another
+    /// one, whatever its method.
+    pub fn has_begun(&self) -> bool {
+        match self {
+            Self::Failed { .. } => true,
+            Self::Connect { .. } | Self::Refused { .. } | Self::Path { .. } => false,
+        }
+    }
 }
 
 /// An error with what caused it, in one line.

@@ -24,6 +24,7 @@ mod random;
 mod secret;
 mod sensitive;
 mod server;
+mod stream;
 mod tls;
 mod token;
 
@@ -35,10 +36,11 @@ pub use identity::{
     CERTIFICATE_LIFETIME, CaHash, Certificate, Identity, IdentityError, NodeKey, PublicKey,
 };
 pub use join::{JoinAnswer, JoinError, JoinRequest, Refusal, join};
-pub use places::Limits;
+pub use places::{Limits, STREAMS};
 pub use random::NoRandomness;
 pub use secret::{ClusterSecret, SecretError};
 pub use sensitive::Sensitive;
-pub use server::{Body, BoxError, Door, RequestBody, Server, empty, full};
+pub use server::{Body, BoxError, Door, NotBegun, RequestBody, Server, empty, full};
+pub use stream::{AnswerBody, AnswerError};
 pub use tls::Credentials;
 pub use token::{StoredToken, TOKEN_LIFETIME, Token, TokenError};

@@ -16,6 +16,14 @@ use parking_lot::Mutex;
 use sampan_core::name::Name;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+/// What a stream may send before it is read.
+pub(crate) const STREAM_WINDOW: u32 = 128 << 10;
+/// Requests at once on a connection. A node that has more for another one waits.
+pub const STREAMS: u32 = 2048;
+/// What a connection may send before it is read: as much as all its streams, so that no number of
+/// streams that are not read holds up another one.
+pub(crate) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS;
+
 /// What the port for other nodes allows.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -52,7 +60,7 @@ impl Default for Limits {
             join_time: Duration::from_secs(10),
             head_bytes: 64 << 10,
             body_bytes: 64 << 20,
-            streams: 1024,
+            streams: STREAMS,
             age: Duration::from_secs(60 * 60),
             drain: Duration::from_secs(10),
         }

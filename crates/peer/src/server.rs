@@ -1,7 +1,6 @@
 //! The port for other nodes: TLS with both certificates, and HTTP/2 behind it.
 
 use std::{
-    convert::Infallible,
     error::Error,
     fmt, io,
     net::{IpAddr, SocketAddr},
@@ -12,13 +11,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt as _, Empty, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use sampan_core::name::Name;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
@@ -30,7 +30,7 @@ use crate::{
     identity::Certificate,
     join::{self, JoinAnswer, JoinRequest, Refusal},
     node_name,
-    places::{Limits, Places, Seat, Stranger},
+    places::{CONNECTION_WINDOW, Limits, Places, STREAM_WINDOW, Seat, Stranger},
     tls::{Credentials, HTTP2, JOIN},
 };
 
@@ -46,11 +46,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a connection is asked whether its other end is there, and how long that may answer.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a stream and a connection may send before they are read.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
 /// What is kept of an answer that is not read.
-const SEND_BUFFER: usize = 256 << 10;
+const SEND_BUFFER: usize = 128 << 10;
 
 /// A body without bytes.
 pub fn empty() -> Body {
@@ -63,6 +60,11 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     body.map_err(|never| match never {}).boxed_unsync()
 }
 
+/// Nothing of a request has begun, and nothing of it will: the node that asks may ask another one
+/// with the same request, whatever its method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotBegun;
+
 /// Who answers other nodes.
 #[async_trait]
 pub trait Door: Send + Sync + 'static {
@@ -70,8 +72,20 @@ pub trait Door: Send + Sync + 'static {
     /// certificate. It is asked at each connection and each request.
     fn admits(&self, node: &Name) -> bool;
 
-    /// Answers the request of a node.
-    async fn answer(&self, caller: &Name, request: Request<RequestBody>) -> Response<Body>;
+    /// Whether the body of this request may have any length: another limit holds for it.
+    fn takes_any_body(&self, _head: &Parts) -> bool {
+        false
+    }
+
+    /// Answers the request of a node, or refuses it: then the client gets [`PeerError::Refused`],
+    /// for which nothing of the request may have begun.
+    ///
+    /// [`PeerError::Refused`]: crate::PeerError::Refused
+    async fn answer(
+        &self,
+        caller: &Name,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Body>, NotBegun>;
 
     /// Lets a node join that shows a token, or says why not.
     async fn join(&self, request: JoinRequest) -> Result<JoinAnswer, Refusal>;
@@ -81,6 +95,8 @@ pub trait Door: Send + Sync + 'static {
 pub struct Server {
     listener: TcpListener,
     shared: Arc<Shared>,
+    /// Where its connections are served, in turns. Where it runs, if there are none.
+    threads: Vec<Handle>,
 }
 
 /// What its connections share.
@@ -119,7 +135,20 @@ impl Server {
             limits,
             places,
         });
-        Ok(Self { listener, shared })
+        Ok(Self {
+            listener,
+            shared,
+            threads: Vec::new(),
+        })
+    }
+
+    /// The same, which serves its connections on these threads.
+    #[must_use]
+    pub fn on(self, threads: impl IntoIterator<Item = Handle>) -> Self {
+        Self {
+            threads: threads.into_iter().collect(),
+            ..self
+        }
     }
 
     /// The address it listens on.
@@ -133,7 +162,12 @@ impl Server {
 
     /// Answers until `shutdown` resolves. Requests under way have [`Limits::drain`] then.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, shared } = self;
+        let Self {
+            listener,
+            shared,
+            threads,
+        } = self;
+        let mut threads = threads.iter().cycle();
         let (draining, _) = watch::channel(false);
         let mut connections = JoinSet::new();
         {
@@ -150,7 +184,11 @@ impl Server {
                 };
                 let (shared, draining) = (Arc::clone(&shared), draining.subscribe());
                 let (io, address, seat) = accepted;
-                connections.spawn(async move { shared.serve(io, address, seat, draining).await });
+                let serving = async move { shared.serve(io, address, seat, draining).await };
+                match threads.next() {
+                    Some(thread) => connections.spawn_on(serving, thread),
+                    None => connections.spawn(serving),
+                };
             }
         }
         drop(listener);
@@ -231,6 +269,8 @@ impl Shared {
 
     /// The handshake.
     async fn greet(&self, io: TcpStream) -> io::Result<Greeted> {
+        // What wakes it is of the thread that it is on now.
+        let io = TcpStream::from_std(io.into_std()?)?;
         io.set_nodelay(true)?;
         let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io).await?;
         let kit = self.credentials.kit();
@@ -273,17 +313,7 @@ impl Shared {
         let limits = &self.limits;
         let service = service_fn(|request: Request<Incoming>| {
             let (door, node) = (Arc::clone(&self.door), node.clone());
-            let body_bytes = limits.body_bytes;
-            async move {
-                if !door.admits(&node) {
-                    let mut refused =
-                        Response::new(full("the node is not of the cluster any more"));
-                    *refused.status_mut() = StatusCode::FORBIDDEN;
-                    return Ok::<_, Infallible>(refused);
-                }
-                let request = request.map(|body| Limited::new(body, body_bytes));
-                Ok(door.answer(&node, request).await)
-            }
+            answered(door, node, request, limits.body_bytes)
         });
         let mut connection = pin!(http(limits).serve_connection(TokioIo::new(stream), service));
         tokio::select! {
@@ -299,12 +329,49 @@ impl Shared {
             () = sleep(limits.age) => {}
         }
         connection.as_mut().graceful_shutdown();
+        // At its age it takes no more requests; those that it has go on until the server stops.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = place.cut() => return,
+            _ = draining.wait_for(|draining| *draining) => {}
+        }
         tokio::select! {
             _ = connection => {}
             () = place.cut() => {}
             () = sleep(limits.drain) => {}
         }
     }
+}
+
+/// What the door says to a request. The error is that of a request that has not begun, and the only
+/// one that there is: HTTP/2 defines what it says to the client (RFC 9113 §8.7).
+async fn answered(
+    door: Arc<dyn Door>,
+    node: Name,
+    request: Request<Incoming>,
+    body_bytes: usize,
+) -> Result<Response<Body>, h2::Error> {
+    if !door.admits(&node) {
+        let mut refused = Response::new(full("the node is not of the cluster any more"));
+        *refused.status_mut() = StatusCode::FORBIDDEN;
+        return Ok(refused);
+    }
+    let (head, body) = request.into_parts();
+    let limit = match door.takes_any_body(&head) {
+        true => usize::MAX,
+        false => body_bytes,
+    };
+    let request = Request::from_parts(head, Limited::new(body, limit));
+    match door.answer(&node, request).await {
+        Ok(response) => Ok(response.map(|body| body.map_err(own).boxed_unsync())),
+        Err(NotBegun) => Err(h2::Reason::REFUSED_STREAM.into()),
+    }
+}
+
+/// The error of a body without what caused it. hyper tells the client the reason of any error of
+/// HTTP/2 that it finds among the causes, and one of another connection says nothing about this one.
+fn own(error: BoxError) -> BoxError {
+    chain(&*error).into()
 }
 
 fn refused(why: &str) -> io::Error {
@@ -319,6 +386,8 @@ fn http(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
+        // Clients go away together, and the requests of all of them end with that.
+        .max_pending_accept_reset_streams(limits.streams as usize)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     http

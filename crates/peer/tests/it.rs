@@ -11,5 +11,7 @@ mod join;
 mod limits;
 #[path = "it/logs.rs"]
 mod logs;
+#[path = "it/refusal.rs"]
+mod refusal;
 #[path = "it/trust.rs"]
 mod trust;

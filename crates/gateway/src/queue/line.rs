@@ -6,6 +6,8 @@ use std::{
     net::IpAddr,
 };
 
+use crate::ticket::Ticket;
+
 /// What a request says when it begins to wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Asker {
@@ -40,11 +42,13 @@ const DRAWN_FROM: usize = 32;
 /// How often in a row that is not the first of all.
 const DRAWN: u32 = 3;
 
-/// A place in the line. They are in the order of turns, and of coming in each turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket {
-    turn: u64,
-    id: u64,
+/// One that was taken out.
+#[derive(Debug)]
+pub(super) struct Next<T> {
+    pub(super) item: T,
+    pub(super) client: Option<IpAddr>,
+    /// Where it stood.
+    pub(super) ticket: Ticket,
 }
 
 #[derive(Debug)]
@@ -85,7 +89,8 @@ impl<T> Default for Line<T> {
             passed: 0,
             drawn: 0,
             clients: HashMap::new(),
-            turn: 0,
+            // Before the first one stand those that come back.
+            turn: 1,
             next_id: 0,
         }
     }
@@ -157,16 +162,16 @@ impl<T> Line<T> {
         Some((ticket, displaced))
     }
 
-    /// Takes the next one out for a slot of a pod on `thread` whose client may be served. It is
-    /// asked for each until that is so.
+    /// Takes the next one out for a slot of a pod on `thread`, if it is on one, whose client may be
+    /// served. It is asked for each until that is so.
     pub(super) fn pop(
         &mut self,
-        thread: usize,
+        thread: Option<usize>,
         mut may: impl FnMut(Option<IpAddr>) -> bool,
-    ) -> Option<(T, Option<IpAddr>)> {
-        let window = match self.drawn < DRAWN {
-            true => DRAWN_FROM,
-            false => 0,
+    ) -> Option<Next<T>> {
+        let window = match thread {
+            Some(_) if self.drawn < DRAWN => DRAWN_FROM,
+            Some(_) | None => 0,
         };
         // One client has no turns to lose.
         let has_turns = self.clients.len() > 1;
@@ -175,7 +180,7 @@ impl<T> Line<T> {
             let turn = lane.front()?.ticket.turn;
             let near = lane.iter().take(window).position(|entry| {
                 let is_turn = !has_turns || entry.ticket.turn == turn;
-                is_turn && entry.thread == thread && may(entry.client)
+                is_turn && Some(entry.thread) == thread && may(entry.client)
             });
             let index = near.or_else(|| lane.iter().position(|entry| may(entry.client)))?;
             is_drawn = near.is_some_and(|index| index > 0);
@@ -201,7 +206,34 @@ impl<T> Line<T> {
         };
         self.turn = self.turn.max(entry.ticket.turn);
         self.forget(entry.client);
-        Some((entry.item, entry.client))
+        Some(Next {
+            item: entry.item,
+            client: entry.client,
+            ticket: entry.ticket,
+        })
+    }
+
+    /// Puts one back that was taken out with this ticket, where it stood. Without a ticket it has never
+    /// waited, and so has come before all that wait, but for others like it.
+    pub(super) fn put_back(&mut self, asker: Asker, item: T, ticket: Option<Ticket>) -> Ticket {
+        let ticket = ticket.unwrap_or_else(|| {
+            self.next_id += 1;
+            Ticket {
+                turn: 0,
+                id: self.next_id - 1,
+            }
+        });
+        if let Some(client) = asker.client {
+            self.clients.entry(client).or_default().waiting += 1;
+        }
+        let entry = Entry {
+            ticket,
+            client: asker.client,
+            thread: asker.thread,
+            item,
+        };
+        insert(&mut self.lanes[asker.lane as usize], entry);
+        ticket
     }
 
     /// Takes all out of which this is so.
@@ -224,6 +256,15 @@ impl<T> Line<T> {
         let entry = self.lanes.iter_mut().find_map(|lane| take(lane, ticket))?;
         self.forget(entry.client);
         Some(entry.item)
+    }
+
+    /// Whether this one waits.
+    pub(super) fn has(&self, ticket: Ticket) -> bool {
+        let stands = |lane: &VecDeque<Entry<T>>| {
+            lane.binary_search_by_key(&ticket, |entry| entry.ticket)
+                .is_ok()
+        };
+        self.lanes.iter().any(stands)
     }
 
     /// Lets this one stand behind no longer, but in this lane.
@@ -284,7 +325,7 @@ mod tests {
     }
 
     fn next<T>(line: &mut Line<T>) -> Option<T> {
-        line.pop(0, |_| true).map(|(item, _)| item)
+        line.pop(Some(0), |_| true).map(|next| next.item)
     }
 
     fn all<T>(line: &mut Line<T>) -> Vec<T> {
@@ -317,14 +358,14 @@ mod tests {
                 .expect("room");
         }
         let served: Vec<_> = (0..=DRAWN + 1)
-            .filter_map(|_| line.pop(1, |_| true))
+            .filter_map(|_| line.pop(Some(1), |_| true))
             .collect();
-        let served: Vec<_> = served.into_iter().map(|(n, _)| n).collect();
+        let served: Vec<_> = served.into_iter().map(|next| next.item).collect();
         let drawn: Vec<_> = (1..=DRAWN as i32).chain([0, DRAWN as i32 + 1]).collect();
         assert_eq!(served, drawn);
         // No thread's slot stays free for want of one of its own.
         assert_eq!(
-            line.pop(7, |_| true).map(|(n, _)| n),
+            line.pop(Some(7), |_| true).map(|next| next.item),
             Some(DRAWN as i32 + 2)
         );
     }
@@ -339,7 +380,7 @@ mod tests {
             };
             line.push(asker, item, 100, 100).expect("room");
         }
-        let mut next = || line.pop(1, |_| true).map(|(item, _)| item);
+        let mut next = || line.pop(Some(1), |_| true).map(|next| next.item);
         assert_eq!([next(), next()], [Some("a1"), Some("b1")]);
         // It is alone now.
         assert_eq!([next(), next()], [Some("a2"), Some("a3")]);
@@ -439,8 +480,8 @@ mod tests {
         assert!(line.push(slow(), "s", 10, 10).is_some());
         let not_the_first = |client| client != from(1).client;
         assert_eq!(line.ahead_of(not_the_first), 1);
-        let served: Vec<_> = std::iter::from_fn(|| line.pop(0, not_the_first))
-            .map(|(item, _)| item)
+        let served: Vec<_> = std::iter::from_fn(|| line.pop(Some(0), not_the_first))
+            .map(|next| next.item)
             .collect();
         assert_eq!(served, ["b1", "s"]);
         assert_eq!(all(&mut line), ["a1", "a2"]);
@@ -471,5 +512,23 @@ mod tests {
         let mut line = Line::default();
         assert!(line.push(Asker::default(), 0, 0, 0).is_none());
         assert!(line.push(slow(), 0, 0, 0).is_none());
+    }
+
+    #[test]
+    fn one_that_comes_back_stands_where_it_stood() {
+        let mut line = Line::default();
+        for (client, item) in [(1, "a1"), (1, "a2"), (2, "b1"), (2, "b2")] {
+            line.push(from(client), item, 4, 4).expect("room");
+        }
+        let first = line.pop(None, |_| true).expect("the first");
+        assert_eq!(first.item, "a1");
+        // The line is full again by now, which it takes no account of.
+        line.push(from(3), "c1", 4, 4).expect("room");
+        line.put_back(from(1), first.item, Some(first.ticket));
+        // These have never waited, and were there before all others.
+        line.put_back(from(4), "x1", None);
+        line.put_back(from(1), "x2", None);
+        assert_eq!(all(&mut line), ["x1", "x2", "a1", "b1", "c1", "a2", "b2"]);
+        assert!(line.clients.is_empty());
     }
 }

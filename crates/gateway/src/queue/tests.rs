@@ -7,7 +7,7 @@ use sampan_core::name::{PodName, ServiceKey};
 use super::*;
 use crate::{
     body::Body,
-    endpoint::EndpointState,
+    endpoint::{Endpoint, EndpointState},
     upstream::{RequestContext, Upstream, UpstreamFuture},
 };
 
@@ -19,6 +19,10 @@ impl Upstream for Never {
     }
 }
 
+fn targets(endpoint: &Arc<Endpoint>) -> Targets {
+    Targets::from(Arc::<[_]>::from([Arc::clone(endpoint)]))
+}
+
 /// A queue in front of one pod that takes one request at a time.
 fn queue_of_one() -> (Arc<Queue>, Arc<Endpoint>) {
     let name = PodName::new(&ServiceKey::parse("shop/web").unwrap(), 1, 0);
@@ -26,7 +30,7 @@ fn queue_of_one() -> (Arc<Queue>, Arc<Endpoint>) {
     endpoint.set_state(EndpointState::Ready);
     let queue = Arc::new(Queue::default());
     endpoint.attach(&queue, &crate::stats::Counters::default());
-    queue.install([endpoint.clone()].into(), 10, true);
+    queue.install(targets(&endpoint), 10, true);
     (queue, endpoint)
 }
 
@@ -94,7 +98,8 @@ fn a_slot_freed_while_another_enters_is_not_lost() {
                     Err(_) => {
                         LOST.fetch_add(1, SeqCst);
                         endpoint.try_acquire();
-                        Slot::new(&endpoint, &queue, None, Instant::now())
+                        let place = Place::Pod(Arc::clone(&endpoint));
+                        Slot::new(place, &queue, None, Instant::now())
                     }
                 },
                 _ => unreachable!("round {round}: the queue is open and empty"),
@@ -120,7 +125,7 @@ async fn nobody_overtakes_even_while_a_slot_changes_hands() {
     endpoint.release();
     let second = queue
         .acquire(
-            std::slice::from_ref(&endpoint),
+            &targets(&endpoint),
             Duration::from_secs(1),
             Instant::now(),
             Asker::default(),
@@ -175,7 +180,7 @@ fn a_closed_queue_lets_nobody_in_until_it_is_opened_again() {
         queue.enter(Asker::default(), Duration::from_secs(1)),
         Err(Fault::NoService)
     ));
-    queue.install([endpoint].into(), 1, true);
+    queue.install(targets(&endpoint), 1, true);
     drop(slot(&queue));
 }
 
@@ -194,7 +199,7 @@ fn the_last_pod_that_goes_while_another_enters_is_told_of() {
         let name = PodName::new(&ServiceKey::parse("shop/web").unwrap(), 1, slot as u32);
         let endpoint = Endpoint::new(name, 1, 1, Arc::new(Never));
         endpoint.attach(&queue, &crate::stats::Counters::default());
-        queue.install([endpoint.clone()].into(), 10, true);
+        queue.install(targets(&endpoint), 10, true);
         endpoint
     };
     let last = Mutex::new(publish(0));

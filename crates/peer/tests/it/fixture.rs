@@ -9,14 +9,15 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::BodyExt as _;
+use http::{Request, Response, request::Parts};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use parking_lot::Mutex;
 use sampan_core::name::Name;
 use sampan_peer::{
-    Authority, Body, Client, ClientLimits, ClusterSecret, Credentials, Door, Identity, JoinAnswer,
-    JoinRequest, Limits, PeerError, PublicKey, Refusal, Remote, RequestBody, Server, StoredToken,
-    Token, TokenError, empty, full,
+    Authority, Body, BoxError, Client, ClientLimits, ClusterSecret, Credentials, Door, Identity,
+    JoinAnswer, JoinRequest, Limits, NotBegun, PeerError, PublicKey, Refusal, Remote, RequestBody,
+    Server, StoredToken, Token, TokenError, empty, full,
 };
 use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::oneshot, task::JoinHandle};
 
@@ -141,6 +142,18 @@ impl Drop for Node {
     }
 }
 
+/// Notes that it is dropped.
+struct Noted(Arc<Cluster>, Name);
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.0
+            .asked
+            .lock()
+            .push((self.1.clone(), "ended".to_owned()));
+    }
+}
+
 struct TestDoor(Arc<Cluster>);
 
 #[async_trait]
@@ -149,17 +162,40 @@ impl Door for TestDoor {
         self.0.members.lock().contains(node)
     }
 
-    async fn answer(&self, caller: &Name, request: Request<RequestBody>) -> Response<Body> {
+    fn takes_any_body(&self, head: &Parts) -> bool {
+        head.uri.query() == Some("any")
+    }
+
+    async fn answer(
+        &self,
+        caller: &Name,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Body>, NotBegun> {
         let path = request.uri().path().to_owned();
         self.0.asked.lock().push((caller.clone(), path.clone()));
-        match path.as_str() {
+        Ok(match path.as_str() {
             "/never" => std::future::pending().await,
+            "/refuse" => return Err(NotBegun),
+            // The error of a stream of another connection, which was refused there.
+            "/foreign" => {
+                let foreign = h2::Error::from(h2::Reason::REFUSED_STREAM);
+                let frames = futures::stream::iter([Err::<Frame<Bytes>, BoxError>(foreign.into())]);
+                Response::new(StreamBody::new(frames).boxed_unsync())
+            }
             "/length" => match request.into_body().collect().await {
                 Ok(body) => Response::new(full(body.to_bytes().len().to_string())),
                 Err(error) => Response::new(full(format!("refused: {error}"))),
             },
+            "/dropped" => {
+                let _noted = Noted(Arc::clone(&self.0), caller.clone());
+                self.0
+                    .asked
+                    .lock()
+                    .push((caller.clone(), "begun".to_owned()));
+                std::future::pending().await
+            }
             _ => Response::new(full(format!("{path} for {caller}"))),
-        }
+        })
     }
 
     async fn join(&self, request: JoinRequest) -> Result<JoinAnswer, Refusal> {

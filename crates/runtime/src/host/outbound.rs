@@ -366,7 +366,8 @@ impl Outbound {
             | Fault::BodyTooLarge
             | Fault::BadRequest
             | Fault::ClientSlow
-            | Fault::ClientGone => Error::ConnectionTerminated,
+            | Fault::ClientGone
+            | Fault::NodeLost => Error::ConnectionTerminated,
         })?;
         let cut = |_| Error::HttpResponseIncomplete;
         Ok(response.map(|body| body.map_err(cut).boxed_unsync()))

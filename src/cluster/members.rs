@@ -21,7 +21,7 @@ use sampan_core::{
         cluster::{ClusterKey, Leader, Node, NodeSession, VolumeKeeper},
     },
 };
-use sampan_store::{Batch, Entry, Store, StoreError, WatchError};
+use sampan_store::{Batch, Entry, Revision, Store, StoreError, WatchError};
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -42,6 +42,8 @@ pub(crate) struct Roster {
     pub(crate) nodes: BTreeMap<Name, Node>,
     pub(crate) sessions: BTreeMap<Name, NodeSession>,
     pub(crate) leader: Option<Leader>,
+    /// The transaction that put the leader there: each time in which a node leads has another one.
+    pub(crate) term: Option<Revision>,
     /// The nodes that keep volumes, by app and volume.
     pub(crate) volumes: BTreeMap<(Name, Name), VolumeKeeper>,
 }
@@ -88,7 +90,7 @@ impl Members {
 async fn run(
     store: &Arc<dyn Store>,
     prefix: &'static str,
-    mut after: sampan_store::Revision,
+    mut after: Revision,
     roster: &watch::Sender<Roster>,
 ) {
     loop {
@@ -157,7 +159,7 @@ impl Roster {
             ClusterKey::NODES => self.nodes.clear(),
             ClusterKey::SESSIONS => self.sessions.clear(),
             ClusterKey::VOLUMES => self.volumes.clear(),
-            _ => self.leader = None,
+            _ => (self.leader, self.term) = (None, None),
         }
         for entry in entries {
             self.put(&entry.key, Some(entry));
@@ -175,7 +177,10 @@ impl Roster {
             Some(ClusterKey::Node(name)) => put(&mut self.nodes, name, entry),
             Some(ClusterKey::Session(name)) => put(&mut self.sessions, name, entry),
             Some(ClusterKey::Volume(app, volume)) => put(&mut self.volumes, (app, volume), entry),
-            Some(ClusterKey::Leader) => self.leader = entry.and_then(decode),
+            Some(ClusterKey::Leader) => {
+                self.leader = entry.and_then(decode);
+                self.term = entry.map(|entry| entry.modified);
+            }
             Some(ClusterKey::Cluster | ClusterKey::Token(_)) | None => {}
         }
     }

@@ -30,6 +30,9 @@ pub(crate) struct Standing {
     pub(crate) is_present: bool,
     /// It plans for all.
     pub(crate) leads: bool,
+    /// The transaction since which it does. A node that leads no more for a moment and then again has
+    /// another one, so that a component that has missed that moment sees it all the same.
+    pub(crate) term: Option<Revision>,
 }
 
 /// Whether this node is about to leave the others.
@@ -117,7 +120,7 @@ impl Presence {
         }
         self.stand(Standing {
             is_present: true,
-            leads: false,
+            ..Standing::default()
         });
         tokio::select! {
             turn = self.stay(&session, departure.clone(), drains) => return turn,
@@ -184,11 +187,11 @@ impl Presence {
         };
         let mut was_seen = false;
         loop {
-            let (seen, is_member, leader) = {
+            let (seen, is_member, leader, term) = {
                 let roster = changes.borrow_and_update();
                 let seen = roster.sessions.get(&self.node).map(|it| it.boot);
                 let is_member = roster.nodes.contains_key(&self.node);
-                (seen, is_member, roster.leader.clone())
+                (seen, is_member, roster.leader.clone(), roster.term)
             };
             was_seen |= seen == Some(self.boot);
             if was_seen && !is_member {
@@ -202,6 +205,7 @@ impl Presence {
             self.stand(Standing {
                 is_present: true,
                 leads: leader.as_ref() == Some(&own),
+                term: term.filter(|_| leader.as_ref() == Some(&own)),
             });
             // An earlier run of this node leads no more.
             if leader.is_none_or(|leader| leader.node == self.node && leader.boot != self.boot) {

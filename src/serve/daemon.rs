@@ -2,15 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sampan_core::record::{
-    Kind,
-    cluster::{ClusterKey, Leader},
-};
-use sampan_store::{Revision, StoreError};
+use sampan_core::record::{Kind, cluster::ClusterKey};
+use sampan_store::Revision;
 use tokio::{
     sync::{Notify, watch},
     task::{AbortHandle, JoinHandle, JoinSet},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{
@@ -56,8 +53,6 @@ struct Finish {
     task: AbortHandle,
 }
 
-/// How long to wait before a store that failed is asked again.
-const RETRY: Duration = Duration::from_millis(500);
 /// The longest that one of them may take.
 const FINISH: Duration = Duration::from_secs(2);
 
@@ -204,31 +199,13 @@ impl Planning {
         Some(Arc::new(move || member.members().with(Roster::for_placing)))
     }
 
-    /// What says that this node leads. `None` if the store says another thing by now.
-    async fn lead(&self) -> Option<Lead> {
-        let key = ClusterKey::Leader.to_string();
-        let entry = loop {
-            match self.context.store.get(&key).await {
-                Ok(entry) => break entry?,
-                Err(StoreError::Closed) => return None,
-                Err(error) => {
-                    tracing::warn!(%error, "it is not known whether this node leads, trying again");
-                    sleep(RETRY).await;
-                }
-            }
-        };
-        let leader: Leader = serde_json::from_slice(&entry.value).ok()?;
-        let is_own = leader.node == self.node.name && leader.boot == self.node.clock.boot();
-        is_own.then_some((key, entry.modified))
-    }
-
     /// Tells the controllers when other nodes run than before. Ends with the store.
     async fn watch_nodes(&self, mut members: watch::Receiver<Roster>) {
         let mut before = Roster::default();
         while members.changed().await.is_ok() {
             let mut now = members.borrow_and_update().clone();
             // Which node leads changes nothing for pods.
-            now.leader = None;
+            (now.leader, now.term) = (None, None);
             if std::mem::replace(&mut before, now.clone()) != now {
                 self.nodes_changed.notify_one();
             }
@@ -242,19 +219,22 @@ impl Planning {
         let mut standing = member.standing();
         let mut members = member.members().changes();
         loop {
-            let leads = standing.borrow_and_update().leads;
-            let lead = if leads { self.lead().await } else { None };
-            if lead.is_some() {
+            let term = standing.borrow_and_update().term;
+            if let Some(revision) = term {
+                let lead = Some((ClusterKey::Leader.to_string(), revision));
                 tracing::info!("this node leads");
                 tokio::select! {
                     () = self.controllers(lead) => return,
                     () = self.watch_nodes(member.members().changes()) => return,
-                    _ = standing.wait_for(|it| !it.leads) => {
+                    _ = standing.wait_for(|it| it.term != term) => {
                         tracing::warn!("this node does not lead any more");
                         self.context.decisions.send_replace(Arc::default());
                     }
                 }
-            } else if members.borrow_and_update().leader.is_some() {
+                // It may lead again by now.
+                continue;
+            }
+            if members.borrow_and_update().leader.is_some() {
                 // What the store says of how things are is of the node that leads.
                 self.context.looked.send_replace(true);
             }

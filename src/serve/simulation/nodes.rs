@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use sampan_core::record::{
     Boots,
-    cluster::{self, Capacity, ClusterKey, Leader, NodeSession, NodeSpec, NodeStatus},
+    cluster::{self, Capacity, ClusterKey, NodeSession, NodeSpec, NodeStatus},
 };
 use sampan_store::{BootInstant, Revision, SessionId, SessionSource, Write};
 use tokio::time::{sleep, timeout};
@@ -152,9 +152,9 @@ struct Reached {
 #[async_trait]
 impl WatchSource for Reached {
     async fn next(&mut self) -> Result<Batch, WatchError> {
-        let batch = self.watch.next().await?;
+        // In this order: a batch that was taken must not be lost with this future.
         let _ = self.cut.wait_for(|cut| !*cut).await;
-        Ok(batch)
+        self.watch.next().await
     }
 }
 
@@ -362,20 +362,10 @@ async fn plan(
     faults: &Arc<AtomicBool>,
 ) {
     loop {
-        if standing.wait_for(|it| it.leads).await.is_err() {
+        let Ok(term) = standing.wait_for(|it| it.leads).await.map(|it| it.term) else {
             return;
-        }
-        let key = ClusterKey::Leader.to_string();
-        let entry = view.get(&key).await.ok().flatten();
-        let leader = entry.and_then(|it| {
-            let leader: Leader = serde_json::from_slice(&it.value).ok()?;
-            let own = leader.node == local.name && leader.boot == local.clock.boot();
-            own.then_some((key, it.modified))
-        });
-        if leader.is_none() {
-            sleep(Duration::from_millis(100)).await;
-            continue;
-        }
+        };
+        let leader = term.map(|term| (ClusterKey::Leader.to_string(), term));
         let (_, loads) = watch::channel(Arc::default());
         let (_, mut controllers) = node(store, faults, &loads);
         controllers.store = Arc::clone(view);
@@ -393,7 +383,7 @@ async fn plan(
         tokio::select! {
             () = controllers.run(mirror.follow(&Kind::ALL)) => return,
             () = watching => return,
-            _ = standing.wait_for(|it| !it.leads) => {}
+            _ = standing.wait_for(|it| it.term != term) => {}
         }
     }
 }
@@ -450,7 +440,9 @@ async fn simulate_nodes(seed: u64) -> Result<(), String> {
     if timeout(SETTLE + SESSION, settled).await.is_err() {
         let memory = &world.store.memory;
         let (service, pods) = (service(memory).await, pods(memory).await);
-        return Err(format!("not settled: {service:#?}\n{pods:#?}"));
+        let listing = memory.list("/").await.expect("memory");
+        let keys: Vec<_> = listing.entries.iter().map(|it| &it.key).collect();
+        return Err(format!("not settled: {service:#?}\n{pods:#?}\n{keys:?}"));
     }
     let broken = world.store.broken.lock().take();
     broken.map_or(Ok(()), Err)

@@ -131,6 +131,8 @@ fn a_request_at_any_node_wakes_a_service() {
         return;
     };
     let address = cluster.running("b").as_mut().expect("it runs").address();
+    // Its pod comes up at another node than the one that was asked.
+    cluster.must("a", &["cordon", "b"]);
     asleep(&cluster);
     let api = cluster.api("b");
     let mut events = Running::start(sampan(&["events", "--follow", "--api", &api]));
@@ -144,8 +146,12 @@ fn a_request_at_any_node_wakes_a_service() {
         .line_with("0 → 1: a request waits");
     eprintln!("told and decided after {:?}", asked.elapsed());
     events.line_with("0 → 1: a request waits (seen by a)");
-    cluster.pods("b", |pods| are_ready(pods, 1));
-    drop(client);
+    let (answered, took) = answer(client);
+    assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    eprintln!("answered by the other node {took:?} after that");
+    cluster.pods("b", |pods| are_ready(pods, 1) && pods[0]["node"] == "a");
+    cluster.has_components("b", 1);
+    cluster.must("a", &["uncordon", "b"]);
 
     // While no node leads it is told again, until one does.
     asleep(&cluster);

@@ -63,9 +63,14 @@ fn load_at_a_node_that_does_not_lead_makes_pods_and_its_silence_keeps_them() {
 
     // Each request counts once, where it came in, whichever node is asked.
     for asked in ["a", "b"] {
+        let at_pods = |top: &Value| -> f64 {
+            let pods = top["pods"].as_array().expect("a list").iter();
+            pods.map(|pod| number(&pod["in_flight"])).sum()
+        };
         let top = top(&cluster, asked, |top| {
-            number(&top["services"][0]["in_flight"]) > 3.9
+            number(&top["services"][0]["in_flight"]) > 3.9 && at_pods(top) > 3.9
         });
+        assert!(at_pods(&top) < 4.1, "{asked}: {top:#}");
         let service = &top["services"][0];
         assert!(number(&service["in_flight"]) < 4.1, "{asked}: {service:#}");
         assert_eq!(service["wanted"], 4, "{asked}: {service:#}");

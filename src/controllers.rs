@@ -6,6 +6,7 @@
 //! not matter what woke it, nor whether it was woken too often.
 
 pub(crate) mod autoscale;
+mod balance;
 mod due;
 mod job;
 mod object;

@@ -19,15 +19,16 @@ use std::{
 use sampan_core::{
     name::{Name, PodName, ServiceKey},
     object::Spread,
-    plan::place::{self, Decision, Demand, Node, Tally, misplaced, place},
+    plan::place::{self, Decision, Demand, Node, Tally, misplaced, place, uneven},
     record::{
         Job, JobPhase, Needs, Pod, Reserved, Service,
         cluster::{ClusterKey, VolumeKeeper},
     },
+    time::Timestamp,
 };
 use sampan_store::Transaction;
 
-use super::object::Object;
+use super::{balance::Balance, object::Object};
 use crate::mirror::{Mirror, Stored, text};
 
 /// The nodes of a cluster as they are known now.
@@ -38,6 +39,7 @@ pub(super) struct Placing {
     source: NodesOf,
     nodes: Vec<Node>,
     tally: Tally,
+    balance: Balance,
     /// Services with pods, and jobs with attempts, for which no node has room.
     waiting: BTreeSet<Object>,
 }
@@ -66,6 +68,7 @@ impl Placing {
             source,
             nodes,
             tally: Tally::default(),
+            balance: Balance::default(),
             waiting: BTreeSet::new(),
         }
     }
@@ -119,6 +122,7 @@ impl Placing {
     /// Forgets a service that is gone.
     pub(super) fn forget(&mut self, service: &ServiceKey) {
         self.waiting.remove(&Object::Service(service.clone()));
+        self.balance.forget(service);
     }
 
     /// Forgets a job that is gone.
@@ -156,20 +160,38 @@ impl Placing {
         new.map(|volume| (volume.clone(), node.clone())).collect()
     }
 
-    /// Why pods should run on other nodes, by pod.
-    pub(super) fn misplaced<'a>(
-        &self,
+    /// Why pods should run on other nodes, by pod; and when to look again.
+    pub(super) fn leaving(
+        &mut self,
         service: &Service,
-        pods: impl Iterator<Item = &'a Stored<Pod>>,
-    ) -> BTreeMap<PodName, String> {
-        // What it needs of a node that has it does not matter any more.
-        let demand = Demand::of(service, &Needs::default());
+        mirror: &Mirror,
+        now: Timestamp,
+    ) -> (BTreeMap<PodName, String>, Option<Timestamp>) {
+        let key = &service.key;
+        let needs = mirror.needs(key, service.spec.revision);
+        let demand = Demand::of(service, &needs.unwrap_or_default());
         let reason = |pod: &Stored<Pod>| {
             let node = pod.value.node.as_ref()?;
             let node = self.nodes.iter().find(|it| it.name == *node);
             Some((pod.value.name(), misplaced(node, &demand)?))
         };
-        pods.filter_map(reason).collect()
+        let mut leaving: BTreeMap<_, _> = mirror.pods_of(key).filter_map(reason).collect();
+        let uneven = match leaving.is_empty() {
+            true => uneven(&demand, &self.nodes, &self.tally),
+            false => None,
+        };
+        let on_nodes: Vec<_> = mirror
+            .pods_of(key)
+            .filter_map(|pod| Some((pod.value.name(), pod.value.node.as_ref()?)))
+            .collect();
+        let pods = on_nodes.iter().map(|(pod, node)| (pod, *node));
+        let moves = self
+            .balance
+            .look(service, pods, uneven.map(|(from, _)| from), now);
+        if let Some(pod) = moves.pod {
+            leaving.insert(pod, "other nodes have fewer pods of its service".to_owned());
+        }
+        (leaving, moves.wake_at)
     }
 
     /// Finds nodes for pods of one service that have none.

@@ -82,11 +82,11 @@ pub(super) fn reconcile(
     let pods = pods.map(|it| (&*it.value, it.created.0));
     let readiness = &mut memory.readiness;
     let mut pods = readiness.observe(&stored.value.key, pods, &boots, moment.now);
-    let placing = memory.placing.as_ref();
-    let misplaced = placing.map(|it| it.misplaced(service, mirror.pods_of(&service.key)));
-    let misplaced = misplaced.unwrap_or_default();
+    let placing = memory.placing.as_mut();
+    let leaving = placing.map(|it| it.leaving(service, mirror, moment.now));
+    let (leaving, balanced_at) = leaving.unwrap_or_default();
     for pod in &mut pods {
-        pod.leaving = misplaced.get(&pod.pod.name()).map(String::as_str);
+        pod.leaving = leaving.get(&pod.pod.name()).map(String::as_str);
     }
     let planned = match &turn {
         Some(turn) => rollout::delete(service, &pods, turn, moment),
@@ -115,13 +115,18 @@ pub(super) fn reconcile(
     }
     let placed = writes.make(&next, memory.placing.as_mut());
     Plan {
-        wake_at: planned.wake_at.and_then(|at| node.clock.instant(at)),
+        wake_at: earlier(planned.wake_at, balanced_at).and_then(|at| node.clock.instant(at)),
         told: std::mem::take(&mut writes.told),
         transaction: writes.finish(&next),
         scaled: scaled.map(|(_, decision)| decision),
         ended: planned.ended,
         placed,
     }
+}
+
+/// The earlier one of two times, if there is one.
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
 }
 
 /// Whether it tells of another number of pods.

@@ -427,6 +427,12 @@ async fn simulate_nodes(seed: u64) -> Result<(), String> {
             world.start(at);
         }
     }
+    sleep(2 * SESSION).await;
+    for at in 0..world.sites.len() {
+        // Pods that were made while there were faults would go on to crash.
+        world.sites[at].running = None;
+        world.start(at);
+    }
     let mut last = service(&world.store.memory).await;
     last.spec.paused = false;
     last.generation += 1;

@@ -17,7 +17,7 @@ fn whole() -> Service {
         "on_failure": "pause", "history": 1, "drain": "1s"}, "routes": [], "depends_on": {},
         "queue": 1, "queue_timeout": "1s", "body_bytes": 1, "debug_headers": false,
         "autoscale": null}, "status": {"observed_generation": 1, "target": 1, "last_good": 1,
-        "scaled_to": 3, "phase": "Complete", "progress": {"boot": 1, "since": 0,
+        "scaled_to": 3, "phase": "Complete", "progress": {"boot": 1, "since": {"secs": 0, "nanos": 0},
         "most_available": 3, "fewest_old": 0}, "counts": {"alive": 3, "updated": 3, "ready": 3,
         "available": 3, "updated_available": 3}, "conditions": [], "refused": null}}"#;
     serde_json::from_str(text).expect("a service")

@@ -18,6 +18,10 @@ figures PROFILE="dist":
     cargo bench --profile {{ PROFILE }} --locked --bench gateway
     python3 benches/peers/run.py --sampan target/{{ PROFILE }}/sampan
 
+# Three nodes and three members of etcd under load, while they die, hang and drain.
+cluster-faults:
+    SAMPAN_FAULTS=1 cargo test --profile dist --locked --test it cluster::faults -- --nocapture
+
 # The structural rules alone, in two seconds.
 tidy: _tidy
     target/ci/tidy --quiet

@@ -3,6 +3,7 @@
 mod across;
 mod alone;
 mod credentials;
+mod faults;
 mod guests;
 mod loss;
 mod nodes;
@@ -82,7 +83,7 @@ impl Cluster {
 
     /// The same with more to be said.
     fn make_with(&mut self, name: &str, more: &[&str]) {
-        let (data, url) = (self.data(name), self.etcd.urls().remove(0));
+        let (data, url) = (self.data(name), self.etcd.urls().join(","));
         let peer = &self.node(name).peer;
         let init = [
             "cluster", "init", "--node", name, "--etcd", &url, "--data", &data, "--peer", peer,

@@ -235,9 +235,11 @@ impl Left {
             text += &format!("\n  and {} more", count - MAX_NAMED);
         }
         let time = format_duration(timeout);
-        let pods = if count == 1 { "pod has" } else { "pods have" };
-        let reason =
-            anyhow!("{count} {pods} not left in {time}, and go as soon as they can:{text}");
+        let (pods, go) = match count {
+            1 => ("pod has", "goes as soon as it can"),
+            _ => ("pods have", "go as soon as they can"),
+        };
+        let reason = anyhow!("{count} {pods} not left in {time}, and {go}:{text}");
         Ok(Stop::Because(EXIT_FAILED, reason))
     }
 

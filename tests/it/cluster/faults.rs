@@ -4,6 +4,9 @@
 //! A short run is among the tests. `just cluster-faults` has an optimised build do each fault
 //! more often, under the load of the table in `benches/README.md`, and prints the figures.
 
+// The figures are what the run is for.
+#![allow(clippy::print_stdout)]
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -31,6 +34,8 @@ const LOST: Duration = Duration::from_secs(20);
 const DRAIN: Duration = Duration::from_secs(30);
 /// Pods of the service that is asked with GET.
 const PODS: usize = 6;
+/// Answers that may have begun at a node in the moment in which it is lost.
+const MOST_BEGUN: usize = 3;
 /// Time that a client waits for an answer.
 const CLIENT: Duration = Duration::from_secs(40);
 
@@ -245,7 +250,8 @@ impl Trial {
         tokio::time::sleep(time).await;
     }
 
-    /// Says what came of a fault, and that no GET has failed that came in at another node than these.
+    /// Says what came of a fault, and that no GET has failed that came in at another node than these:
+    /// but for answers that had begun at a node that was lost.
     fn report(&self, fault: &str, took: Duration, but: &[&str]) {
         let seen = self.load.since(but);
         println!(
@@ -255,17 +261,18 @@ impl Trial {
             seen.slowest
         );
         assert!(seen.answered > 0, "{fault}: there was no load");
-        assert!(seen.failed.is_empty(), "{fault}: {:#?}", seen.failed);
+        let begun = match but.is_empty() {
+            true => 0,
+            false => MOST_BEGUN,
+        };
+        assert!(seen.failed.len() <= begun, "{fault}: {:#?}", seen.failed);
     }
 
     /// Waits until all pods of the service are ready on other nodes than this.
     async fn ready_but_at(&self, asked: &str, lost: &str) -> Duration {
         let began = Instant::now();
         loop {
-            let text = self
-                .cluster
-                .must(asked, &["get", "pods", "web", "-o", "json"]);
-            let pods: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+            let pods = self.pods(asked, "web");
             let is_good = |pod: &&Value| pod["ready"] == true && pod["node"] != lost;
             if pods.iter().filter(is_good).count() == PODS {
                 return began.elapsed();
@@ -273,6 +280,20 @@ impl Trial {
             assert!(began.elapsed() < LOST, "after {LOST:?}: {pods:#?}");
             self.pass(Duration::from_millis(100)).await;
         }
+    }
+
+    /// The pods of a service, as a node says.
+    fn pods(&self, asked: &str, service: &str) -> Vec<Value> {
+        let text = self.cluster.must(asked, &["get", "pods", "-o", "json"]);
+        let pods: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+        let of_service = |pod: &Value| pod["service"] == service;
+        pods.into_iter().filter(of_service).collect()
+    }
+
+    /// The node of the pod of a service.
+    fn home(&self, service: &str) -> String {
+        let pods = self.pods("a", service);
+        pods[0]["node"].as_str().expect("a node").to_owned()
     }
 
     /// The node that leads, and another one.
@@ -313,7 +334,9 @@ impl Trial {
 
     async fn drains(&mut self) {
         self.load.since(&[]);
-        for node in ["a", "b", "c"] {
+        // What keeps its data on a node stays there.
+        let keeper = self.home("visits");
+        for node in ["a", "b", "c"].into_iter().filter(|node| *node != keeper) {
             let began = Instant::now();
             self.cluster.must("a", &["drain", node, "--timeout", "30s"]);
             let took = began.elapsed();

@@ -24,7 +24,7 @@ use sampan_runtime::{
 };
 use sampan_store::{Outcome, Store, StoreError, Transaction};
 use tokio::{
-    sync::oneshot,
+    sync::{oneshot, watch},
     task::{AbortHandle, JoinSet},
     time::{Instant, timeout},
 };
@@ -49,10 +49,17 @@ pub(crate) struct Jobs {
     pub(crate) threads: Arc<DataThreads>,
     /// What the agent is told of them.
     pub(crate) runs: Arc<JobRuns>,
+    /// Whether the others see that this node runs, where there are several: while they do not, its
+    /// attempts may be given to another node, and so are not under way here.
+    pub(crate) seen: Option<watch::Receiver<bool>>,
 }
 
 /// How long to wait before a store that failed is asked again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// How long after the others see this node again its attempts begin: by then it knows which have been
+/// given to another node.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// An attempt: (generation, run number, attempt number).
 type Attempt = (u64, u64, u32);
@@ -71,7 +78,8 @@ fn run_of(job: &Job) -> u64 {
 
 /// An attempt that was begun.
 struct Begun {
-    attempt: Attempt,
+    /// `None` once it was ended before its end.
+    attempt: Option<Attempt>,
     task: AbortHandle,
     /// Closed when nothing of it is left.
     gone: oneshot::Receiver<()>,
@@ -92,6 +100,7 @@ impl Jobs {
     /// Runs attempts until the store is closed. Dropping this ends them.
     pub(crate) async fn run(self, mut follower: Follower) {
         let mut changes = self.runs.changes();
+        let mut seen = self.seen.clone();
         let mut attempts = Attempts {
             jobs: Arc::new(self),
             running: BTreeMap::new(),
@@ -111,6 +120,7 @@ impl Jobs {
                     None => return,
                 },
                 () = changes.next() => attempts.end_told(),
+                () = changed(&mut seen) => attempts.seen_or_not(&follower),
                 () = sleep_until(attempts.due.values().min().copied()) => {
                     let now = Instant::now();
                     let due = attempts.due.extract_if(.., |_, at| *at <= now);
@@ -157,6 +167,29 @@ impl Attempts {
         }
     }
 
+    /// Ends all attempts when the others do not see this node any more, and begins those that are still
+    /// its own some time after they do again.
+    fn seen_or_not(&mut self, follower: &Follower) {
+        if self.jobs.may_run() {
+            let at = Instant::now() + SETTLE;
+            let mirror = follower.mirror();
+            let running = mirror.jobs.values().filter(|job| {
+                let status = &job.value.status;
+                status.phase == JobPhase::Running && status.boot == self.jobs.node.clock.boot()
+            });
+            let due = running.map(|job| (job.value.key.clone(), at));
+            self.due.extend(due);
+            return;
+        }
+        for (job, begun) in &mut self.running {
+            if begun.attempt.take().is_some() {
+                let message = "stopped: the other nodes do not see this one, and may run it";
+                self.jobs.tell_ended(job, message);
+                begun.task.abort();
+            }
+        }
+    }
+
     /// Whether a job that is being deleted goes on for now: what depends on it is still there.
     fn is_held(&mut self, follower: &Follower, job: &Job) -> bool {
         let clock = &self.jobs.node.clock;
@@ -194,12 +227,14 @@ impl Attempts {
         }
         let wanted = job.as_ref().filter(|job| {
             !job.deleting
+                && self.jobs.may_run()
                 && job.status.boot == self.jobs.node.clock.boot()
                 && job.status.observed_generation == job.generation
                 && job.status.phase == JobPhase::Running
         });
         let attempt = wanted.map(|job| attempt_of(job));
-        if self.running.get(name).map(|begun| begun.attempt) == attempt {
+        let running = self.running.get(name).and_then(|begun| begun.attempt);
+        if running == attempt {
             return;
         }
         // It has ended, or another one takes its place, or its job was changed or deleted.
@@ -233,7 +268,7 @@ impl Attempts {
         let (_, thread) = threads.deal(&name, run_number + u64::from(attempt_number));
         let task = self.tasks.spawn_on(run, thread);
         let begun = Begun {
-            attempt,
+            attempt: Some(attempt),
             task,
             gone,
         };
@@ -250,7 +285,23 @@ fn going(mirror: &Mirror, app: &Name) -> impl Iterator<Item = ServiceKey> {
     going.map(|job| job.value.key.clone())
 }
 
+/// Resolves when it is another.
+async fn changed(seen: &mut Option<watch::Receiver<bool>>) {
+    let changed = match seen {
+        Some(seen) => seen.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending::<()>().await;
+    }
+}
+
 impl Jobs {
+    /// Whether attempts may be under way here.
+    fn may_run(&self) -> bool {
+        self.seen.as_ref().is_none_or(|seen| *seen.borrow())
+    }
+
     /// Whether a job that runs is ended here when it is deleted: by the node that runs it, or by any if
     /// that one is lost.
     fn ends(&self, job: &Job) -> bool {

@@ -3,7 +3,7 @@
 //! A session that is lost is opened again: the node goes on with what it has meanwhile. Where another
 //! process has taken the name over, or the node was removed from the cluster, this one has to end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use sampan_core::{
     name::Name,
@@ -12,7 +12,7 @@ use sampan_core::{
         cluster::{Capacity, ClusterKey, Leader, Node, NodeSession},
     },
 };
-use sampan_store::{Outcome, Revision, Session, Store, StoreError, Transaction};
+use sampan_store::{BootInstant, Outcome, Revision, Session, Store, StoreError, Transaction};
 use tokio::{sync::watch, time::sleep};
 
 use super::members::Members;
@@ -20,6 +20,8 @@ use crate::mirror::text;
 
 /// How long the store takes to find that a node is gone.
 const SESSION_TIME: Duration = Duration::from_secs(10);
+/// How often it is looked whether the session is certainly there.
+const LOOK: Duration = Duration::from_millis(250);
 /// The pause between two tries.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -58,6 +60,8 @@ pub(crate) struct Presence {
     /// What it has room for.
     pub(crate) capacity: Capacity,
     pub(crate) standing: watch::Sender<Standing>,
+    /// Whether the others certainly see that this node runs: no other one is given what it runs.
+    pub(crate) seen: watch::Sender<bool>,
 }
 
 /// How a session went.
@@ -105,6 +109,8 @@ impl Presence {
     }
 
     fn stand(&self, now: Standing) {
+        self.seen
+            .send_if_modified(|seen| std::mem::replace(seen, now.is_present) != now.is_present);
         self.standing
             .send_if_modified(|before| std::mem::replace(before, now) != now);
     }
@@ -124,6 +130,7 @@ impl Presence {
         });
         tokio::select! {
             turn = self.stay(&session, departure.clone(), drains) => return turn,
+            never = self.watch_validity(&session) => match never {},
             () = session.lost() => {
                 tracing::warn!("the session of this node was lost");
                 return Ok(Turn::Again);
@@ -132,6 +139,17 @@ impl Presence {
         }
         session.end().await?;
         Ok(Turn::Left)
+    }
+
+    /// Says whether the session is certainly there: while the store is not reached it may end, and the
+    /// node is told of that only later.
+    async fn watch_validity(&self, session: &Session) -> Infallible {
+        loop {
+            sleep(LOOK).await;
+            let valid = BootInstant::now() < session.valid_until();
+            self.seen
+                .send_if_modified(|seen| std::mem::replace(seen, valid) != valid);
+        }
     }
 
     /// Puts the node into its session, in the place of an earlier run of it, and says what it is now.

@@ -91,6 +91,7 @@ impl Daemon {
             loader: Arc::clone(&context.loader),
             threads: Arc::clone(&context.node.threads),
             runs: Arc::clone(&agent.jobs),
+            seen: context.member.as_ref().map(|member| member.seen()),
         };
         let wanted = context
             .objects

@@ -129,6 +129,7 @@ pub(crate) struct Member {
     /// That of the node alone, which is not in use but locked.
     _alone: Arc<dyn Store>,
     standing: watch::Sender<Standing>,
+    seen: watch::Sender<bool>,
     departure: watch::Sender<Departure>,
 }
 
@@ -185,6 +186,7 @@ impl Member {
             store,
             _alone: alone,
             standing: watch::Sender::default(),
+            seen: watch::Sender::default(),
             departure: watch::Sender::default(),
         })
     }
@@ -203,6 +205,11 @@ impl Member {
     /// Whether it plans for all.
     pub(crate) fn leads(&self) -> bool {
         self.standing.borrow().leads
+    }
+
+    /// Whether the others see that it runs.
+    pub(crate) fn seen(&self) -> watch::Receiver<bool> {
+        self.seen.subscribe()
     }
 
     /// The nodes.
@@ -253,6 +260,7 @@ impl Member {
             since_ms: self.started_ms,
             capacity: self.capacity,
             standing: self.standing.clone(),
+            seen: self.seen.clone(),
         };
         tokio::select! {
             ended = presence.run(self.departure.subscribe()) => ended,

@@ -51,6 +51,7 @@ fn run(store: &Arc<dyn Store>, members: &Arc<Members>, node: &str, boot: u64) ->
         since_ms: 0,
         capacity: CAPACITY,
         standing: watch::Sender::default(),
+        seen: watch::Sender::default(),
     };
     let (standing, departure) = (presence.standing.subscribe(), watch::Sender::default());
     let told = departure.subscribe();

@@ -335,6 +335,7 @@ async fn live(
         since_ms: 0,
         capacity,
         standing: watch::Sender::default(),
+        seen: watch::Sender::default(),
     };
     let (_departure, departing) = watch::channel(Departure::Stays);
     let standing = presence.standing.subscribe();

@@ -219,8 +219,9 @@ async fn a_node_that_is_killed_takes_no_request_along_that_can_be_repeated_and_n
     let home = app.cluster.home("slow");
     let asked = tokio::spawn(get(elsewhere, "slow.test", "/?ms=30000"));
     // It has a slot by the time another one waits.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let waits = tokio::spawn(get(elsewhere, "slow.test", "/?ms=2"));
-    eventually(elsewhere, "echo.test", "/", |it| it.status == 200).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let killed = app.cluster.running(&home).take().expect("it runs");
     killed.signal(Signal::KILL);
     let began = Instant::now();

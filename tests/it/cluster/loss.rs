@@ -50,6 +50,48 @@ async fn pods_of_a_node_that_is_killed_are_made_by_the_node_that_leads_then() {
     cluster.pods("a", |pods| are_ready_on(pods, "b"));
 }
 
+/// How many attempts of the job `long` are under way, by the lines that they print meanwhile.
+fn ticks(cluster: &Cluster, node: &str) -> usize {
+    let text = cluster.must(node, &["logs", "long", "--tail", "100000"]);
+    text.lines().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_ends_on_a_node_that_others_do_not_see_before_another_one_runs_it() {
+    let Some(cluster) = Cluster::start(2) else {
+        return;
+    };
+    cluster.must("a", &["cordon", "a"]);
+    let spec = format!(
+        "app = 'a'\n[job.long]\ncomponent = '{}'\nargs = ['tick']\n",
+        guest("worker")
+    );
+    let path = cluster.place("sampan.toml");
+    std::fs::write(&path, spec).expect("written");
+    cluster.must("a", &["apply", "-f", &path.display().to_string()]);
+    let deadline = std::time::Instant::now() + super::PATIENCE;
+    while ticks(&cluster, "b") == 0 {
+        assert!(std::time::Instant::now() < deadline, "it does not run");
+    }
+    // Nothing is known of etcd: in nine seconds the attempt ends, and at the end of the session, a
+    // second later, it may begin elsewhere.
+    cluster.etcd.signal(0, Signal::STOP);
+    let stopped = "stopped: the other nodes do not see this one, and may run it";
+    while !cluster.must("b", &["events"]).contains(stopped) {
+        assert!(std::time::Instant::now() < deadline, "it goes on");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let before = ticks(&cluster, "b");
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(ticks(&cluster, "b"), before, "it goes on");
+    cluster.etcd.signal(0, Signal::CONT);
+    // It is run again, by one of them.
+    while ticks(&cluster, "b") == before {
+        assert!(std::time::Instant::now() < deadline, "it is not run again");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
 /// The node hangs for longer than its session lasts: it does not know that it leads no more. Nothing
 /// of what it writes then takes anything back.
 #[tokio::test(flavor = "multi_thread")]

@@ -162,7 +162,9 @@ impl Attempts {
         for (job, begun) in self.running.extract_if(.., |job, _| runs.is_told(job)) {
             // What it depends on stops as soon as it is gone, and is told after it.
             let message = "stopped, because the node stops";
-            self.jobs.tell_ended(&job, message);
+            if begun.attempt.is_some() {
+                self.jobs.tell_ended(&job, message);
+            }
             begun.task.abort();
         }
     }
@@ -234,7 +236,7 @@ impl Attempts {
         });
         let attempt = wanted.map(|job| attempt_of(job));
         let running = self.running.get(name).and_then(|begun| begun.attempt);
-        if running == attempt {
+        if running == attempt && attempt.is_some() {
             return;
         }
         // It has ended, or another one takes its place, or its job was changed or deleted.
@@ -302,13 +304,12 @@ impl Jobs {
         self.seen.as_ref().is_none_or(|seen| *seen.borrow())
     }
 
-    /// Whether a job that runs is ended here when it is deleted: by the node that runs it, or by any if
-    /// that one is lost.
+    /// Whether a job that runs is ended here when it is deleted: where it runs. If its node is lost, the
+    /// controllers write that it has ended.
     fn ends(&self, job: &Job) -> bool {
         let status = &job.status;
-        let elsewhere = status.node.as_ref().filter(|node| **node != self.node.name);
-        let is_lost = |node: &Name| self.node.boots().of(node) != Some(status.boot);
-        status.phase == JobPhase::Running && elsewhere.is_none_or(is_lost)
+        let node = status.node.as_ref();
+        status.phase == JobPhase::Running && node.is_none_or(|node| *node == self.node.name)
     }
 
     /// Tells of a job that was ended before its end.

@@ -195,21 +195,17 @@ pub(super) async fn remove(
     let app = name.clone();
     let removed = blocking(move || kept.remove(&app)).await?;
     let removed = removed.map_err(ApiError::from)?;
-    if let Some(cluster) = &api.0.cluster {
-        let given_up = cluster.give_up(None, &name, &removed).await;
-        given_up.map_err(|reason| ApiError::new(Code::StoreFailed, reason))?;
-    }
+    let mut names: Vec<_> = removed.iter().map(Name::to_string).collect();
     let mut others = Everywhere::default();
     if let Some(cluster) = &api.0.cluster {
-        let told = cluster.tell_all(Method::DELETE, asked.path()).await;
-        others = Everywhere::of(told);
-    }
-    let mut names: Vec<_> = removed.iter().map(Name::to_string).collect();
-    for (node, removed) in others.documents::<Vec<Name>>() {
-        names.extend(removed.iter().map(Name::to_string));
-        if let Some(cluster) = &api.0.cluster {
+        let failed = |reason| ApiError::new(Code::StoreFailed, reason);
+        let given_up = cluster.give_up(None, &name, &removed).await;
+        given_up.map_err(failed)?;
+        others = Everywhere::of(cluster.tell_all(Method::DELETE, asked.path()).await);
+        for (node, removed) in others.documents::<Vec<Name>>() {
+            names.extend(removed.iter().map(Name::to_string));
             let given_up = cluster.give_up(Some(&node), &name, &removed).await;
-            given_up.map_err(|reason| ApiError::new(Code::StoreFailed, reason))?;
+            given_up.map_err(failed)?;
         }
     }
     Ok(others.noted(Json(names).into_response()))

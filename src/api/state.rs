@@ -230,7 +230,9 @@ pub(crate) trait Cluster: Send + Sync + 'static {
     async fn nodes(&self, own: view::Node) -> Vec<view::Node>;
 
     /// Asks all other nodes that run, a second each.
-    async fn ask_all(&self, target: &str) -> Vec<Answered>;
+    async fn ask_all(&self, target: &str) -> Vec<Answered> {
+        self.tell_all(Method::GET, target).await
+    }
 
     /// The lines of what all other nodes that run answer, as they come, and which nodes do not.
     async fn follow(&self, target: &str) -> (BoxStream<'static, Bytes>, Vec<(Name, String)>);

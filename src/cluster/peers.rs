@@ -69,11 +69,6 @@ impl Peers {
         })
     }
 
-    /// Asks all other nodes that run at once.
-    pub(crate) async fn ask_all(&self, target: &str) -> Vec<Answered> {
-        self.tell_all(Method::GET, target).await
-    }
-
     /// Tells all other nodes that run something, or asks them, at once.
     pub(crate) async fn tell_all(&self, method: Method, target: &str) -> Vec<Answered> {
         let asked = self.others().into_iter().map(|remote| {

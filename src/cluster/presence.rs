@@ -30,11 +30,16 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(crate) struct Standing {
     /// The others see that it runs.
     pub(crate) is_present: bool,
-    /// It plans for all.
-    pub(crate) leads: bool,
-    /// The transaction since which it does. A node that leads no more for a moment and then again has
+    /// The transaction since which it plans for all, if it does. A node that leads no more for a moment and then again has
     /// another one, so that a component that has missed that moment sees it all the same.
     pub(crate) term: Option<Revision>,
+}
+
+impl Standing {
+    /// Whether it plans for all.
+    pub(crate) fn leads(self) -> bool {
+        self.term.is_some()
+    }
 }
 
 /// Whether this node is about to leave the others.
@@ -109,8 +114,10 @@ impl Presence {
     }
 
     fn stand(&self, now: Standing) {
-        self.seen
-            .send_if_modified(|seen| std::mem::replace(seen, now.is_present) != now.is_present);
+        // That it is seen is said by `watch_validity` alone.
+        if !now.is_present {
+            self.seen.send_if_modified(std::mem::take);
+        }
         self.standing
             .send_if_modified(|before| std::mem::replace(before, now) != now);
     }
@@ -145,10 +152,10 @@ impl Presence {
     /// node is told of that only later.
     async fn watch_validity(&self, session: &Session) -> Infallible {
         loop {
-            sleep(LOOK).await;
             let valid = BootInstant::now() < session.valid_until();
             self.seen
                 .send_if_modified(|seen| std::mem::replace(seen, valid) != valid);
+            sleep(LOOK).await;
         }
     }
 
@@ -222,7 +229,6 @@ impl Presence {
             }
             self.stand(Standing {
                 is_present: true,
-                leads: leader.as_ref() == Some(&own),
                 term: term.filter(|_| leader.as_ref() == Some(&own)),
             });
             // An earlier run of this node leads no more.

@@ -103,13 +103,14 @@ impl Placing {
 
     /// Counts anew what was given a node by a plan that was not written.
     pub(super) fn count_again(&mut self, pod: &PodName, mirror: &Mirror) {
-        match mirror.jobs.get(pod.service()) {
-            Some(job) => self.count_job(pod.service(), Some(&job.value)),
-            None => self.count(pod, mirror.pods.get(pod)),
+        let key = pod.service();
+        match *pod == Self::attempt(key) {
+            true => self.count_job(key, mirror.jobs.get(key).map(|job| &*job.value)),
+            false => self.count(pod, mirror.pods.get(pod)),
         }
     }
 
-    /// What an attempt of a job is called where pods are counted. No service has the name of a job.
+    /// What an attempt of a job is called where pods are counted. Revisions of services begin at 1.
     pub(super) fn attempt(job: &ServiceKey) -> PodName {
         PodName::new(job, 0, 0)
     }

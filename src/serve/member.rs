@@ -204,7 +204,7 @@ impl Member {
 
     /// Whether it plans for all.
     pub(crate) fn leads(&self) -> bool {
-        self.standing.borrow().leads
+        self.standing.borrow().leads()
     }
 
     /// Whether the others see that it runs.
@@ -274,12 +274,12 @@ impl Member {
     async fn forget(&self) -> Option<String> {
         let mut standing = self.standing();
         loop {
-            if standing.wait_for(|it| it.leads).await.is_err() {
+            if standing.wait_for(|it| it.leads()).await.is_err() {
                 std::future::pending::<()>().await;
             }
             tokio::select! {
                 () = self.store.forget(FORGET_EVERY, FORGET_AFTER) => {}
-                _ = standing.wait_for(|it| !it.leads) => {}
+                _ = standing.wait_for(|it| !it.leads()) => {}
             }
         }
     }

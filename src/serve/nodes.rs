@@ -76,15 +76,6 @@ impl Cluster for Nodes {
             .collect()
     }
 
-    async fn ask_all(&self, target: &str) -> Vec<Answered> {
-        let answered = self.member.peers.ask_all(target).await.into_iter();
-        let answered = answered.map(|it| Answered {
-            node: it.node,
-            answer: it.answer,
-        });
-        answered.collect()
-    }
-
     async fn follow(&self, target: &str) -> (BoxStream<'static, Bytes>, Vec<(Name, String)>) {
         let others = self.member.peers.others();
         let opened = others.iter().map(|remote| async move {

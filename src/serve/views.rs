@@ -103,7 +103,7 @@ impl Views for NodeViews {
             leads: self
                 .member
                 .as_ref()
-                .is_some_and(|it| it.standing().borrow().leads),
+                .is_some_and(|it| it.standing().borrow().leads()),
             room: None,
         }
     }

@@ -149,7 +149,7 @@ impl Leading for OfCluster {
     }
 
     fn is_here(&self) -> bool {
-        self.standing.borrow().leads
+        self.standing.borrow().leads()
     }
 
     fn here(&self) {

@@ -4,12 +4,15 @@
 //! of 500 that the guest itself sends is an answer. The numbers are close to
 //! [Envoy's](https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier).
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 /// Failures without a success between them after which a pod is ejected.
-pub(crate) const FAILURES: u32 = 5;
+const FAILURES: u32 = 5;
 /// How long it gets nothing the first time. Each further time doubles it.
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest it gets nothing.
@@ -44,6 +47,61 @@ impl History {
         let time = FIRST.saturating_mul(1 << before.min(16)).min(LONGEST);
         self.last = Some((before + 1, now + time));
         time
+    }
+}
+
+/// How often an endpoint has failed in a row, and until when it gets no requests because of that: in µs
+/// on a clock of the endpoint's own.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Strikes {
+    /// Failures since the last success.
+    failures: AtomicU32,
+    /// 0 if it gets requests.
+    ejected_until: AtomicU64,
+}
+
+impl Strikes {
+    /// Notes an answer.
+    pub(crate) fn succeeded(&self) {
+        // Nearly always it is zero, and reading that is free.
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+        }
+    }
+
+    /// Notes that there was no answer. Whether the endpoint should be ejected now.
+    pub(crate) fn failed(&self) -> bool {
+        self.failures.fetch_add(1, Relaxed) + 1 >= FAILURES
+    }
+
+    /// Gives the endpoint no requests until then.
+    pub(crate) fn eject(&self, until: u64) {
+        self.failures.store(0, Relaxed);
+        self.ejected_until.store(until, Relaxed);
+    }
+
+    /// Ends an ejection.
+    pub(crate) fn readmit(&self) {
+        self.ejected_until.store(0, Relaxed);
+    }
+
+    /// Forgets all failures.
+    pub(crate) fn renew(&self) {
+        self.failures.store(0, Relaxed);
+        self.readmit();
+    }
+
+    /// Whether the endpoint is ejected at this time, which is asked for only if it was ejected.
+    pub(crate) fn is_ejected(&self, now: impl FnOnce() -> u64) -> bool {
+        let until = self.ejected_until.load(Relaxed);
+        let is_ejected = until != 0 && now() < until;
+        if until != 0 && !is_ejected {
+            // It is over: no request reads the clock for it any more.
+            let word = &self.ejected_until;
+            let _ = word.compare_exchange(until, 0, Relaxed, Relaxed);
+        }
+        is_ejected
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     busy::Busy,
-    ejection::{self, History},
+    ejection::{History, Strikes},
     stats::{Answers, Counters},
     upstream::{AnsweredBy, Upstream},
 };
@@ -62,11 +62,7 @@ pub struct Endpoint {
     capacity: u32,
     /// What requests took lately, in µs: each counts an eighth of what is told. It may miss some.
     pace: AtomicU32,
-    /// Failures since the last success.
-    failures: AtomicU32,
-    /// Until when it gets no requests because it failed too often, in µs on the clock of `busy`;
-    /// 0 if it gets them.
-    ejected_until: AtomicU64,
+    strikes: Strikes,
     upstream: Arc<dyn Upstream>,
     pod: PodName,
     revision: u64,
@@ -126,8 +122,7 @@ impl Endpoint {
             busy: Busy::default(),
             capacity: capacity.max(1),
             pace: AtomicU32::new(0),
-            failures: AtomicU32::new(0),
-            ejected_until: AtomicU64::new(0),
+            strikes: Strikes::default(),
             upstream,
             pod,
             revision,
@@ -242,47 +237,34 @@ impl Endpoint {
     /// It is to be called while the pod is not ready. If the new one fails too, it is ejected for
     /// longer than the old.
     pub fn renew(&self) {
-        self.failures.store(0, Relaxed);
-        self.readmit();
+        self.strikes.renew();
     }
 
     /// Whether it is ready but gets no requests for now, because it failed too often.
     pub fn is_ejected(&self) -> bool {
-        let until = self.ejected_until.load(Relaxed);
-        let is_ejected = until != 0 && self.busy.micros(Instant::now()) < until;
-        if until != 0 && !is_ejected {
-            // It is over: no request reads the clock for it any more.
-            let word = &self.ejected_until;
-            let _ = word.compare_exchange(until, 0, Relaxed, Relaxed);
-        }
-        is_ejected
+        self.strikes.is_ejected(|| self.busy.micros(Instant::now()))
     }
 
     /// Notes that it has answered.
     pub(crate) fn succeeded(&self) {
-        // Nearly always it is zero, and reading that is free.
-        if self.failures.load(Relaxed) != 0 {
-            self.failures.store(0, Relaxed);
-        }
+        self.strikes.succeeded();
     }
 
     /// Notes that it has given no answer. Whether it should be ejected now.
     pub(crate) fn failed(&self) -> bool {
-        self.failures.fetch_add(1, Relaxed) + 1 >= ejection::FAILURES
+        self.strikes.failed()
     }
 
     /// Gives it no requests for a while from `now` on, and says how long.
     pub(crate) fn eject(&self, now: Instant) -> Duration {
-        self.failures.store(0, Relaxed);
         let time = self.ejections.lock().eject(now);
-        let until = self.busy.micros(now + time);
-        self.ejected_until.store(until, Relaxed);
+        self.strikes.eject(self.busy.micros(now + time));
         time
     }
 
     /// Ends an ejection.
     pub(crate) fn readmit(&self) {
-        self.ejected_until.store(0, Relaxed);
+        self.strikes.readmit();
     }
 
     pub(crate) fn upstream(&self) -> &dyn Upstream {

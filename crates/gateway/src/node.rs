@@ -14,10 +14,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{
-            AtomicBool, AtomicU32, AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -27,7 +24,7 @@ use sampan_core::name::Name;
 use tokio::time::Instant;
 
 use crate::{
-    ejection::{self, History},
+    ejection::{History, Strikes},
     endpoint::Owner,
     upstream::Upstream,
 };
@@ -58,11 +55,7 @@ pub struct NodeEndpoint {
     others: AtomicU32,
     is_quiet: AtomicBool,
     told: Mutex<Told>,
-    /// Failures since the last success.
-    failures: AtomicU32,
-    /// Until when it gets no requests because it failed too often, in µs since it was made; 0 if it
-    /// gets them.
-    ejected_until: AtomicU64,
+    strikes: Strikes,
     made: Instant,
     ejections: Mutex<History>,
     /// The queue of its service, while it is published.
@@ -92,8 +85,7 @@ impl NodeEndpoint {
             others: AtomicU32::new(0),
             is_quiet: AtomicBool::new(false),
             told: Mutex::default(),
-            failures: AtomicU32::new(0),
-            ejected_until: AtomicU64::new(0),
+            strikes: Strikes::default(),
             made: Instant::now(),
             ejections: Mutex::default(),
             owner: Mutex::default(),
@@ -204,27 +196,23 @@ impl NodeEndpoint {
 
     /// Notes that an answer has come from there.
     pub(crate) fn succeeded(&self) {
-        if self.failures.load(Relaxed) != 0 {
-            self.failures.store(0, Relaxed);
-        }
+        self.strikes.succeeded();
     }
 
     /// Notes that no answer has come from there. Whether it should be ejected now.
     pub(crate) fn failed(&self) -> bool {
-        self.failures.fetch_add(1, Relaxed) + 1 >= ejection::FAILURES
+        self.strikes.failed()
     }
 
     /// Gives it no requests for a while from `now` on, and says how long.
     pub(crate) fn eject(&self, now: Instant) -> Duration {
-        self.failures.store(0, Relaxed);
         let time = self.ejections.lock().eject(now);
-        self.ejected_until.store(self.micros(now + time), Relaxed);
+        self.strikes.eject(self.micros(now + time));
         time
     }
 
     pub(crate) fn is_ejected(&self) -> bool {
-        let until = self.ejected_until.load(Relaxed);
-        until != 0 && self.micros(Instant::now()) < until
+        self.strikes.is_ejected(|| self.micros(Instant::now()))
     }
 
     fn micros(&self, at: Instant) -> u64 {

@@ -76,14 +76,14 @@ impl Running {
 async fn one_leads_and_another_when_that_one_is_gone() {
     let (store, members) = nodes().await;
     let mut a = run(&store, &members, "a", 1);
-    a.until(|now| now.leads).await;
+    a.until(|now| now.leads()).await;
     let mut b = run(&store, &members, "b", 2);
     b.until(|now| now.is_present).await;
-    assert!(!b.standing.borrow().leads);
+    assert!(!b.standing.borrow().leads());
 
     // One that dies is missed when its session ends.
     a.task.abort();
-    b.until(|now| now.leads).await;
+    b.until(|now| now.leads()).await;
     assert_eq!(members.with(|roster| roster.sessions.len()), 1);
 
     // One that leaves is missed at once, and nothing is left of it.
@@ -92,7 +92,7 @@ async fn one_leads_and_another_when_that_one_is_gone() {
     let before = tokio::time::Instant::now();
     b.departure.send_replace(Departure::Leaves);
     assert_eq!(b.task.await.expect("no panic"), None);
-    a.until(|now| now.leads).await;
+    a.until(|now| now.leads()).await;
     assert!(
         before.elapsed() < Duration::from_secs(1),
         "{:?}",
@@ -104,18 +104,18 @@ async fn one_leads_and_another_when_that_one_is_gone() {
 async fn a_node_that_is_started_again_is_seen_and_leads_at_once() {
     let (store, members) = nodes().await;
     let mut a = run(&store, &members, "a", 1);
-    a.until(|now| now.leads).await;
+    a.until(|now| now.leads()).await;
     a.task.abort();
     let before = tokio::time::Instant::now();
     let mut again = run(&store, &members, "a", 2);
-    again.until(|now| now.leads).await;
+    again.until(|now| now.leads()).await;
     assert!(
         before.elapsed() < Duration::from_secs(1),
         "{:?}",
         before.elapsed()
     );
     // The end of its former session takes nothing of the present one.
-    let lost = again.standing.wait_for(|now| !now.leads);
+    let lost = again.standing.wait_for(|now| !now.leads());
     let lost = tokio::time::timeout(2 * SESSION_TIME, lost).await.is_ok();
     assert!(!lost, "it leads no more");
     assert_eq!(
@@ -128,7 +128,7 @@ async fn a_node_that_is_started_again_is_seen_and_leads_at_once() {
 async fn a_node_ends_that_was_removed_or_runs_elsewhere() {
     let (store, members) = nodes().await;
     let mut a = run(&store, &members, "a", 1);
-    a.until(|now| now.leads).await;
+    a.until(|now| now.leads()).await;
     let mut other = run(&store, &members, "a", 2);
     other.until(|now| now.is_present).await;
     let why = a.task.await.expect("no panic").expect("it must end");
@@ -149,7 +149,7 @@ async fn a_node_ends_that_was_removed_or_runs_elsewhere() {
 async fn a_node_says_what_it_has_room_for_and_that_it_drains() {
     let (store, members) = nodes().await;
     let mut a = run(&store, &members, "a", 1);
-    a.until(|now| now.leads).await;
+    a.until(|now| now.leads()).await;
     let seen = members.changes();
     let is = |drains: bool| {
         let mut seen = seen.clone();
@@ -168,7 +168,7 @@ async fn a_node_says_what_it_has_room_for_and_that_it_drains() {
     is(false).await;
     a.departure.send_replace(Departure::Drains);
     is(true).await;
-    assert!(a.standing.borrow().leads, "it goes on until it leaves");
+    assert!(a.standing.borrow().leads(), "it goes on until it leaves");
     a.departure.send_replace(Departure::Leaves);
     assert_eq!(a.task.await.expect("no panic"), None);
     assert!(members.with(|roster| roster.sessions.is_empty()));

@@ -363,7 +363,7 @@ async fn plan(
     faults: &Arc<AtomicBool>,
 ) {
     loop {
-        let Ok(term) = standing.wait_for(|it| it.leads).await.map(|it| it.term) else {
+        let Ok(term) = standing.wait_for(|it| it.leads()).await.map(|it| it.term) else {
             return;
         };
         let leader = term.map(|term| (ClusterKey::Leader.to_string(), term));

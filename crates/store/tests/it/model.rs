@@ -171,10 +171,6 @@ impl<S: Store> Run<S> {
 
     async fn compact(&mut self) {
         let revision = self.model.revision;
-        if revision == Revision(0) {
-            // Before the first write stores count from different numbers.
-            return;
-        }
         // Mostly a little, so that something is left.
         let through = match self.random.u8(..4) {
             0 => Revision(self.random.u64(..=revision.0 + 2)),
@@ -261,10 +257,14 @@ impl<S: Store> Run<S> {
     }
 }
 
-fn new<S: Store>(random: &mut fastrand::Rng, store: S) -> Run<S> {
+async fn new<S: Store>(random: &mut fastrand::Rng, store: S) -> Run<S> {
     Run {
         random: random.fork(),
-        model: Model::default(),
+        // Stores count from different numbers.
+        model: Model {
+            revision: store.revision().await.unwrap(),
+            ..Model::default()
+        },
         store,
         followers: Vec::new(),
         remote: false,
@@ -275,7 +275,7 @@ fn new<S: Store>(random: &mut fastrand::Rng, store: S) -> Run<S> {
 async fn memory_does_what_the_model_does() {
     let mut random = random("model, memory");
     for _ in 0..number("SAMPAN_RUNS", 20) {
-        let mut run = new(&mut random, Memory::new());
+        let mut run = new(&mut random, Memory::new()).await;
         for _ in 0..300 {
             run.step().await;
         }
@@ -287,7 +287,7 @@ async fn memory_does_what_the_model_does() {
 async fn a_store_among_others_does_what_the_model_does() {
     let mut random = random("model, shared");
     for _ in 0..number("SAMPAN_RUNS", 20) {
-        let mut run = new(&mut random, Prefixed::default());
+        let mut run = new(&mut random, Prefixed::default()).await;
         for _ in 0..300 {
             run.step().await;
         }
@@ -301,7 +301,7 @@ async fn sqlite_does_what_the_model_does_over_its_ends() {
     for _ in 0..number("SAMPAN_RUNS", 20) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        let mut run = new(&mut random, Sqlite::open(&path).unwrap());
+        let mut run = new(&mut random, Sqlite::open(&path).unwrap()).await;
         for _ in 0..300 {
             if run.random.u8(..30) == 0 {
                 run = reopened(run, &path).await;
@@ -347,7 +347,7 @@ async fn etcd_does_what_the_model_does() {
         let Some(cluster) = Cluster::start(1, Pace::Fast) else {
             return;
         };
-        let mut run = new(&mut random, cluster.open(0).await);
+        let mut run = new(&mut random, cluster.open(0).await).await;
         run.remote = true;
         for _ in 0..300 {
             run.step().await;

@@ -71,6 +71,22 @@ impl Cluster {
         found.collect()
     }
 
+    /// Waits until this was measured of a service in a second, at all nodes together.
+    fn measured(&self, service: &str, wanted: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = self.must("a", &["top", "-o", "json"]);
+            let top: Value = serde_json::from_str(&text).expect("JSON");
+            let services = top["services"].as_array().expect("a list");
+            let is_met = |it: &Value| it["service"] == service && wanted(it);
+            if services.iter().any(is_met) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the last was {top:#}");
+            std::thread::yield_now();
+        }
+    }
+
     /// The node of the first pod of a service.
     fn home(&self, service: &str) -> String {
         let text = self.must("a", &["get", "pods", "-o", "json"]);
@@ -219,9 +235,11 @@ async fn a_node_that_is_killed_takes_no_request_along_that_can_be_repeated_and_n
     let home = app.cluster.home("slow");
     let asked = tokio::spawn(get(elsewhere, "slow.test", "/?ms=30000"));
     // It has a slot by the time another one waits.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    app.cluster
+        .measured("slow", |it| it["in_flight"].as_f64() > Some(0.9));
     let waits = tokio::spawn(get(elsewhere, "slow.test", "/?ms=2"));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    app.cluster
+        .measured("slow", |it| it["queued"].as_f64() > Some(0.9));
     let killed = app.cluster.running(&home).take().expect("it runs");
     killed.signal(Signal::KILL);
     let began = Instant::now();

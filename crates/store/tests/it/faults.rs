@@ -19,11 +19,10 @@ use crate::{
     members::{Cluster, Pace},
 };
 
-/// The longest time without a write, and without an event of a watch: twice what a machine needs
-/// on which nothing else runs (4 s and 6 s), because other tests run beside these. Each test prints
-/// what it has seen.
-const WRITES: Duration = Duration::from_secs(8);
-const EVENTS: Duration = Duration::from_secs(12);
+/// The longest time without a write, and without an event of a watch. Each test prints what it has
+/// seen.
+const WRITES: Duration = Duration::from_secs(4);
+const EVENTS: Duration = Duration::from_secs(6);
 
 /// The pause after a write that has failed.
 const AGAIN: Duration = Duration::from_millis(10);
